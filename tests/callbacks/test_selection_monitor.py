@@ -1,0 +1,39 @@
+import pytest
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tlprune import LitClassifier, PrunedSourceDataModule, RandomSelector, SelectionMonitor
+
+
+def fit(coloured, logger, **options):
+    data = PrunedSourceDataModule(coloured(30, 10), batch_size=8, **options)
+    quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    run = Trainer(accelerator="cpu", max_steps=1, logger=logger, callbacks=[SelectionMonitor()], **quiet)
+    run.fit(LitClassifier("resnet8_w8"), datamodule=data)
+
+
+def events(folder):
+    found = EventAccumulator(str(folder), size_guidance={"images": 0})
+    found.Reload()
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:The number of training batches")
+def test_figures_and_numbers_reach_tensorboard(coloured, tmp_path):
+    logger = TensorBoardLogger(tmp_path, name="", version="run")
+    fit(coloured, logger, selector=RandomSelector(), keep_units=20)
+    found = events(tmp_path / "run")
+    assert set(found.Tags()["images"]) == {"selection/votes", "selection/units"}
+    assert found.Images("selection/units")[0].width > 1000
+    assert found.Scalars("selection/units_kept")[0].value == 20
+    assert found.Scalars("selection/images_kept")[0].value == 180  # ten images a class, one held out
+    assert found.Scalars("selection/votes_covered")[0].value == 0
+
+
+@pytest.mark.filterwarnings("ignore:The number of training batches")
+def test_nothing_selected_or_another_logger_is_no_error(coloured, tmp_path):
+    fit(coloured, TensorBoardLogger(tmp_path, name="", version="run"))
+    assert events(tmp_path / "run").Tags()["images"] == []
+    fit(coloured, CSVLogger(tmp_path / "csv"), selector=RandomSelector(), keep_units=2)
+    fit(coloured, False, selector=RandomSelector(), keep_units=2)

@@ -1,0 +1,77 @@
+"""Small real files and sets that tests share."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tlprune.data.downstream import Downstream
+from tlprune.data.images import TensorImages
+from tlprune.models.backbones import Classifier, create_backbone
+from tlprune.models.weights import save_classifier
+
+# Lightning 2.6 calls what jsonargparse 5 will remove; pyproject.toml keeps to jsonargparse 4
+os.environ["JSONARGPARSE_DEPRECATION_WARNINGS"] = "off"
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    """No test reads or writes the user's cache."""
+    monkeypatch.setenv("TLPRUNE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def class_folder(tmp_path):
+    """Writes a class folder: ``class_folder("src", {"cat": 3, "dog": 2})``."""
+
+    def write(name: str, counts: dict[str, int], size: int = 32, ending: str = ".png") -> Path:
+        root = tmp_path / name
+        for label, (folder, count) in enumerate(counts.items()):
+            (root / folder).mkdir(parents=True)
+            for number in range(count):
+                rng = np.random.default_rng([label, number])
+                pixels = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / folder / f"{number:03}{ending}")
+        return root
+
+    return write
+
+
+@pytest.fixture
+def coloured():
+    """A set whose classes are plain colours with noise: easy to learn in a few steps."""
+
+    def make(classes: int, each: int, seed: int = 0) -> TensorImages:
+        generator = torch.Generator().manual_seed(seed)
+        palette = torch.randint(0, 256, (classes, 3, 1, 1), generator=torch.Generator().manual_seed(7))
+        labels = torch.arange(classes).repeat_interleave(each)
+        noise = torch.randint(-20, 21, (len(labels), 3, 32, 32), generator=generator)
+        pixels = (palette[labels] + noise).clamp(0, 255).to(torch.uint8)
+        return TensorImages(pixels, labels, [f"colour{label:02}" for label in range(classes)])
+
+    return make
+
+
+@pytest.fixture
+def target(coloured):
+    """A target of four of the colours."""
+    train, val, test = (coloured(4, each, seed) for seed, each in enumerate((8, 5, 6), 1))
+    return Downstream("colours", train, val, test, 32, "made for tests")
+
+
+@pytest.fixture
+def surrogate_file(tmp_path):
+    """Writes random weights of a surrogate with so many outputs."""
+
+    def write(classes: int | list[str], name: str = "surrogate.safetensors") -> Path:
+        torch.manual_seed(0)
+        names = [] if isinstance(classes, int) else classes
+        classifier = Classifier(create_backbone("resnet8_w8"), classes if isinstance(classes, int) else len(classes))
+        path = tmp_path / name
+        save_classifier(path, "resnet8_w8", classifier.backbone, classifier.head, names)
+        return path
+
+    return write

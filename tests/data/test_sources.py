@@ -1,0 +1,82 @@
+import pytest
+import torch
+from torchvision.datasets import ImageFolder
+from torchvision.transforms.functional import pil_to_tensor
+
+from tlprune.data.images import TensorImages
+from tlprune.data.sources import open_source, scan_class_folder, source_classes
+from tlprune.errors import InputError
+
+
+def test_equals_torchvision_image_folder(class_folder):
+    root = class_folder("src", {"b": 3, "a": 2, "C": 1})
+    (root / "a" / "deeper").mkdir()
+    (root / "a" / "000.png").rename(root / "a" / "deeper" / "z.png")
+    (root / "a" / "notes.txt").write_text("not an image")
+    ours, theirs = scan_class_folder(root), ImageFolder(root)
+    assert list(ours.classes) == theirs.classes
+    assert ours.labels.tolist() == theirs.targets
+    assert [str(root / path) for path in ours.paths] == [path for path, _ in theirs.samples]
+    for index in range(len(ours)):
+        assert torch.equal(ours[index][0], pil_to_tensor(theirs[index][0]))
+
+
+def test_train_and_val_folders(class_folder, tmp_path):
+    class_folder("src/train", {"a": 3, "b": 2})
+    class_folder("src/val", {"a": 1, "b": 1})
+    train, val = open_source(str(tmp_path / "src"))
+    assert (len(train), len(val)) == (5, 2)
+    assert source_classes(str(tmp_path / "src")) == ("a", "b")
+
+
+def test_other_classes_in_val_are_named(class_folder, tmp_path):
+    class_folder("src/train", {"a": 1, "b": 1})
+    class_folder("src/val", {"a": 1, "x": 1})
+    with pytest.raises(InputError, match="'train' and 'val' have other classes, such as 'b'"):
+        open_source(str(tmp_path / "src"))
+
+
+def test_links_to_folders_are_not_followed(class_folder):
+    root = class_folder("src", {"a": 2})
+    (root / "a" / "loop").symlink_to(root, target_is_directory=True)
+    assert len(scan_class_folder(root)) == 2
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: None, "no such folder"),
+        (lambda root: root.write_text(""), "a file, not a folder"),
+        (lambda root: root.mkdir(), "no class folders in it"),
+        (lambda root: (root / "cat").mkdir(parents=True), "cat: a class without images"),
+    ],
+)
+def test_what_is_no_source_is_named(tmp_path, make, message):
+    root = tmp_path / "source"
+    make(root)
+    with pytest.raises(InputError, match=message):
+        open_source(str(root))
+
+
+def test_digest_follows_content(class_folder):
+    root = class_folder("src", {"a": 2, "b": 1})
+    before = scan_class_folder(root).digest
+    assert scan_class_folder(root).digest == before
+    (root / "b" / "000.png").rename(root / "b" / "001.png")
+    assert scan_class_folder(root).digest != before
+
+
+def test_memory_holds_what_files_hold(class_folder):
+    files = scan_class_folder(class_folder("src", {"a": 2, "b": 3}))
+    memory = TensorImages.from_images(files)
+    assert all(torch.equal(memory[i][0], files[i][0]) and memory[i][1] == files[i][1] for i in range(5))
+    picked = torch.tensor([4, 0])
+    assert torch.equal(memory.subset(picked)[0][0], files.subset(picked)[0][0])
+    assert memory.subset(picked).labels.tolist() == files.subset(picked).labels.tolist() == [1, 0]
+
+
+def test_images_of_two_sizes_do_not_fit_in_memory(class_folder):
+    root = class_folder("src", {"a": 1})
+    (class_folder("more", {"a": 1}, size=20) / "a" / "000.png").rename(root / "a" / "001.png")
+    with pytest.raises(InputError, match="image 1 is 20 x 20, image 0 is 32 x 32"):
+        TensorImages.from_images(scan_class_folder(root))

@@ -1,0 +1,241 @@
+import pytest
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from tlprune import LitClassifier, PrunedSourceDataModule, RandomSelector, Selection
+from tlprune.data.drawn import drawn_classes
+from tlprune.data.sources import scan_class_folder
+from tlprune.errors import InputError
+from tlprune.models.weights import save_classifier
+
+
+def trainer(**options):
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    return Trainer(**{"accelerator": "cpu", "devices": 1, "max_epochs": 1, **quiet, **options})
+
+
+@pytest.fixture
+def trained_surrogate(coloured, tmp_path):
+    """A surrogate that tells twelve colours apart."""
+    seed_everything(0, verbose=False)
+    data = PrunedSourceDataModule(coloured(12, 20), augment="none", batch_size=24, val_share=0.1)
+    module = LitClassifier("resnet8_w8", optimizer=lambda parameters: torch.optim.Adam(parameters, 0.01))
+    trainer(max_epochs=8).fit(module, datamodule=data)
+    path = tmp_path / "trained.safetensors"
+    save_classifier(path, "resnet8_w8", module.backbone, module.head, list(data.classes))
+    return path
+
+
+class PlainModule(LightningModule):
+    """Somebody else's module: it has never heard of tlprune."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, classes))
+
+    def training_step(self, batch, batch_idx):
+        images, labels = batch
+        return nn.functional.cross_entropy(self.network(images), labels)
+
+    def validation_step(self, batch, batch_idx):
+        images, labels = batch
+        self.log("right", (self.network(images).argmax(1) == labels).float().mean())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.001)
+
+
+class PlainDataModule(LightningDataModule):
+    """Somebody else's DataModule."""
+
+    def train_dataloader(self):
+        return DataLoader(TensorDataset(torch.randn(64, 3, 32, 32), torch.arange(64) % 5), batch_size=16)
+
+    val_dataloader = train_dataloader
+
+
+def test_keeps_what_the_target_votes_for(coloured, target, trained_surrogate):
+    data = PrunedSourceDataModule(
+        coloured(12, 20), target, surrogate=str(trained_surrogate), keep_units=4, batch_size=8
+    )
+    assert data.num_classes == 4
+    data.setup()
+    assert data.classes == ("colour00", "colour01", "colour02", "colour03")
+    assert data.images_kept == 72  # 20 each, a tenth held out
+    labels = torch.cat([labels for _, labels in data.train_dataloader()])
+    assert set(labels.tolist()) == {0, 1, 2, 3}
+    assert sum(len(labels) for _, labels in data.val_dataloader()) == 8
+
+
+def test_somebody_elses_module_trains_with_one_changed_line(coloured, target, trained_surrogate):
+    source = coloured(12, 20)
+    data = PrunedSourceDataModule(source, target, surrogate=str(trained_surrogate), keep_units=4)  # the changed line
+    fit = trainer(max_epochs=3)
+    fit.fit(PlainModule(classes=4), datamodule=data)
+    assert fit.callback_metrics["right"] > 0.5
+
+
+def test_our_module_trains_on_somebody_elses_data():
+    module = LitClassifier("resnet8_w8", num_classes=5)
+    before = module.head.weight.clone()
+    trainer().fit(module, datamodule=PlainDataModule())
+    assert not torch.equal(module.head.weight, before)
+    with pytest.raises(InputError, match="LitClassifier needs `num_classes`: the data does not say"):
+        trainer().fit(LitClassifier("resnet8_w8"), datamodule=PlainDataModule())
+
+
+def test_labels_keep_their_images_and_order(coloured):
+    source = coloured(6, 10)
+    data = PrunedSourceDataModule(
+        source, selector=RandomSelector(1), keep_units=3, augment="none", batch_size=1, val_share=0.2
+    )
+    data.setup()
+    assert list(data.classes) == sorted(data.classes)
+    for images, labels in data.val_dataloader():
+        colour = ((images[0] * torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)).mean((1, 2))) * 255
+        colour += torch.tensor([0.485, 0.456, 0.406]) * 255
+        means = torch.stack([source.pixels[source.labels == c].float().mean((0, 2, 3)) for c in range(6)])
+        nearest = int((means - colour).norm(dim=1).argmin())
+        assert source.classes[nearest] == data.classes[int(labels)]
+
+
+def test_whole_source_without_a_budget(coloured):
+    data = PrunedSourceDataModule(coloured(5, 10))
+    data.setup()
+    assert data.selection is None
+    assert (data.num_classes, data.images_kept) == (5, 45)
+
+
+def test_ratio_zero_keeps_all(coloured):
+    data = PrunedSourceDataModule(coloured(5, 10), selector=RandomSelector(), prune_ratio=0.0)
+    data.setup()
+    assert data.images_kept == 45
+
+
+def test_embedded_source_is_the_default():
+    data = PrunedSourceDataModule(selector=RandomSelector(), prune_ratio=0.97)
+    assert data.num_classes == 3
+    data.prepare_data()
+    data.setup()
+    images, labels = next(iter(data.train_dataloader()))
+    assert images.shape == (128, 3, 32, 32)
+    assert set(data.classes) <= {drawn.name for drawn in drawn_classes()}
+    assert set(labels.tolist()) == {0, 1, 2}
+
+
+def test_folder_and_memory_give_the_same(class_folder):
+    root = class_folder("src", {"a": 6, "b": 5, "c": 4})
+    common = {"selector": RandomSelector(2), "keep_units": 2, "image_size": 32, "augment": "none", "batch_size": 3}
+    loaders = []
+    for in_memory in (False, True):
+        data = PrunedSourceDataModule(str(root), in_memory=in_memory, **common)
+        data.setup()
+        loaders.append([*data.val_dataloader(), data.train_dataloader().dataset[0]])
+    for first, second in zip(*loaders, strict=True):
+        assert torch.equal(first[0], second[0])
+
+
+def test_selection_does_not_depend_on_how_images_are_loaded(coloured, target, trained_surrogate, tmp_path):
+    digests = set()
+    for number, options in enumerate(({"batch_size": 4}, {"batch_size": 64}, {"augment": "crop"}, {"num_workers": 1})):
+        cache = str(tmp_path / f"cache{number}")
+        data = PrunedSourceDataModule(
+            coloured(12, 20), target, surrogate=str(trained_surrogate), keep_units=4, cache=cache, **options
+        )
+        data.setup()
+        digests.add(data.selection.digest)
+    assert len(digests) == 1
+
+
+def test_selection_is_cached_and_a_damaged_cache_is_made_again(coloured, target, trained_surrogate, tmp_path):
+    def selection():
+        data = PrunedSourceDataModule(coloured(12, 20), target, surrogate=str(trained_surrogate), keep_units=4)
+        data.setup()
+        return data.selection
+
+    first = selection()
+    [file] = (tmp_path / "cache" / "selections").iterdir()
+    assert selection().record == {"cached": str(file)}
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match="damaged.*selecting again"):
+        again = selection()
+    assert again.digest == first.digest
+    assert Selection.load(file).digest == first.digest
+
+
+def test_saved_selection_is_used_and_must_fit(coloured, tmp_path):
+    source = coloured(5, 10)
+    data = PrunedSourceDataModule(source, selector=RandomSelector(3), keep_units=2)
+    data.setup()
+    data.selection.save(tmp_path / "s.safetensors")
+    again = PrunedSourceDataModule(source, selection=str(tmp_path / "s.safetensors"), prune_ratio=0.6)
+    again.setup()
+    assert again.classes == data.classes
+    other = PrunedSourceDataModule(coloured(5, 10, seed=9), selection=str(tmp_path / "s.safetensors"), keep_units=2)
+    with pytest.raises(InputError, match="made for another source"):
+        other.setup()
+
+
+def test_surrogate_of_another_size_names_both_numbers(coloured, target, surrogate_file):
+    data = PrunedSourceDataModule(coloured(12, 4), target, surrogate=str(surrogate_file(7)), keep_units=2)
+    with pytest.raises(InputError, match="its head has 7 outputs, the source has 12 classes"):
+        data.setup()
+
+
+def test_surrogate_of_other_classes_names_one(coloured, target, surrogate_file):
+    names = [f"colour{label:02}" for label in range(11)] + ["mauve"]
+    data = PrunedSourceDataModule(coloured(12, 4), target, surrogate=str(surrogate_file(names)), keep_units=2)
+    with pytest.raises(InputError, match="'mauve' where the source has 'colour11'"):
+        data.setup()
+
+
+def test_more_units_than_votes_warns_with_both_numbers(coloured, target, trained_surrogate):
+    data = PrunedSourceDataModule(coloured(12, 20), target, surrogate=str(trained_surrogate), keep_units=10)
+    with pytest.warns(UserWarning, match="10 units are kept, but only 4 have votes"):
+        data.setup()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"prune_ratio": 1.2}, r"`prune_ratio` must be in \[0, 1\), got 1.2"),
+        ({"prune_ratio": 0.5, "keep_units": 3}, "exactly one of"),
+        ({"target": "digit"}, "did you mean 'digits'"),
+        ({"source": "/no/such/folder"}, "source /no/such/folder: no such folder"),
+        ({"surrogate": "none.safetensors"}, "surrogate none.safetensors: no such file"),
+        ({"selection": "none.safetensors", "keep_units": 1}, "selection none.safetensors: no such file"),
+        ({"batch_size": 0}, "`batch_size` must be at least 1, got 0"),
+        ({"val_share": 1.0}, r"`val_share` must be in \[0, 1\), got 1.0"),
+    ],
+)
+def test_bad_arguments_are_refused_at_once(options, message):
+    with pytest.raises(InputError, match=message):
+        PrunedSourceDataModule(**options)
+
+
+@pytest.mark.parametrize(("missing", "message"), [("target", "needs `target`"), ("surrogate", "needs `surrogate`")])
+def test_what_a_vote_needs_is_named(coloured, target, surrogate_file, missing, message):
+    options = {"target": target, "surrogate": str(surrogate_file(12)), missing: None}
+    with pytest.raises(InputError, match=f"LabelMapping {message}"):
+        PrunedSourceDataModule(coloured(12, 4), keep_units=2, **options).setup()
+
+
+def test_images_budget_is_known_only_after_setup(coloured):
+    data = PrunedSourceDataModule(coloured(5, 10), selector=RandomSelector(), keep_images=20)
+    with pytest.raises(InputError, match="known only after setup"):
+        _ = data.num_classes
+    data.setup()
+    assert (data.num_classes, data.images_kept) == (2, 18)
+
+
+def test_imagefolder_is_read_as_others_do(class_folder):
+    data = PrunedSourceDataModule(str(class_folder("src", {"a": 10, "b": 10})), image_size=32)
+    data.setup()
+    assert data.source_images.classes == scan_class_folder(data.source_images.root).classes == ("a", "b")

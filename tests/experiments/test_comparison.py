@@ -1,0 +1,100 @@
+import json
+
+import pytest
+import torch
+from rich.console import Console
+
+from tlprune.experiments.comparison import Arm, Comparison, Run
+from tlprune.experiments.report import print_comparison, write_comparison
+from tlprune.experiments.trial import Pretraining, Score, Transfer
+from tlprune.selection.manifest import Selection
+
+FULL, LM, LM_STEPS = Arm("none", 0.0), Arm("label_mapping", 0.7), Arm("label_mapping", 0.7, "steps")
+LM_HALF, RANDOM = Arm("label_mapping", 0.5), Arm("random", 0.7)
+
+
+def run(arm, seed, val, test, seconds=10.0):
+    surrogate, selection = (2.0, 0.5) if arm.votes else (0.0, 0.0)
+    return Run(arm, seed, 3, 60, seconds, 90.0, {"probe": Score(val, test, 1.0)}, surrogate, selection)
+
+
+@pytest.fixture
+def comparison():
+    found = Comparison("digits", "made up", Pretraining("a", 1), Pretraining("b", 1), [Transfer("probe", 1, 0.1)])
+    for seed in (1, 0):  # cells end in any order
+        found.runs += [
+            run(FULL, seed, 90, 90 + seed),
+            run(LM_HALF, seed, 91, 91 + seed, 5),
+            run(LM, seed, 90, 90.5 + seed, 3),
+            run(RANDOM, seed, 85, 80 + seed / 10, 3),
+            run(LM_STEPS, seed, 95, 95 + seed),
+        ]
+    return found
+
+
+@pytest.fixture
+def selection():
+    of_sample = torch.arange(4).repeat_interleave(20)
+    votes = torch.tensor([1.0, 0.0, 4.0, 2.0])
+    return Selection(
+        "label_mapping", ("a", "b", "c", "d"), torch.tensor([2, 3, 0, 1]), votes, votes, of_sample, of_sample
+    )
+
+
+def test_saving_pays_for_surrogate_and_selection(comparison):
+    assert comparison.saving(FULL) == 0
+    assert comparison.saving(LM) == pytest.approx(1 - (2 + 0.5 + 3) / 10)
+    assert comparison.saving(LM, reused=True) == pytest.approx(1 - (0.5 + 3) / 10)
+    assert comparison.saving(RANDOM) == pytest.approx(0.7)
+    assert comparison.saving(LM_STEPS) < 0
+
+
+def test_winner_is_chosen_on_validation_at_equal_epochs(comparison):
+    assert comparison.winning_ratio("probe") == 0.7
+    for one in comparison.runs:
+        if one.arm == LM:
+            one.scores["probe"] = Score(89.9, 99.0, 1.0)  # better on test, below on validation
+    assert comparison.winning_ratio("probe") == 0.5
+    assert comparison.shown_arm == LM_HALF
+
+
+def test_verdicts_say_better_worse_or_unclear(comparison):
+    [half, seventy, steps] = comparison.verdicts()
+    assert seventy.startswith("probe, 70% pruned: LM beats (+1")
+    assert "random; beats (+0.5 [+0.5, +0.5]) no pruning" in seventy
+    assert "50% pruned: LM beats (+1.0" in half
+    assert "equal steps" in steps
+    for one in comparison.runs:
+        if one.arm == LM:
+            one.scores["probe"] = Score(90, 80 - one.seed / 10, 1.0)
+    verdict = comparison.verdicts()[1]
+    assert "is not clearly different" in verdict
+    assert "is worse" in verdict
+
+
+def test_files_and_table(comparison, selection, tmp_path):
+    comparison.seconds = 12.0
+    write_comparison(comparison, selection, lambda unit: torch.full((3, 8, 8), unit * 50, dtype=torch.uint8), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "accuracy.png",
+        "cost.png",
+        "summary.json",
+        "table.md",
+        "units.png",
+        "votes.png",
+    ]
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["winning_ratio"] == {"probe": 0.7}
+    assert len(summary["runs"]) == 10
+    arm = next(row for row in summary["arms"] if row["method"] == "label_mapping" and row["ratio"] == 0.5)
+    assert arm["probe"]["test_accuracy"] == 91.5
+    console = Console(width=80, record=True, force_terminal=False)
+    print_comparison(comparison, selection, tmp_path, console)
+    text = console.export_text()
+    table = [
+        line
+        for line in text.splitlines()
+        if line.startswith((" LM", " random", " no pruning", "LM", "random", "no pr"))
+    ]
+    assert len(table) == 5
+    assert "…" not in text, "the table is cut at 80 columns"

@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from tlprune.errors import InputError
+from tlprune.models.backbones import Classifier, create_backbone, list_backbones
+
+SMALL = [name for name in list_backbones() if not name.startswith("vit_l") and name not in ("resnet101", "resnet152")]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_every_backbone_ends_in_its_features(name):
+    backbone = create_backbone(name).eval()
+    size = 224 if name.startswith("vit") else 32
+    with torch.inference_mode():
+        assert backbone(torch.zeros(1, 3, size, size)).shape == (1, backbone.num_features)
+
+
+@pytest.mark.parametrize("name", set(list_backbones()) - set(SMALL))
+def test_large_backbones_are_built(name):
+    with torch.device("meta"):
+        assert create_backbone(name).num_features in (1024, 2048)
+
+
+def test_layout_in_memory_does_not_change_results():
+    torch.manual_seed(0)
+    backbone = create_backbone("resnet8_w8").eval()
+    images = torch.randn(4, 3, 32, 32)
+    torch.testing.assert_close(backbone(images), backbone.network.to(memory_format=torch.contiguous_format)(images))
+
+
+def test_weights_train(coloured):
+    torch.manual_seed(0)
+    model = Classifier(create_backbone("resnet8_w8"), 4)
+    images = coloured(4, 8)
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    losses = []
+    for _ in range(10):
+        loss = torch.nn.functional.cross_entropy(model(images.pixels.float() / 255), images.labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.3 * losses[0]
+
+
+def test_near_miss_is_offered():
+    with pytest.raises(InputError, match="unknown backbone 'resnet51': did you mean 'resnet50'?"):
+        create_backbone("resnet51")

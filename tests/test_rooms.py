@@ -1,0 +1,57 @@
+"""Who may import whom."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import tlprune
+
+ROOT = Path(tlprune.__file__).parent
+EVERYONE = {"errors"}
+MAY_IMPORT = {
+    "storage": set(),
+    "models": set(),
+    "selection": {"storage"},
+    "data": {"storage"},
+    "modules": {"models"},
+    "datamodules": {"selection", "data", "models", "storage"},
+    "callbacks": {"selection", "models", "storage"},
+    "experiments": {"storage", "models", "selection", "data", "modules", "datamodules", "callbacks"},
+}
+WITHOUT_LIGHTNING = {"storage", "models", "selection", "data"}
+
+
+def imported(file: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            names.add(node.module)
+    return names
+
+
+FILES = sorted(file for room in MAY_IMPORT for file in (ROOT / room).rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_room_imports_only_rooms_it_may(file):
+    room = file.relative_to(ROOT).parts[0]
+    rooms = {name.split(".")[1] for name in imported(file) if name.startswith("tlprune.")}
+    assert rooms <= MAY_IMPORT[room] | {room} | EVERYONE
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file.relative_to(ROOT).parts[0] in WITHOUT_LIGHTNING])
+def test_lightning_stays_in_its_rooms(file):
+    assert not {name for name in imported(file) if name.split(".")[0] == "lightning"}
+
+
+def test_every_room_is_ruled():
+    rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert rooms == set(MAY_IMPORT)
+
+
+def test_no_file_is_longer_than_400_lines():
+    assert {str(file): n for file in ROOT.rglob("*.py") if (n := len(file.read_text().splitlines())) > 400} == {}

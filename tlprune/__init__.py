@@ -1,0 +1,63 @@
+"""Find the part of a pretraining set that a target votes for, and pretrain on that alone."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tlprune.callbacks.export_backbone import ExportBackbone
+    from tlprune.callbacks.selection_monitor import SelectionMonitor
+    from tlprune.data.images import ImageSet
+    from tlprune.datamodules.downstream import DownstreamDataModule
+    from tlprune.datamodules.pruned_source import PrunedSourceDataModule
+    from tlprune.errors import InputError
+    from tlprune.modules.classifier import LitClassifier
+    from tlprune.modules.transfer import TransferModule
+    from tlprune.selection.baselines import RandomSelector, ReverseSelector
+    from tlprune.selection.label_mapping import LabelMapping
+    from tlprune.selection.manifest import Selection
+    from tlprune.selection.selector import Selector
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DownstreamDataModule": "datamodules.downstream",
+    "ExportBackbone": "callbacks.export_backbone",
+    "ImageSet": "data.images",
+    "InputError": "errors",
+    "LabelMapping": "selection.label_mapping",
+    "LitClassifier": "modules.classifier",
+    "PrunedSourceDataModule": "datamodules.pruned_source",
+    "RandomSelector": "selection.baselines",
+    "ReverseSelector": "selection.baselines",
+    "Selection": "selection.manifest",
+    "SelectionMonitor": "callbacks.selection_monitor",
+    "Selector": "selection.selector",
+    "TransferModule": "modules.transfer",
+}
+
+__all__ = [
+    "DownstreamDataModule",
+    "ExportBackbone",
+    "ImageSet",
+    "InputError",
+    "LabelMapping",
+    "LitClassifier",
+    "PrunedSourceDataModule",
+    "RandomSelector",
+    "ReverseSelector",
+    "Selection",
+    "SelectionMonitor",
+    "Selector",
+    "TransferModule",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Imports a public name when it is first used: torch and Lightning take seconds to load."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tlprune' has no attribute {name!r}")
+    return getattr(import_module(f"tlprune.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

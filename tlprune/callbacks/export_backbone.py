@@ -1,0 +1,48 @@
+"""Writes the trained backbone and its head to a file that TransferModule and Label Mapping read."""
+
+from pathlib import Path
+from typing import cast
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
+
+from tlprune.errors import InputError
+from tlprune.models.backbones import Backbone
+from tlprune.models.weights import save_classifier
+from tlprune.storage.atomic import atomic_path
+
+__all__ = ["ExportBackbone"]
+
+
+class ExportBackbone(Callback):
+    """Writes ``backbone`` and ``head`` of the module as one safetensors file when training has ended.
+
+    Args:
+        path: The file, ending in ``.safetensors``.
+
+    Raises:
+        InputError: The path has another ending.
+    """
+
+    def __init__(self, path: str) -> None:
+        if Path(path).suffix != ".safetensors":
+            raise InputError(f"`path` of ExportBackbone must end in .safetensors, got {path}")
+        self.path = path
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses a module without a backbone before hours are spent on it."""
+        if not isinstance(getattr(pl_module, "backbone", None), Backbone) or "backbone" not in pl_module.hparams:
+            raise InputError(
+                f"ExportBackbone needs a module with a `backbone` of tlprune, got {type(pl_module).__name__}"
+            )
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the file, on the first rank."""
+        if not trainer.is_global_zero:
+            return
+        head = getattr(pl_module, "head", None)
+        backbone = cast(Backbone, pl_module.backbone)  # setup() has seen to it
+        classes = getattr(pl_module, "classes", [])
+        with atomic_path(Path(self.path).expanduser()) as temporary:
+            name = str(pl_module.hparams["backbone"])
+            save_classifier(temporary, name, backbone, head if isinstance(head, nn.Linear) else None, classes)

@@ -1,0 +1,119 @@
+"""The ``tlprune`` command: LightningCLI's subcommands, and plain functions.
+
+Everything heavy is imported inside the command that needs it, so that ``tlprune --help`` answers at once.
+"""
+
+import sys
+from argparse import ArgumentError, ArgumentParser
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from tlprune import __version__
+from tlprune.errors import InputError, near_miss
+
+__all__ = ["main"]
+
+
+def _lightning(arguments: list[str]) -> None:
+    from tlprune.lightning_cli import run
+
+    run(arguments)
+
+
+class _Parser(ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see '{self.prog} --help')")
+
+
+def _demo(arguments: list[str]) -> None:
+    what = "Prune the embedded source for a target, pretrain, transfer; compare with no, random and reverse pruning."
+    parser = _Parser(prog="tlprune demo", description=f"{what} At most 8 minutes on two cores.")
+    parser.add_argument("--target", default="digits", help="digits or photos (default: digits)")
+    parser.add_argument("--quick", action="store_true", help="one ratio, two seeds: under 90 seconds, wider intervals")
+    parser.add_argument("--seeds", type=int, help="repetitions (default: 4, or 2 with --quick)")
+    parser.add_argument("--output", help="folder for results (default: runs/demo-TARGET)")
+    parser.add_argument("--cache", help="cache folder (default: $TLPRUNE_CACHE or the user's)")
+    given = parser.parse_args(arguments)
+
+    from tlprune.experiments.demo import demo
+
+    demo(**vars(given))
+
+
+_COMMANDS: dict[str, tuple[Callable[[list[str]], None], str]] = {
+    "demo": (_demo, "prune, pretrain, transfer and compare on embedded data, in minutes"),
+    "fit": (_lightning, "train: a surrogate, a source model, or a transfer to a target"),
+    "validate": (_lightning, "evaluate a checkpoint on the validation set"),
+    "test": (_lightning, "evaluate a checkpoint on the test set"),
+    "predict": (_lightning, "probabilities of a checkpoint"),
+}
+
+
+def _help() -> str:
+    rows = "\n".join(f"  {name:<10}{text}" for name, (_, text) in _COMMANDS.items())
+    return (
+        "usage: tlprune [--help] [--version] [--debug] COMMAND ...\n\n"
+        "Find the part of a pretraining set that a target votes for, and pretrain on that alone.\n\n"
+        f"commands:\n{rows}\n\n"
+        "options:\n"
+        "  --debug   show the traceback of an error\n\n"
+        "'tlprune COMMAND --help' says what a command takes. Try 'tlprune demo --quick' first."
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the ``tlprune`` command.
+
+    Args:
+        arguments: What follows ``tlprune`` on the command line; None takes it from the process.
+
+    Returns:
+        The exit status: 0; 2 for bad input, which is said in one line on standard error; 130 after Ctrl-C.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    if not given or given[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    if given[0] == "--version":
+        print(f"tlprune {__version__}")
+        return 0
+    try:
+        return _run(given)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if debug or not _is_input_error(error):
+            raise
+        print(f"tlprune: error: {_one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def _run(given: list[str]) -> int:
+    name = given[0]
+    if name not in _COMMANDS:
+        raise InputError(f"unknown command {name!r}: {near_miss(name, _COMMANDS)}")
+    command, _ = _COMMANDS[name]
+    takes_name = command is _lightning
+    try:
+        command(given if takes_name else given[1:])
+    except SystemExit as stop:  # --help, --print_config
+        return stop.code if isinstance(stop.code, int) else 0
+    return 0
+
+
+def _is_input_error(error: BaseException) -> bool:
+    return isinstance(error, (InputError, ArgumentError))
+
+
+def _one_line(error: BaseException) -> str:
+    """The innermost InputError's message, if there is one; a parser's message without its indented repetitions."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, InputError):
+            return " ".join(str(cause).split())
+        cause = cause.__cause__ or cause.__context__
+    return " ".join(str(error).split())

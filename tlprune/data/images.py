@@ -1,0 +1,131 @@
+"""Sets of labelled images: files on disk, or pixels in memory. Labels are known without decoding an image."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from tlprune.data.decoding import decode_image
+from tlprune.errors import InputError
+from tlprune.storage.fingerprint import digest_json, digest_tensors
+
+__all__ = ["FolderImages", "ImageSet", "TensorImages"]
+
+
+class ImageSet(ABC):
+    """Images with labels, in a fixed order. Subclass it to bring images from anywhere else.
+
+    Attributes:
+        classes: Class names; a label is a position in it.
+        labels: ``[N]`` int64.
+    """
+
+    classes: tuple[str, ...]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        """``N``."""
+        return len(self.labels)
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """The image, ``[3, H, W]`` uint8, and its label."""
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """Names the content: other images, another order or other labels give another digest."""
+
+    @abstractmethod
+    def subset(self, indices: Tensor) -> Self:
+        """The images at ``indices`` (``[M]`` int64), in that order; the classes stay."""
+
+
+class FolderImages(ImageSet):
+    """Images in files, decoded when asked for.
+
+    Args:
+        root: The folder that ``paths`` are relative to.
+        paths: ``N`` paths relative to ``root``, in the set's order.
+        labels: ``[N]`` int64.
+        classes: Class names.
+    """
+
+    def __init__(self, root: Path, paths: Sequence[str], labels: Tensor, classes: Sequence[str]) -> None:
+        self.root = root
+        self.paths = tuple(paths)
+        self.labels = labels
+        self.classes = tuple(classes)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Decodes one image: ``[3, H, W]`` uint8, and its label."""
+        return decode_image(self.root / self.paths[index]), int(self.labels[index])
+
+    @property
+    def digest(self) -> str:
+        """Of paths, labels, class names and file sizes; the pixels are not read."""
+        sizes = [os.stat(self.root / path).st_size for path in self.paths]
+        return digest_json([self.paths, self.labels.tolist(), self.classes, sizes])
+
+    def subset(self, indices: Tensor) -> Self:
+        """The images at ``indices`` (``[M]`` int64), in that order."""
+        paths = [self.paths[index] for index in indices.tolist()]
+        return type(self)(self.root, paths, self.labels[indices], self.classes)
+
+
+class TensorImages(ImageSet):
+    """Images of one size in memory.
+
+    Args:
+        pixels: ``[N, 3, H, W]`` uint8.
+        labels: ``[N]`` int64.
+        classes: Class names.
+    """
+
+    def __init__(self, pixels: Tensor, labels: Tensor, classes: Sequence[str]) -> None:
+        self.pixels = pixels
+        self.labels = labels
+        self.classes = tuple(classes)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """One image, ``[3, H, W]`` uint8, and its label."""
+        return self.pixels[index], int(self.labels[index])
+
+    @property
+    def digest(self) -> str:
+        """Of pixels, labels and class names."""
+        return digest_json([digest_tensors({"pixels": self.pixels, "labels": self.labels}), self.classes])
+
+    def subset(self, indices: Tensor) -> Self:
+        """The images at ``indices`` (``[M]`` int64), in that order."""
+        return type(self)(self.pixels[indices], self.labels[indices], self.classes)
+
+    @classmethod
+    def from_images(cls, images: ImageSet) -> Self:
+        """Decodes every image of a set once.
+
+        Args:
+            images: A set whose images all have one size.
+
+        Raises:
+            InputError: Two images differ in size.
+        """
+        pixels: Tensor | None = None
+        for index in range(len(images)):
+            image, _ = images[index]
+            if pixels is None:
+                pixels = torch.empty((len(images), *image.shape), dtype=torch.uint8)
+            if image.shape != pixels.shape[1:]:
+                height, width = pixels.shape[2:]
+                raise InputError(
+                    f"images kept in memory must have one size: image {index} is {image.shape[1]} x {image.shape[2]}, "
+                    f"image 0 is {height} x {width}; set `in_memory: false`"
+                )
+            pixels[index] = image
+        if pixels is None:
+            raise InputError("a set without images cannot be held in memory")
+        return cls(pixels, images.labels, images.classes)

@@ -1,0 +1,126 @@
+"""Sources: the embedded one, or a folder of class folders. Labels and paths come without decoding an image."""
+
+import os
+from pathlib import Path
+
+import torch
+
+from tlprune.data.decoding import EXTENSIONS
+from tlprune.data.drawn import drawn_source
+from tlprune.data.images import FolderImages
+from tlprune.errors import InputError
+from tlprune.storage.cache import cache_root
+
+__all__ = ["EMBEDDED_SOURCE", "find_source", "open_source", "scan_class_folder", "source_classes"]
+
+EMBEDDED_SOURCE = "drawn"
+"""Name of the source that tlprune draws itself."""
+
+
+def find_source(source: str, cache: str | os.PathLike[str] | None = None) -> Path:
+    """The folder of a source; the embedded one is drawn if it is not there yet.
+
+    Args:
+        source: ``drawn``, or a folder.
+        cache: The cache folder; None for the user's.
+
+    Returns:
+        The folder that holds class folders, or ``train`` and perhaps ``val`` with class folders.
+
+    Raises:
+        InputError: There is no such folder.
+    """
+    if source == EMBEDDED_SOURCE:
+        return drawn_source(cache_root(cache))
+    root = Path(source).expanduser()
+    if not root.is_dir():
+        what = "a file, not a folder" if root.exists() else "no such folder"
+        raise InputError(f"source {source}: {what} (the embedded source is called {EMBEDDED_SOURCE!r})")
+    return root
+
+
+def source_classes(source: str, cache: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
+    """Class names of a source, without listing its images.
+
+    Args:
+        source: ``drawn``, or a folder.
+        cache: The cache folder; None for the user's.
+
+    Raises:
+        InputError: There is no such folder, or it has no classes.
+    """
+    root = find_source(source, cache)
+    return _class_names(_part(root, "train") or root)
+
+
+def open_source(source: str, cache: str | os.PathLike[str] | None = None) -> tuple[FolderImages, FolderImages | None]:
+    """Lists a source's images.
+
+    Args:
+        source: ``drawn``; a folder of class folders; or a folder with such folders in ``train`` and perhaps ``val``.
+        cache: The cache folder; None for the user's.
+
+    Returns:
+        Training images, and validation images where the source has its own.
+
+    Raises:
+        InputError: There is no such folder, it has no classes, a class has no images, or ``val`` has other classes.
+    """
+    root = find_source(source, cache)
+    train_root = _part(root, "train")
+    if train_root is None:
+        return scan_class_folder(root), None
+    train = scan_class_folder(train_root)
+    val_root = _part(root, "val")
+    if val_root is None:
+        return train, None
+    val = scan_class_folder(val_root)
+    if val.classes != train.classes:
+        odd = sorted(set(val.classes) ^ set(train.classes))
+        raise InputError(f"{root}: 'train' and 'val' have other classes, such as {odd[0]!r}")
+    return train, val
+
+
+def scan_class_folder(root: Path) -> FolderImages:
+    """Lists a folder of class folders, as torchvision's ImageFolder does: names in order, images in nested folders too.
+
+    Links to folders are not followed.
+
+    Args:
+        root: One folder for each class.
+
+    Returns:
+        Its images, ordered by class, then by path.
+
+    Raises:
+        InputError: The folder is missing or unreadable, has no class folders, or a class has no images.
+    """
+    classes = _class_names(root)
+    paths: list[str] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        found = sorted(
+            os.path.relpath(os.path.join(folder, file), root)
+            for folder, _, files in os.walk(root / name)
+            for file in files
+            if os.path.splitext(file)[1].lower() in EXTENSIONS
+        )
+        if not found:
+            raise InputError(f"{root / name}: a class without images ({', '.join(sorted(EXTENSIONS))})")
+        paths += found
+        labels += [label] * len(found)
+    return FolderImages(root, paths, torch.tensor(labels), classes)
+
+
+def _class_names(root: Path) -> tuple[str, ...]:
+    try:
+        names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"{root}: {error.strerror or error}") from error
+    if not names:
+        raise InputError(f"{root}: no class folders in it (expected one folder of images for each class)")
+    return tuple(names)
+
+
+def _part(root: Path, name: str) -> Path | None:
+    return root / name if (root / name).is_dir() else None

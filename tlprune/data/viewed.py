@@ -1,0 +1,91 @@
+"""Images seen through a view: what a DataLoader draws batches from."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from tlprune.data.images import ImageSet, TensorImages
+from tlprune.data.transforms import View
+from tlprune.storage.fingerprint import digest_json
+
+__all__ = ["Batch", "Batched", "ViewedImages", "batches"]
+
+Batch = tuple[Tensor, Tensor]
+
+
+class ViewedImages(Dataset[tuple[Tensor, int]]):
+    """Images seen through a view, with their labels.
+
+    Args:
+        images: What is seen.
+        view: How.
+        new_labels: ``[C]`` int64, the label that each old label becomes; None leaves them.
+    """
+
+    def __init__(self, images: ImageSet, view: View, new_labels: Tensor | None = None) -> None:
+        self.images = images
+        self.view = view
+        self.labels = images.labels if new_labels is None else new_labels[images.labels]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """One image, ``[3, S, S]`` float32, and its label."""
+        pixels, labels = self.__getitems__([index])
+        return pixels[0], int(labels[0])
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """A batch at once: images ``[B, 3, S, S]`` float32, labels ``[B]`` int64."""
+        picked = torch.as_tensor(indices)
+        return self.view.finish(self._pixels(picked)), self.labels[picked]
+
+    def _pixels(self, indices: Tensor) -> Tensor:
+        size = (self.view.image_size, self.view.image_size)
+        if isinstance(self.images, TensorImages) and self.images.pixels.shape[2:] == size and not self.view.crops:
+            return self.images.pixels[indices]
+        return torch.stack([self.view.resize(self.images[index][0]) for index in indices.tolist()])
+
+    @property
+    def digest(self) -> str:
+        """Names images and evaluation view."""
+        return digest_json([self.images.digest, type(self.view).__name__, self.view.image_size])
+
+
+class Batched(Protocol):
+    """A set that gives whole batches."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
+
+    def __getitems__(self, indices: list[int]) -> Batch: ...
+
+
+def batches(images: Batched, batch_size: int, shuffle: bool, num_workers: int) -> DataLoader[Batch]:
+    """A DataLoader of images ``[B, 3, S, S]`` float32 and labels ``[B]`` int64.
+
+    Args:
+        images: A set that gives batches through ``__getitems__``.
+        batch_size: At least 1.
+        shuffle: Whether each epoch has an order of its own; a last batch that is not full is then left out, unless
+            it is the only one.
+        num_workers: Processes that load images.
+    """
+    return DataLoader(
+        cast("Dataset[Batch]", images),
+        batch_size=batch_size,
+        shuffle=shuffle,
+        drop_last=shuffle and len(images) >= batch_size,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        collate_fn=_as_it_is,
+    )
+
+
+def _as_it_is(batch: Any) -> Any:
+    """Collates nothing: ``__getitems__`` gives whole batches."""
+    return batch

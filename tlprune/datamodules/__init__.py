@@ -1,0 +1,1 @@
+"""LightningDataModules: the pruned source, and the target."""

@@ -1,0 +1,153 @@
+"""The target as a DataModule."""
+
+from collections.abc import Callable
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from tlprune.data.downstream import Downstream, check_target, open_target
+from tlprune.data.transforms import Augment, EvalView, TrainView
+from tlprune.data.viewed import Batch, Batched, ViewedImages, batches
+from tlprune.errors import InputError
+
+__all__ = ["DownstreamDataModule"]
+
+
+class DownstreamDataModule(LightningDataModule):
+    """Train, validation and test loaders of a target.
+
+    Batches are images ``[B, 3, S, S]`` float32, normalised, and labels ``[B]`` int64; after :meth:`cache_features`,
+    features ``[B, D]`` in place of images.
+
+    Args:
+        target: ``digits``, ``photos``, a folder with class folders in ``train`` and perhaps ``val`` and ``test``, or
+            an opened target.
+        image_size: Height and width in pixels; None takes the target's own.
+        augment: What varies from epoch to epoch in training images.
+        batch_size: Images in a batch, at least 1.
+        num_workers: Processes that load images.
+        seed: Decides the split where the set has none of its own.
+
+    Raises:
+        InputError: There is no such target, or an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        target: str | Downstream = "digits",
+        image_size: int | None = None,
+        augment: Augment = "none",
+        batch_size: int = 128,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if isinstance(target, str):
+            check_target(target)
+        if batch_size < 1:
+            raise InputError(f"`batch_size` must be at least 1, got {batch_size}")
+        self.target = target
+        self.image_size = image_size
+        self.augment = augment
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self._sets: dict[str, Batched] = {}
+        self._opened: Downstream | None = None
+
+    @property
+    def opened(self) -> Downstream:
+        """The target, opened when first asked for."""
+        if self._opened is None:
+            self._opened = open_target(self.target, self.seed) if isinstance(self.target, str) else self.target
+        return self._opened
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names."""
+        return self.opened.classes
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; known before :meth:`setup`."""
+        return len(self.classes)
+
+    def check_inputs(self) -> None:
+        """Opens the target, and changes nothing: wrong input is said before anything is written.
+
+        Raises:
+            InputError: The folder is laid out otherwise.
+        """
+        _ = self.opened
+
+    def setup(self, stage: str | None = None) -> None:
+        """Opens the target; no image is decoded."""
+        if self._sets:
+            return
+        target = self.opened
+        size = self.image_size or target.image_size
+        self._sets = {
+            "train": ViewedImages(target.train, TrainView(size, self.augment)),
+            "val": ViewedImages(target.val, EvalView(size)),
+        }
+        if target.test is not None:
+            self._sets["test"] = ViewedImages(target.test, EvalView(size))
+
+    def cache_features(self, extract: Callable[[Tensor], Tensor]) -> bool:
+        """Replaces training and validation images by their features, unless training images vary.
+
+        Args:
+            extract: Maps images ``[B, 3, S, S]`` to features ``[B, D]`` on the CPU.
+
+        Returns:
+            Whether batches hold features from now on. Test batches always hold images.
+        """
+        if self.augment != "none":
+            return False
+        for part in ("train", "val"):
+            loader = batches(self._sets[part], self.batch_size, shuffle=False, num_workers=self.num_workers)
+            pairs = [(extract(images), labels) for images, labels in loader]
+            features, labels = (torch.cat(column) for column in zip(*pairs, strict=True))
+            self._sets[part] = _Features(features, labels)
+        return True
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Training batches, shuffled."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Validation batches, in order."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Test batches, in order."""
+        if "test" not in self._sets:
+            raise InputError(f"target {self.opened.name}: no folder 'test' in it")
+        return self._loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """The test batches."""
+        return self.test_dataloader()
+
+    def _loader(self, part: str) -> DataLoader[Batch]:
+        return batches(self._sets[part], self.batch_size, shuffle=part == "train", num_workers=self.num_workers)
+
+
+class _Features(Dataset[tuple[Tensor, int]]):
+    """Features in place of images."""
+
+    def __init__(self, features: Tensor, labels: Tensor) -> None:
+        self.features = features
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.features[index], int(self.labels[index])
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        picked = torch.as_tensor(indices)
+        return self.features[picked], self.labels[picked]

@@ -1,0 +1,1 @@
+"""Whole experiments: pretrain, transfer, compare, report."""

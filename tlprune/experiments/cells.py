@@ -1,0 +1,200 @@
+"""The cells of a comparison, each a function of plain values, run side by side in processes of one thread each.
+
+A small network does not fill two cores, so two cells at a time are faster than one on two threads; every cell has the
+same share of the machine, so their seconds can be compared.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, replace
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+import torch
+
+from tlprune.data.downstream import Downstream, open_target
+from tlprune.data.images import TensorImages
+from tlprune.data.sources import scan_class_folder
+from tlprune.datamodules.pruned_source import PrunedSourceDataModule
+from tlprune.experiments.comparison import Arm, Run
+from tlprune.experiments.trial import Pretraining, Score, Transfer, pretrain, quiet, transfer
+from tlprune.selection.baselines import RandomSelector, ReverseSelector
+from tlprune.selection.label_mapping import LabelMapping
+from tlprune.selection.selector import Selector
+
+__all__ = ["Cells", "Progressed", "run_cells"]
+
+
+class Progressed(Protocol):
+    """A queue that is told how many images have been trained on."""
+
+    def put(self, item: int, /) -> None: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What a comparison runs.
+
+    Args:
+        source: Class folder of the source, images of one size.
+        target: Name of the downstream set.
+        split_seed: Decides its split.
+        arms: What is compared.
+        seeds: How many times; each has its own surrogate, first weights and random choice.
+        surrogate: How surrogates are trained.
+        pretraining: How source models are trained.
+        transfers: How they are fitted to the target.
+        scratch: Folder for weights and selections.
+    """
+
+    source: Path
+    target: str
+    split_seed: int
+    arms: tuple[Arm, ...]
+    seeds: int
+    surrogate: Pretraining
+    pretraining: Pretraining
+    transfers: tuple[Transfer, ...]
+    scratch: Path
+
+    def weights(self, arm: Arm, seed: int) -> Path:
+        """Where an arm's source model is written."""
+        return self.scratch / f"{arm.key}-{seed}.safetensors"
+
+    def selection(self, arm: Arm, seed: int) -> Path:
+        """Where an arm's Selection is written."""
+        return self.scratch / f"{arm.key}-{seed}-selection.safetensors"
+
+    def surrogate_weights(self, seed: int) -> Path:
+        """Where a seed's surrogate is written."""
+        return self.scratch / f"surrogate-{seed}.safetensors"
+
+    def images(self, source_images: int, target_images: int) -> int:
+        """Images that are trained on in all, given the numbers of training images: what progress is measured in."""
+        shares = [1.0 if arm.equal == "steps" else 1 - arm.ratio for arm in self.arms]
+        source = (sum(shares) * self.pretraining.epochs + self.surrogate.epochs) * source_images
+        target = sum(recipe.epochs for recipe in self.transfers) * target_images * len(self.arms)
+        return round(self.seeds * (source + target))
+
+
+def run_cells(cells: Cells, progress: Progressed | None = None, workers: int | None = None) -> Iterator[Run]:
+    """Runs all cells and yields each when it is done: surrogates first, each arm once its seed's surrogate is there.
+
+    Args:
+        cells: What to run.
+        progress: Told of progress; it must be a queue that other processes can use.
+        workers: Processes at a time; None is one for each core, eight at the most.
+
+    Yields:
+        Runs in the order in which they end.
+    """
+    count = workers or min(_cores(), 8)
+    told: Progressed = progress if progress is not None else SimpleQueue()
+    with ProcessPoolExecutor(count, get_context("spawn"), _one_thread) as pool:
+        try:
+            waiting: dict[Future[Any], int | None] = {
+                pool.submit(_train_surrogate, cells, seed, told): seed for seed in range(cells.seeds)
+            }
+            seconds: dict[int, float] = {}
+            while waiting:
+                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    seed = waiting.pop(future)
+                    if seed is None:
+                        yield future.result()
+                        continue
+                    seconds[seed] = future.result()
+                    for arm in cells.arms:
+                        waiting[pool.submit(_run_cell, cells, arm, seed, seconds[seed], told)] = None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@cache
+def _images(source: Path) -> TensorImages:
+    """The source, decoded once in each process."""
+    return TensorImages.from_images(scan_class_folder(source))
+
+
+@cache
+def _target(name: str, seed: int) -> Downstream:
+    return open_target(name, seed)
+
+
+def _train_surrogate(cells: Cells, seed: int, progress: Progressed) -> float:
+    """Trains a seed's surrogate on the whole source and returns the seconds."""
+    with quiet():
+        data = PrunedSourceDataModule(_images(cells.source), augment="shift")
+        data.setup()
+        seconds, _ = pretrain(data, cells.surrogate, 1000 + seed, cells.surrogate_weights(seed), progress.put)
+    return seconds
+
+
+def _run_cell(cells: Cells, arm: Arm, seed: int, surrogate_seconds: float, progress: Progressed) -> Run:
+    """Selects, pretrains and transfers."""
+    target = _target(cells.target, cells.split_seed)
+    with quiet():
+        data = _data(cells, arm, seed, target)
+        begin = time.perf_counter()
+        data.setup()
+        selection_seconds = time.perf_counter() - begin
+        if data.selection is not None:
+            data.selection.save(cells.selection(arm, seed))
+        recipe = replace(cells.pretraining, steps=_full_steps(cells, data) if arm.equal == "steps" else None)
+        weights = cells.weights(arm, seed)
+        seconds, source_accuracy = pretrain(data, recipe, seed, weights, progress.put)
+        scores: dict[str, Score] = {
+            how.mode: transfer(weights, target, how, seed, progress.put) for how in cells.transfers
+        }
+    return Run(
+        arm=arm,
+        seed=seed,
+        units_kept=data.num_classes,
+        images_kept=data.images_kept,
+        pretraining_seconds=seconds,
+        source_accuracy=source_accuracy,
+        scores=scores,
+        surrogate_seconds=surrogate_seconds if arm.votes else 0.0,
+        selection_seconds=selection_seconds if arm.votes else 0.0,
+    )
+
+
+def _data(cells: Cells, arm: Arm, seed: int, target: Downstream) -> PrunedSourceDataModule:
+    images = _images(cells.source)
+    if arm.method == "none":
+        return PrunedSourceDataModule(images, augment="shift")
+    selectors: dict[str, Selector] = {
+        "label_mapping": LabelMapping(),
+        "random": RandomSelector(seed),
+        "reverse": ReverseSelector(LabelMapping()),
+    }
+    return PrunedSourceDataModule(
+        images,
+        target,
+        selectors[arm.method],
+        str(cells.surrogate_weights(seed)),
+        prune_ratio=arm.ratio,
+        augment="shift",
+        # a cache of its own: each arm votes anew, so that its seconds are true
+        cache=str(cells.scratch / f"cache-{arm.key}-{seed}"),
+    )
+
+
+def _full_steps(cells: Cells, data: PrunedSourceDataModule) -> int:
+    """Optimiser steps of pretraining without pruning."""
+    if data.source_images is None:
+        raise RuntimeError("the data has not been set up")
+    return cells.pretraining.epochs * (len(data.source_images) // data.batch_size)

@@ -1,0 +1,196 @@
+"""A comparison for people: table, pictures, summary."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from tlprune.experiments.comparison import METHOD_LABELS, Arm, Comparison
+from tlprune.experiments.statistics import Estimate
+from tlprune.selection.figures import units_figure, votes_figure
+from tlprune.selection.manifest import Selection
+from tlprune.storage.atomic import atomic_path, write_bytes
+
+__all__ = ["accuracy_figure", "cost_figure", "print_comparison", "write_comparison"]
+
+_COLOURS = {"none": "#000000", "label_mapping": "#0072b2", "random": "#e69f00", "reverse": "#d55e00"}
+_MARKS = {"label_mapping": "o", "random": "s", "reverse": "v"}
+_HEADINGS = ("method", "pruned", "images", "S", "L", "P", "saved")
+_LEGEND = "S, L, P: median seconds of surrogate, selection, pretraining. Saved: S and L paid."
+
+
+def _with_interval(found: Estimate) -> str:
+    return f"{found.mean:.1f}" if found.count == 1 else f"{found.mean:.1f} ± {found.half_width:.1f}"
+
+
+def _rows(comparison: Comparison) -> list[list[str]]:
+    rows = []
+    for arm in comparison.arms:
+        surrogate, selection, pretraining = comparison.seconds_of(arm)
+        name = METHOD_LABELS[arm.method] + (" =" if arm.equal == "steps" else "")
+        paid = [f"{surrogate:.1f}", f"{selection:.2f}"] if arm.votes else ["-", "-"]
+        saved = "-" if arm.method == "none" else f"{comparison.saving(arm):.0%}"
+        row = [name, f"{arm.ratio:.0%}", f"{comparison.of(arm)[0].images_kept:,}", *paid, f"{pretraining:.1f}", saved]
+        rows.append(row + [_with_interval(comparison.accuracy(arm, mode)) for mode in comparison.modes])
+    return rows
+
+
+def print_comparison(comparison: Comparison, selection: Selection, folder: Path, console: Console) -> None:
+    """Prints the table, what it says, where the files are, and what to try next.
+
+    Args:
+        comparison: All runs.
+        selection: Label Mapping's order of the first seed.
+        folder: Where :func:`write_comparison` wrote.
+        console: Where to print.
+    """
+    seeds = len(comparison.of(comparison.arms[0]))
+    title = f"{comparison.target}: test accuracy in percent, mean of {seeds} seeds ± 95 % interval"
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=0, pad_edge=False)
+    for heading in (*_HEADINGS, *comparison.modes):
+        table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
+    for arm, row in zip(comparison.arms, _rows(comparison), strict=True):
+        table.add_row(*row, style="bold" if arm.method == "none" else None)
+    console.print(table)
+    console.print(f"{_LEGEND}\n'=' marks equal steps, all else is equal epochs.", highlight=False)
+    shown = comparison.shown_arm
+    console.print(
+        f"With the surrogate at hand, as for a second target, LM at {shown.ratio:.0%} pruned saves "
+        f"{comparison.saving(shown, reused=True):.0%}.\n",
+        highlight=False,
+    )
+    console.print("Differences in points, paired by seed, with 95 % intervals:")
+    for sentence in comparison.verdicts():
+        console.print(f"  {sentence}", highlight=False)
+    console.print()
+    for mode in comparison.modes:
+        ratio = comparison.winning_ratio(mode)
+        found = "none, LM falls below no pruning at every ratio tried"
+        if ratio is not None:
+            kept = comparison.of(Arm("label_mapping", ratio))[0]
+            found = f"{ratio:.0%} pruned, {kept.units_kept} classes and {kept.images_kept:,} images kept"
+        console.print(f"Winning subset by {mode}, chosen on validation: {found}", highlight=False)
+    best = ", ".join(selection.unit_names[unit] for unit in selection.ranking[:8].tolist())
+    console.print(f"Most votes: {best}\n", highlight=False)
+    console.print(
+        f"{folder}: summary.json, table.md; accuracy.png, cost.png, votes.png, units.png;\n"
+        f"selection.safetensors, pruned.safetensors, full.safetensors. It took {comparison.seconds:.0f} s.\n",
+        highlight=False,
+    )
+    other = "photos" if comparison.target == "digits" else "digits"
+    console.print("Try next:", style="bold")
+    for command in (
+        f"tlprune demo --target {other}",
+        "tlprune fit --config configs/source/drawn_surrogate.yaml",
+        "tlprune fit --config configs/source/drawn_pruned.yaml",
+    ):
+        console.print(f"  {command}", highlight=False)
+
+
+def write_comparison(
+    comparison: Comparison, selection: Selection, example: Callable[[int], Tensor], folder: Path
+) -> None:
+    """Writes ``summary.json``, ``table.md`` and four pictures.
+
+    Args:
+        comparison: All runs.
+        selection: Label Mapping's order of the first seed.
+        example: Gives an image ``[3, H, W]`` uint8 of a class.
+        folder: Where to write; it is created.
+
+    Raises:
+        InputError: The folder cannot be written.
+    """
+    write_bytes(folder / "summary.json", (json.dumps(comparison.as_json(), indent=2) + "\n").encode())
+    headings = [*_HEADINGS, *comparison.modes]
+    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *_rows(comparison)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    write_bytes(folder / "table.md", f"{table}\n\n{_LEGEND} '=' marks equal steps.\n".encode())
+    kept = comparison.of(comparison.shown_arm)[0].units_kept
+    title = f"Label Mapping for {comparison.target}: {kept} of {selection.num_units} classes kept"
+    figures = {
+        "accuracy": accuracy_figure(comparison),
+        "cost": cost_figure(comparison),
+        "votes": votes_figure(selection, kept, title),
+        "units": units_figure(selection, kept, example, title),
+    }
+    for name, figure in figures.items():
+        with atomic_path(folder / f"{name}.png") as temporary:
+            figure.savefig(temporary, format="png", dpi=110)
+
+
+def accuracy_figure(comparison: Comparison) -> Figure:
+    """Test accuracy against prune ratio, a panel for each mode of transfer.
+
+    Args:
+        comparison: All runs.
+
+    Returns:
+        A figure with 95 % intervals and the line of no pruning.
+    """
+    figure = Figure(figsize=(5.2 * len(comparison.modes), 4.4), layout="constrained")
+    panels = figure.subplots(1, len(comparison.modes), squeeze=False)[0]
+    full = Arm("none", 0.0)
+    for axes, mode in zip(panels, comparison.modes, strict=True):
+        bar = comparison.accuracy(full, mode)
+        axes.axhline(bar.mean, color=_COLOURS["none"], linewidth=1.2, label=METHOD_LABELS["none"])
+        if bar.count > 1:
+            axes.axhspan(bar.low, bar.high, color=_COLOURS["none"], alpha=0.08, linewidth=0)
+        for offset, method in zip((-0.8, 0.0, 0.8), _MARKS, strict=True):
+            for equal in ("epochs", "steps"):
+                arms = [arm for arm in comparison.arms if arm.method == method and arm.equal == equal]
+                if not arms:
+                    continue
+                found = [comparison.accuracy(arm, mode) for arm in arms]
+                steps = equal == "steps"
+                axes.errorbar(
+                    [100 * arm.ratio + offset + (2.4 if steps else 0) for arm in arms],
+                    [one.mean for one in found],
+                    [0 if one.count == 1 else one.half_width for one in found],
+                    color=_COLOURS[method],
+                    marker=_MARKS[method],
+                    markerfacecolor="white" if steps else _COLOURS[method],
+                    linestyle="none" if steps else "-",
+                    capsize=3,
+                    label=METHOD_LABELS[method] + (", equal steps" if steps else ""),
+                )
+        axes.set(xlabel="classes pruned (%)", title=f"{mode} on {comparison.target}")
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("test accuracy (%), 95 % interval")
+    panels[-1].legend(fontsize=8)
+    return figure
+
+
+def cost_figure(comparison: Comparison) -> Figure:
+    """Seconds of surrogate, selection and pretraining against prune ratio for LM, beside no pruning.
+
+    Args:
+        comparison: All runs.
+
+    Returns:
+        A figure with stacked bars and the share saved above each.
+    """
+    arms = [arm for arm in comparison.arms if arm.method in ("none", "label_mapping") and arm.equal == "epochs"]
+    figure = Figure(figsize=(6.5, 4.4), layout="constrained")
+    axes = figure.subplots()
+    names = ["no pruning" if arm.method == "none" else f"{arm.ratio:.0%} pruned" for arm in arms]
+    parts = list(zip(*(comparison.seconds_of(arm) for arm in arms), strict=True))
+    bottom = [0.0] * len(arms)
+    stages = (("surrogate", "#56b4e9"), ("selection", "#cc79a7"), ("pretraining", "#0072b2"))
+    for (stage, colour), heights in zip(stages, parts, strict=True):
+        axes.bar(names, heights, bottom=bottom, color=colour, label=stage, width=0.6)
+        bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
+    for place, (arm, height) in enumerate(zip(arms, bottom, strict=True)):
+        text = f"{height:.1f} s" if arm.method == "none" else f"{height:.1f} s\n{comparison.saving(arm):.0%} saved"
+        axes.annotate(text, (place, height), ha="center", va="bottom", fontsize=9)
+    axes.set(
+        ylabel="seconds, median over seeds", title=f"What pretraining costs with Label Mapping for {comparison.target}"
+    )
+    axes.set_ylim(0, max(bottom) * 1.2)
+    axes.legend(fontsize=9)
+    return figure

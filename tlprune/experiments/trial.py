@@ -1,0 +1,198 @@
+"""One cell of a comparison: pretrain on part of the source, transfer, score."""
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.optim import SGD, Adam
+
+from tlprune.callbacks.export_backbone import ExportBackbone
+from tlprune.data.downstream import Downstream
+from tlprune.datamodules.downstream import DownstreamDataModule
+from tlprune.modules.classifier import LitClassifier
+from tlprune.modules.optim import WarmupCosineLR
+from tlprune.modules.transfer import TransferModule
+
+__all__ = ["Advance", "Pretraining", "Score", "Transfer", "pretrain", "quiet", "transfer"]
+
+Advance = Callable[[int], None]
+"""Called with the number of images that have been trained on since the last call."""
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """How a source model is trained.
+
+    Args:
+        backbone: Name of the network.
+        epochs: Passes over what is kept.
+        lr: Peak learning rate of SGD with Nesterov momentum 0.9.
+        weight_decay: Of SGD.
+        warmup_epochs: Epochs in which the rate rises; then it falls along a cosine.
+        steps: Optimiser steps in place of ``epochs``, for runs of equal length whatever is kept.
+    """
+
+    backbone: str
+    epochs: int
+    lr: float = 0.2
+    weight_decay: float = 5e-4
+    warmup_epochs: float = 1.0
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """How a backbone is fitted to the target, with Adam and a cosine schedule.
+
+    Args:
+        mode: ``probe`` or ``finetune``.
+        epochs: Passes over the target's training images.
+        lr: First learning rate.
+        batch_size: Images in a batch.
+        check_every: Epochs between two looks at the validation images.
+    """
+
+    mode: Literal["probe", "finetune"]
+    epochs: int
+    lr: float
+    batch_size: int = 50
+    check_every: int = 5
+
+
+@dataclass(frozen=True)
+class Score:
+    """Accuracy of a transferred model, in percent.
+
+    Args:
+        val: On validation images, at the epoch that they chose.
+        test: On test images, looked at once, at that epoch.
+        seconds: Time that the transfer took.
+    """
+
+    val: float
+    test: float
+    seconds: float = field(compare=False)
+
+
+class _Advancing(Callback):
+    """Tells how many images have been trained on."""
+
+    def __init__(self, advance: Advance) -> None:
+        self.advance = advance
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Any, batch_idx: int
+    ) -> None:
+        self.advance(len(batch[0]))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps Lightning's advice to single runs out of a comparison that makes dozens of them."""
+    names = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*does not have many workers")
+            warnings.filterwarnings("ignore", message=".*LeafSpec")
+            warnings.filterwarnings("ignore", message="The number of training batches")
+            warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
+            warnings.filterwarnings("ignore", message=r"\d+ units are kept, but only")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _trainer(callbacks: list[Callback], **options: Any) -> Trainer:
+    return Trainer(
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=callbacks,
+        **options,
+    )
+
+
+def pretrain(
+    data: LightningDataModule, recipe: Pretraining, seed: int, path: Path, advance: Advance
+) -> tuple[float, float]:
+    """Trains a classifier on what a DataModule gives, and writes its backbone and head.
+
+    Args:
+        data: Set up already, so that its time is not counted here.
+        recipe: How to train.
+        seed: Decides first weights, order and augmentation.
+        path: The safetensors file to write.
+        advance: Told of progress.
+
+    Returns:
+        Seconds of training, and accuracy on held-out source images in percent.
+    """
+    seed_everything(seed, verbose=False)
+    module = LitClassifier(
+        recipe.backbone,
+        optimizer=partial(SGD, lr=recipe.lr, momentum=0.9, weight_decay=recipe.weight_decay, nesterov=True),
+        lr_scheduler=partial(WarmupCosineLR, warmup_epochs=recipe.warmup_epochs),
+    )
+    length = {"max_epochs": recipe.epochs} if recipe.steps is None else {"max_epochs": -1, "max_steps": recipe.steps}
+    trainer = _trainer(
+        [_Advancing(advance), ExportBackbone(str(path))],
+        enable_checkpointing=False,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        **length,
+    )
+    begin = time.perf_counter()
+    trainer.fit(module, datamodule=data)
+    seconds = time.perf_counter() - begin
+    checker = _trainer([], enable_checkpointing=False)
+    scores = checker.validate(module, datamodule=data, verbose=False)[0]
+    return seconds, 100 * scores["val/accuracy"]
+
+
+def transfer(weights: Path, target: Downstream, recipe: Transfer, seed: int, advance: Advance) -> Score:
+    """Fits a pretrained backbone to the target; validation chooses the epoch, the test set is looked at once.
+
+    Args:
+        weights: What :func:`pretrain` wrote.
+        target: The downstream set, with a test part.
+        recipe: How to train.
+        seed: Decides the head's first weights and the order.
+        advance: Told of progress.
+    """
+    seed_everything(seed, verbose=False)
+    augment: Literal["none", "shift"] = "none" if recipe.mode == "probe" else "shift"
+    data = DownstreamDataModule(target, augment=augment, batch_size=recipe.batch_size)
+    module = TransferModule(
+        weights=str(weights), mode=recipe.mode, optimizer=partial(Adam, lr=recipe.lr), lr_scheduler=WarmupCosineLR
+    )
+    begin = time.perf_counter()
+    with TemporaryDirectory() as folder:
+        best = ModelCheckpoint(folder, "best", monitor="val/accuracy", mode="max", save_weights_only=True)
+        trainer = _trainer(
+            [_Advancing(advance), best],
+            max_epochs=recipe.epochs,
+            check_val_every_n_epoch=recipe.check_every,
+            num_sanity_val_steps=0,
+        )
+        trainer.fit(module, datamodule=data)
+        scores = trainer.test(module, datamodule=data, ckpt_path=best.best_model_path, verbose=False)[0]
+        chosen = best.best_model_score
+    if chosen is None:
+        raise RuntimeError("no validation took place")
+    return Score(100 * float(chosen), 100 * scores["test/accuracy"], time.perf_counter() - begin)

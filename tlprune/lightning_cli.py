@@ -1,0 +1,164 @@
+"""LightningCLI as tlprune runs it: any LightningModule, any LightningDataModule, bare class names for ours."""
+
+import inspect
+import re
+import warnings
+from argparse import ArgumentError
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import torch
+import yaml
+from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.cli import LightningCLI
+
+# imported so that yaml can name these classes without their modules
+import tlprune.callbacks.export_backbone
+import tlprune.callbacks.selection_monitor
+import tlprune.datamodules.downstream
+import tlprune.datamodules.pruned_source
+import tlprune.modules.optim
+import tlprune.modules.transfer
+import tlprune.selection.baselines
+from tlprune import __version__
+from tlprune.errors import InputError, near_miss
+from tlprune.models.weights import read_checkpoint
+from tlprune.modules.classifier import ClassificationModule
+
+__all__ = ["TLPruneCLI", "run"]
+
+
+class TLPruneCLI(LightningCLI):
+    """LightningCLI, but wrong input is said before anything is written.
+
+    A checkpoint never overrides the command line, and nothing is evaluated without one.
+    """
+
+    _refused: InputError | None = None
+
+    def _parse_ckpt_path(self) -> None:
+        """Leaves a checkpoint's hyperparameters alone.
+
+        LightningCLI would let them override explicit arguments without a word, and would import the classes they name.
+        """
+
+    def instantiate_classes(self) -> None:
+        """Builds model, data and trainer, once it is clear that there is something to work on.
+
+        The parser wraps what a constructor raises in pages about the types that it tried; the constructor's own words
+        are raised instead.
+        """
+        self._find_checkpoint()
+        self.parser.add_instantiator(self._build, object, subclasses=True)
+        try:
+            super().instantiate_classes()
+        except Exception:
+            if self._refused is not None:
+                raise self._refused from None
+            raise
+        self._check_inputs()
+
+    def _build(self, class_type: Callable[..., object], *args: object, **kwargs: object) -> object:
+        try:
+            return class_type(*args, **kwargs)
+        except InputError as error:
+            self._refused = error
+            raise
+
+    def _find_checkpoint(self) -> Path | None:
+        """The checkpoint file asked for; None if there is none, or if Lightning finds it by a name such as ``last``."""
+        command = self.config["subcommand"]
+        given = self.config[command].get("ckpt_path")
+        if given is None:
+            if command != "fit":
+                raise InputError(f"`tlprune {command}` needs --ckpt_path: without one it would score a random model")
+            return None
+        if "://" in str(given):
+            raise InputError(f"--ckpt_path {given}: checkpoints are read from local files only")
+        if given in ("last", "hpc", "best", "registry"):
+            return None
+        if not Path(given).exists():
+            raise InputError(f"--ckpt_path {given}: no such checkpoint")
+        return Path(given)
+
+    def _check_inputs(self) -> None:
+        check = getattr(self.datamodule, "check_inputs", None)
+        if check is not None:
+            check()
+        file = self._find_checkpoint()
+        if file is not None and file.is_file() and isinstance(self.model, ClassificationModule):
+            self.model.check_checkpoint(read_checkpoint(file))
+
+
+def _check_configs(arguments: list[str]) -> None:
+    """Refuses a config file that is missing or no yaml, by name: the parser's own message does not say which it is."""
+    for option, value in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, attached = option.partition("=")
+        if name not in ("--config", "-c"):
+            continue
+        path = attached if equals else value
+        if not Path(path).is_file():
+            raise InputError(f"--config {path}: no such file")
+        try:
+            content = yaml.safe_load(Path(path).read_text())
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"--config {path}: not valid yaml: {error}") from error
+        if not isinstance(content, dict):
+            raise InputError(f"--config {path}: must hold keys such as 'model', 'data' and 'trainer'")
+
+
+def run(arguments: list[str]) -> TLPruneCLI:
+    """Runs ``fit``, ``validate``, ``test`` or ``predict``.
+
+    Args:
+        arguments: The subcommand's name and its arguments.
+
+    Returns:
+        The CLI object, which holds model, data and trainer.
+
+    Raises:
+        InputError: Something given is wrong.
+    """
+    _check_configs(arguments)
+    # LightningCLI takes any argument list beside a non-empty sys.argv for a mistake
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
+    try:
+        return _cli(arguments)
+    except ArgumentError as error:
+        raise InputError(_in_short(str(error))) from error
+
+
+def _in_short(message: str) -> str:
+    """A parser's message without the types that it tried in vain, and with the near miss of a misspelt name."""
+    text = " ".join(message.split())
+    text = re.sub(r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: ", "", text)
+    text = re.sub(
+        r" - Expected a <class 'NoneType'>| Given value type:.*|- Expected a path but .*? or invalid ", "", text
+    )
+    if unknown := re.search(r"- Expected a dot import path string: (\w+)", text):
+        text = text.replace(unknown[0], f"no class {unknown[1]!r}: {near_miss(unknown[1], _known_classes())}")
+    if option := re.search(r"given class_path '([\w.]+)': Option '(\w+)' is not accepted", text):
+        home, _, name = option[1].rpartition(".")
+        names = list(inspect.signature(getattr(import_module(home), name)).parameters)
+        text = f"{option[1].rpartition('.')[2]} has no option {option[2]!r}: {near_miss(option[2], names)}"
+    return text
+
+
+def _known_classes() -> list[str]:
+    optimizers = [name for name in dir(torch.optim) if name[0].isupper()]
+    return [*tlprune.__all__, "TriangularLR", "WarmupCosineLR", *(f"torch.optim.{name}" for name in optimizers)]
+
+
+def _cli(arguments: list[str]) -> TLPruneCLI:
+    return TLPruneCLI(
+        LightningModule,
+        LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        seed_everything_default=0,
+        save_config_kwargs={"overwrite": True},
+        load_from_checkpoint_support=False,
+        parser_kwargs={"prog": "tlprune", "version": f"tlprune {__version__}", "exit_on_error": False},
+        args=arguments,
+    )

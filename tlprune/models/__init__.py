@@ -1,0 +1,1 @@
+"""Networks and their weights: nothing here knows of data, selection or Lightning."""

@@ -1,0 +1,144 @@
+"""Networks by name, each ending in features instead of class scores.
+
+A backbone maps images ``[B, 3, H, W]`` to features ``[B, D]`` and says ``D`` as ``num_features``.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
+import torchvision.models
+from torch import Tensor, nn
+
+from tlprune.errors import InputError, near_miss
+
+__all__ = ["Backbone", "Classifier", "ResNet8", "create_backbone", "list_backbones"]
+
+
+class Backbone(nn.Module):
+    """A network without its classification layer.
+
+    Args:
+        network: Maps ``[B, 3, H, W]`` to ``[B, num_features]``.
+        num_features: ``D``.
+    """
+
+    def __init__(self, network: nn.Module, num_features: int) -> None:
+        super().__init__()
+        # this layout in memory makes convolutions faster on CPU and GPU alike; the results are the same
+        self.network = network.to(memory_format=torch.channels_last)
+        self.num_features = num_features
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features ``[B, D]`` of images ``[B, 3, H, W]``."""
+        features: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
+        return features
+
+
+class Classifier(nn.Module):
+    """A backbone with a linear head.
+
+    Args:
+        backbone: Gives features ``[B, D]``.
+        num_classes: Width of the head, at least 1.
+    """
+
+    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(backbone.num_features, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``[B, C]`` of images ``[B, 3, H, W]``."""
+        logits: Tensor = self.head(self.backbone(images))
+        return logits
+
+
+class _Block(nn.Module):
+    """Two 3 x 3 convolutions with a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        same = stride == 1 and inputs == outputs
+        projection = (nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        self.shortcut = nn.Identity() if same else nn.Sequential(*projection)
+
+    def forward(self, images: Tensor) -> Tensor:
+        inner = F.relu(self.bn1(self.conv1(images)), inplace=True)
+        return F.relu(self.bn2(self.conv2(inner)) + self.shortcut(images), inplace=True)
+
+
+class ResNet8(nn.Module):
+    """A small residual network for 32-pixel images: eight layers in three stages, fed with patches of 4 x 4 pixels.
+
+    After He et al., "Deep Residual Learning for Image Recognition" (2015), section 4.2, with a first layer that reduces
+    the image to 8 x 8, so that a hundred classes can be learned in seconds without a GPU.
+
+    Args:
+        width: Channels of the first stage; the last has four times as many.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 4, 4, bias=False)
+        self.bn = nn.BatchNorm2d(width)
+        self.stages = nn.Sequential(
+            _Block(width, width, 1), _Block(width, 2 * width, 2), _Block(2 * width, 4 * width, 2)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features ``[B, 4 * width]`` of images ``[B, 3, H, W]``."""
+        maps = self.stages(F.relu(self.bn(self.stem(images)), inplace=True))
+        pooled: Tensor = maps.mean((2, 3))
+        return pooled
+
+
+def _resnet8(width: int) -> Backbone:
+    return Backbone(ResNet8(width), 4 * width)
+
+
+def _torchvision(name: str) -> Backbone:
+    network = torchvision.models.get_model(name, weights=None)
+    final = "heads" if name.startswith("vit") else "fc"
+    head = getattr(network, final)
+    linear = head if isinstance(head, nn.Linear) else head.head
+    setattr(network, final, nn.Identity())
+    return Backbone(network, linear.in_features)
+
+
+_OURS: dict[str, Callable[[], Backbone]] = {f"resnet8_w{width}": partial(_resnet8, width) for width in (8, 16, 32)}
+_TORCHVISION = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "vit_b_16", "vit_b_32", "vit_l_16")
+
+
+def list_backbones() -> list[str]:
+    """Names that :func:`create_backbone` takes."""
+    return sorted([*_OURS, *_TORCHVISION])
+
+
+def create_backbone(name: str) -> Backbone:
+    """Builds a network with random weights.
+
+    Args:
+        name: ``resnet8_w8``, ``resnet8_w16``, ``resnet8_w32`` for 32-pixel images; torchvision's ``resnet18`` to
+            ``resnet152`` and ``vit_b_16``, ``vit_b_32``, ``vit_l_16`` (224-pixel images) under torchvision's names.
+
+    Returns:
+        A network that ends in features.
+
+    Raises:
+        InputError: There is no such network.
+
+    Example:
+        >>> create_backbone("resnet8_w8").num_features
+        32
+    """
+    if name in _OURS:
+        return _OURS[name]()
+    if name in _TORCHVISION:
+        return _torchvision(name)
+    raise InputError(f"unknown backbone {name!r}: {near_miss(name, list_backbones())}")

@@ -1,0 +1,185 @@
+"""Supervised pretraining on the source."""
+
+from typing import Any
+
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import SGD
+from torchmetrics.classification import MulticlassAccuracy
+
+from tlprune.errors import InputError
+from tlprune.models.backbones import create_backbone
+from tlprune.modules.optim import build_optimizers
+
+__all__ = ["ClassificationModule", "LitClassifier"]
+
+
+class ClassificationModule(LightningModule):
+    """What pretraining and transfer share: a backbone with a linear head, cross entropy, accuracy.
+
+    Logs ``train/loss``, and ``loss`` and ``accuracy`` under ``train/``, ``val/`` and ``test/`` for each epoch.
+
+    Args:
+        backbone: Name of the network.
+        num_classes: Width of the head; None takes it from the DataModule's ``num_classes``.
+        label_smoothing: Share of the target probability spread over all classes, in [0, 1].
+        optimizer: Makes the optimiser of parameters.
+        lr_scheduler: Makes the schedule of the optimiser.
+
+    Raises:
+        InputError: An argument is out of range, or there is no such network.
+    """
+
+    head: nn.Linear
+
+    def __init__(
+        self,
+        backbone: str,
+        num_classes: int | None,
+        label_smoothing: float,
+        optimizer: OptimizerCallable,
+        lr_scheduler: LRSchedulerCallable | None,
+    ) -> None:
+        super().__init__()
+        if num_classes is not None and num_classes < 1:
+            raise InputError(f"`num_classes` must be at least 1, got {num_classes}")
+        if not 0 <= label_smoothing <= 1:
+            raise InputError(f"`label_smoothing` must be in [0, 1], got {label_smoothing}")
+        self.backbone = create_backbone(backbone)
+        self.num_classes = num_classes
+        self.label_smoothing = label_smoothing
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.classes: list[str] = []
+        if num_classes is not None:
+            self._build_head(num_classes)
+
+    def _build_head(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self.hparams["num_classes"] = num_classes
+        self.head = nn.Linear(self.backbone.num_features, num_classes)
+        self.train_accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
+
+    def configure_model(self) -> None:
+        """Builds the head, where its width was left to the DataModule."""
+        data = getattr(self._trainer, "datamodule", None)
+        offered = getattr(data, "num_classes", None)
+        if self.num_classes is None:
+            if offered is None:
+                name = type(self).__name__
+                raise InputError(f"{name} needs `num_classes`: the data does not say how many classes it has")
+            self._build_head(int(offered))
+        elif offered is not None and int(offered) != self.num_classes:
+            raise InputError(f"`num_classes` is {self.num_classes}, the data has {offered} classes")
+        self.classes = list(getattr(data, "classes", self.classes))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``[B, C]`` of images ``[B, 3, H, W]``."""
+        logits: Tensor = self.head(self.backbone(images))
+        return logits
+
+    def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
+        images, labels = batch
+        logits = self(images)
+        smoothing = self.label_smoothing if stage == "train" else 0.0
+        loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        accuracy = {"train": self.train_accuracy, "val": self.val_accuracy, "test": self.test_accuracy}[stage]
+        accuracy.update(logits, labels)
+        training = stage == "train"
+        self.log(
+            f"{stage}/loss", loss, prog_bar=training, on_step=training, on_epoch=not training, sync_dist=not training
+        )
+        self.log(f"{stage}/accuracy", accuracy, on_step=False, on_epoch=True, prog_bar=not training)
+        return loss
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Cross entropy of one batch: images ``[B, 3, H, W]`` float, labels ``[B]`` int64."""
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Loss and accuracy of one batch."""
+        self._step(batch, "val")
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Loss and accuracy of one batch."""
+        self._step(batch, "test")
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Probabilities ``[B, C]`` of one batch."""
+        probabilities: Tensor = self(batch[0]).softmax(1)
+        return probabilities
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimiser and schedule given, over all parameters."""
+        return build_optimizers(self, self, self.optimizer, self.lr_scheduler)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps the class names beside the weights."""
+        checkpoint["classes"] = self.classes
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses what :meth:`check_checkpoint` does, and takes the class names over."""
+        self.check_checkpoint(checkpoint)
+        self.classes = [str(name) for name in checkpoint.get("classes", [])]
+        if self.num_classes is None:
+            self._build_head(int(checkpoint["state_dict"]["head.weight"].shape[0]))
+
+    def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses a checkpoint of another kind or width in one line, before weights are compared key by key.
+
+        Args:
+            checkpoint: What Lightning saved.
+
+        Raises:
+            InputError: It holds no backbone and head, another backbone, or a head of another width.
+        """
+        state = checkpoint["state_dict"]
+        weight = state.get("head.weight")
+        if weight is None or not any(key.startswith("backbone.") for key in state):
+            raise InputError(f"this checkpoint is not one of {type(self).__name__}: no backbone and head in it")
+        outputs, width = weight.shape
+        if width != self.backbone.num_features or self.num_classes not in (None, outputs):
+            raise InputError(
+                f"this checkpoint's head maps {width} features to {outputs} classes, "
+                f"this model's {self.backbone.num_features} to {self.num_classes or 'any number'}"
+            )
+        mine = {f"backbone.{key}" for key in self.backbone.state_dict()}
+        if odd := sorted(mine ^ {key for key in state if key.startswith("backbone.")}):
+            raise InputError(f"this checkpoint holds another backbone: {len(odd)} keys differ, first {odd[0]}")
+
+
+class LitClassifier(ClassificationModule):
+    """Trains a backbone with a linear head on labelled images: the surrogate, or the source model itself.
+
+    Args:
+        backbone: Name that :func:`tlprune.models.backbones.create_backbone` takes.
+        num_classes: Width of the head; None takes it from the DataModule's ``num_classes``, which for a pruned source
+            is the number of classes kept.
+        label_smoothing: Share of the target probability spread over all classes, in [0, 1].
+        optimizer: Makes the optimiser of parameters.
+        lr_scheduler: Makes the schedule of the optimiser. Those of :mod:`tlprune.modules.optim` step after each batch.
+
+    Raises:
+        InputError: An argument is out of range, or there is no such network.
+
+    Example:
+        >>> import torch
+        >>> LitClassifier("resnet8_w8", num_classes=5)(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 5])
+    """
+
+    def __init__(
+        self,
+        backbone: str = "resnet18",
+        num_classes: int | None = None,
+        label_smoothing: float = 0.0,
+        optimizer: OptimizerCallable = lambda parameters: SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4),
+        lr_scheduler: LRSchedulerCallable | None = None,
+    ) -> None:
+        super().__init__(backbone, num_classes, label_smoothing, optimizer, lr_scheduler)
+        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])

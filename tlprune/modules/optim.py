@@ -1,0 +1,155 @@
+"""Learning-rate schedules that follow the real number of steps, and their wiring into a LightningModule."""
+
+import math
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from tlprune.errors import InputError
+
+__all__ = ["PlannedLR", "TriangularLR", "WarmupCosineLR", "build_optimizers"]
+
+
+class PlannedLR(LRScheduler):
+    """A schedule per step that learns the length of the run from the Trainer, so that yaml need not know it.
+
+    A pruned source has fewer steps in an epoch; a schedule written in epochs or shares stays right for it.
+
+    Args:
+        optimizer: The optimiser; its learning rates are the peaks.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._total = 1
+        self._per_epoch = 1.0
+        super().__init__(optimizer)
+
+    def plan(self, total_steps: int, steps_per_epoch: float) -> None:
+        """Says how long the run is.
+
+        Args:
+            total_steps: Optimiser steps in the whole run, at least 1.
+            steps_per_epoch: Optimiser steps in an epoch.
+        """
+        self._total = max(total_steps, 1)
+        self._per_epoch = max(steps_per_epoch, 1.0)
+        for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+            group["lr"] = rate
+
+    def factor(self, step: int, total_steps: int, steps_per_epoch: float) -> float:
+        """The share of the peak learning rate at ``step`` (from 0), in [0, 1]."""
+        raise NotImplementedError
+
+    def get_lr(self) -> list[float | Tensor]:
+        """Learning rate of each parameter group at the present step."""
+        share = self.factor(min(self.last_epoch, self._total), self._total, self._per_epoch)
+        return [base * share for base in self.base_lrs]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the schedule; its length is planned anew from the Trainer, which may have been given more."""
+        return {key: value for key, value in super().state_dict().items() if key not in {"_total", "_per_epoch"}}
+
+
+class WarmupCosineLR(PlannedLR):
+    """Rises linearly for some epochs, then falls along half a cosine to the end of the run and never rises again.
+
+    The cosine is that of Loshchilov and Hutter, "SGDR" (2016), equation 5, without restarts.
+
+    Args:
+        optimizer: The optimiser; its learning rates are the peaks.
+        warmup_epochs: Length of the rise in epochs, at least 0; fractions are allowed.
+        final: Share of the peak at the end, in [0, 1].
+
+    Raises:
+        InputError: An argument is out of range.
+    """
+
+    def __init__(self, optimizer: Optimizer, warmup_epochs: float = 0.0, final: float = 0.0) -> None:
+        if warmup_epochs < 0:
+            raise InputError(f"`warmup_epochs` must be at least 0, got {warmup_epochs}")
+        if not 0 <= final <= 1:
+            raise InputError(f"`final` must be in [0, 1], got {final}")
+        self.warmup_epochs = warmup_epochs
+        self.final = final
+        super().__init__(optimizer)
+
+    def factor(self, step: int, total_steps: int, steps_per_epoch: float) -> float:
+        """Linear to 1, then half a cosine to ``final``."""
+        warmup = min(self.warmup_epochs * steps_per_epoch, total_steps - 1)
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        progress = (step - warmup) / max(total_steps - warmup, 1)
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+class TriangularLR(PlannedLR):
+    """Rises linearly to its peak at some epoch and falls linearly to zero at the end of the run.
+
+    Args:
+        optimizer: The optimiser; its learning rates are the peaks.
+        peak_epoch: Epoch at which the peak is reached, at least 0; fractions are allowed.
+        start: Share of the peak at the first step, in [0, 1].
+
+    Raises:
+        InputError: An argument is out of range.
+    """
+
+    def __init__(self, optimizer: Optimizer, peak_epoch: float = 2.0, start: float = 2e-4) -> None:
+        if peak_epoch < 0:
+            raise InputError(f"`peak_epoch` must be at least 0, got {peak_epoch}")
+        if not 0 <= start <= 1:
+            raise InputError(f"`start` must be in [0, 1], got {start}")
+        self.peak_epoch = peak_epoch
+        self.start = start
+        super().__init__(optimizer)
+
+    def factor(self, step: int, total_steps: int, steps_per_epoch: float) -> float:
+        """Linear from ``start`` to 1, then linear to 0."""
+        peak = min(self.peak_epoch * steps_per_epoch, total_steps - 1)
+        if step < peak:
+            return self.start + (1 - self.start) * step / peak
+        return (total_steps - step) / max(total_steps - peak, 1)
+
+
+class _HasParameters(Protocol):
+    def parameters(self) -> Iterable[nn.Parameter]: ...
+
+
+def build_optimizers(
+    module: LightningModule,
+    trained: _HasParameters,
+    optimizer: OptimizerCallable,
+    lr_scheduler: LRSchedulerCallable | None,
+) -> OptimizerLRScheduler:
+    """What ``configure_optimizers`` returns.
+
+    Args:
+        module: The module that trains, attached to its Trainer.
+        trained: What is optimised: the module itself or a part of it. Parameters that are frozen at the start are left
+            out, so that a callback such as BackboneFinetuning can add them later.
+        optimizer: Makes the optimiser of parameters.
+        lr_scheduler: Makes the schedule of the optimiser. A :class:`PlannedLR` steps after each batch, any other
+            after each epoch as in plain Lightning; ``ReduceLROnPlateau`` watches ``val/loss`` unless it names another.
+
+    Returns:
+        Optimiser and schedule in Lightning's form.
+    """
+    built = optimizer([parameter for parameter in trained.parameters() if parameter.requires_grad])
+    if lr_scheduler is None:
+        return built
+    scheduler = lr_scheduler(built)
+    if isinstance(scheduler, PlannedLR):
+        total = int(module.trainer.estimated_stepping_batches)
+        per_epoch = module.trainer.num_training_batches / module.trainer.accumulate_grad_batches
+        scheduler.plan(total, per_epoch if math.isfinite(per_epoch) else total)
+        return {"optimizer": built, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+    if isinstance(scheduler, ReduceLROnPlateau):
+        monitor = getattr(scheduler, "monitor", "val/loss")
+        return {"optimizer": built, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}
+    return {"optimizer": built, "lr_scheduler": scheduler}

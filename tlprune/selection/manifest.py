@@ -1,0 +1,198 @@
+"""The Selection: what tlprune makes. Frozen, saved to one checked file, loaded without executing anything."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tlprune.errors import InputError
+from tlprune.selection.ranking import Budget, coverage, kept_samples
+from tlprune.storage.atomic import atomic_path
+from tlprune.storage.fingerprint import digest_json, digest_tensors
+
+__all__ = ["SCHEMA", "Selection"]
+
+SCHEMA = 1
+"""Version of the file's layout."""
+
+_TENSORS = {"ranking": torch.int64, "votes": torch.float64, "scores": torch.float64, "unit_of_sample": torch.int32}
+_TENSORS |= {"ballots": torch.int64}
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """A total order of the source's units, with the votes that made it. One ranking serves every budget.
+
+    Args:
+        method: What made the order, such as ``label_mapping``.
+        unit_names: ``U`` names; classes have theirs.
+        ranking: ``[U]`` int64, a permutation of the units, best first.
+        votes: ``[U]`` float64, votes of each unit.
+        scores: ``[U]`` float64, what decided between equal votes.
+        unit_of_sample: ``[N]`` int32, the unit of each source sample in data set order.
+        ballots: ``[M]`` int64, the unit that each target image voted for; empty where nobody voted.
+        settings: What the order depends on, as JSON values: digests of source, target and surrogate, seed, options.
+        record: What it does not depend on: versions, seconds by stage.
+    """
+
+    method: str
+    unit_names: tuple[str, ...]
+    ranking: Tensor
+    votes: Tensor
+    scores: Tensor
+    unit_of_sample: Tensor
+    ballots: Tensor
+    settings: dict[str, Any] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuses parts that do not fit together."""
+        for name, dtype in _TENSORS.items():
+            object.__setattr__(self, name, getattr(self, name).to(dtype).contiguous())
+        units = self.num_units
+        if not torch.equal(self.ranking.sort().values, torch.arange(units)):
+            raise InputError(f"the ranking of a selection must name each of its {units} units once")
+        if self.votes.shape != (units,) or self.scores.shape != (units,):
+            raise InputError(f"a selection of {units} units has votes {tuple(self.votes.shape)}")
+        for name in ("unit_of_sample", "ballots"):
+            values = getattr(self, name)
+            if values.ndim != 1 or (len(values) and not 0 <= int(values.min()) <= int(values.max()) < units):
+                raise InputError(f"`{name}` of a selection must hold units in [0, {units})")
+
+    @property
+    def num_units(self) -> int:
+        """``U``."""
+        return len(self.unit_names)
+
+    @property
+    def unit_sizes(self) -> Tensor:
+        """``[U]`` int64, source samples of each unit."""
+        return torch.bincount(self.unit_of_sample.long(), minlength=self.num_units)
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the content, timings and versions apart: equal for equal selections on every machine."""
+        return digest_json([self._content(), digest_tensors(self._tensors())])
+
+    def units_kept(self, *, ratio: float | None = None, units: int | None = None, images: int | None = None) -> Tensor:
+        """The best units within a budget.
+
+        Args:
+            ratio: Share of units to remove, in [0, 1).
+            units: Units to keep.
+            images: The most images to keep.
+
+        Returns:
+            ``[k]`` int64, best first.
+
+        Raises:
+            InputError: As :class:`tlprune.selection.ranking.Budget`.
+        """
+        budget = Budget(ratio=ratio, units=units, images=images)
+        return self.ranking[: budget.units_kept(self.unit_sizes[self.ranking])]
+
+    def keep(self, *, ratio: float | None = None, units: int | None = None, images: int | None = None) -> Tensor:
+        """Source samples of the best units within a budget.
+
+        Args:
+            ratio: Share of units to remove, in [0, 1).
+            units: Units to keep.
+            images: The most images to keep.
+
+        Returns:
+            Indices of the *kept* samples, ascending (data set order), int64.
+
+        Raises:
+            InputError: As :class:`tlprune.selection.ranking.Budget`.
+        """
+        kept = self.units_kept(ratio=ratio, units=units, images=images)
+        return kept_samples(self.unit_of_sample, kept, self.num_units)
+
+    def coverage(self, units: int) -> float:
+        """The share of votes that the best ``units`` units hold, in [0, 1]."""
+        return float(coverage(self.votes, self.ranking)[units - 1])
+
+    def require_source(self, digest: str, where: str) -> None:
+        """Refuses a source other than the one this selection was made for.
+
+        Args:
+            digest: The digest of the source at hand.
+            where: How the source is named in the error.
+
+        Raises:
+            InputError: The digests differ.
+        """
+        made_for = self.settings.get("source_digest")
+        if made_for != digest:
+            raise InputError(
+                f"this selection was made for another source: it names {str(made_for)[:12]}, {where} is {digest[:12]}"
+            )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes one safetensors file with a JSON header, whole or not at all.
+
+        Args:
+            path: The file, by custom ``*.safetensors``.
+
+        Raises:
+            InputError: The file cannot be written.
+        """
+        header = self._content() | {"record": self.record}
+        tensors = self._tensors()
+        checksum = digest_json([header, digest_tensors(tensors)])
+        metadata = {"tlprune": "selection", "header": json.dumps(header, sort_keys=True), "checksum": checksum}
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary, metadata)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Selection":
+        """Reads a file that :meth:`save` wrote. Nothing in it is executed.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The selection.
+
+        Raises:
+            InputError: The file is missing, damaged, of a newer layout, or no selection.
+        """
+        if not Path(path).is_file():
+            raise InputError(f"{path}: no such selection")
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            if metadata.get("tlprune") != "selection":
+                raise InputError(f"{path}: not a selection of tlprune")
+            header = json.loads(metadata["header"])
+            if header["schema"] > SCHEMA:
+                raise InputError(f"{path}: written by a newer tlprune (layout {header['schema']}, known {SCHEMA})")
+            if metadata["checksum"] != digest_json([header, digest_tensors(tensors)]):
+                raise InputError(f"{path}: damaged, its checksum does not match")
+            names = {name: tensors[name] for name in _TENSORS}
+            return cls(
+                method=header["method"],
+                unit_names=tuple(header["unit_names"]),
+                settings=header["settings"],
+                record=header["record"],
+                **names,
+            )
+        except InputError:
+            raise
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError) as error:
+            raise InputError(f"{path}: damaged or not a selection ({type(error).__name__})") from error
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in _TENSORS}
+
+    def _content(self) -> dict[str, Any]:
+        names = list(self.unit_names)
+        return {"schema": SCHEMA, "method": self.method, "unit_names": names, "settings": self.settings}

@@ -1,0 +1,127 @@
+"""From votes to kept units: a total order, a budget, and the samples that belong to what is kept."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tlprune.errors import InputError
+
+__all__ = ["Budget", "coverage", "kept_samples", "rank_units"]
+
+
+def rank_units(votes: Tensor, scores: Tensor) -> Tensor:
+    """Orders all units, best first: by votes, then by score, then by unit id.
+
+    Most units get no vote from a small target, so votes alone leave ties that would be broken by chance.
+
+    Args:
+        votes: ``[U]``, more is better.
+        scores: ``[U]``, more is better.
+
+    Returns:
+        ``[U]`` int64, a permutation of the units.
+
+    Example:
+        >>> rank_units(torch.tensor([0.0, 3.0, 0.0, 0.0]), torch.tensor([0.1, 0.9, 0.7, 0.1])).tolist()
+        [1, 2, 0, 3]
+    """
+    by_score = scores.sort(descending=True, stable=True).indices
+    by_votes = votes[by_score].sort(descending=True, stable=True).indices
+    return by_score[by_votes]
+
+
+def coverage(votes: Tensor, ranking: Tensor) -> Tensor:
+    """The share of votes that the best ``k`` units hold, for every ``k``.
+
+    Args:
+        votes: ``[U]``.
+        ranking: ``[U]`` int64, best first.
+
+    Returns:
+        ``[U]`` float64, entry ``k - 1`` for the best ``k`` units; zero throughout where there are no votes.
+    """
+    total = votes.double().sum()
+    return votes[ranking].double().cumsum(0) / total.clamp(min=torch.finfo(torch.float64).tiny)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much of the source to keep; exactly one is given.
+
+    Args:
+        ratio: The prune ratio p in [0, 1): the share of units to remove. Rounded down to whole units, and at least
+            one unit is kept.
+        units: How many units to keep, at least 1.
+        images: The most images to keep: the best units that together hold no more; at least one unit.
+
+    Raises:
+        InputError: None or several are given, or one is out of range.
+
+    Example:
+        >>> Budget(ratio=0.7).units_kept(torch.full((100,), 5))
+        30
+        >>> Budget(images=12).units_kept(torch.tensor([5, 5, 5]))
+        2
+    """
+
+    ratio: float | None = None
+    units: int | None = None
+    images: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses what is out of range, by name."""
+        given = {"prune_ratio": self.ratio, "keep_units": self.units, "keep_images": self.images}
+        named = {name: value for name, value in given.items() if value is not None}
+        if len(named) != 1:
+            got = " and ".join(f"`{name}`" for name in named) or "none"
+            raise InputError(f"give exactly one of `prune_ratio`, `keep_units`, `keep_images`; got {got}")
+        if self.ratio is not None and not 0 <= self.ratio < 1:
+            raise InputError(f"`prune_ratio` must be in [0, 1), got {self.ratio}")
+        for name in ("keep_units", "keep_images"):
+            if name in named and int(named[name]) < 1:
+                raise InputError(f"`{name}` must be at least 1, got {named[name]}")
+
+    def units_kept(self, sizes_in_order: Tensor) -> int:
+        """How many of the best units this budget keeps.
+
+        Args:
+            sizes_in_order: ``[U]`` int64, images of each unit, best unit first.
+
+        Returns:
+            In [1, U].
+
+        Raises:
+            InputError: More units are asked for than there are.
+        """
+        total = len(sizes_in_order)
+        if self.ratio is not None:
+            # the small term forgives 0.29 * 100 = 28.999999999999996
+            return total - min(math.floor(self.ratio * total + 1e-9), total - 1)
+        if self.units is not None:
+            if self.units > total:
+                raise InputError(f"`keep_units` is {self.units}, the source has {total} units")
+            return self.units
+        within = int((sizes_in_order.cumsum(0) <= (self.images or 0)).sum())
+        return max(within, 1)
+
+
+def kept_samples(unit_of_sample: Tensor, kept_units: Tensor, num_units: int) -> Tensor:
+    """The samples that belong to the kept units, in data set order.
+
+    Args:
+        unit_of_sample: ``[N]`` integer, the unit of each source sample.
+        kept_units: ``[k]`` int64.
+        num_units: ``U``.
+
+    Returns:
+        Ascending sample indices, int64.
+
+    Example:
+        >>> kept_samples(torch.tensor([0, 1, 2, 1]), torch.tensor([2, 1]), 3).tolist()
+        [1, 2, 3]
+    """
+    keep = torch.zeros(num_units, dtype=torch.bool)
+    keep[kept_units] = True
+    return keep[unit_of_sample.long()].nonzero().squeeze(1)
