@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from PIL import Image
 
 from tlprune.data.downstream import Downstream
@@ -75,3 +76,15 @@ def surrogate_file(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def trainer():
+    """Makes a Trainer of one process that writes nothing and trains for one epoch, unless told otherwise."""
+
+    def make(**options) -> Trainer:
+        silent = {"logger": False, "enable_checkpointing": False}
+        silent |= {"enable_progress_bar": False, "enable_model_summary": False}
+        return Trainer(**{"accelerator": "cpu", "devices": 1, "max_epochs": 1, **silent, **options})
+
+    return make

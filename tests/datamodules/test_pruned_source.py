@@ -1,6 +1,11 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
+from lightning.pytorch import LightningDataModule, LightningModule, seed_everything
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -11,18 +16,8 @@ from tlprune.errors import InputError
 from tlprune.models.weights import save_classifier
 
 
-def trainer(**options):
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    return Trainer(**{"accelerator": "cpu", "devices": 1, "max_epochs": 1, **quiet, **options})
-
-
 @pytest.fixture
-def trained_surrogate(coloured, tmp_path):
+def trained_surrogate(coloured, tmp_path, trainer):
     """A surrogate that tells twelve colours apart."""
     seed_everything(0, verbose=False)
     data = PrunedSourceDataModule(coloured(12, 20), augment="none", batch_size=24, val_share=0.1)
@@ -74,7 +69,7 @@ def test_keeps_what_the_target_votes_for(coloured, target, trained_surrogate):
     assert sum(len(labels) for _, labels in data.val_dataloader()) == 8
 
 
-def test_somebody_elses_module_trains_with_one_changed_line(coloured, target, trained_surrogate):
+def test_somebody_elses_module_trains_with_one_changed_line(coloured, target, trained_surrogate, trainer):
     source = coloured(12, 20)
     data = PrunedSourceDataModule(source, target, surrogate=str(trained_surrogate), keep_units=4)  # the changed line
     fit = trainer(max_epochs=3)
@@ -82,7 +77,7 @@ def test_somebody_elses_module_trains_with_one_changed_line(coloured, target, tr
     assert fit.callback_metrics["right"] > 0.5
 
 
-def test_our_module_trains_on_somebody_elses_data():
+def test_our_module_trains_on_somebody_elses_data(trainer):
     module = LitClassifier("resnet8_w8", num_classes=5)
     before = module.head.weight.clone()
     trainer().fit(module, datamodule=PlainDataModule())
@@ -239,3 +234,20 @@ def test_imagefolder_is_read_as_others_do(class_folder):
     data = PrunedSourceDataModule(str(class_folder("src", {"a": 10, "b": 10})), image_size=32)
     data.setup()
     assert data.source_images.classes == scan_class_folder(data.source_images.root).classes == ("a", "b")
+
+
+@pytest.mark.slow
+def test_two_processes_select_as_one_does(class_folder, surrogate_file, tmp_path):
+    source = class_folder("source", {f"class{label}": 8 for label in range(6)})
+    class_folder("target/train", {"cat": 40, "dog": 50})  # two batches of votes: each process casts one
+    surrogate = surrogate_file(6)
+    said = []
+    for world in ("1", "2"):
+        script = str(Path(__file__).with_name("fit_on_ranks.py"))
+        inputs = [str(path) for path in (source, tmp_path / "target", surrogate, tmp_path / f"cache-{world}")]
+        run = subprocess.run(
+            [sys.executable, script, world, *inputs], check=True, capture_output=True, text=True, timeout=200
+        )
+        said += re.findall(r"rank \d: (\w+ \(.*?\))", run.stdout)  # two processes may share a line
+    assert len(said) == 3
+    assert len(set(said)) == 1

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from lightning.pytorch.callbacks import BackboneFinetuning, ModelCheckpoint
 
 from tlprune import LitClassifier, PrunedSourceDataModule, RandomSelector
@@ -8,21 +8,11 @@ from tlprune.errors import InputError
 from tlprune.modules.optim import WarmupCosineLR
 
 
-def trainer(**options):
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    return Trainer(**{"accelerator": "cpu", "devices": 1, "max_epochs": 1, **quiet, **options})
-
-
 def data(coloured, **options):
     return PrunedSourceDataModule(coloured(6, 20), augment="none", batch_size=20, val_share=0.2, **options)
 
 
-def test_learns_and_reports(coloured):
+def test_learns_and_reports(coloured, trainer):
     seed_everything(0, verbose=False)
     run = trainer(max_epochs=6)
     module = LitClassifier("resnet8_w8", lr_scheduler=WarmupCosineLR)
@@ -32,7 +22,7 @@ def test_learns_and_reports(coloured):
     assert run.validate(module, datamodule=data(coloured), verbose=False)[0]["val/accuracy"] > 0.8
 
 
-def test_accuracy_and_loss_equal_a_plain_computation(coloured):
+def test_accuracy_and_loss_equal_a_plain_computation(coloured, trainer):
     torch.manual_seed(0)
     module = LitClassifier("resnet8_w8", num_classes=6, label_smoothing=0.3)
     [logged] = trainer().validate(module, datamodule=data(coloured), verbose=False)
@@ -56,7 +46,7 @@ def test_label_smoothing_is_used_in_training():
     torch.testing.assert_close(module.training_step((images, labels), 0), expected)
 
 
-def test_head_takes_its_width_from_the_data(coloured):
+def test_head_takes_its_width_from_the_data(coloured, trainer):
     module = LitClassifier("resnet8_w8")
     trainer().fit(module, datamodule=data(coloured, selector=RandomSelector(), keep_units=2))
     assert module.head.weight.shape == (2, 32)
@@ -66,7 +56,7 @@ def test_head_takes_its_width_from_the_data(coloured):
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory")  # that is where it resumes from
-def test_resume_at_the_end_of_an_epoch_equals_an_uninterrupted_run(coloured, tmp_path):
+def test_resume_at_the_end_of_an_epoch_equals_an_uninterrupted_run(coloured, tmp_path, trainer):
     class Unshuffled(PrunedSourceDataModule):
         train_dataloader = PrunedSourceDataModule.val_dataloader
 
@@ -86,14 +76,14 @@ def test_resume_at_the_end_of_an_epoch_equals_an_uninterrupted_run(coloured, tmp
 
 
 @pytest.mark.filterwarnings("ignore:The provided params to be frozen")  # it leaves BatchNorm trainable, then says so
-def test_works_with_lightnings_own_backbone_finetuning(coloured):
+def test_works_with_lightnings_own_backbone_finetuning(coloured, trainer):
     module = LitClassifier("resnet8_w8", lr_scheduler=None)
     freeze = BackboneFinetuning(unfreeze_backbone_at_epoch=1, verbose=False)
     trainer(max_epochs=2, callbacks=[freeze]).fit(module, datamodule=data(coloured))
     assert all(parameter.requires_grad for parameter in module.backbone.parameters())
 
 
-def test_trains_under_bf16(coloured):
+def test_trains_under_bf16(coloured, trainer):
     module = LitClassifier("resnet8_w8")
     run = trainer(precision="bf16-mixed")
     run.fit(module, datamodule=data(coloured))

@@ -1,21 +1,10 @@
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, TensorDataset
 
 from tlprune import DownstreamDataModule, TransferModule
 from tlprune.errors import InputError
-
-
-def trainer(**options):
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    return Trainer(**{"accelerator": "cpu", "devices": 1, "max_epochs": 2, **quiet, **options})
-
 
 pytestmark = pytest.mark.filterwarnings("ignore:Found .* module")
 
@@ -35,7 +24,7 @@ class PlainDataModule(LightningDataModule):
     val_dataloader = train_dataloader
 
 
-def test_probe_trains_the_head_alone(target, surrogate_file):
+def test_probe_trains_the_head_alone(target, surrogate_file, trainer):
     module = TransferModule(weights=str(surrogate_file(9)), mode="probe")
     before = {key: value.clone() for key, value in module.backbone.state_dict().items()}
     trainer().fit(module, datamodule=DownstreamDataModule(target, batch_size=8))
@@ -44,7 +33,7 @@ def test_probe_trains_the_head_alone(target, surrogate_file):
     assert not module.backbone.training
 
 
-def test_probe_sees_each_image_once(target, surrogate_file):
+def test_probe_sees_each_image_once(target, surrogate_file, trainer):
     module = TransferModule(weights=str(surrogate_file(9)), mode="probe")
     seen = []
     module.backbone.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
@@ -52,7 +41,7 @@ def test_probe_sees_each_image_once(target, surrogate_file):
     assert sum(seen) == len(target.train) + len(target.val)
 
 
-def test_cached_and_uncached_probes_are_the_same(target, surrogate_file):
+def test_cached_and_uncached_probes_are_the_same(target, surrogate_file, trainer):
     """The same images in the same order, with features computed once or at every step."""
     heads = []
     for data in (PlainDataModule(target), _Caching(target)):
@@ -70,7 +59,7 @@ class _Caching(PlainDataModule):
         return True
 
 
-def test_finetuning_trains_everything_with_a_new_head(target, surrogate_file):
+def test_finetuning_trains_everything_with_a_new_head(target, surrogate_file, trainer):
     module = TransferModule(weights=str(surrogate_file(9)))
     before = module.backbone.network.stem.weight.clone()
     run = trainer(max_epochs=15)
@@ -80,7 +69,7 @@ def test_finetuning_trains_everything_with_a_new_head(target, surrogate_file):
     assert run.test(module, datamodule=DownstreamDataModule(target), verbose=False)[0]["test/accuracy"] > 0.8
 
 
-def test_checkpoint_gives_the_model_back_without_its_weights_file(target, surrogate_file, tmp_path):
+def test_checkpoint_gives_the_model_back_without_its_weights_file(target, surrogate_file, tmp_path, trainer):
     weights = surrogate_file(9)
     module = TransferModule(weights=str(weights), mode="probe")
     run = trainer()
@@ -93,7 +82,7 @@ def test_checkpoint_gives_the_model_back_without_its_weights_file(target, surrog
     assert torch.equal(again.eval()(images), module.eval()(images))
 
 
-def test_predicts_probabilities(target, surrogate_file):
+def test_predicts_probabilities(target, surrogate_file, trainer):
     module = TransferModule(weights=str(surrogate_file(9)), num_classes=4)
     data = DownstreamDataModule(target, batch_size=50)
     [probabilities] = trainer().predict(module, datamodule=data)
@@ -101,7 +90,7 @@ def test_predicts_probabilities(target, surrogate_file):
     torch.testing.assert_close(probabilities.sum(1), torch.ones(24))
 
 
-def test_probe_of_random_weights_is_refused(target):
+def test_probe_of_random_weights_is_refused(target, trainer):
     with pytest.raises(InputError, match="a linear probe of random weights says nothing"):
         trainer().fit(TransferModule("resnet8_w8", mode="probe"), datamodule=DownstreamDataModule(target))
 
@@ -122,7 +111,7 @@ def test_bad_arguments_are_refused_at_once(options, message):
         TransferModule(**options)
 
 
-def test_foreign_checkpoints_are_refused(target, surrogate_file, tmp_path):
+def test_foreign_checkpoints_are_refused(target, surrogate_file, tmp_path, trainer):
     data = DownstreamDataModule(target, batch_size=8)
     module = TransferModule(weights=str(surrogate_file(9)))
     run = trainer(max_epochs=1)

@@ -4,7 +4,7 @@ import time
 from multiprocessing import get_context
 from pathlib import Path
 from shutil import copyfile
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from threading import Thread
 
 from rich.console import Console
@@ -64,6 +64,11 @@ def demo(
     if seeds is not None and seeds < 1:
         raise InputError(f"`seeds` must be at least 1, got {seeds}")
     folder = Path(output or f"runs/demo-{target}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder).close()  # found out now, not after minutes of work
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror or error}") from error
     console = Console()
     columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn()]
     columns += [TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]

@@ -20,10 +20,14 @@ class RandomSelector(Selector):
     """
 
     method = "random"
-    needs_vote = False
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
+
+    @property
+    def needs_vote(self) -> bool:
+        """Nobody is asked."""
+        return False
 
     @property
     def options(self) -> dict[str, Any]:
@@ -49,7 +53,11 @@ class ReverseSelector(Selector):
 
     def __init__(self, of: Selector) -> None:
         self.of = of
-        self.needs_vote = of.needs_vote  # type: ignore[misc]  # decided by what is reversed
+
+    @property
+    def needs_vote(self) -> bool:
+        """As the selector that is reversed."""
+        return self.of.needs_vote
 
     @property
     def options(self) -> dict[str, Any]:

@@ -50,8 +50,6 @@ class Selector(ABC):
 
     method: ClassVar[str]
     """Name in manifests and reports."""
-    needs_vote: ClassVar[bool] = True
-    """Whether :meth:`select` needs a target and a surrogate."""
 
     def select(
         self, source: SourceImages, target: TargetImages | None = None, surrogate: nn.Module | None = None
@@ -75,6 +73,11 @@ class Selector(ABC):
         if len(source.labels) == 0:
             raise InputError("the source has no images")
         return self.order(source, target, surrogate)
+
+    @property
+    def needs_vote(self) -> bool:
+        """Whether :meth:`select` needs a target and a surrogate."""
+        return True
 
     @abstractmethod
     def order(self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None) -> Selection:
