@@ -42,8 +42,21 @@ def _demo(arguments: list[str]) -> None:
     demo(**vars(given))
 
 
+def _selection(command: str) -> Callable[[list[str]], None]:
+    def run(arguments: list[str]) -> None:
+        from tlprune import selection_cli
+
+        getattr(selection_cli, f"run_{command}")(arguments)
+
+    return run
+
+
 _COMMANDS: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "demo": (_demo, "prune, pretrain, transfer and compare on embedded data, in minutes"),
+    "select": (_selection("select"), "vote, rank, and write a Selection, without training"),
+    "show": (_selection("show"), "what a Selection was made from, and what it keeps"),
+    "diff": (_selection("diff"), "units and images that two Selections do not share"),
+    "export": (_selection("export"), "what a Selection keeps: indices, paths or links"),
     "fit": (_lightning, "train: a surrogate, a source model, or a transfer to a target"),
     "validate": (_lightning, "evaluate a checkpoint on the validation set"),
     "test": (_lightning, "evaluate a checkpoint on the test set"),

@@ -5,7 +5,7 @@ from skimage import data
 from tlprune.data.embedded import digits, photos
 
 
-@pytest.mark.parametrize(("make", "classes", "sizes"), [(digits, 10, (200, 400, 1197)), (photos, 14, (560, 420, 840))])
+@pytest.mark.parametrize(("make", "classes", "sizes"), [(digits, 10, (200, 400, 1197)), (photos, 14, (350, 420, 840))])
 def test_three_parts_of_known_sizes(make, classes, sizes):
     parts = make()
     assert tuple(len(part) for part in parts) == sizes

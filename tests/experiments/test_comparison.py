@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -58,18 +59,28 @@ def test_winner_is_chosen_on_validation_at_equal_epochs(comparison):
     assert comparison.shown_arm == LM_HALF
 
 
-def test_verdicts_say_better_worse_or_unclear(comparison):
-    [half, seventy, steps] = comparison.verdicts()
-    assert seventy.startswith("probe, 70% pruned: LM beats (+1")
-    assert "random; beats (+0.5 [+0.5, +0.5]) no pruning" in seventy
-    assert "50% pruned: LM beats (+1.0" in half
-    assert "equal steps" in steps
+def test_differences_are_better_worse_or_unclear(comparison):
+    def verdicts():
+        return {(one.arm.key, one.other.method): one.verdict for one in comparison.differences()}
+
+    assert verdicts() == {
+        ("label_mapping-0.5-epochs", "none"): "better",
+        ("label_mapping-0.7-epochs", "random"): "better",
+        ("label_mapping-0.7-epochs", "none"): "better",
+        ("label_mapping-0.7-steps", "none"): "better",
+    }
+    assert comparison.against_random().startswith("LM beats random pruning clearly in 1 of 1")
     for one in comparison.runs:
         if one.arm == LM:
-            one.scores["probe"] = Score(90, 80 - one.seed / 10, 1.0)
-    verdict = comparison.verdicts()[1]
-    assert "is not clearly different" in verdict
-    assert "is worse" in verdict
+            one.scores["probe"] = Score(90, 80.05 - one.seed / 10, 1.0)
+    assert verdicts()["label_mapping-0.7-epochs", "random"] == "unclear"
+    assert verdicts()["label_mapping-0.7-epochs", "none"] == "worse"
+    assert comparison.against_random() == "LM does not clearly beat random pruning in any of 1 comparisons here."
+
+
+def test_one_seed_is_never_clear(comparison):
+    comparison.runs = [one for one in comparison.runs if one.seed == 0]
+    assert {one.verdict for one in comparison.differences()} == {"unclear"}
 
 
 def test_files_and_table(comparison, selection, tmp_path):
@@ -91,10 +102,6 @@ def test_files_and_table(comparison, selection, tmp_path):
     console = Console(width=80, record=True, force_terminal=False)
     print_comparison(comparison, selection, tmp_path, console)
     text = console.export_text()
-    table = [
-        line
-        for line in text.splitlines()
-        if line.startswith((" LM", " random", " no pruning", "LM", "random", "no pr"))
-    ]
+    table = [line for line in text.splitlines() if re.match(r" *(no pruning|LM|random)( =)? +\d+%", line)]
     assert len(table) == 5
     assert "…" not in text, "the table is cut at 80 columns"

@@ -6,6 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from tlprune.errors import InputError
 from tlprune.selection.manifest import Selection
+from tlprune.selection.ranking import Budget
 
 
 @pytest.fixture
@@ -28,7 +29,9 @@ def test_keeps_in_data_set_order(selection):
     assert selection.keep(units=2).tolist() == [0, 1, 3, 4, 5]
     assert selection.keep(ratio=0).tolist() == [0, 1, 2, 3, 4, 5]
     assert selection.keep(images=4).tolist() == [3, 4, 5]
-    assert selection.units_kept(units=2).tolist() == [2, 0]
+    assert selection.keep(coverage=0.8).tolist() == [3, 4, 5]
+    assert selection.keep(coverage=0.81).tolist() == [0, 1, 3, 4, 5]
+    assert selection.units_kept(Budget(units=2)).tolist() == [2, 0]
     assert selection.coverage(1) == pytest.approx(0.8)
 
 

@@ -35,12 +35,12 @@ def test_kept_samples_equal_a_loop(case):
     [(0.0, 100, 100), (0.7, 100, 30), (0.29, 100, 71), (0.999, 100, 1), (0.5, 3, 2), (0.9, 1, 1), (0.1, 5, 5)],
 )
 def test_ratio_removes_whole_units_and_leaves_one(ratio, units, kept):
-    assert Budget(ratio=ratio).units_kept(torch.ones(units)) == kept
+    assert Budget(ratio=ratio).units_kept(torch.ones(units), torch.ones(units)) == kept
 
 
 @pytest.mark.parametrize(("images", "kept"), [(1, 1), (5, 1), (9, 1), (10, 2), (14, 2), (15, 3), (1000, 3)])
 def test_image_budget_is_never_exceeded_but_for_the_first_unit(images, kept):
-    assert Budget(images=images).units_kept(torch.tensor([5, 5, 5])) == kept
+    assert Budget(images=images).units_kept(torch.tensor([5, 5, 5]), torch.ones(3)) == kept
 
 
 @pytest.mark.parametrize("ratio", [1.0, 1.1, -0.1, float("nan")])
@@ -63,7 +63,7 @@ def test_nothing_kept_is_refused(options):
 
 def test_more_units_than_there_are_names_both_numbers():
     with pytest.raises(InputError, match="`keep_units` is 9, the source has 4 units"):
-        Budget(units=9).units_kept(torch.ones(4))
+        Budget(units=9).units_kept(torch.ones(4), torch.ones(4))
 
 
 def test_coverage_by_hand():

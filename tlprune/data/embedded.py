@@ -46,7 +46,7 @@ def digits(seed: int = 0, train_images: int = 200, val_images: int = 400) -> tup
 
 
 def photos(
-    seed: int = 0, train_per_class: int = 40, val_per_class: int = 30, test_per_class: int = 60
+    seed: int = 0, train_per_class: int = 25, val_per_class: int = 30, test_per_class: int = 60
 ) -> tuple[TensorImages, ...]:
     """Patches of fourteen photographs, reduced to 32 x 32 RGB: which photograph is a patch from?
 

@@ -32,9 +32,9 @@ __all__ = ["PrunedSourceDataModule"]
 class PrunedSourceDataModule(LightningDataModule):
     """Loaders over the part of a source that a target votes for.
 
-    Give a budget (``prune_ratio``, ``keep_units`` or ``keep_images``) to prune; without one, all of the source is
-    loaded, as for training a surrogate. Batches are images ``[B, 3, S, S]`` float32, normalised, and labels ``[B]``
-    int64 from 0 to ``num_classes - 1``, kept classes keeping their order.
+    Give a budget to prune (``prune_ratio``, ``keep_units``, ``keep_images`` or ``vote_coverage``); without one, all of
+    the source is loaded, as for training a surrogate. Batches are images ``[B, 3, S, S]`` float32, normalised, and
+    labels ``[B]`` int64 from 0 to ``num_classes - 1``, kept classes keeping their order.
 
     Args:
         source: ``drawn`` (the embedded source), a folder of class folders, a folder with such folders in ``train``
@@ -45,7 +45,8 @@ class PrunedSourceDataModule(LightningDataModule):
         surrogate_backbone: Name of its network; None takes the one that the file names.
         prune_ratio: Share of classes to remove, in [0, 1).
         keep_units: Classes to keep, at least 1.
-        keep_images: The most training images to keep, at least 1.
+        keep_images: The most source images to keep, held-out ones counted, at least 1.
+        vote_coverage: Share of votes that the kept classes shall hold, in (0, 1].
         selection: A saved Selection to use in place of selecting.
         image_size: Height and width in pixels; None is 32 for the embedded source, else 224.
         augment: What varies from epoch to epoch; None is ``shift`` for the embedded source, else ``crop_flip``.
@@ -58,7 +59,8 @@ class PrunedSourceDataModule(LightningDataModule):
 
     Attributes:
         selection: The Selection in use after :meth:`setup`; None where nothing is pruned.
-        source_images: The source's training images before pruning, after :meth:`setup`.
+        source_images: The source as it is listed, before pruning and before any are held out, after :meth:`setup`; the
+            Selection's samples are its images, in its order.
 
     Raises:
         InputError: An argument is out of range, or source, target, surrogate or selection are not there.
@@ -74,6 +76,7 @@ class PrunedSourceDataModule(LightningDataModule):
         prune_ratio: float | None = None,
         keep_units: int | None = None,
         keep_images: int | None = None,
+        vote_coverage: float | None = None,
         selection: str | None = None,
         image_size: int | None = None,
         augment: Augment | None = None,
@@ -85,8 +88,8 @@ class PrunedSourceDataModule(LightningDataModule):
         cache: str | None = None,
     ) -> None:
         super().__init__()
-        budget = (prune_ratio, keep_units, keep_images)
-        self.budget = None if budget == (None, None, None) else Budget(prune_ratio, keep_units, keep_images)
+        budget = (prune_ratio, keep_units, keep_images, vote_coverage)
+        self.budget = None if set(budget) == {None} else Budget(*budget)
         if batch_size < 1:
             raise InputError(f"`batch_size` must be at least 1, got {batch_size}")
         if not 0 <= val_share < 1:
@@ -120,15 +123,15 @@ class PrunedSourceDataModule(LightningDataModule):
         self.selection: Selection | None = None
         self.source_images: ImageSet | None = None
         self._kept_classes: tuple[str, ...] | None = None
-        self._opened: tuple[ImageSet, ImageSet] | None = None
+        self._opened: tuple[ImageSet, Tensor, ImageSet] | None = None
         self._sets: dict[str, ViewedImages] = {}
 
     @property
     def num_classes(self) -> int:
-        """Classes kept; known before :meth:`setup` unless the budget is in images.
+        """Classes kept; known before :meth:`setup` unless the budget is in images or votes.
 
         Raises:
-            InputError: The budget is in images and :meth:`setup` has not run.
+            InputError: The budget is in images or votes and :meth:`setup` has not run.
         """
         if self._kept_classes is not None:
             return len(self._kept_classes)
@@ -136,9 +139,10 @@ class PrunedSourceDataModule(LightningDataModule):
         total = len(source_classes(source, self.cache) if isinstance(source, str) else source.classes)
         if self.budget is None:
             return total
-        if self.budget.images is not None:
-            raise InputError("with `keep_images` the number of classes is known only after setup(); use `keep_units`")
-        return self.budget.units_kept(torch.ones(total))
+        if self.budget.images is not None or self.budget.coverage is not None:
+            name = "keep_images" if self.budget.images is not None else "vote_coverage"
+            raise InputError(f"with `{name}` the number of classes is known only after setup(); use `keep_units`")
+        return self.budget.units_kept(torch.ones(total), torch.ones(total))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -160,14 +164,14 @@ class PrunedSourceDataModule(LightningDataModule):
         Raises:
             InputError: As :meth:`setup`.
         """
-        train, _ = self._split()
+        source, _, _ = self._split()
         if self.budget is None:
             return
         if self.selection_file is not None:
-            self._saved_selection(train)
+            self._saved_selection(source)
         elif self.selector.needs_vote:
             self._voters()
-            self._surrogate(train.classes)
+            self._surrogate(source.classes)
 
     def prepare_data(self) -> None:
         """Draws the embedded source, if it is wanted and not there."""
@@ -183,33 +187,34 @@ class PrunedSourceDataModule(LightningDataModule):
         """
         if self._sets:
             return
-        train, val = self._split()
-        self.source_images = train
+        source, stay, val = self._split()
+        self.source_images = source
         if self.budget is None:
-            kept_units = torch.arange(len(train.classes))
+            kept_units = torch.arange(len(source.classes))
         else:
-            self.selection = self._selection(train)
-            sizes = self.selection.unit_sizes[self.selection.ranking]
-            kept_units = self.selection.ranking[: self.budget.units_kept(sizes)]
+            self.selection = self._selection(source)
+            kept_units = self.selection.units_kept(self.budget)
             self._warn_beyond_votes(len(kept_units))
         kept_units = kept_units.sort().values
-        self._kept_classes = tuple(train.classes[unit] for unit in kept_units.tolist())
-        new_labels = torch.full((len(train.classes),), -1)
+        self._kept_classes = tuple(source.classes[unit] for unit in kept_units.tolist())
+        new_labels = torch.full((len(source.classes),), -1)
         new_labels[kept_units] = torch.arange(len(kept_units))
-        views = {"train": (train, TrainView(self.image_size, self.augment)), "val": (val, EvalView(self.image_size))}
-        for part, (images, view) in views.items():
-            indices = kept_samples(images.labels, kept_units, len(images.classes))
-            self._sets[part] = ViewedImages(self._subset(images, indices), view, new_labels)
+        train = self._subset(source, stay[kept_samples(source.labels[stay], kept_units, len(source.classes))])
+        val = self._subset(val, kept_samples(val.labels, kept_units, len(source.classes)))
+        self._sets["train"] = ViewedImages(train, TrainView(self.image_size, self.augment), new_labels)
+        self._sets["val"] = ViewedImages(val, EvalView(self.image_size), new_labels)
 
-    def _split(self) -> tuple[ImageSet, ImageSet]:
+    def _split(self) -> tuple[ImageSet, Tensor, ImageSet]:
+        """The source as listed, which of its images are trained on (``[n]`` int64), and validation images."""
         if self._opened is None:
-            images: ImageSet
+            source: ImageSet
             val: ImageSet | None
-            images, val = open_source(self.source, self.cache) if isinstance(self.source, str) else (self.source, None)
+            source, val = open_source(self.source, self.cache) if isinstance(self.source, str) else (self.source, None)
+            stay = torch.arange(len(source))
             if val is None:
-                stay, held = stratified_holdout(images.labels, round(self.val_share * len(images)), self.seed)
-                images, val = images.subset(stay), images.subset(held)
-            self._opened = images, val
+                stay, held = stratified_holdout(source.labels, round(self.val_share * len(source)), self.seed)
+                val = source.subset(held)
+            self._opened = source, stay, val
         return self._opened
 
     def _subset(self, images: ImageSet, indices: Tensor) -> ImageSet:
@@ -229,9 +234,18 @@ class PrunedSourceDataModule(LightningDataModule):
         if cached is not None:
             return cached
         selection = self.selector.select(source, target, surrogate)
+        selection = replace(selection, record=selection.record | self._names())
         if not dist.is_initialized() or dist.get_rank() == 0:
             selection.save(path)
         return selection
+
+    def _names(self) -> dict[str, str | None]:
+        """How the user called what the selection was made from."""
+        given = {"source": self.source, "target": self.target, "surrogate": self.surrogate}
+        named = {name: value if isinstance(value, str) else None for name, value in given.items()}
+        if isinstance(self.target, Downstream):
+            named["target"] = self.target.name
+        return named
 
     def _saved_selection(self, source: ImageSet) -> Selection:
         selection = Selection.load(str(self.selection_file))
@@ -267,7 +281,7 @@ class PrunedSourceDataModule(LightningDataModule):
         if self.selection is None:
             return
         voted = int((self.selection.votes > 0).sum())
-        if 0 < voted < kept:
+        if 0 < voted < kept < self.selection.num_units:
             warn(
                 f"{kept} units are kept, but only {voted} have votes; the rest are ordered by score alone", stacklevel=2
             )
@@ -289,7 +303,8 @@ def _read_cached(path: Path) -> Selection | None:
     if not path.is_file():
         return None
     try:
-        return replace(Selection.load(path), record={"cached": os.fspath(path)})
+        selection = Selection.load(path)
+        return replace(selection, record=selection.record | {"cached": os.fspath(path)})
     except InputError as error:
         warn(f"{error}; selecting again", stacklevel=2)
         return None

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from tlprune.experiments.statistics import Estimate, estimate, paired_difference
 from tlprune.experiments.trial import Pretraining, Score, Transfer
 
-__all__ = ["METHOD_LABELS", "Arm", "Comparison", "Method", "Run"]
+__all__ = ["METHOD_LABELS", "Arm", "Comparison", "Difference", "Method", "Run"]
 
 Method = Literal["none", "label_mapping", "random", "reverse"]
 Mode = Literal["probe", "finetune"]
@@ -85,6 +85,30 @@ class Run:
     def total_seconds(self) -> float:
         """Surrogate, selection and pretraining together."""
         return self.surrogate_seconds + self.selection_seconds + self.pretraining_seconds
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How one arm differs from another.
+
+    Args:
+        arm: What is looked at.
+        other: What it is held against.
+        mode: Of transfer.
+        points: Test accuracy of ``arm`` minus that of ``other``, in percentage points, paired by seed.
+    """
+
+    arm: Arm
+    other: Arm
+    mode: str
+    points: Estimate
+
+    @property
+    def verdict(self) -> Literal["better", "worse", "unclear"]:
+        """Whether the 95 % interval lies to one side of zero; one seed alone is never clear."""
+        if self.points.low > 0:
+            return "better"
+        return "worse" if self.points.high < 0 else "unclear"
 
 
 @dataclass
@@ -173,25 +197,26 @@ class Comparison:
         ratio = self.winning_ratio(self.modes[0])
         return Arm("label_mapping", self.ratios[len(self.ratios) // 2] if ratio is None else ratio)
 
-    def difference(self, first: Arm, second: Arm, mode: str) -> Estimate:
-        """Mean difference of test accuracies in points, ``first - second``, paired by seed, with its 95 % interval."""
-        return paired_difference(self.accuracies(first, mode), self.accuracies(second, mode))
+    def differences(self) -> list[Difference]:
+        """How LM differs from random and from no pruning, for each ratio, length and mode, paired by seed."""
+        return [
+            Difference(arm, other, mode, paired_difference(self.accuracies(arm, mode), self.accuracies(other, mode)))
+            for mode in self.modes
+            for arm in self.arms
+            if arm.method == "label_mapping"
+            for other in (Arm("random", arm.ratio, arm.equal), Arm("none", 0.0))
+            if other in self.arms
+        ]
 
-    def verdicts(self) -> list[str]:
-        """What the runs say of LM, one sentence for each ratio and mode: better, worse or no clear difference."""
-        sentences = []
-        for mode in self.modes:
-            for arm in self.arms:
-                if arm.method != "label_mapping":
-                    continue
-                found = [
-                    f"{_against(self.difference(arm, other, mode))} {METHOD_LABELS[other.method]}"
-                    for other in (Arm("random", arm.ratio, arm.equal), Arm("none", 0.0))
-                    if other in self.arms
-                ]
-                steps = ", equal steps" if arm.equal == "steps" else ""
-                sentences.append(f"{mode}, {arm.ratio:.0%} pruned{steps}: LM {'; '.join(found)}")
-        return sentences
+    def against_random(self) -> str:
+        """What may be concluded about LM and random pruning, in a sentence."""
+        found = [difference.verdict for difference in self.differences() if difference.other.method == "random"]
+        better, worse = found.count("better"), found.count("worse")
+        if not better and not worse:
+            return f"LM does not clearly beat random pruning in any of {len(found)} comparisons here."
+        return (
+            f"LM beats random pruning clearly in {better} of {len(found)} comparisons, and is clearly worse in {worse}."
+        )
 
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON values; docs/demo.md documents the fields."""
@@ -219,7 +244,19 @@ class Comparison:
             "split": self.split,
             "seconds": self.seconds,
             "winning_ratio": {mode: self.winning_ratio(mode) for mode in self.modes},
-            "verdicts": self.verdicts(),
+            "against_random": self.against_random(),
+            "differences": [
+                {
+                    "ratio": one.arm.ratio,
+                    "equal": one.arm.equal,
+                    "mode": one.mode,
+                    "against": one.other.method,
+                    "points": one.points.mean,
+                    "interval_95": _interval(one.points),
+                    "verdict": one.verdict,
+                }
+                for one in self.differences()
+            ],
             "arms": rows,
             "runs": [asdict(run) for run in self.runs],
             "recipes": {
@@ -232,14 +269,3 @@ class Comparison:
 
 def _interval(found: Estimate) -> list[float] | None:
     return None if found.count == 1 else [found.low, found.high]
-
-
-def _against(found: Estimate) -> str:
-    if found.count == 1:
-        return f"{found.mean:+.1f} points (one seed, no interval) against"
-    numbers = f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]"
-    if found.low > 0:
-        return f"beats ({numbers})"
-    if found.high < 0:
-        return f"is worse ({numbers}) than"
-    return f"is not clearly different ({numbers}) from"

@@ -21,7 +21,7 @@ __all__ = ["accuracy_figure", "cost_figure", "print_comparison", "write_comparis
 _COLOURS = {"none": "#000000", "label_mapping": "#0072b2", "random": "#e69f00", "reverse": "#d55e00"}
 _MARKS = {"label_mapping": "o", "random": "s", "reverse": "v"}
 _HEADINGS = ("method", "pruned", "images", "S", "L", "P", "saved")
-_LEGEND = "S, L, P: median seconds of surrogate, selection, pretraining. Saved: S and L paid."
+_LEGEND = "S, L, P: median seconds of surrogate, selection, pretraining; S and L count."
 
 
 def _with_interval(found: Estimate) -> str:
@@ -64,22 +64,21 @@ def print_comparison(comparison: Comparison, selection: Selection, folder: Path,
         f"{comparison.saving(shown, reused=True):.0%}.\n",
         highlight=False,
     )
-    console.print("Differences in points, paired by seed, with 95 % intervals:")
-    for sentence in comparison.verdicts():
-        console.print(f"  {sentence}", highlight=False)
-    console.print()
+    console.print(_differences_table(comparison))
+    console.print(f"{comparison.against_random()}\n", style="bold", highlight=False)
     for mode in comparison.modes:
         ratio = comparison.winning_ratio(mode)
-        found = "none, LM falls below no pruning at every ratio tried"
+        found = "none, LM is below no pruning on validation at each ratio"
         if ratio is not None:
             kept = comparison.of(Arm("label_mapping", ratio))[0]
-            found = f"{ratio:.0%} pruned, {kept.units_kept} classes and {kept.images_kept:,} images kept"
-        console.print(f"Winning subset by {mode}, chosen on validation: {found}", highlight=False)
+            found = f"{ratio:.0%} pruned, {kept.units_kept} classes and {kept.images_kept:,} images"
+        console.print(f"Winning subset by {mode}: {found}", highlight=False)
     best = ", ".join(selection.unit_names[unit] for unit in selection.ranking[:8].tolist())
     console.print(f"Most votes: {best}\n", highlight=False)
     console.print(
-        f"{folder}: summary.json, table.md; accuracy.png, cost.png, votes.png, units.png;\n"
-        f"selection.safetensors, pruned.safetensors, full.safetensors. It took {comparison.seconds:.0f} s.\n",
+        f"In {folder}: summary.json, table.md, accuracy.png, cost.png, votes.png,\n"
+        "units.png, selection.safetensors, pruned.safetensors, full.safetensors.\n"
+        f"It took {comparison.seconds:.0f} s.\n",
         highlight=False,
     )
     other = "photos" if comparison.target == "digits" else "digits"
@@ -90,6 +89,22 @@ def print_comparison(comparison: Comparison, selection: Selection, folder: Path,
         "tlprune fit --config configs/source/drawn_pruned.yaml",
     ):
         console.print(f"  {command}", highlight=False)
+
+
+def _differences_table(comparison: Comparison) -> Table:
+    title = "LM minus ..., in points, paired by seed, with 95 % interval"
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=0, pad_edge=False)
+    for heading in ("", "pruned", "random", "no pruning"):
+        table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
+    rows: dict[tuple[str, Arm], list[str]] = {}
+    for one in comparison.differences():
+        points = f"{one.points.mean:+.1f}"
+        if one.points.count > 1:
+            points += f" [{one.points.low:+.1f}, {one.points.high:+.1f}]"
+        rows.setdefault((one.mode, one.arm), []).append(f"{points} {one.verdict:<7}")
+    for (mode, arm), cells in rows.items():
+        table.add_row(mode + (" =" if arm.equal == "steps" else ""), f"{arm.ratio:.0%}", *cells)
+    return table
 
 
 def write_comparison(

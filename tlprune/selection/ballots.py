@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tlprune.errors import InputError
 
-__all__ = ["BATCH_SIZE", "Ballots", "Images", "cast_ballots", "count_votes"]
+__all__ = ["BATCH_SIZE", "Ballots", "Images", "cast_ballots", "class_weights", "count_votes"]
 
 BATCH_SIZE = 64
 """Images in a batch: the project's own, part of what a vote depends on."""
@@ -42,14 +42,16 @@ class Ballots:
 
     Args:
         units: ``[M]`` int64, the unit that each image votes for, in [0, U).
-        scores: ``[U]`` float64, the surrogate's probability of each unit, summed over all images.
+        scores: ``[U]`` float64, the surrogate's probability of each unit, summed over all images, each as it weighs.
     """
 
     units: Tensor
     scores: Tensor
 
 
-def cast_ballots(surrogate: nn.Module, images: Images, num_units: int, num_workers: int = 0) -> Ballots:
+def cast_ballots(
+    surrogate: nn.Module, images: Images, num_units: int, num_workers: int = 0, weights: Tensor | None = None
+) -> Ballots:
     """Lets every image vote for the unit that the surrogate thinks most likely.
 
     The surrogate runs in eval mode, without gradients, in float32, on the device where its weights are. Ties between
@@ -61,6 +63,7 @@ def cast_ballots(surrogate: nn.Module, images: Images, num_units: int, num_worke
         images: The voters, in the evaluation view.
         num_units: ``U``.
         num_workers: Processes that load images on each rank.
+        weights: ``[M]`` float64, how much each image counts; None counts each as 1.
 
     Returns:
         The ballots of all images.
@@ -85,7 +88,10 @@ def cast_ballots(surrogate: nn.Module, images: Images, num_units: int, num_worke
             if len(bad):
                 raise InputError(f"the surrogate gives NaN or infinity for target images {bad[:10].tolist()}")
             units[indices.to(device)] = logits.argmax(1)
-            scores += (logits.double().softmax(1) * _FIXED_POINT).round().long().sum(0)
+            probabilities = logits.double().softmax(1)
+            if weights is not None:
+                probabilities = probabilities * weights[indices].to(device)[:, None]
+            scores += (probabilities * _FIXED_POINT).round().long().sum(0)
     finally:
         surrogate.train(was_training)
     if dist.is_available() and dist.is_initialized():
@@ -97,21 +103,39 @@ def cast_ballots(surrogate: nn.Module, images: Images, num_units: int, num_worke
     return Ballots(units.cpu(), scores.cpu().double() / _FIXED_POINT)
 
 
-def count_votes(units: Tensor, num_units: int) -> Tensor:
+def count_votes(units: Tensor, num_units: int, weights: Tensor | None = None) -> Tensor:
     """Votes for each unit.
 
     Args:
         units: ``[M]`` int64 in [0, U).
         num_units: ``U``.
+        weights: ``[M]`` float64, how much each ballot counts; None counts each as 1.
 
     Returns:
-        ``[U]`` float64; whole numbers here, since other ways to count give shares.
+        ``[U]`` float64, whole numbers where ballots have no weights.
 
     Example:
         >>> count_votes(torch.tensor([2, 0, 2]), 4).tolist()
         [1.0, 0.0, 2.0, 0.0]
     """
-    return torch.bincount(units, minlength=num_units).double()
+    return torch.bincount(units, weights, num_units).double()
+
+
+def class_weights(labels: Tensor) -> Tensor:
+    """Weights that give every class that occurs the same total, and all samples together their number.
+
+    Args:
+        labels: ``[M]`` int64.
+
+    Returns:
+        ``[M]`` float64.
+
+    Example:
+        >>> class_weights(torch.tensor([0, 0, 0, 0, 2])).tolist()
+        [0.625, 0.625, 0.625, 0.625, 2.5]
+    """
+    sizes = labels.bincount().double()
+    return len(labels) / (int((sizes > 0).sum()) * sizes[labels])
 
 
 def _batches(images: Images, num_workers: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -4,12 +4,12 @@ Zhang et al., "Selectivity Drives Productivity", NeurIPS 2023 (arXiv 2310.08782)
 """
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
 from tlprune.errors import InputError
-from tlprune.selection.ballots import BATCH_SIZE, cast_ballots, count_votes
+from tlprune.selection.ballots import BATCH_SIZE, cast_ballots, class_weights, count_votes
 from tlprune.selection.manifest import Selection
 from tlprune.selection.ranking import rank_units
 from tlprune.selection.selector import Selector, SourceImages, TargetImages
@@ -24,18 +24,33 @@ class LabelMapping(Selector):
     then by the surrogate's probability summed over the target's training images, then by class id.
 
     Args:
+        votes: ``hard``: one vote for each image, as in the paper; ``soft``: an image's vote is shared out by the
+            surrogate's probabilities.
+        balance: Whether each target class has the same weight, however many images it has.
         num_workers: Processes that load target images.
+
+    Raises:
+        InputError: ``votes`` is neither.
     """
 
     method = "label_mapping"
 
-    def __init__(self, num_workers: int = 0) -> None:
+    def __init__(self, votes: Literal["hard", "soft"] = "hard", balance: bool = False, num_workers: int = 0) -> None:
+        if votes not in ("hard", "soft"):
+            raise InputError(f"`votes` must be 'hard' or 'soft', got {votes!r}")
+        self.votes = votes
+        self.balance = balance
         self.num_workers = num_workers
 
     @property
     def options(self) -> dict[str, Any]:
-        """The shape and precision that votes are computed in."""
-        return {"batch_size": BATCH_SIZE, "precision": "float32"}
+        """How votes are counted, and the shape and precision that they are computed in."""
+        return {
+            "votes": self.votes,
+            "balance": self.balance,
+            "batch_size": BATCH_SIZE,
+            "precision": "float32",
+        }
 
     def order(self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None) -> Selection:
         """One forward pass over the target's training images, then a sort."""
@@ -43,8 +58,9 @@ class LabelMapping(Selector):
             raise InputError("LabelMapping needs a target and a surrogate")
         begin = time.perf_counter()
         classes = len(source.classes)
-        ballots = cast_ballots(surrogate, target, classes, self.num_workers)
-        votes = count_votes(ballots.units, classes)
+        weights = class_weights(target.labels) if self.balance else None
+        ballots = cast_ballots(surrogate, target, classes, self.num_workers, weights)
+        votes = ballots.scores if self.votes == "soft" else count_votes(ballots.units, classes, weights)
         ranking = rank_units(votes, ballots.scores)
         return self._by_class(
             source,

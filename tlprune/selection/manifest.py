@@ -81,43 +81,67 @@ class Selection:
         """Names the content, timings and versions apart: equal for equal selections on every machine."""
         return digest_json([self._content(), digest_tensors(self._tensors())])
 
-    def units_kept(self, *, ratio: float | None = None, units: int | None = None, images: int | None = None) -> Tensor:
+    def units_kept(self, budget: Budget) -> Tensor:
         """The best units within a budget.
 
         Args:
-            ratio: Share of units to remove, in [0, 1).
-            units: Units to keep.
-            images: The most images to keep.
+            budget: How much to keep.
 
         Returns:
             ``[k]`` int64, best first.
 
         Raises:
-            InputError: As :class:`tlprune.selection.ranking.Budget`.
+            InputError: The budget asks for more units than there are, or for a share of votes that were never cast.
         """
-        budget = Budget(ratio=ratio, units=units, images=images)
-        return self.ranking[: budget.units_kept(self.unit_sizes[self.ranking])]
+        return self.ranking[: budget.units_kept(self.unit_sizes[self.ranking], self.votes[self.ranking])]
 
-    def keep(self, *, ratio: float | None = None, units: int | None = None, images: int | None = None) -> Tensor:
-        """Source samples of the best units within a budget.
+    def keep(
+        self,
+        *,
+        ratio: float | None = None,
+        units: int | None = None,
+        images: int | None = None,
+        coverage: float | None = None,
+    ) -> Tensor:
+        """Source samples of the best units within a budget; exactly one is given.
 
         Args:
             ratio: Share of units to remove, in [0, 1).
             units: Units to keep.
             images: The most images to keep.
+            coverage: Share of votes that the kept units shall hold, in (0, 1].
 
         Returns:
             Indices of the *kept* samples, ascending (data set order), int64.
 
         Raises:
-            InputError: As :class:`tlprune.selection.ranking.Budget`.
+            InputError: As :class:`tlprune.selection.ranking.Budget`, and :meth:`units_kept`.
         """
-        kept = self.units_kept(ratio=ratio, units=units, images=images)
+        kept = self.units_kept(Budget(ratio=ratio, units=units, images=images, coverage=coverage))
         return kept_samples(self.unit_of_sample, kept, self.num_units)
 
     def coverage(self, units: int) -> float:
         """The share of votes that the best ``units`` units hold, in [0, 1]."""
         return float(coverage(self.votes, self.ranking)[units - 1])
+
+    def diff(self, other: "Selection", budget: Budget) -> tuple[Tensor, Tensor]:
+        """What another selection of the same source keeps and this one does not, and the reverse.
+
+        Args:
+            other: Ranks the same units.
+            budget: How much each keeps.
+
+        Returns:
+            Units gained and units lost on the way from this selection to ``other``, ascending, int64.
+
+        Raises:
+            InputError: The two rank different units.
+        """
+        if self.unit_names != other.unit_names or not torch.equal(self.unit_of_sample, other.unit_of_sample):
+            raise InputError(f"these selections rank different units ({self.num_units} and {other.num_units} of them)")
+        mine, theirs = (set(one.units_kept(budget).tolist()) for one in (self, other))
+        gained, lost = sorted(theirs - mine), sorted(mine - theirs)
+        return torch.tensor(gained, dtype=torch.int64), torch.tensor(lost, dtype=torch.int64)
 
     def require_source(self, digest: str, where: str) -> None:
         """Refuses a source other than the one this selection was made for.

@@ -55,45 +55,54 @@ class Budget:
             one unit is kept.
         units: How many units to keep, at least 1.
         images: The most images to keep: the best units that together hold no more; at least one unit.
+        coverage: The share of votes, in (0, 1], that the kept units shall hold: as few of the best as hold that much.
 
     Raises:
         InputError: None or several are given, or one is out of range.
 
     Example:
-        >>> Budget(ratio=0.7).units_kept(torch.full((100,), 5))
-        30
-        >>> Budget(images=12).units_kept(torch.tensor([5, 5, 5]))
+        >>> sizes, votes = torch.tensor([5, 5, 5, 5]), torch.tensor([6.0, 3.0, 1.0, 0.0])
+        >>> Budget(ratio=0.7).units_kept(sizes, votes)
         2
+        >>> Budget(images=12).units_kept(sizes, votes)
+        2
+        >>> Budget(coverage=0.95).units_kept(sizes, votes)
+        3
     """
 
     ratio: float | None = None
     units: int | None = None
     images: int | None = None
+    coverage: float | None = None
 
     def __post_init__(self) -> None:
         """Refuses what is out of range, by name."""
         given = {"prune_ratio": self.ratio, "keep_units": self.units, "keep_images": self.images}
+        given["vote_coverage"] = self.coverage
         named = {name: value for name, value in given.items() if value is not None}
         if len(named) != 1:
             got = " and ".join(f"`{name}`" for name in named) or "none"
-            raise InputError(f"give exactly one of `prune_ratio`, `keep_units`, `keep_images`; got {got}")
+            raise InputError(f"give exactly one of {', '.join(f'`{name}`' for name in given)}; got {got}")
         if self.ratio is not None and not 0 <= self.ratio < 1:
             raise InputError(f"`prune_ratio` must be in [0, 1), got {self.ratio}")
+        if self.coverage is not None and not 0 < self.coverage <= 1:
+            raise InputError(f"`vote_coverage` must be in (0, 1], got {self.coverage}")
         for name in ("keep_units", "keep_images"):
             if name in named and int(named[name]) < 1:
                 raise InputError(f"`{name}` must be at least 1, got {named[name]}")
 
-    def units_kept(self, sizes_in_order: Tensor) -> int:
+    def units_kept(self, sizes_in_order: Tensor, votes_in_order: Tensor) -> int:
         """How many of the best units this budget keeps.
 
         Args:
             sizes_in_order: ``[U]`` int64, images of each unit, best unit first.
+            votes_in_order: ``[U]`` float64, votes of each unit, best unit first.
 
         Returns:
             In [1, U].
 
         Raises:
-            InputError: More units are asked for than there are.
+            InputError: More units are asked for than there are, or a share of votes where nobody voted.
         """
         total = len(sizes_in_order)
         if self.ratio is not None:
@@ -103,6 +112,11 @@ class Budget:
             if self.units > total:
                 raise InputError(f"`keep_units` is {self.units}, the source has {total} units")
             return self.units
+        if self.coverage is not None:
+            if not votes_in_order.sum() > 0:
+                raise InputError("`vote_coverage` needs votes, and this order was made without any; use `prune_ratio`")
+            held = coverage(votes_in_order, torch.arange(total))
+            return int((held < self.coverage - 1e-9).sum()) + 1
         within = int((sizes_in_order.cumsum(0) <= (self.images or 0)).sum())
         return max(within, 1)
 

@@ -38,8 +38,11 @@ class TargetImages(Images, Protocol):
     """The target's *training* images in the evaluation view; validation and test images never vote.
 
     Attributes:
+        labels: ``[M]`` int64, the target's own classes.
         digest: Names the content, the view included.
     """
+
+    labels: Tensor
 
     @property
     def digest(self) -> str: ...  # noqa: D102

@@ -1,0 +1,139 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torchvision.datasets import ImageFolder
+
+from tlprune import Selection
+from tlprune.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def source(class_folder):
+    return class_folder("src", dict.fromkeys(("ant", "bee", "cat", "dog"), 10))
+
+
+@pytest.fixture
+def selected(source, class_folder, surrogate_file, tmp_path):
+    class_folder("pets/train", {"x": 6, "y": 3})
+    inputs = [f"--source={source}", f"--target={tmp_path / 'pets'}", f"--surrogate={surrogate_file(4)}"]
+    assert main(["select", *inputs, "--image_size=32", "--output=s.safetensors"]) == 0
+    return Selection.load("s.safetensors")
+
+
+def test_select_votes_and_show_says_what_is_kept(selected, capsys):
+    assert selected.method == "label_mapping"
+    assert selected.votes.sum() == 7  # a fifth of the nine training images is held out for validation
+    assert main(["show", "s.safetensors", "--keep_units=2", "--top=1"]) == 0
+    out = capsys.readouterr().out
+    assert f"digest {selected.digest[:12]}" in out
+    assert "KEPT       2 units, 20 images" in out
+    assert "4 classes, 40 source images" in out
+    assert selected.unit_names[int(selected.ranking[0])] in out
+
+
+def test_selectors_and_their_options_are_named(source, capsys):
+    arguments = ["select", f"--source={source}", "--selector=RandomSelector", "--selector.seed=3"]
+    assert main([*arguments, "--output=r.safetensors", "--prune_ratio=0.5"]) == 0
+    assert "method     random (seed 3)" in capsys.readouterr().out
+    assert Selection.load("r.safetensors").settings["options"] == {"seed": 3}
+
+
+def test_a_selector_from_another_package_works(source, monkeypatch, tmp_path):
+    (tmp_path / "theirs.py").write_text(
+        "import torch\n"
+        "from dataclasses import replace\n"
+        "from tlprune import RandomSelector\n\n"
+        "class Backward(RandomSelector):\n"
+        "    method = 'backward'\n\n"
+        "    def order(self, source, target, surrogate):\n"
+        "        found = super().order(source, target, surrogate)\n"
+        "        return replace(found, method=self.method, ranking=torch.arange(len(source.classes)).flip(0))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    arguments = ["select", f"--source={source}", "--selector=theirs.Backward", "--output=b.safetensors"]
+    assert main(arguments) == 0
+    found = Selection.load("b.safetensors")
+    assert (found.method, found.ranking.tolist()) == ("backward", [3, 2, 1, 0])
+
+
+def test_exported_indices_are_those_of_imagefolder(selected, source):
+    assert main(["export", "s.safetensors", "--format=indices", "--output=kept.txt", "--keep_units=2"]) == 0
+    assert Path("kept.txt").read_text().startswith("# tlprune lists what is KEPT: indices of 20 of 40 source images")
+    kept = {selected.unit_names[unit] for unit in selected.ranking[:2].tolist()}
+    theirs = ImageFolder(source)
+    expected = [index for index, (_, label) in enumerate(theirs.samples) if theirs.classes[label] in kept]
+    assert np.loadtxt("kept.txt", dtype=int).tolist() == expected
+
+
+def test_exported_paths_and_links_are_the_same_images(selected, source):
+    assert main(["export", "s.safetensors", "--format=paths", "--output=kept.txt", "--prune_ratio=0.5"]) == 0
+    heading, *paths = Path("kept.txt").read_text().splitlines()
+    assert (
+        heading == "# tlprune lists what is KEPT: paths of 20 of 40 source images, in the order of the source's listing"
+    )
+    assert main(["export", "s.safetensors", "--format=symlinks", "--output=links", "--prune_ratio=0.5"]) == 0
+    linked = ImageFolder("links")
+    assert [os.path.realpath(path) for path, _ in linked.samples] == [os.path.realpath(path) for path in paths]
+    assert linked[0][0].size == (32, 32)
+    assert "links of 20 of 40" in Path("links/KEPT.txt").read_text()
+
+
+def test_diff_says_what_is_gained_and_lost(source, capsys):
+    for seed in (0, 1):
+        select = ["select", f"--source={source}", "--selector=RandomSelector", f"--selector.seed={seed}"]
+        assert main([*select, f"--output={seed}.safetensors"]) == 0
+    first, second = (Selection.load(f"{seed}.safetensors") for seed in (0, 1))
+    capsys.readouterr()
+    assert main(["diff", "0.safetensors", "1.safetensors", "--keep_units=2"]) == 0
+    out = capsys.readouterr().out
+    mine, theirs = (set(one.ranking[:2].tolist()) for one in (first, second))
+    for unit in range(4):
+        assert (f"+ {first.unit_names[unit]}" in out) == (unit in theirs - mine)
+        assert (f"- {first.unit_names[unit]}" in out) == (unit in mine - theirs)
+    assert f"gained: {len(theirs - mine)} units, {10 * len(theirs - mine)} images" in out
+
+
+def test_changed_source_is_refused(selected, source, capsys):
+    (source / "ant" / "000.png").rename(source / "ant" / "zzz.png")
+    capsys.readouterr()
+    assert main(["export", "s.safetensors", "--format=paths", "--output=kept.txt", "--keep_units=1"]) == 2
+    assert "this selection was made for another source" in capsys.readouterr().err
+    assert not Path("kept.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "none.safetensors"], "none.safetensors: no such selection"),
+        (["show", "r.safetensors", "--vote_coverage=1.5"], "`vote_coverage` must be in (0, 1], got 1.5"),
+        (["show", "r.safetensors", "--vote_coverage=0.5"], "`vote_coverage` needs votes"),
+        (["show", "r.safetensors", "--keep_units=9"], "`keep_units` is 9, the source has 4 units"),
+        (["show", "r.safetensors", "--keep_units=1", "--prune_ratio=0.1"], "give exactly one of"),
+        (["diff", "r.safetensors", "r.safetensors"], "say how much is kept: one of --prune_ratio"),
+        (["export", "r.safetensors", "--format=csv", "--output=x"], "csv"),
+        (
+            ["export", "r.safetensors", "--format=indices", "--output=src/ant/000.png/x", "--keep_units=1"],
+            "cannot write",
+        ),
+        (["export", "r.safetensors", "--format=symlinks", "--output=src", "--keep_units=1"], "src: exists already"),
+        (["select", "--source=src", "--output=x.safetensors"], "LabelMapping needs `target`"),
+        (["select", "--source=none", "--output=x.safetensors"], "source none: no such folder"),
+        (["select", "--source=src"], "output"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(source, capsys, arguments, message):
+    assert main(["select", f"--source={source}", "--selector=RandomSelector", "--output=r.safetensors"]) == 0
+    capsys.readouterr()
+    before = sorted(Path().rglob("*"))
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert message in err
+    assert sorted(Path().rglob("*")) == before
