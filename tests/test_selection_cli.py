@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from tlprune import Selection
@@ -83,6 +84,30 @@ def test_exported_paths_and_links_are_the_same_images(selected, source):
     assert [os.path.realpath(path) for path, _ in linked.samples] == [os.path.realpath(path) for path in paths]
     assert linked[0][0].size == (32, 32)
     assert "links of 20 of 40" in Path("links/KEPT.txt").read_text()
+
+
+def test_explain_says_who_voted_and_draws_it(selected, capsys):
+    best, worst = (selected.unit_names[int(selected.ranking[place])] for place in (0, -1))
+    capsys.readouterr()
+    assert main(["explain", "s.safetensors", f"--unit={best}", "--output=e.png", "--keep_units=1"]) == 0
+    out = capsys.readouterr().out
+    votes = int(selected.votes.max())
+    assert f"{best}: rank 1 of 4, {votes} votes" in out
+    assert "KEPT: 1 units are kept" in out
+    assert sum(int(line.split()[0]) for line in out.splitlines() if " of x" in line or " of y" in line) == votes
+    with Image.open("e.png") as picture:
+        assert picture.width > 1000
+    assert main(["explain", "s.safetensors", f"--unit={worst}", "--keep_units=1"]) == 0
+    assert "dropped: 1 units are kept" in capsys.readouterr().out
+    assert main(["explain", "s.safetensors", "--unit=bea"]) == 2
+    assert "no unit 'bea': did you mean 'bee'?" in capsys.readouterr().err
+
+
+def test_other_voters_are_refused(selected, class_folder, capsys):
+    class_folder("birds/train", {"x": 6, "y": 4})
+    capsys.readouterr()
+    assert main(["explain", "s.safetensors", "--unit=bee", "--target=birds"]) == 2
+    assert "target birds: not the images that voted" in capsys.readouterr().err
 
 
 def test_diff_says_what_is_gained_and_lost(source, capsys):

@@ -55,6 +55,7 @@ _COMMANDS: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "demo": (_demo, "prune, pretrain, transfer and compare on embedded data, in minutes"),
     "select": (_selection("select"), "vote, rank, and write a Selection, without training"),
     "show": (_selection("show"), "what a Selection was made from, and what it keeps"),
+    "explain": (_selection("explain"), "who voted for a unit, and why it is kept or dropped"),
     "diff": (_selection("diff"), "units and images that two Selections do not share"),
     "export": (_selection("export"), "what a Selection keeps: indices, paths or links"),
     "fit": (_lightning, "train: a surrogate, a source model, or a transfer to a target"),

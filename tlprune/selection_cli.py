@@ -1,4 +1,4 @@
-"""``tlprune select``, ``show``, ``diff`` and ``export``: a Selection without training anything."""
+"""``tlprune select``, ``show``, ``explain``, ``diff`` and ``export``: a Selection without training anything."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,19 +8,25 @@ from jsonargparse import ArgumentParser, Namespace
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 import tlprune.selection.baselines
 import tlprune.selection.label_mapping  # noqa: F401 - so that --selector can name these classes
-from tlprune.data.images import FolderImages
+from tlprune.data.downstream import open_target
+from tlprune.data.images import FolderImages, ImageSet
 from tlprune.data.sources import open_source
+from tlprune.data.transforms import EvalView
+from tlprune.data.viewed import ViewedImages
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
 from tlprune.errors import InputError
 from tlprune.selection.export import export_indices, export_links, export_paths
+from tlprune.selection.figures import explanation_figure
 from tlprune.selection.manifest import Selection
 from tlprune.selection.ranking import Budget, coverage
 from tlprune.selection.selector import Selector
+from tlprune.storage.atomic import atomic_path
 
-__all__ = ["run_diff", "run_export", "run_select", "run_show"]
+__all__ = ["run_diff", "run_explain", "run_export", "run_select", "run_show"]
 
 _BUDGETS: dict[str, tuple[Callable[[str], float], str]] = {
     "prune_ratio": (float, "share of units to remove, in [0, 1)"),
@@ -181,6 +187,57 @@ def run_diff(arguments: list[str]) -> None:
     console.print(f"kept by both: {same:,} units")
 
 
+def run_explain(arguments: list[str]) -> None:
+    """``tlprune explain``: where a unit stands and who put it there, in words and as a picture.
+
+    Args:
+        arguments: What follows ``explain`` on the command line.
+
+    Raises:
+        InputError: Something given is wrong, or source or target are not those of the Selection.
+        argparse.ArgumentError: The arguments cannot be parsed.
+    """
+    parser = _parser("explain", "Say where a unit stands, who voted for it, and why it is kept or dropped.")
+    parser.add_argument("selection", type=str, help="a saved Selection")
+    parser.add_argument("--unit", type=str, required=True, help="name of a unit")
+    parser.add_argument("--output", type=str | None, default=None, help="picture to write, *.png")
+    parser.add_argument("--source", type=str | None, default=None, help="the source (default: as when it was selected)")
+    parser.add_argument("--target", type=str | None, default=None, help="the target (default: as when it was selected)")
+    parser.add_argument("--cache", type=str | None, default=None, help="cache folder")
+    _add_budget(parser)
+    given = parser.parse_args(arguments)
+    selection = Selection.load(given.selection)
+    unit = selection.unit(given.unit)
+    found = selection.explain(unit)
+    budget = _budget(given)
+    console = Console(highlight=False)
+    title = f"{given.unit}: rank {found.rank} of {selection.num_units}, {found.votes:g} votes, score {found.score:.2f}"
+    console.print(f"{title}, {len(found.samples):,} source images", soft_wrap=True)
+    if budget is not None:
+        kept = selection.units_kept(budget)
+        last = f"the last kept one has {selection.votes[kept[-1]]:g} votes and score {selection.scores[kept[-1]]:.2f}"
+        verdict = "KEPT" if found.rank <= len(kept) else "dropped"
+        title += f", {verdict}"
+        console.print(f"{verdict}: {len(kept)} units are kept, {last}", soft_wrap=True)
+    voters = None
+    if len(selection.ballots):
+        voters = _target(selection, given.target)
+        counts = voters.labels[found.voters].bincount(minlength=len(voters.classes))
+        for label in counts.argsort(descending=True, stable=True).tolist():
+            if counts[label] > 0:
+                console.print(f"  {int(counts[label]):>4} of {voters.classes[label]}", soft_wrap=True)
+    if given.output is not None:
+        images = _source(selection, given.source, given.cache)
+        own = [images[index][0] for index in found.samples[:12].tolist()]
+        shown: list[tuple[Tensor, str]] = []
+        if voters is not None:
+            pairs = (voters[index] for index in found.voters[:36].tolist())
+            shown = [(image, voters.classes[label]) for image, label in pairs]
+        with atomic_path(given.output) as temporary:
+            explanation_figure(given.unit, own, shown, title).savefig(temporary, format="png", dpi=110)
+        console.print(f"picture: {given.output}", soft_wrap=True)
+
+
 def run_export(arguments: list[str]) -> None:
     """``tlprune export``: what a Selection keeps, for other tools.
 
@@ -217,4 +274,16 @@ def _source(selection: Selection, source: str | None, cache: str | None) -> Fold
         raise InputError("this selection does not say where its source lies; give --source")
     images, _ = open_source(name, cache)
     selection.require_source(images.digest, f"source {name}")
+    return images
+
+
+def _target(selection: Selection, target: str | None) -> ImageSet:
+    """The images that voted, checked to be the same."""
+    name = target or selection.record.get("target")
+    if name is None:
+        raise InputError("this selection does not say who voted; give --target")
+    images = open_target(name, int(selection.record.get("target_seed", 0))).train
+    seen = ViewedImages(images, EvalView(int(selection.record.get("image_size", 224))))
+    if seen.digest != selection.settings.get("target_digest"):
+        raise InputError(f"target {name}: not the images that voted")
     return images

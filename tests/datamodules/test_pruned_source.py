@@ -9,7 +9,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, seed_everyth
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from tlprune import LitClassifier, PrunedSourceDataModule, RandomSelector, Selection
+from tlprune import LitClassifier, PrunedSourceDataModule, RandomSelector, ReverseSelector, Selection
 from tlprune.data.drawn import drawn_classes
 from tlprune.data.sources import scan_class_folder
 from tlprune.errors import InputError
@@ -64,6 +64,7 @@ def test_keeps_what_the_target_votes_for(coloured, target, trained_surrogate):
     data.setup()
     assert data.classes == ("colour00", "colour01", "colour02", "colour03")
     assert data.images_kept == 72  # 20 each, a tenth held out
+    assert data.images_before_pruning == 216
     labels = torch.cat([labels for _, labels in data.train_dataloader()])
     assert set(labels.tolist()) == {0, 1, 2, 3}
     assert sum(len(labels) for _, labels in data.val_dataloader()) == 8
@@ -164,6 +165,16 @@ def test_selection_is_cached_and_a_damaged_cache_is_made_again(coloured, target,
         again = selection()
     assert again.digest == first.digest
     assert Selection.load(file).digest == first.digest
+
+
+def test_selectors_of_other_packages_are_not_cached(coloured, tmp_path):
+    class Theirs(RandomSelector):
+        pass
+
+    for selector, kept in ((Theirs(), 0), (ReverseSelector(Theirs()), 0), (RandomSelector(), 1)):
+        data = PrunedSourceDataModule(coloured(5, 10), selector=selector, keep_units=2)
+        data.setup()
+        assert len(list((tmp_path / "cache").rglob("*.safetensors"))) == kept
 
 
 def test_saved_selection_is_used_and_must_fit(coloured, tmp_path):

@@ -69,7 +69,7 @@ def test_differences_are_better_worse_or_unclear(comparison):
         ("label_mapping-0.7-epochs", "none"): "better",
         ("label_mapping-0.7-steps", "none"): "better",
     }
-    assert comparison.against_random().startswith("LM beats random pruning clearly in 1 of 1")
+    assert comparison.against_random().startswith("Of 1 comparisons, LM clearly beats random pruning in 1")
     for one in comparison.runs:
         if one.arm == LM:
             one.scores["probe"] = Score(90, 80.05 - one.seed / 10, 1.0)

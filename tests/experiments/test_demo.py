@@ -3,8 +3,9 @@ import time
 
 import pytest
 
+from tlprune import PrunedSourceDataModule, RandomSelector
 from tlprune.cli import main
-from tlprune.experiments.cells import Cells
+from tlprune.experiments.cells import Cells, full_steps
 from tlprune.experiments.comparison import Arm
 from tlprune.experiments.trial import Pretraining, Transfer
 
@@ -14,6 +15,16 @@ def test_progress_counts_every_image_that_is_trained_on(tmp_path):
     transfers = (Transfer("probe", 3, 0.1),)
     cells = Cells(tmp_path, "digits", 0, arms, 2, Pretraining("a", 5), Pretraining("b", 4), transfers, tmp_path)
     assert cells.images(1000, 10) == 2 * (5 * 1000 + 4 * (1000 + 250 + 1000) + 3 * 3 * 10)
+
+
+def test_equal_steps_are_those_of_no_pruning(tmp_path, coloured):
+    recipe = Pretraining("resnet8_w8", epochs=3)
+    cells = Cells(tmp_path, "digits", 0, (), 1, recipe, recipe, (), tmp_path)
+    data = PrunedSourceDataModule(coloured(4, 50), selector=RandomSelector(), prune_ratio=0.5, batch_size=32)
+    data.setup()
+    whole = PrunedSourceDataModule(coloured(4, 50), batch_size=32)
+    whole.setup()
+    assert full_steps(cells, data) == 3 * len(whole.train_dataloader()) == 15
 
 
 @pytest.mark.slow

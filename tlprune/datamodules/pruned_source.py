@@ -55,6 +55,8 @@ class PrunedSourceDataModule(LightningDataModule):
         in_memory: Decode what is kept once and hold it; for images of one size that fit.
         val_share: Share of the source held out for validation where it has no ``val``, in [0, 1).
         seed: Decides what is held out.
+        target_seed: Decides the target's split where it has none of its own; the same as its DownstreamDataModule's
+            ``seed``, so that validation images never vote.
         cache: The cache folder; None for the user's.
 
     Attributes:
@@ -85,6 +87,7 @@ class PrunedSourceDataModule(LightningDataModule):
         in_memory: bool = False,
         val_share: float = 0.1,
         seed: int = 0,
+        target_seed: int = 0,
         cache: str | None = None,
     ) -> None:
         super().__init__()
@@ -102,9 +105,7 @@ class PrunedSourceDataModule(LightningDataModule):
             if path is not None and not Path(path).is_file():
                 raise InputError(f"{what} {path}: no such file")
         if selection is not None and self.budget is None:
-            raise InputError(
-                "a `selection` ranks all units; give `prune_ratio`, `keep_units` or `keep_images` beside it"
-            )
+            raise InputError("a `selection` ranks all units; give a budget such as `prune_ratio` beside it")
         self.source = source
         self.target = target
         self.selector = selector if selector is not None else LabelMapping()
@@ -119,6 +120,7 @@ class PrunedSourceDataModule(LightningDataModule):
         self.in_memory = in_memory
         self.val_share = val_share
         self.seed = seed
+        self.target_seed = target_seed
         self.cache = cache
         self.selection: Selection | None = None
         self.source_images: ImageSet | None = None
@@ -157,6 +159,11 @@ class PrunedSourceDataModule(LightningDataModule):
         if not self._sets:
             raise InputError("the images kept are known only after setup()")
         return len(self._sets["train"])
+
+    @property
+    def images_before_pruning(self) -> int:
+        """Training images of the whole source, held-out ones left out."""
+        return len(self._split()[1])
 
     def check_inputs(self) -> None:
         """Opens all that :meth:`setup` will need, and changes nothing: wrong input is said before anything is written.
@@ -230,22 +237,20 @@ class PrunedSourceDataModule(LightningDataModule):
             target, surrogate = self._voters(), self._surrogate(source.classes)
         settings = self.selector.settings(source, target, surrogate)
         path = cache_root(self.cache) / "selections" / f"{digest_json(settings)[:32]}.safetensors"
-        cached = _from_first_rank(_read_cached(path))
-        if cached is not None:
-            return cached
-        selection = self.selector.select(source, target, surrogate)
+        cached = _from_first_rank(_read_cached(path)) if self.selector.reusable else None
+        selection = cached or self.selector.select(source, target, surrogate)
         selection = replace(selection, record=selection.record | self._names())
-        if not dist.is_initialized() or dist.get_rank() == 0:
+        if cached is None and self.selector.reusable and (not _distributed() or dist.get_rank() == 0):
             selection.save(path)
         return selection
 
-    def _names(self) -> dict[str, str | None]:
-        """How the user called what the selection was made from."""
-        given = {"source": self.source, "target": self.target, "surrogate": self.surrogate}
-        named = {name: value if isinstance(value, str) else None for name, value in given.items()}
-        if isinstance(self.target, Downstream):
-            named["target"] = self.target.name
-        return named
+    def _names(self) -> dict[str, str | int]:
+        """How the user called what the selection was made from, so that another command finds it again."""
+        target = self.target.name if isinstance(self.target, Downstream) else self.target
+        given = {"source": self.source, "target": target, "surrogate": self.surrogate}
+        named = {name: value for name, value in given.items() if isinstance(value, str)}
+        paths = {name: str(Path(value).absolute()) if Path(value).exists() else value for name, value in named.items()}
+        return {**paths, "image_size": self.image_size, "target_seed": self.target_seed}
 
     def _saved_selection(self, source: ImageSet) -> Selection:
         selection = Selection.load(str(self.selection_file))
@@ -255,7 +260,7 @@ class PrunedSourceDataModule(LightningDataModule):
     def _voters(self) -> ViewedImages:
         if self.target is None:
             raise InputError(f"{type(self.selector).__name__} needs `target`: whose images shall vote?")
-        opened = open_target(self.target) if isinstance(self.target, str) else self.target
+        opened = open_target(self.target, self.target_seed) if isinstance(self.target, str) else self.target
         return ViewedImages(opened.train, EvalView(self.image_size))
 
     def _surrogate(self, classes: tuple[str, ...]) -> nn.Module:
@@ -299,6 +304,10 @@ class PrunedSourceDataModule(LightningDataModule):
         return self.val_dataloader()
 
 
+def _distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
 def _read_cached(path: Path) -> Selection | None:
     if not path.is_file():
         return None
@@ -312,7 +321,7 @@ def _read_cached(path: Path) -> Selection | None:
 
 def _from_first_rank(selection: Selection | None) -> Selection | None:
     """What rank 0 found: ranks that saw different caches would wait for each other for ever."""
-    if not (dist.is_available() and dist.is_initialized()):
+    if not _distributed():
         return selection
     shared = [selection]
     dist.broadcast_object_list(shared)

@@ -27,7 +27,7 @@ from tlprune.selection.baselines import RandomSelector, ReverseSelector
 from tlprune.selection.label_mapping import LabelMapping
 from tlprune.selection.selector import Selector
 
-__all__ = ["Cells", "Progressed", "run_cells"]
+__all__ = ["Cells", "Progressed", "full_steps", "run_cells"]
 
 
 class Progressed(Protocol):
@@ -153,7 +153,7 @@ def _run_cell(cells: Cells, arm: Arm, seed: int, surrogate_seconds: float, progr
         selection_seconds = time.perf_counter() - begin
         if data.selection is not None:
             data.selection.save(cells.selection(arm, seed))
-        recipe = replace(cells.pretraining, steps=_full_steps(cells, data) if arm.equal == "steps" else None)
+        recipe = replace(cells.pretraining, steps=full_steps(cells, data) if arm.equal == "steps" else None)
         weights = cells.weights(arm, seed)
         seconds, source_accuracy = pretrain(data, recipe, seed, weights, progress.put)
         scores: dict[str, Score] = {
@@ -193,8 +193,11 @@ def _data(cells: Cells, arm: Arm, seed: int, target: Downstream) -> PrunedSource
     )
 
 
-def _full_steps(cells: Cells, data: PrunedSourceDataModule) -> int:
-    """Optimiser steps of pretraining without pruning."""
-    if data.source_images is None:
-        raise RuntimeError("the data has not been set up")
-    return cells.pretraining.epochs * (len(data.source_images) // data.batch_size)
+def full_steps(cells: Cells, data: PrunedSourceDataModule) -> int:
+    """Optimiser steps of pretraining without pruning.
+
+    Args:
+        cells: Say how source models are trained.
+        data: The source, whatever is kept of it.
+    """
+    return cells.pretraining.epochs * (data.images_before_pruning // data.batch_size)

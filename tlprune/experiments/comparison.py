@@ -214,9 +214,7 @@ class Comparison:
         better, worse = found.count("better"), found.count("worse")
         if not better and not worse:
             return f"LM does not clearly beat random pruning in any of {len(found)} comparisons here."
-        return (
-            f"LM beats random pruning clearly in {better} of {len(found)} comparisons, and is clearly worse in {worse}."
-        )
+        return f"Of {len(found)} comparisons, LM clearly beats random pruning in {better}, is clearly worse in {worse}."
 
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON values; docs/demo.md documents the fields."""

@@ -68,7 +68,7 @@ def print_comparison(comparison: Comparison, selection: Selection, folder: Path,
     console.print(f"{comparison.against_random()}\n", style="bold", highlight=False)
     for mode in comparison.modes:
         ratio = comparison.winning_ratio(mode)
-        found = "none, LM is below no pruning on validation at each ratio"
+        found = "none, LM is below no pruning at each ratio"
         if ratio is not None:
             kept = comparison.of(Arm("label_mapping", ratio))[0]
             found = f"{ratio:.0%} pruned, {kept.units_kept} classes and {kept.images_kept:,} images"

@@ -60,6 +60,11 @@ class ReverseSelector(Selector):
         return self.of.needs_vote
 
     @property
+    def reusable(self) -> bool:
+        """As the selector that is reversed."""
+        return super().reusable and self.of.reusable
+
+    @property
     def options(self) -> dict[str, Any]:
         """Those of the selector that is reversed."""
         return {"of": self.of.method, **self.of.options}

@@ -1,6 +1,6 @@
 """A Selection as pictures: who got the votes, and what kept and dropped units look like."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from textwrap import wrap
 
 from matplotlib.axes import Axes
@@ -10,7 +10,7 @@ from torch import Tensor
 from tlprune.selection.manifest import Selection
 from tlprune.selection.ranking import coverage
 
-__all__ = ["DROPPED", "KEPT", "units_figure", "votes_figure"]
+__all__ = ["DROPPED", "KEPT", "explanation_figure", "units_figure", "votes_figure"]
 
 KEPT = "#0072b2"
 """Blue and vermilion of Okabe and Ito's palette, which colour-blind readers can tell apart."""
@@ -79,6 +79,34 @@ def units_figure(selection: Selection, kept: int, example: Callable[[int], Tenso
                 _show_unit(axes, selection, units[place], example(units[place]), colour)
             else:
                 axes.axis("off")
+    return figure
+
+
+def explanation_figure(name: str, own: Sequence[Tensor], voters: Sequence[tuple[Tensor, str]], title: str) -> Figure:
+    """A unit's own images, and the target images that voted for it.
+
+    Args:
+        name: Of the unit.
+        own: Images ``[3, H, W]`` uint8 of the unit; the first twelve are shown.
+        voters: Target images ``[3, H, W]`` uint8, each with its class; the first thirty-six are shown.
+        title: Heading.
+
+    Returns:
+        A figure.
+    """
+    shown = [voters[start : start + _LABELLED] for start in range(0, min(len(voters), 3 * _LABELLED), _LABELLED)]
+    figure = Figure(figsize=(15, 1.6 * (1 + len(shown)) + 0.5), layout="constrained")
+    figure.suptitle(title)
+    grid = figure.subplots(1 + len(shown), _LABELLED, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    rows = [(f"images of\n{name.replace('_', ' ')}", [(image, "") for image in own[:_LABELLED]])]
+    rows += [("target images\nthat voted for it", list(line)) for line in shown]
+    for line, (label, images) in zip(grid, rows, strict=True):
+        line[0].text(-0.1, 0.5, label, ha="right", va="center", transform=line[0].transAxes, fontsize=10)
+        for axes, (image, text) in zip(line, images, strict=False):
+            axes.imshow(image.permute(1, 2, 0).numpy())
+            axes.set_title(text, fontsize=8)
     return figure
 
 

@@ -12,18 +12,37 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tlprune.errors import InputError
+from tlprune.errors import InputError, near_miss
 from tlprune.selection.ranking import Budget, coverage, kept_samples
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 
-__all__ = ["SCHEMA", "Selection"]
+__all__ = ["SCHEMA", "Explanation", "Selection"]
 
 SCHEMA = 1
 """Version of the file's layout."""
 
 _TENSORS = {"ranking": torch.int64, "votes": torch.float64, "scores": torch.float64, "unit_of_sample": torch.int32}
 _TENSORS |= {"ballots": torch.int64}
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Where a unit stands and who put it there.
+
+    Args:
+        rank: From 1, the best.
+        votes: Its votes.
+        score: What decided between equal votes.
+        samples: ``[n]`` int64, its source samples.
+        voters: ``[m]`` int64, target images that voted for it.
+    """
+
+    rank: int
+    votes: float
+    score: float
+    samples: Tensor
+    voters: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +161,33 @@ class Selection:
         mine, theirs = (set(one.units_kept(budget).tolist()) for one in (self, other))
         gained, lost = sorted(theirs - mine), sorted(mine - theirs)
         return torch.tensor(gained, dtype=torch.int64), torch.tensor(lost, dtype=torch.int64)
+
+    def unit(self, name: str) -> int:
+        """The unit of that name.
+
+        Args:
+            name: One of ``unit_names``.
+
+        Raises:
+            InputError: There is no such unit; the near miss is offered.
+        """
+        if name not in self.unit_names:
+            raise InputError(f"no unit {name!r}: {near_miss(name, self.unit_names)}")
+        return self.unit_names.index(name)
+
+    def explain(self, unit: int) -> Explanation:
+        """Where a unit stands and who put it there.
+
+        Args:
+            unit: In [0, U).
+        """
+        return Explanation(
+            rank=int((self.ranking == unit).nonzero()[0]) + 1,
+            votes=float(self.votes[unit]),
+            score=float(self.scores[unit]),
+            samples=(self.unit_of_sample == unit).nonzero().squeeze(1),
+            voters=(self.ballots == unit).nonzero().squeeze(1),
+        )
 
     def require_source(self, digest: str, where: str) -> None:
         """Refuses a source other than the one this selection was made for.

@@ -82,6 +82,14 @@ class Selector(ABC):
         """Whether :meth:`select` needs a target and a surrogate."""
         return True
 
+    @property
+    def reusable(self) -> bool:
+        """Whether equal settings always mean an equal order, so that a DataModule may take it from its cache.
+
+        False for selectors of other packages unless they say otherwise: their code may change under the cache.
+        """
+        return type(self).__module__.startswith("tlprune.")
+
     @abstractmethod
     def order(self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None) -> Selection:
         """Does the work of :meth:`select`, what is needed being there."""
@@ -98,6 +106,7 @@ class Selector(ABC):
         voting = self.needs_vote
         return {
             "method": self.method,
+            "selector": f"{type(self).__module__}.{type(self).__qualname__}",
             "options": self.options,
             "source_digest": source.digest,
             "target_digest": target.digest if voting and target is not None else None,
@@ -111,7 +120,8 @@ class Selector(ABC):
         ranking: Tensor,
         votes: Tensor,
         scores: Tensor,
-        **more: Any,
+        ballots: Tensor | None = None,
+        seconds: dict[str, float] | None = None,
     ) -> Selection:
         """A selection whose units are the source's classes."""
         return Selection(
@@ -121,11 +131,7 @@ class Selector(ABC):
             votes=votes,
             scores=scores,
             unit_of_sample=source.labels,
-            ballots=more.get("ballots", torch.empty(0)),
+            ballots=torch.empty(0) if ballots is None else ballots,
             settings=settings,
-            record={
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-                "seconds": more.get("seconds", {}),
-            },
+            record={"torch": torch.__version__, "python": platform.python_version(), "seconds": seconds or {}},
         )

@@ -1,0 +1,53 @@
+"""What README says is true of the files and commands that it names."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tlprune import cli
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+LINES = [line for block in BLOCKS for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+COMMANDS = [shlex.split(line, comments=True) for line in LINES]
+
+
+def test_readme_shows_the_two_commands():
+    assert ["make", "demo"] in COMMANDS
+    assert ["make", "test"] in COMMANDS
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
+def test_every_link_leads_to_a_file(link):
+    assert (ROOT / link).is_file()
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command[0] == "tlprune"], ids=" ".join)
+def test_every_command_is_one_of_ours_with_files_that_exist(command):
+    assert command[1] in cli._COMMANDS
+    for word in command:
+        if word.startswith("configs/"):
+            assert (ROOT / word).is_file()
+
+
+def test_the_python_example_names_what_there_is():
+    [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    compile(code, "README.md", "exec")
+    assert "PrunedSourceDataModule" in code
+
+
+def test_selection_commands_run_as_written(tmp_path, monkeypatch, surrogate_file, capsys):
+    """With a surrogate of random weights in place of the trained one."""
+    from tlprune.data.drawn import drawn_classes
+
+    monkeypatch.chdir(tmp_path)
+    Path("runs/drawn").mkdir(parents=True)
+    surrogate_file([drawn.name for drawn in drawn_classes()], "runs/drawn/surrogate.safetensors")
+    for name in ("select", "show", "explain", "export"):
+        [command] = [one for one in COMMANDS if one[:2] == ["tlprune", name]]
+        assert cli.main(command[1:]) == 0
+    assert Path("kept.txt").read_text().count("\n") == 3001
+    assert Path("why.png").stat().st_size > 10_000
