@@ -46,6 +46,15 @@ def test_selectors_and_their_options_are_named(source, capsys):
     assert Selection.load("r.safetensors").settings["options"] == {"seed": 3}
 
 
+def test_soft_balanced_votes_are_saved(source, selected, class_folder, surrogate_file, tmp_path):
+    inputs = [f"--source={source}", f"--target={tmp_path / 'pets'}", f"--surrogate={surrogate_file(4)}"]
+    soft = ["--selector=LabelMapping", "--selector.votes=soft", "--selector.balance=true"]
+    assert main(["select", *inputs, *soft, "--image_size=32", "--output=soft.safetensors"]) == 0
+    found = Selection.load("soft.safetensors")
+    assert found.votes.tolist() == found.scores.tolist()
+    assert float(found.votes.sum()) == pytest.approx(7)
+
+
 def test_a_selector_from_another_package_works(source, monkeypatch, tmp_path):
     (tmp_path / "theirs.py").write_text(
         "import torch\n"
@@ -93,12 +102,12 @@ def test_explain_says_who_voted_and_draws_it(selected, capsys):
     out = capsys.readouterr().out
     votes = int(selected.votes.max())
     assert f"{best}: rank 1 of 4, {votes} votes" in out
-    assert "KEPT: 1 units are kept" in out
+    assert "KEPT: the budget keeps 1 of 4" in out
     assert sum(int(line.split()[0]) for line in out.splitlines() if " of x" in line or " of y" in line) == votes
     with Image.open("e.png") as picture:
         assert picture.width > 1000
     assert main(["explain", "s.safetensors", f"--unit={worst}", "--keep_units=1"]) == 0
-    assert "dropped: 1 units are kept" in capsys.readouterr().out
+    assert "dropped: the budget keeps 1 of 4" in capsys.readouterr().out
     assert main(["explain", "s.safetensors", "--unit=bea"]) == 2
     assert "no unit 'bea': did you mean 'bee'?" in capsys.readouterr().err
 
@@ -151,6 +160,7 @@ def test_changed_source_is_refused(selected, source, capsys):
         (["select", "--source=src", "--output=x.safetensors"], "LabelMapping needs `target`"),
         (["select", "--source=none", "--output=x.safetensors"], "source none: no such folder"),
         (["select", "--source=src"], "output"),
+        (["select", "--source=src", "--selector=Randm", "--output=x"], "no class 'Randm': "),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(source, capsys, arguments, message):

@@ -1,30 +1,20 @@
 """LightningCLI as tlprune runs it: any LightningModule, any LightningDataModule, bare class names for ours."""
 
-import inspect
-import re
 import warnings
 from argparse import ArgumentError
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
-import torch
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningCLI
 
 # imported so that yaml can name these classes without their modules
-import tlprune.callbacks.export_backbone
-import tlprune.callbacks.selection_monitor
-import tlprune.datamodules.downstream
-import tlprune.datamodules.pruned_source
-import tlprune.modules.optim
-import tlprune.modules.transfer
-import tlprune.selection.baselines
 from tlprune import __version__
-from tlprune.errors import InputError, near_miss
+from tlprune.errors import InputError
 from tlprune.models.weights import read_checkpoint
 from tlprune.modules.classifier import ClassificationModule
+from tlprune.parser_messages import in_short
 
 __all__ = ["TLPruneCLI", "run"]
 
@@ -126,28 +116,7 @@ def run(arguments: list[str]) -> TLPruneCLI:
     try:
         return _cli(arguments)
     except ArgumentError as error:
-        raise InputError(_in_short(str(error))) from error
-
-
-def _in_short(message: str) -> str:
-    """A parser's message without the types that it tried in vain, and with the near miss of a misspelt name."""
-    text = " ".join(message.split())
-    text = re.sub(r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: ", "", text)
-    text = re.sub(
-        r" - Expected a <class 'NoneType'>| Given value type:.*|- Expected a path but .*? or invalid ", "", text
-    )
-    if unknown := re.search(r"- Expected a dot import path string: (\w+)", text):
-        text = text.replace(unknown[0], f"no class {unknown[1]!r}: {near_miss(unknown[1], _known_classes())}")
-    if option := re.search(r"given class_path '([\w.]+)': Option '(\w+)' is not accepted", text):
-        home, _, name = option[1].rpartition(".")
-        names = list(inspect.signature(getattr(import_module(home), name)).parameters)
-        text = f"{option[1].rpartition('.')[2]} has no option {option[2]!r}: {near_miss(option[2], names)}"
-    return text
-
-
-def _known_classes() -> list[str]:
-    optimizers = [name for name in dir(torch.optim) if name[0].isupper()]
-    return [*tlprune.__all__, "TriangularLR", "WarmupCosineLR", *(f"torch.optim.{name}" for name in optimizers)]
+        raise InputError(in_short(str(error))) from error
 
 
 def _cli(arguments: list[str]) -> TLPruneCLI:

@@ -1,5 +1,6 @@
 """``tlprune select``, ``show``, ``explain``, ``diff`` and ``export``: a Selection without training anything."""
 
+from argparse import ArgumentError
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tlprune.data.transforms import EvalView
 from tlprune.data.viewed import ViewedImages
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
 from tlprune.errors import InputError
+from tlprune.parser_messages import in_short
 from tlprune.selection.export import export_indices, export_links, export_paths
 from tlprune.selection.figures import explanation_figure
 from tlprune.selection.manifest import Selection
@@ -38,6 +40,13 @@ _BUDGETS: dict[str, tuple[Callable[[str], float], str]] = {
 
 def _parser(command: str, what: str) -> ArgumentParser:
     return ArgumentParser(prog=f"tlprune {command}", description=what, exit_on_error=False)
+
+
+def _parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
+    try:
+        return parser.parse_args(arguments)
+    except ArgumentError as error:
+        raise InputError(in_short(str(error))) from error
 
 
 def _add_budget(parser: ArgumentParser) -> None:
@@ -65,7 +74,6 @@ def run_select(arguments: list[str]) -> None:
 
     Raises:
         InputError: Something given is wrong.
-        argparse.ArgumentError: The arguments cannot be parsed.
     """
     parser = _parser("select", "Order the classes of a source for a target, and write the Selection.")
     parser.add_argument("--source", type=str, required=True, help="'drawn', or a folder of class folders")
@@ -83,7 +91,7 @@ def run_select(arguments: list[str]) -> None:
     parser.add_argument("--cache", type=str | None, default=None, help="cache folder")
     parser.add_argument("--output", type=str, required=True, help="the Selection to write, *.safetensors")
     _add_budget(parser)
-    given = parser.parse_args(arguments)
+    given = _parse(parser, arguments)
     built = parser.instantiate(given)
     options: dict[str, Any] = {
         name: built[name]
@@ -109,13 +117,12 @@ def run_show(arguments: list[str]) -> None:
 
     Raises:
         InputError: Something given is wrong.
-        argparse.ArgumentError: The arguments cannot be parsed.
     """
     parser = _parser("show", "Say what a Selection was made from and, with a budget, what it keeps.")
     parser.add_argument("selection", type=str, help="a saved Selection")
     parser.add_argument("--top", type=int, default=10, help="how many of the best units to list")
     _add_budget(parser)
-    given = parser.parse_args(arguments)
+    given = _parse(parser, arguments)
     _show(Selection.load(given.selection), given.selection, _budget(given), given.top)
 
 
@@ -167,13 +174,12 @@ def run_diff(arguments: list[str]) -> None:
 
     Raises:
         InputError: Something given is wrong, or the two rank the units of different sources.
-        argparse.ArgumentError: The arguments cannot be parsed.
     """
     parser = _parser("diff", "Compare what two Selections of one source keep within the same budget.")
     parser.add_argument("first", type=str, help="a saved Selection")
     parser.add_argument("second", type=str, help="another of the same source")
     _add_budget(parser)
-    given = parser.parse_args(arguments)
+    given = _parse(parser, arguments)
     budget = _required_budget(given)
     first, second = Selection.load(given.first), Selection.load(given.second)
     gained, lost = first.diff(second, budget)
@@ -195,7 +201,6 @@ def run_explain(arguments: list[str]) -> None:
 
     Raises:
         InputError: Something given is wrong, or source or target are not those of the Selection.
-        argparse.ArgumentError: The arguments cannot be parsed.
     """
     parser = _parser("explain", "Say where a unit stands, who voted for it, and why it is kept or dropped.")
     parser.add_argument("selection", type=str, help="a saved Selection")
@@ -205,20 +210,21 @@ def run_explain(arguments: list[str]) -> None:
     parser.add_argument("--target", type=str | None, default=None, help="the target (default: as when it was selected)")
     parser.add_argument("--cache", type=str | None, default=None, help="cache folder")
     _add_budget(parser)
-    given = parser.parse_args(arguments)
+    given = _parse(parser, arguments)
     selection = Selection.load(given.selection)
     unit = selection.unit(given.unit)
     found = selection.explain(unit)
     budget = _budget(given)
     console = Console(highlight=False)
-    title = f"{given.unit}: rank {found.rank} of {selection.num_units}, {found.votes:g} votes, score {found.score:.2f}"
+    title = f"{given.unit}: rank {found.rank} of {selection.num_units}, {_votes(found.votes)}, score {found.score:.2f}"
     console.print(f"{title}, {len(found.samples):,} source images", soft_wrap=True)
     if budget is not None:
         kept = selection.units_kept(budget)
-        last = f"the last kept one has {selection.votes[kept[-1]]:g} votes and score {selection.scores[kept[-1]]:.2f}"
+        votes, score = float(selection.votes[kept[-1]]), float(selection.scores[kept[-1]])
+        last = f"the last kept one has {_votes(votes)} and score {score:.2f}"
         verdict = "KEPT" if found.rank <= len(kept) else "dropped"
         title += f", {verdict}"
-        console.print(f"{verdict}: {len(kept)} units are kept, {last}", soft_wrap=True)
+        console.print(f"{verdict}: the budget keeps {len(kept)} of {selection.num_units}, {last}", soft_wrap=True)
     voters = None
     if len(selection.ballots):
         voters = _target(selection, given.target)
@@ -246,7 +252,6 @@ def run_export(arguments: list[str]) -> None:
 
     Raises:
         InputError: Something given is wrong, or the source is not the one that the Selection was made for.
-        argparse.ArgumentError: The arguments cannot be parsed.
     """
     parser = _parser("export", "Write what a Selection KEEPS, in the order of the source's listing.")
     parser.add_argument("selection", type=str, help="a saved Selection")
@@ -255,7 +260,7 @@ def run_export(arguments: list[str]) -> None:
     parser.add_argument("--source", type=str | None, default=None, help="the source (default: as when it was selected)")
     parser.add_argument("--cache", type=str | None, default=None, help="cache folder")
     _add_budget(parser)
-    given = parser.parse_args(arguments)
+    given = _parse(parser, arguments)
     budget = _required_budget(given)
     selection = Selection.load(given.selection)
     kept, total, output = selection.keep(**vars(budget)), len(selection.unit_of_sample), Path(given.output)
@@ -266,6 +271,10 @@ def run_export(arguments: list[str]) -> None:
         write = export_paths if given.format == "paths" else export_links
         write(kept, images.root, images.paths, output)
     print(f"{output}: {given.format} of the {len(kept):,} images KEPT of {total:,}")
+
+
+def _votes(votes: float) -> str:
+    return "1 vote" if votes == 1 else f"{votes:.6g} votes"
 
 
 def _source(selection: Selection, source: str | None, cache: str | None) -> FolderImages:

@@ -215,7 +215,7 @@ class Selection:
             InputError: The file cannot be written.
         """
         header = self._content() | {"record": self.record}
-        tensors = self._tensors()
+        tensors = {name: tensor.clone() for name, tensor in self._tensors().items()}  # soft votes are their own scores
         checksum = digest_json([header, digest_tensors(tensors)])
         metadata = {"tlprune": "selection", "header": json.dumps(header, sort_keys=True), "checksum": checksum}
         with atomic_path(path) as temporary:

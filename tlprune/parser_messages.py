@@ -1,0 +1,40 @@
+"""What an argument parser says, for people."""
+
+import inspect
+import re
+from importlib import import_module
+
+import torch
+
+import tlprune
+from tlprune.errors import near_miss
+
+__all__ = ["in_short"]
+
+
+def in_short(message: str) -> str:
+    """A parser's message without the types that it tried in vain, and with the near miss of a misspelt name.
+
+    Args:
+        message: What jsonargparse raised.
+
+    Returns:
+        One line. A message of an unknown form is returned whole.
+    """
+    text = " ".join(message.split())
+    text = re.sub(r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: ", "", text)
+    text = re.sub(
+        r" - Expected a <class 'NoneType'>| Given value type:.*|- Expected a path but .*? or invalid ", "", text
+    )
+    if unknown := re.search(r"- Expected a dot import path string: (\w+)", text):
+        text = text.replace(unknown[0], f"no class {unknown[1]!r}: {near_miss(unknown[1], _known_classes())}")
+    if option := re.search(r"given class_path '([\w.]+)': Option '(\w+)' is not accepted", text):
+        home, _, name = option[1].rpartition(".")
+        names = list(inspect.signature(getattr(import_module(home), name)).parameters)
+        text = f"{option[1].rpartition('.')[2]} has no option {option[2]!r}: {near_miss(option[2], names)}"
+    return text
+
+
+def _known_classes() -> list[str]:
+    optimizers = [name for name in dir(torch.optim) if name[0].isupper()]
+    return [*tlprune.__all__, "TriangularLR", "WarmupCosineLR", *(f"torch.optim.{name}" for name in optimizers)]
