@@ -83,6 +83,21 @@ def test_every_config_says_what_it_is_and_parses(name, capsys):
     assert printed["seed_everything"] == given["seed_everything"]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["fit", "--config", str(path), "--print_config"] for path in sorted(CONFIGS.rglob("*.yaml"))),
+        ["select", "--source=given", "--selector=RandomSelector", "--output=r.safetensors"],
+    ],
+    ids=lambda arguments: Path(arguments[2]).name,
+)
+def test_bare_class_names_are_found_in_a_process_of_their_own(arguments, class_folder):
+    """Other tests have loaded everything by now, which a user's command has not."""
+    class_folder("given", {"a": 2, "b": 2})
+    found = subprocess.run([sys.executable, "-m", "tlprune", *arguments], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr.count("error")) == (0, 0), found.stderr
+
+
 def test_three_commands_from_source_to_score(source, pets, capsys):
     """Surrogate, pruned source model, transfer and test: each through the real command."""
     classifier = ["--model=LitClassifier", "--model.backbone=resnet8_w8", "--trainer.max_epochs=2", *SMALL]

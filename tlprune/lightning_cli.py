@@ -3,14 +3,14 @@
 import warnings
 from argparse import ArgumentError
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningCLI
 
-# imported so that yaml can name these classes without their modules
-from tlprune import __version__
+import tlprune
 from tlprune.errors import InputError
 from tlprune.models.weights import read_checkpoint
 from tlprune.modules.classifier import ClassificationModule
@@ -81,6 +81,13 @@ class TLPruneCLI(LightningCLI):
             self.model.check_checkpoint(read_checkpoint(file))
 
 
+def _load_named_classes() -> None:
+    """Imports what yaml may name without its module: the parser finds a bare class name only among what is loaded."""
+    for name in tlprune.__all__:
+        getattr(tlprune, name)
+    import_module("tlprune.modules.optim")
+
+
 def _check_configs(arguments: list[str]) -> None:
     """Refuses a config file that is missing or no yaml, by name: the parser's own message does not say which it is."""
     for option, value in zip(arguments, [*arguments[1:], ""], strict=True):
@@ -110,6 +117,7 @@ def run(arguments: list[str]) -> TLPruneCLI:
     Raises:
         InputError: Something given is wrong.
     """
+    _load_named_classes()
     _check_configs(arguments)
     # LightningCLI takes any argument list beside a non-empty sys.argv for a mistake
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
@@ -128,6 +136,6 @@ def _cli(arguments: list[str]) -> TLPruneCLI:
         seed_everything_default=0,
         save_config_kwargs={"overwrite": True},
         load_from_checkpoint_support=False,
-        parser_kwargs={"prog": "tlprune", "version": f"tlprune {__version__}", "exit_on_error": False},
+        parser_kwargs={"prog": "tlprune", "version": f"tlprune {tlprune.__version__}", "exit_on_error": False},
         args=arguments,
     )

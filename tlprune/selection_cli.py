@@ -11,8 +11,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-import tlprune.selection.baselines
-import tlprune.selection.label_mapping  # noqa: F401 - so that --selector can name these classes
 from tlprune.data.downstream import open_target
 from tlprune.data.images import FolderImages, ImageSet
 from tlprune.data.sources import open_source
@@ -21,8 +19,10 @@ from tlprune.data.viewed import ViewedImages
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
 from tlprune.errors import InputError
 from tlprune.parser_messages import in_short
+from tlprune.selection.baselines import RandomSelector, ReverseSelector
 from tlprune.selection.export import export_indices, export_links, export_paths
 from tlprune.selection.figures import explanation_figure
+from tlprune.selection.label_mapping import LabelMapping
 from tlprune.selection.manifest import Selection
 from tlprune.selection.ranking import Budget, coverage
 from tlprune.selection.selector import Selector
@@ -36,6 +36,11 @@ _BUDGETS: dict[str, tuple[Callable[[str], float], str]] = {
     "keep_images": (int, "the most images to keep"),
     "vote_coverage": (float, "share of votes that is kept, in (0, 1]"),
 }
+
+
+# --selector names these without their modules: the parser finds a bare class name only among what is loaded
+_SELECTORS = (LabelMapping, RandomSelector, ReverseSelector)
+_SELECTOR_HELP = f"how to order: {', '.join(one.__name__ for one in _SELECTORS)}, or a class_path (default: the first)"
 
 
 def _parser(command: str, what: str) -> ArgumentParser:
@@ -84,7 +89,7 @@ def run_select(arguments: list[str]) -> None:
     parser.add_argument(
         "--surrogate_backbone", type=str | None, default=None, help="its network, if the file is silent"
     )
-    parser.add_argument("--selector", type=Selector | None, default=None, help="how to order (default: LabelMapping)")
+    parser.add_argument("--selector", type=Selector | None, default=None, help=_SELECTOR_HELP)
     parser.add_argument(
         "--image_size", type=int | None, default=None, help="pixels (default: 32 for 'drawn', else 224)"
     )
