@@ -219,6 +219,10 @@ def test_evaluating_without_a_checkpoint_is_an_error(command, pets, capsys):
     arguments = [command, "--model=TransferModule", "--model.backbone=resnet8_w8", "--data=DownstreamDataModule"]
     assert main([*arguments, f"--data.target={pets}"]) == 2
     assert said(capsys) == f"`tlprune {command}` needs --ckpt_path: without one it would score a random model"
+    for name in ("last", "best"):
+        assert main([*arguments, f"--data.target={pets}", f"--ckpt_path={name}"]) == 2
+        assert said(capsys) == f"`tlprune {command}` needs a file for --ckpt_path, got the name {name!r}"
+    assert written() == []
 
 
 def test_foreign_checkpoints_are_one_line(pets, capsys):

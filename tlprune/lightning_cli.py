@@ -67,6 +67,8 @@ class TLPruneCLI(LightningCLI):
         if "://" in str(given):
             raise InputError(f"--ckpt_path {given}: checkpoints are read from local files only")
         if given in ("last", "hpc", "best", "registry"):
+            if command != "fit":  # where Lightning finds none it only warns, and scores a random model
+                raise InputError(f"`tlprune {command}` needs a file for --ckpt_path, got the name {given!r}")
             return None
         if not Path(given).exists():
             raise InputError(f"--ckpt_path {given}: no such checkpoint")
