@@ -88,3 +88,31 @@ def trainer():
         return Trainer(**{"accelerator": "cpu", "devices": 1, "max_epochs": 1, **silent, **options})
 
     return make
+
+
+class PointImages:
+    """Images that are their own features: image ``i`` is row ``i`` of ``points``, ``[N, D]``."""
+
+    def __init__(self, points, labels=None, classes=(), digest="points"):
+        self.points = points
+        self.labels = torch.zeros(len(points), dtype=torch.int64) if labels is None else labels
+        self.classes = tuple(classes)
+        self.digest = digest
+        self.seen_as = {"view": "none", "image_size": 1}
+        self.asked = 0
+
+    def __len__(self):
+        return len(self.points)
+
+    def __getitem__(self, index):
+        self.asked += 1
+        return self.points[index][:, None, None], int(self.labels[index])
+
+    def name(self, index):
+        return f"point {index}"
+
+
+@pytest.fixture
+def points():
+    """Makes images that are their own features, for a surrogate that is ``nn.Flatten()``."""
+    return PointImages

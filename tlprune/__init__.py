@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tlprune.callbacks.count_forgetting import CountForgetting
     from tlprune.callbacks.export_backbone import ExportBackbone
     from tlprune.callbacks.selection_monitor import SelectionMonitor
     from tlprune.data.images import ImageSet
@@ -12,20 +13,31 @@ if TYPE_CHECKING:
     from tlprune.errors import InputError
     from tlprune.modules.classifier import LitClassifier
     from tlprune.modules.transfer import TransferModule
-    from tlprune.selection.baselines import RandomSelector, ReverseSelector
+    from tlprune.selection.baselines import ListSelector, RandomSelector, ReverseSelector
+    from tlprune.selection.difficulty import EL2N, GraNd
+    from tlprune.selection.feature_mapping import FeatureMapping
+    from tlprune.selection.forgetting import Forgetting
     from tlprune.selection.label_mapping import LabelMapping
     from tlprune.selection.manifest import Selection
+    from tlprune.selection.moderate import Moderate
     from tlprune.selection.selector import Selector
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CountForgetting": "callbacks.count_forgetting",
     "DownstreamDataModule": "datamodules.downstream",
+    "EL2N": "selection.difficulty",
     "ExportBackbone": "callbacks.export_backbone",
+    "FeatureMapping": "selection.feature_mapping",
+    "Forgetting": "selection.forgetting",
+    "GraNd": "selection.difficulty",
     "ImageSet": "data.images",
     "InputError": "errors",
     "LabelMapping": "selection.label_mapping",
+    "ListSelector": "selection.baselines",
     "LitClassifier": "modules.classifier",
+    "Moderate": "selection.moderate",
     "PrunedSourceDataModule": "datamodules.pruned_source",
     "RandomSelector": "selection.baselines",
     "ReverseSelector": "selection.baselines",
@@ -36,12 +48,19 @@ _HOMES = {
 }
 
 __all__ = [
+    "EL2N",
+    "CountForgetting",
     "DownstreamDataModule",
     "ExportBackbone",
+    "FeatureMapping",
+    "Forgetting",
+    "GraNd",
     "ImageSet",
     "InputError",
     "LabelMapping",
+    "ListSelector",
     "LitClassifier",
+    "Moderate",
     "PrunedSourceDataModule",
     "RandomSelector",
     "ReverseSelector",

@@ -6,6 +6,7 @@ Everything heavy is imported inside the command that needs it, so that ``tlprune
 import sys
 from argparse import ArgumentError, ArgumentParser
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import NoReturn
 
 from tlprune import __version__
@@ -42,22 +43,22 @@ def _demo(arguments: list[str]) -> None:
     demo(**vars(given))
 
 
-def _selection(command: str) -> Callable[[list[str]], None]:
+def _on_selection(command: str) -> Callable[[list[str]], None]:
     def run(arguments: list[str]) -> None:
-        from tlprune import selection_cli
-
-        getattr(selection_cli, f"run_{command}")(arguments)
+        import_module(f"tlprune.commands.{command}").run(arguments)
 
     return run
 
 
 _COMMANDS: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "demo": (_demo, "prune, pretrain, transfer and compare on embedded data, in minutes"),
-    "select": (_selection("select"), "vote, rank, and write a Selection, without training"),
-    "show": (_selection("show"), "what a Selection was made from, and what it keeps"),
-    "explain": (_selection("explain"), "who voted for a unit, and why it is kept or dropped"),
-    "diff": (_selection("diff"), "units and images that two Selections do not share"),
-    "export": (_selection("export"), "what a Selection keeps: indices, paths or links"),
+    "select": (_on_selection("select"), "vote, rank, and write a Selection, without training"),
+    "show": (_on_selection("show"), "what a Selection was made from, and what it keeps"),
+    "explain": (_on_selection("explain"), "who voted for a unit, and why it is kept or dropped"),
+    "diff": (_on_selection("diff"), "units and images that two Selections do not share"),
+    "export": (_on_selection("export"), "what a Selection keeps: indices, paths, links, Parquet, WebDataset keys"),
+    "advise": (_on_selection("advise"), "how much to prune, and what that saves"),
+    "audit": (_on_selection("audit"), "test images of the target that are in what a Selection keeps"),
     "fit": (_lightning, "train: a surrogate, a source model, or a transfer to a target"),
     "validate": (_lightning, "evaluate a checkpoint on the validation set"),
     "test": (_lightning, "evaluate a checkpoint on the test set"),

@@ -2,7 +2,6 @@
 
 import warnings
 from argparse import ArgumentError
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import tlprune
 from tlprune.errors import InputError
 from tlprune.models.weights import read_checkpoint
 from tlprune.modules.classifier import ClassificationModule
-from tlprune.parser_messages import in_short
+from tlprune.parser_messages import Refusal, in_short
 
 __all__ = ["TLPruneCLI", "run"]
 
@@ -24,8 +23,6 @@ class TLPruneCLI(LightningCLI):
 
     A checkpoint never overrides the command line, and nothing is evaluated without one.
     """
-
-    _refused: InputError | None = None
 
     def _parse_ckpt_path(self) -> None:
         """Leaves a checkpoint's hyperparameters alone.
@@ -40,21 +37,14 @@ class TLPruneCLI(LightningCLI):
         are raised instead.
         """
         self._find_checkpoint()
-        self.parser.add_instantiator(self._build, object, subclasses=True)
+        refusal = Refusal(self.parser)
         try:
             super().instantiate_classes()
         except Exception:
-            if self._refused is not None:
-                raise self._refused from None
+            if refusal.error is not None:
+                raise refusal.error from None
             raise
         self._check_inputs()
-
-    def _build(self, class_type: Callable[..., object], *args: object, **kwargs: object) -> object:
-        try:
-            return class_type(*args, **kwargs)
-        except InputError as error:
-            self._refused = error
-            raise
 
     def _find_checkpoint(self) -> Path | None:
         """The checkpoint file asked for; None if there is none, or if Lightning finds it by a name such as ``last``."""

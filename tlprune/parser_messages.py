@@ -1,15 +1,36 @@
-"""What an argument parser says, for people."""
+"""What an argument parser says of wrong input, for people."""
 
 import inspect
 import re
+from collections.abc import Callable
 from importlib import import_module
 
 import torch
+from jsonargparse import ArgumentParser
 
 import tlprune
-from tlprune.errors import near_miss
+from tlprune.errors import InputError, near_miss
 
-__all__ = ["in_short"]
+__all__ = ["Refusal", "in_short"]
+
+
+class Refusal:
+    """Remembers what a constructor refused: the parser wraps it in pages about the types that it tried in vain.
+
+    Args:
+        parser: Builds objects from arguments.
+    """
+
+    def __init__(self, parser: ArgumentParser) -> None:
+        self.error: InputError | None = None
+        parser.add_instantiator(self._build, object, subclasses=True)
+
+    def _build(self, class_type: Callable[..., object], *args: object, **kwargs: object) -> object:
+        try:
+            return class_type(*args, **kwargs)
+        except InputError as error:
+            self.error = error
+            raise
 
 
 def in_short(message: str) -> str:

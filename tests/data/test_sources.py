@@ -47,7 +47,7 @@ def test_links_to_folders_are_not_followed(class_folder):
     [
         (lambda root: None, "no such folder"),
         (lambda root: root.write_text(""), "a file, not a folder"),
-        (lambda root: root.mkdir(), "no class folders in it"),
+        (lambda root: root.mkdir(), "neither class folders nor images in it"),
         (lambda root: (root / "cat").mkdir(parents=True), "cat: a class without images"),
     ],
 )
@@ -56,6 +56,21 @@ def test_what_is_no_source_is_named(tmp_path, make, message):
     make(root)
     with pytest.raises(InputError, match=message):
         open_source(str(root))
+
+
+def test_a_folder_of_images_is_a_source_without_labels(class_folder):
+    root = class_folder("src", {"all": 5, "more": 3})
+    (root / "all" / "notes.txt").write_text("")
+    images, val = open_source(str(root / "all"))
+    assert val is None
+    assert images.paths == tuple(f"{number:03}.png" for number in range(5))
+    assert (images.classes, images.labels.tolist()) == ((), [0] * 5)
+    assert source_classes(str(root / "all")) == ()
+    assert images.name(3) == "003.png"
+    (root / "all").rename(root / "train")
+    (root / "more").rename(root / "val")
+    images, val = open_source(str(root))
+    assert (len(images), len(val), val.classes) == (5, 3, ())
 
 
 def test_digest_follows_content(class_folder):

@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,16 @@ from lightning.pytorch import LightningDataModule, LightningModule, seed_everyth
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from tlprune import LitClassifier, PrunedSourceDataModule, RandomSelector, ReverseSelector, Selection
+from tlprune import (
+    EL2N,
+    FeatureMapping,
+    LitClassifier,
+    Moderate,
+    PrunedSourceDataModule,
+    RandomSelector,
+    ReverseSelector,
+    Selection,
+)
 from tlprune.data.drawn import drawn_classes
 from tlprune.data.sources import scan_class_folder
 from tlprune.errors import InputError
@@ -246,6 +256,125 @@ def test_imagefolder_is_read_as_others_do(class_folder):
     data = PrunedSourceDataModule(str(class_folder("src", {"a": 10, "b": 10})), image_size=32)
     data.setup()
     assert data.source_images.classes == scan_class_folder(data.source_images.root).classes == ("a", "b")
+
+
+def test_clusters_of_a_folder_without_labels(class_folder, target, surrogate_file):
+    root = class_folder("src", {"all": 40})
+    data = PrunedSourceDataModule(
+        str(root / "all"),
+        target,
+        FeatureMapping(num_clusters=6),
+        str(surrogate_file(3)),
+        keep_units=2,
+        image_size=32,
+        augment="none",
+        batch_size=4,
+    )
+    data.setup()
+    kept = data.selection.keep(units=2)
+    assert data.units_kept == 2
+    assert data.images_kept + len(data.val_dataloader().dataset) == len(kept)
+    images, labels = next(iter(data.train_dataloader()))
+    assert images.shape == (4, 3, 32, 32)
+    assert labels.tolist() == [0, 0, 0, 0]
+    with pytest.raises(InputError, match="the source has no labels, so it has no classes"):
+        _ = data.num_classes
+    assert data.classes == ()
+
+
+def test_label_mapping_on_a_folder_without_labels_is_refused(class_folder, target, surrogate_file):
+    root = class_folder("src", {"all": 8}) / "all"
+    data = PrunedSourceDataModule(str(root), target, surrogate=str(surrogate_file(3)), keep_units=2)
+    for check in (data.check_inputs, data.setup):
+        with pytest.raises(InputError, match="LabelMapping orders classes, and the source has no labels"):
+            check()
+
+
+def test_clusters_of_a_labelled_source_leave_labels_as_they_are(coloured, target, surrogate_file):
+    source = coloured(6, 10)
+    data = PrunedSourceDataModule(
+        source, target, FeatureMapping(num_clusters=8), str(surrogate_file(3)), prune_ratio=0.5, batch_size=1
+    )
+    assert data.num_classes == 6  # known before setup
+    data.setup()
+    assert (data.num_classes, data.classes, data.units_kept) == (6, source.classes, 4)
+    kept = data.selection.keep(units=4)
+    assert data.images_kept < 54
+    found = torch.cat([labels for _, labels in data.train_dataloader()]).bincount(minlength=6)
+    assert (found <= source.labels[kept].bincount(minlength=6)).all()
+
+
+@pytest.mark.parametrize("selector", [RandomSelector(unit="sample"), Moderate(), EL2N()])
+def test_single_images_leave_the_validation_set_whole(coloured, surrogate_file, selector):
+    data = PrunedSourceDataModule(
+        coloured(4, 20), selector=selector, surrogate=[str(surrogate_file(4))], keep_images=30, val_share=0.25
+    )
+    assert data.num_classes == 4
+    data.setup()
+    assert data.units_kept == 30
+    assert len(data.val_dataloader().dataset) == 20
+    assert data.images_kept == len(set(data.selection.keep(images=30).tolist()) & set(data._split()[1].tolist()))
+
+
+def test_several_surrogates_are_averaged_where_that_makes_sense(coloured, target, surrogate_file):
+    surrogates = [str(surrogate_file(4, "one.safetensors")), str(surrogate_file(4, "two.safetensors"))]
+    data = PrunedSourceDataModule(coloured(4, 20), selector=EL2N(), surrogate=surrogates, keep_images=30)
+    data.setup()
+    assert data.selection.record["surrogates"] == surrogates
+    again = PrunedSourceDataModule(coloured(4, 20), selector=EL2N(), surrogate=surrogates, keep_images=30)
+    again.setup()
+    assert "cached" in again.selection.record
+    one_too_many = PrunedSourceDataModule(coloured(4, 20), target, surrogate=surrogates, keep_units=2)
+    with pytest.raises(InputError, match="LabelMapping needs one surrogate, got 2"):
+        one_too_many.setup()
+
+
+def test_several_targets_share_one_source(coloured, target, trained_surrogate):
+    other = replace(target, train=coloured(12, 4, seed=5).subset(torch.arange(40, 48)), name="the last two")
+    data = PrunedSourceDataModule(
+        coloured(12, 20),
+        [target, other],
+        surrogate=str(trained_surrogate),
+        combine="weighted_sum",
+        target_weights=[3, 1],
+        vote_coverage=1.0,
+    )
+    data.setup()
+    assert data.selection.record["targets"] == ["colours", "the last two"]
+    assert data.classes == tuple(f"colour{label:02}" for label in (0, 1, 2, 3, 10, 11))
+    assert data.selection.covered_by_target.shape == (2, 12)
+    with pytest.raises(InputError, match="`target_weights` has 3 entries, there are 2 targets"):
+        PrunedSourceDataModule(target=["digits", "photos"], combine="weighted_sum", target_weights=[1, 1, 1])
+
+
+def test_a_saved_selection_says_how_many_classes_any_budget_keeps(coloured, target, trained_surrogate, tmp_path):
+    source = coloured(12, 20)
+    data = PrunedSourceDataModule(source, target, surrogate=str(trained_surrogate), keep_units=4)
+    data.setup()
+    data.selection.save(tmp_path / "s.safetensors")
+    again = PrunedSourceDataModule(source, selection=str(tmp_path / "s.safetensors"), vote_coverage=1.0)
+    assert again.num_classes == 4  # before setup()
+
+
+def test_validation_and_test_images_never_vote(coloured, target, trained_surrogate):
+    digests = set()
+    for change in ({}, {"val": coloured(4, 5, seed=8)}, {"test": coloured(4, 5, seed=9)}, {"test": None}):
+        data = PrunedSourceDataModule(
+            coloured(12, 20), replace(target, **change), surrogate=str(trained_surrogate), keep_units=4
+        )
+        data.setup()
+        digests.add(data.selection.digest)
+    assert len(digests) == 1
+
+
+def test_selecting_does_not_change_what_training_draws(coloured, target, trained_surrogate):
+    drawn = []
+    for _ in range(2):  # the second time from the cache
+        seed_everything(0, verbose=False)
+        data = PrunedSourceDataModule(coloured(12, 20), target, surrogate=str(trained_surrogate), keep_units=4)
+        data.setup()
+        drawn.append(torch.rand(3))
+    assert torch.equal(*drawn)
 
 
 @pytest.mark.slow

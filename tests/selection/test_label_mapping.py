@@ -13,8 +13,7 @@ class Nearest(torch.nn.Module):
 
     def __init__(self, source):
         super().__init__()
-        view = ViewedImages(source, EvalView(32))
-        images = torch.stack([view[i][0] for i in range(len(view))]).mean((2, 3))
+        images = torch.stack([source[i][0] for i in range(len(source))]).mean((2, 3))
         means = [images[source.labels == label].mean(0) for label in range(len(source.classes))]
         self.means = torch.nn.Parameter(torch.stack(means))
 
@@ -25,7 +24,7 @@ class Nearest(torch.nn.Module):
 @pytest.fixture
 def planted(coloured):
     """A source of twelve colours, of which the target has the first four."""
-    source = coloured(12, 6)
+    source = ViewedImages(coloured(12, 6), EvalView(32))
     return source, ViewedImages(coloured(4, 5, seed=3), EvalView(32)), Nearest(source)
 
 
@@ -52,19 +51,20 @@ def test_same_settings_give_the_same_selection(planted):
     source, target, surrogate = planted
     first, second = (LabelMapping().select(source, target, surrogate) for _ in range(2))
     assert first.digest == second.digest
-    assert first.settings == LabelMapping().settings(source, target, surrogate)
+    assert first.settings == LabelMapping().settings(source, [target], surrogate)
 
 
 def test_settings_tell_sources_targets_and_surrogates_apart(planted, coloured):
     source, target, surrogate = planted
-    same = LabelMapping().settings(source, target, surrogate)
+    same = LabelMapping().settings(source, [target], surrogate)
     other_target = ViewedImages(coloured(4, 5, seed=4), EvalView(32))
-    assert LabelMapping().settings(coloured(12, 6, seed=9), target, surrogate) != same
-    assert LabelMapping().settings(source, other_target, surrogate) != same
+    assert LabelMapping().settings(ViewedImages(coloured(12, 6, seed=9), EvalView(32)), [target], surrogate) != same
+    assert LabelMapping().settings(source, [other_target], surrogate) != same
+    assert LabelMapping().settings(ViewedImages(source.images, EvalView(40)), [target], surrogate) != same
     with torch.no_grad():
         surrogate.means[0] += 1
-    assert LabelMapping().settings(source, target, surrogate) != same
-    assert LabelMapping(num_workers=2).settings(source, target, surrogate)["options"] == same["options"]
+    assert LabelMapping().settings(source, [target], surrogate) != same
+    assert LabelMapping(num_workers=2).settings(source, [target], surrogate)["options"] == same["options"]
 
 
 def test_random_is_seeded_and_needs_nobody(planted):

@@ -35,7 +35,7 @@ def test_kept_samples_equal_a_loop(case):
     [(0.0, 100, 100), (0.7, 100, 30), (0.29, 100, 71), (0.999, 100, 1), (0.5, 3, 2), (0.9, 1, 1), (0.1, 5, 5)],
 )
 def test_ratio_removes_whole_units_and_leaves_one(ratio, units, kept):
-    assert Budget(ratio=ratio).units_kept(torch.ones(units), torch.ones(units)) == kept
+    assert Budget(ratio=ratio).units_kept(torch.ones(units), torch.zeros(units)) == kept
 
 
 @pytest.mark.parametrize(("images", "kept"), [(1, 1), (5, 1), (9, 1), (10, 2), (14, 2), (15, 3), (1000, 3)])

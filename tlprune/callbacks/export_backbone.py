@@ -1,5 +1,6 @@
 """Writes the trained backbone and its head to a file that TransferModule and Label Mapping read."""
 
+import time
 from pathlib import Path
 from typing import cast
 
@@ -28,6 +29,7 @@ class ExportBackbone(Callback):
         if Path(path).suffix != ".safetensors":
             raise InputError(f"`path` of ExportBackbone must end in .safetensors, got {path}")
         self.path = path
+        self._begin = 0.0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses a module without a backbone before hours are spent on it."""
@@ -35,6 +37,10 @@ class ExportBackbone(Callback):
             raise InputError(
                 f"ExportBackbone needs a module with a `backbone` of tlprune, got {type(pl_module).__name__}"
             )
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Looks at the clock: a forecast of what pruning saves needs to know what a surrogate cost."""
+        self._begin = time.perf_counter()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the file, on the first rank."""
@@ -45,4 +51,5 @@ class ExportBackbone(Callback):
         classes = getattr(pl_module, "classes", [])
         with atomic_path(Path(self.path).expanduser()) as temporary:
             name = str(pl_module.hparams["backbone"])
-            save_classifier(temporary, name, backbone, head if isinstance(head, nn.Linear) else None, classes)
+            kept_head = head if isinstance(head, nn.Linear) else None
+            save_classifier(temporary, name, backbone, kept_head, classes, time.perf_counter() - self._begin)

@@ -25,7 +25,7 @@ class SelectionMonitor(Callback):
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if not isinstance(selection, Selection) or not boards or not trainer.is_global_zero:
             return
-        kept = int(data.num_classes)  # type: ignore[union-attr]  # a DataModule with a Selection has it
+        kept = int(data.units_kept)  # type: ignore[union-attr]  # a DataModule with a Selection has it
         sizes = selection.unit_sizes[selection.ranking[:kept]]
         scalars = {
             "selection/units_kept": float(kept),

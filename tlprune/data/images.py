@@ -3,6 +3,7 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -20,8 +21,8 @@ class ImageSet(ABC):
     """Images with labels, in a fixed order. Subclass it to bring images from anywhere else.
 
     Attributes:
-        classes: Class names; a label is a position in it.
-        labels: ``[N]`` int64.
+        classes: Class names; a label is a position in it. Empty for a set without labels.
+        labels: ``[N]`` int64; zeros for a set without labels.
     """
 
     classes: tuple[str, ...]
@@ -34,6 +35,10 @@ class ImageSet(ABC):
     @abstractmethod
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """The image, ``[3, H, W]`` uint8, and its label."""
+
+    def name(self, index: int) -> str:
+        """What a person calls image ``index``."""
+        return f"image {index}"
 
     @property
     @abstractmethod
@@ -65,7 +70,11 @@ class FolderImages(ImageSet):
         """Decodes one image: ``[3, H, W]`` uint8, and its label."""
         return decode_image(self.root / self.paths[index]), int(self.labels[index])
 
-    @property
+    def name(self, index: int) -> str:
+        """Its path, relative to the set's folder."""
+        return self.paths[index]
+
+    @cached_property
     def digest(self) -> str:
         """Of paths, labels, class names and file sizes; the pixels are not read."""
         sizes = [os.stat(self.root / path).st_size for path in self.paths]

@@ -1,4 +1,4 @@
-"""Sources: the embedded one, or a folder of class folders. Labels and paths come without decoding an image."""
+"""Sources: the embedded one, a folder of class folders, or a folder of images. No image is decoded to list them."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from tlprune.data.images import FolderImages
 from tlprune.errors import InputError
 from tlprune.storage.cache import cache_root
 
-__all__ = ["EMBEDDED_SOURCE", "find_source", "open_source", "scan_class_folder", "source_classes"]
+__all__ = ["EMBEDDED_SOURCE", "find_source", "open_source", "scan_class_folder", "scan_folder", "source_classes"]
 
 EMBEDDED_SOURCE = "drawn"
 """Name of the source that tlprune draws itself."""
@@ -46,39 +46,64 @@ def source_classes(source: str, cache: str | os.PathLike[str] | None = None) -> 
         source: ``drawn``, or a folder.
         cache: The cache folder; None for the user's.
 
+    Returns:
+        None at all for a folder of images without class folders.
+
     Raises:
-        InputError: There is no such folder, or it has no classes.
+        InputError: There is no such folder, or it has neither classes nor images.
     """
     root = find_source(source, cache)
-    return _class_names(_part(root, "train") or root)
+    root = _part(root, "train") or root
+    return _class_names(root) or scan_folder(root).classes
 
 
 def open_source(source: str, cache: str | os.PathLike[str] | None = None) -> tuple[FolderImages, FolderImages | None]:
     """Lists a source's images.
 
     Args:
-        source: ``drawn``; a folder of class folders; or a folder with such folders in ``train`` and perhaps ``val``.
+        source: ``drawn``; a folder of class folders, or of images without labels; or a folder with either in ``train``
+            and perhaps ``val``.
         cache: The cache folder; None for the user's.
 
     Returns:
         Training images, and validation images where the source has its own.
 
     Raises:
-        InputError: There is no such folder, it has no classes, a class has no images, or ``val`` has other classes.
+        InputError: There is no such folder, it has no images, a class has no images, or ``val`` has other classes.
     """
     root = find_source(source, cache)
     train_root = _part(root, "train")
     if train_root is None:
-        return scan_class_folder(root), None
-    train = scan_class_folder(train_root)
+        return scan_folder(root), None
+    train = scan_folder(train_root)
     val_root = _part(root, "val")
     if val_root is None:
         return train, None
-    val = scan_class_folder(val_root)
+    val = scan_folder(val_root)
     if val.classes != train.classes:
         odd = sorted(set(val.classes) ^ set(train.classes))
         raise InputError(f"{root}: 'train' and 'val' have other classes, such as {odd[0]!r}")
     return train, val
+
+
+def scan_folder(root: Path) -> FolderImages:
+    """Lists a folder of class folders, or one that holds images and no folders: a set without labels.
+
+    Args:
+        root: The folder.
+
+    Returns:
+        Its images, ordered by class, then by path.
+
+    Raises:
+        InputError: The folder is unreadable or has no images, or a class has none.
+    """
+    if _class_names(root):
+        return scan_class_folder(root)
+    paths = sorted(entry.name for entry in os.scandir(root) if _is_image(entry.name) and entry.is_file())
+    if not paths:
+        raise InputError(f"{root}: neither class folders nor images in it ({', '.join(sorted(EXTENSIONS))})")
+    return FolderImages(root, paths, torch.zeros(len(paths), dtype=torch.int64), ())
 
 
 def scan_class_folder(root: Path) -> FolderImages:
@@ -96,6 +121,8 @@ def scan_class_folder(root: Path) -> FolderImages:
         InputError: The folder is missing or unreadable, has no class folders, or a class has no images.
     """
     classes = _class_names(root)
+    if not classes:
+        raise InputError(f"{root}: no class folders in it (expected one folder of images for each class)")
     paths: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
@@ -103,7 +130,7 @@ def scan_class_folder(root: Path) -> FolderImages:
             os.path.relpath(os.path.join(folder, file), root)
             for folder, _, files in os.walk(root / name)
             for file in files
-            if os.path.splitext(file)[1].lower() in EXTENSIONS
+            if _is_image(file)
         )
         if not found:
             raise InputError(f"{root / name}: a class without images ({', '.join(sorted(EXTENSIONS))})")
@@ -117,9 +144,11 @@ def _class_names(root: Path) -> tuple[str, ...]:
         names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
         raise InputError(f"{root}: {error.strerror or error}") from error
-    if not names:
-        raise InputError(f"{root}: no class folders in it (expected one folder of images for each class)")
     return tuple(names)
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
 def _part(root: Path, name: str) -> Path | None:

@@ -9,7 +9,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from tlprune.data.images import ImageSet, TensorImages
 from tlprune.data.transforms import View
-from tlprune.storage.fingerprint import digest_json
 
 __all__ = ["Batch", "Batched", "ViewedImages", "batches"]
 
@@ -49,10 +48,24 @@ class ViewedImages(Dataset[tuple[Tensor, int]]):
             return self.images.pixels[indices]
         return torch.stack([self.view.resize(self.images[index][0]) for index in indices.tolist()])
 
+    def name(self, index: int) -> str:
+        """What a person calls image ``index``."""
+        return self.images.name(index)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes of ``images``, before labels are made new."""
+        return self.images.classes
+
     @property
     def digest(self) -> str:
-        """Names images and evaluation view."""
-        return digest_json([self.images.digest, type(self.view).__name__, self.view.image_size])
+        """Names the images, whatever the view."""
+        return self.images.digest
+
+    @property
+    def seen_as(self) -> dict[str, Any]:
+        """The view, as JSON values."""
+        return {"view": type(self.view).__name__, "image_size": self.view.image_size}
 
 
 class Batched(Protocol):

@@ -3,10 +3,10 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from warnings import warn
 
 import torch
-import torch.distributed as dist
 from lightning.pytorch import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -15,14 +15,16 @@ from tlprune.data.downstream import Downstream, check_target, open_target
 from tlprune.data.images import FolderImages, ImageSet, TensorImages
 from tlprune.data.sources import EMBEDDED_SOURCE, find_source, open_source, source_classes
 from tlprune.data.splits import stratified_holdout
-from tlprune.data.transforms import Augment, EvalView, TrainView
+from tlprune.data.transforms import Augment, EvalView, TrainView, View
 from tlprune.data.viewed import Batch, ViewedImages, batches
 from tlprune.errors import InputError
-from tlprune.models.weights import load_classifier
+from tlprune.models.weights import load_backbone, load_classifier, read_weights
 from tlprune.selection.label_mapping import LabelMapping
-from tlprune.selection.manifest import Selection
-from tlprune.selection.ranking import Budget, kept_samples
+from tlprune.selection.manifest import Selection, UnitKind
+from tlprune.selection.ranking import Budget
+from tlprune.selection.ranks import from_first_rank, rank_and_world
 from tlprune.selection.selector import Selector
+from tlprune.selection.several_targets import Combination, SeveralTargets
 from tlprune.storage.cache import cache_root
 from tlprune.storage.fingerprint import digest_json
 
@@ -34,19 +36,23 @@ class PrunedSourceDataModule(LightningDataModule):
 
     Give a budget to prune (``prune_ratio``, ``keep_units``, ``keep_images`` or ``vote_coverage``); without one, all of
     the source is loaded, as for training a surrogate. Batches are images ``[B, 3, S, S]`` float32, normalised, and
-    labels ``[B]`` int64 from 0 to ``num_classes - 1``, kept classes keeping their order.
+    labels ``[B]`` int64 from 0 to ``num_classes - 1``. Where classes are pruned, those kept are numbered anew in their
+    order; where clusters or single images are, labels stay as they are. A source without labels gives zeros.
 
     Args:
-        source: ``drawn`` (the embedded source), a folder of class folders, a folder with such folders in ``train``
-            and perhaps ``val``, or a set of images.
-        target: Whose training images vote: ``digits``, ``photos``, a folder, or an opened target.
+        source: ``drawn`` (the embedded source), a folder of class folders or of images without labels, a folder with
+            either in ``train`` and perhaps ``val``, or a set of images.
+        target: Whose training images vote: ``digits``, ``photos``, a folder, an opened target, or a list of them.
         selector: How units are ordered; None is Label Mapping.
-        surrogate: Weights of a classifier trained on the whole source: a safetensors file or a Lightning checkpoint.
+        surrogate: Weights of a small model trained on the whole source: a safetensors file or a Lightning checkpoint;
+            a list of them for a selector that averages.
         surrogate_backbone: Name of its network; None takes the one that the file names.
-        prune_ratio: Share of classes to remove, in [0, 1).
-        keep_units: Classes to keep, at least 1.
+        combine: How several targets share one order.
+        target_weights: What each of several targets counts, for ``combine: weighted_sum``; None counts all the same.
+        prune_ratio: Share of units (classes, clusters or single images, as the selector has it) to remove, in [0, 1).
+        keep_units: Units to keep, at least 1.
         keep_images: The most source images to keep, held-out ones counted, at least 1.
-        vote_coverage: Share of votes that the kept classes shall hold, in (0, 1].
+        vote_coverage: Share of votes that the kept units shall hold, in (0, 1].
         selection: A saved Selection to use in place of selecting.
         image_size: Height and width in pixels; None is 32 for the embedded source, else 224.
         augment: What varies from epoch to epoch; None is ``shift`` for the embedded source, else ``crop_flip``.
@@ -71,10 +77,12 @@ class PrunedSourceDataModule(LightningDataModule):
     def __init__(
         self,
         source: str | ImageSet = EMBEDDED_SOURCE,
-        target: str | Downstream | None = None,
+        target: str | Downstream | list[str] | list[Downstream] | None = None,
         selector: Selector | None = None,
-        surrogate: str | None = None,
+        surrogate: str | list[str] | None = None,
         surrogate_backbone: str | None = None,
+        combine: Combination = "worst_case",
+        target_weights: list[float] | None = None,
         prune_ratio: float | None = None,
         keep_units: int | None = None,
         keep_images: int | None = None,
@@ -97,19 +105,24 @@ class PrunedSourceDataModule(LightningDataModule):
             raise InputError(f"`batch_size` must be at least 1, got {batch_size}")
         if not 0 <= val_share < 1:
             raise InputError(f"`val_share` must be in [0, 1), got {val_share}")
-        if isinstance(target, str):
-            check_target(target)
+        self.targets = target if isinstance(target, list) else [] if target is None else [target]
+        for one in self.targets:
+            if isinstance(one, str):
+                check_target(one)
+        weights = None if target_weights is None else tuple(target_weights)
+        self.several_targets = SeveralTargets(combine, weights)
+        if weights is not None and len(weights) != len(self.targets):
+            raise InputError(f"`target_weights` has {len(weights)} entries, there are {len(self.targets)} targets")
+        self.surrogates = surrogate if isinstance(surrogate, list) else [] if surrogate is None else [surrogate]
         if isinstance(source, str) and source != EMBEDDED_SOURCE:
             find_source(source)
-        for what, path in (("surrogate", surrogate), ("selection", selection)):
+        for what, path in (*(("surrogate", one) for one in self.surrogates), ("selection", selection)):
             if path is not None and not Path(path).is_file():
                 raise InputError(f"{what} {path}: no such file")
         if selection is not None and self.budget is None:
             raise InputError("a `selection` ranks all units; give a budget such as `prune_ratio` beside it")
         self.source = source
-        self.target = target
         self.selector = selector if selector is not None else LabelMapping()
-        self.surrogate = surrogate
         self.surrogate_backbone = surrogate_backbone
         self.selection_file = selection
         embedded = source == EMBEDDED_SOURCE
@@ -124,38 +137,57 @@ class PrunedSourceDataModule(LightningDataModule):
         self.cache = cache
         self.selection: Selection | None = None
         self.source_images: ImageSet | None = None
-        self._kept_classes: tuple[str, ...] | None = None
-        self._opened: tuple[ImageSet, Tensor, ImageSet] | None = None
+        self._kept_units: Tensor | None = None
+        self._saved: Selection | None = None
+        self._opened: tuple[ImageSet, Tensor, Tensor, ImageSet | None] | None = None
         self._sets: dict[str, ViewedImages] = {}
 
     @property
     def num_classes(self) -> int:
-        """Classes kept; known before :meth:`setup` unless the budget is in images or votes.
+        """Classes that labels stand for; known before :meth:`setup` wherever the budget or a file fixes it.
 
         Raises:
-            InputError: The budget is in images or votes and :meth:`setup` has not run.
+            InputError: The source has no labels; or classes are pruned to a number of images or a share of votes, and
+                :meth:`setup` has not run.
         """
-        if self._kept_classes is not None:
-            return len(self._kept_classes)
-        source = self.source
-        total = len(source_classes(source, self.cache) if isinstance(source, str) else source.classes)
-        if self.budget is None:
+        total = len(source_classes(self.source, self.cache) if isinstance(self.source, str) else self.source.classes)
+        if total == 0:
+            raise InputError("the source has no labels, so it has no classes to tell apart")
+        if self._sets:
+            return len(self.classes)
+        if self.budget is None or self.unit_kind != "class":
             return total
+        if self.selection_file is not None:
+            return len(self._read_selection().units_kept(self.budget))
         if self.budget.images is not None or self.budget.coverage is not None:
             name = "keep_images" if self.budget.images is not None else "vote_coverage"
             raise InputError(f"with `{name}` the number of classes is known only after setup(); use `keep_units`")
         return self.budget.units_kept(torch.ones(total), torch.ones(total))
 
     @property
+    def unit_kind(self) -> UnitKind:
+        """What is pruned: classes, clusters or single images."""
+        return self.selector.unit_kind if self.selection_file is None else self._read_selection().unit_kind
+
+    @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes kept, in the order of the labels; known after :meth:`setup`."""
-        if self._kept_classes is None:
+        """Names of the classes, in the order of the labels; known after :meth:`setup`."""
+        if self._kept_units is None or self.source_images is None:
             raise InputError("the classes kept are known only after setup()")
-        return self._kept_classes
+        if self.selection is None or self.selection.unit_kind != "class":
+            return self.source_images.classes
+        return tuple(self.source_images.classes[unit] for unit in self._kept_units.tolist())
+
+    @property
+    def units_kept(self) -> int:
+        """Units kept, classes where nothing is pruned; known after :meth:`setup`."""
+        if self._kept_units is None:
+            raise InputError("the units kept are known only after setup()")
+        return len(self._kept_units)
 
     @property
     def images_kept(self) -> int:
-        """Training images of the classes kept; known after :meth:`setup`."""
+        """Training images kept; known after :meth:`setup`."""
         if not self._sets:
             raise InputError("the images kept are known only after setup()")
         return len(self._sets["train"])
@@ -165,20 +197,27 @@ class PrunedSourceDataModule(LightningDataModule):
         """Training images of the whole source, held-out ones left out."""
         return len(self._split()[1])
 
+    @property
+    def viewed_source(self) -> ViewedImages:
+        """The whole source as listed, in the evaluation view: what selectors look at."""
+        return ViewedImages(self._split()[0], EvalView(self.image_size))
+
     def check_inputs(self) -> None:
         """Opens all that :meth:`setup` will need, and changes nothing: wrong input is said before anything is written.
 
         Raises:
             InputError: As :meth:`setup`.
         """
-        source, _, _ = self._split()
+        source = self._split()[0]
         if self.budget is None:
             return
         if self.selection_file is not None:
             self._saved_selection(source)
-        elif self.selector.needs_vote:
-            self._voters()
-            self._surrogate(source.classes)
+        else:
+            voters = self._voters()
+            self._check_surrogate_given()
+            self.selector.check(self.viewed_source, voters)
+            self._network(source)
 
     def prepare_data(self) -> None:
         """Draws the embedded source, if it is wanted and not there."""
@@ -194,93 +233,119 @@ class PrunedSourceDataModule(LightningDataModule):
         """
         if self._sets:
             return
-        source, stay, val = self._split()
+        source, stay, held, own_val = self._split()
         self.source_images = source
-        if self.budget is None:
-            kept_units = torch.arange(len(source.classes))
-        else:
+        new_labels = keep_classes = None
+        keep = torch.ones(len(source), dtype=torch.bool)
+        self._kept_units = torch.arange(len(source.classes))
+        if self.budget is not None:
             self.selection = self._selection(source)
             kept_units = self.selection.units_kept(self.budget)
             self._warn_beyond_votes(len(kept_units))
-        kept_units = kept_units.sort().values
-        self._kept_classes = tuple(source.classes[unit] for unit in kept_units.tolist())
-        new_labels = torch.full((len(source.classes),), -1)
-        new_labels[kept_units] = torch.arange(len(kept_units))
-        train = self._subset(source, stay[kept_samples(source.labels[stay], kept_units, len(source.classes))])
-        val = self._subset(val, kept_samples(val.labels, kept_units, len(source.classes)))
-        self._sets["train"] = ViewedImages(train, TrainView(self.image_size, self.augment), new_labels)
-        self._sets["val"] = ViewedImages(val, EvalView(self.image_size), new_labels)
+            self._kept_units = kept_units.sort().values
+            kept = torch.zeros(self.selection.num_units, dtype=torch.bool)
+            kept[kept_units] = True
+            keep = kept[self.selection.unit_of_sample.long()]
+            if self.selection.unit_kind == "class":
+                keep_classes = kept
+                new_labels = torch.where(kept, kept.cumsum(0) - 1, -1)
+        if own_val is None:
+            # single images are pruned to train on fewer, not to be examined on fewer
+            by_sample = self.selection is not None and self.selection.unit_kind == "sample"
+            val = source.subset(held if by_sample else held[keep[held]])
+        else:
+            val = own_val if keep_classes is None else own_val.subset(keep_classes[own_val.labels].nonzero().squeeze(1))
+        train = source.subset(stay[keep[stay]])
+        self._sets["train"] = self._viewed(train, TrainView(self.image_size, self.augment), new_labels)
+        self._sets["val"] = self._viewed(val, EvalView(self.image_size), new_labels)
 
-    def _split(self) -> tuple[ImageSet, Tensor, ImageSet]:
-        """The source as listed, which of its images are trained on (``[n]`` int64), and validation images."""
+    def _split(self) -> tuple[ImageSet, Tensor, Tensor, ImageSet | None]:
+        """The source as listed; which of it is trained on and held out (``[n]`` int64 each); its own validation set."""
         if self._opened is None:
             source: ImageSet
             val: ImageSet | None
             source, val = open_source(self.source, self.cache) if isinstance(self.source, str) else (self.source, None)
-            stay = torch.arange(len(source))
-            if val is None:
-                stay, held = stratified_holdout(source.labels, round(self.val_share * len(source)), self.seed)
-                val = source.subset(held)
-            self._opened = source, stay, val
+            count = 0 if val is not None else round(self.val_share * len(source))
+            self._opened = source, *stratified_holdout(source.labels, count, self.seed), val
         return self._opened
 
-    def _subset(self, images: ImageSet, indices: Tensor) -> ImageSet:
-        kept = images.subset(indices)
+    def _viewed(self, kept: ImageSet, view: View, new_labels: Tensor | None) -> ViewedImages:
         decode = self.in_memory and isinstance(kept, FolderImages) and len(kept) > 0
-        return TensorImages.from_images(kept) if decode else kept
+        return ViewedImages(TensorImages.from_images(kept) if decode else kept, view, new_labels)
 
     def _selection(self, source: ImageSet) -> Selection:
         if self.selection_file is not None:
             return self._saved_selection(source)
-        target = surrogate = None
-        if self.selector.needs_vote:
-            target, surrogate = self._voters(), self._surrogate(source.classes)
-        settings = self.selector.settings(source, target, surrogate)
+        viewed, targets = self.viewed_source, self._voters()
+        self._check_surrogate_given()
+        self.selector.check(viewed, targets)
+        network, several = self.selector.network(self._network(source)), self.several_targets
+        settings = self.selector.settings(viewed, targets, network, several)
         path = cache_root(self.cache) / "selections" / f"{digest_json(settings)[:32]}.safetensors"
-        cached = _from_first_rank(_read_cached(path)) if self.selector.reusable else None
-        selection = cached or self.selector.select(source, target, surrogate)
+        cached = from_first_rank(lambda: _read_cached(path)) if self.selector.reusable else None
+        selection = cached or self.selector.select(viewed, targets, network, several, self.cache)
         selection = replace(selection, record=selection.record | self._names())
-        if cached is None and self.selector.reusable and (not _distributed() or dist.get_rank() == 0):
+        if cached is None and self.selector.reusable and rank_and_world()[0] == 0:
             selection.save(path)
         return selection
 
-    def _names(self) -> dict[str, str | int]:
+    def _names(self) -> dict[str, Any]:
         """How the user called what the selection was made from, so that another command finds it again."""
-        target = self.target.name if isinstance(self.target, Downstream) else self.target
-        given = {"source": self.source, "target": target, "surrogate": self.surrogate}
-        named = {name: value for name, value in given.items() if isinstance(value, str)}
-        paths = {name: str(Path(value).absolute()) if Path(value).exists() else value for name, value in named.items()}
-        return {**paths, "image_size": self.image_size, "target_seed": self.target_seed}
+        targets = [one if isinstance(one, str) else one.name for one in self.targets if self.selector.needs_target]
+        surrogates = self.surrogates if self.selector.needs_surrogate else []
+        named: dict[str, Any] = {"targets": [_absolute(one) for one in targets]}
+        named["surrogates"] = [_absolute(one) for one in surrogates]
+        if isinstance(self.source, str):
+            named["source"] = _absolute(self.source)
+        seconds = [read_weights(one).seconds for one in surrogates]
+        if seconds and None not in seconds:
+            named["surrogate_seconds"] = sum(filter(None, seconds))
+        return {**named, "image_size": self.image_size, "target_seed": self.target_seed}
+
+    def _read_selection(self) -> Selection:
+        if self._saved is None:
+            self._saved = Selection.load(str(self.selection_file))
+        return self._saved
 
     def _saved_selection(self, source: ImageSet) -> Selection:
-        selection = Selection.load(str(self.selection_file))
+        selection = self._read_selection()
         selection.require_source(source.digest, "the source at hand")
         return selection
 
-    def _voters(self) -> ViewedImages:
-        if self.target is None:
+    def _voters(self) -> list[ViewedImages]:
+        if not self.selector.needs_target:
+            return []
+        if not self.targets:
             raise InputError(f"{type(self.selector).__name__} needs `target`: whose images shall vote?")
-        opened = open_target(self.target, self.target_seed) if isinstance(self.target, str) else self.target
-        return ViewedImages(opened.train, EvalView(self.image_size))
+        opened = [open_target(one, self.target_seed) if isinstance(one, str) else one for one in self.targets]
+        return [ViewedImages(one.train, EvalView(self.image_size)) for one in opened]
 
-    def _surrogate(self, classes: tuple[str, ...]) -> nn.Module:
-        if self.surrogate is None:
-            raise InputError(
-                f"{type(self.selector).__name__} needs `surrogate`: weights of a model of the whole source"
-            )
-        classifier, saved = load_classifier(self.surrogate, self.surrogate_backbone)
+    def _check_surrogate_given(self) -> None:
+        if self.selector.needs_surrogate is not None and not self.surrogates:
+            name = type(self.selector).__name__
+            raise InputError(f"{name} needs `surrogate`: weights of a model of the whole source")
+
+    def _network(self, source: ImageSet) -> list[nn.Module]:
+        """The surrogates, or of each its backbone, as the selector needs them."""
+        if self.selector.needs_surrogate is None:
+            return []
+        device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
+        if self.selector.needs_surrogate == "backbone":
+            return [load_backbone(one, self.surrogate_backbone).to(device) for one in self.surrogates]
+        return [self._classifier(one, source.classes).to(device) for one in self.surrogates]
+
+    def _classifier(self, path: str, classes: tuple[str, ...]) -> nn.Module:
+        classifier, saved = load_classifier(path, self.surrogate_backbone)
         if saved.num_classes != len(classes):
             raise InputError(
-                f"surrogate {self.surrogate}: its head has {saved.num_classes} outputs, "
-                f"the source has {len(classes)} classes"
+                f"surrogate {path}: its head has {saved.num_classes} outputs, the source has {len(classes)} classes"
             )
         if saved.classes and saved.classes != tuple(classes):
             pairs = zip(saved.classes, classes, strict=True)
             theirs, ours = next(pair for pair in pairs if pair[0] != pair[1])
             where = f"{theirs!r} where the source has {ours!r}"
-            raise InputError(f"surrogate {self.surrogate}: trained on other classes ({where})")
-        device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
-        return classifier.to(device)
+            raise InputError(f"surrogate {path}: trained on other classes ({where})")
+        return classifier
 
     def _warn_beyond_votes(self, kept: int) -> None:
         if self.selection is None:
@@ -304,10 +369,6 @@ class PrunedSourceDataModule(LightningDataModule):
         return self.val_dataloader()
 
 
-def _distributed() -> bool:
-    return dist.is_available() and dist.is_initialized()
-
-
 def _read_cached(path: Path) -> Selection | None:
     if not path.is_file():
         return None
@@ -319,10 +380,5 @@ def _read_cached(path: Path) -> Selection | None:
         return None
 
 
-def _from_first_rank(selection: Selection | None) -> Selection | None:
-    """What rank 0 found: ranks that saw different caches would wait for each other for ever."""
-    if not _distributed():
-        return selection
-    shared = [selection]
-    dist.broadcast_object_list(shared)
-    return shared[0]
+def _absolute(name: str) -> str:
+    return str(Path(name).absolute()) if Path(name).exists() else name

@@ -162,7 +162,7 @@ def _run_cell(cells: Cells, arm: Arm, seed: int, surrogate_seconds: float, progr
     return Run(
         arm=arm,
         seed=seed,
-        units_kept=data.num_classes,
+        units_kept=data.units_kept,
         images_kept=data.images_kept,
         pretraining_seconds=seconds,
         source_accuracy=source_accuracy,

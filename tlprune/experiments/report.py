@@ -73,7 +73,7 @@ def print_comparison(comparison: Comparison, selection: Selection, folder: Path,
             kept = comparison.of(Arm("label_mapping", ratio))[0]
             found = f"{ratio:.0%} pruned, {kept.units_kept} classes and {kept.images_kept:,} images"
         console.print(f"Winning subset by {mode}: {found}", highlight=False)
-    best = ", ".join(selection.unit_names[unit] for unit in selection.ranking[:8].tolist())
+    best = ", ".join(selection.name(unit) for unit in selection.ranking[:8].tolist())
     console.print(f"Most votes: {best}\n", highlight=False)
     console.print(
         f"In {folder}: summary.json, table.md, accuracy.png, cost.png, votes.png,\n"

@@ -26,13 +26,13 @@ class Backbone(nn.Module):
 
     def __init__(self, network: nn.Module, num_features: int) -> None:
         super().__init__()
-        # this layout in memory makes convolutions faster on CPU and GPU alike; the results are the same
+        # this layout in memory makes convolutions faster on CPU and GPU alike; images follow their weights' layout
         self.network = network.to(memory_format=torch.channels_last)
         self.num_features = num_features
 
     def forward(self, images: Tensor) -> Tensor:
         """Features ``[B, D]`` of images ``[B, 3, H, W]``."""
-        features: Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
+        features: Tensor = self.network(images)
         return features
 
 

@@ -31,12 +31,14 @@ class SavedWeights:
         backbone: Name of the network, if the file says so.
         state: Tensors under ``backbone.*`` and, with a head, ``head.*``.
         classes: Class names that the head's outputs stand for; empty if the file does not say.
+        seconds: Time that training took; None if the file does not say.
     """
 
     path: Path
     backbone: str | None
     state: Mapping[str, Tensor]
     classes: tuple[str, ...] = ()
+    seconds: float | None = None
 
     @property
     def num_classes(self) -> int | None:
@@ -46,7 +48,12 @@ class SavedWeights:
 
 
 def save_classifier(
-    path: str | os.PathLike[str], backbone: str, network: Backbone, head: nn.Linear | None, classes: Sequence[str] = ()
+    path: str | os.PathLike[str],
+    backbone: str,
+    network: Backbone,
+    head: nn.Linear | None,
+    classes: Sequence[str] = (),
+    seconds: float | None = None,
 ) -> None:
     """Writes a backbone and its head to one safetensors file.
 
@@ -58,12 +65,15 @@ def save_classifier(
         network: The backbone.
         head: Its classification layer, if it shall be kept.
         classes: What the head's outputs stand for, in order.
+        seconds: Time that training took.
     """
     state = {f"backbone.{key}": value for key, value in network.state_dict().items()}
     if head is not None:
         state |= {f"head.{key}": value for key, value in head.state_dict().items()}
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     metadata = {"tlprune": "weights", "backbone": backbone, "classes": json.dumps(list(classes))}
+    if seconds is not None:
+        metadata["seconds"] = repr(seconds)
     save_file(tensors, path, metadata)
 
 
@@ -161,9 +171,10 @@ def _read_safetensors(path: Path) -> SavedWeights:
             metadata: dict[str, str] = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
         classes = tuple(json.loads(metadata.get("classes", "[]")))
+        seconds = float(metadata["seconds"]) if "seconds" in metadata else None
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path}: damaged or no safetensors file ({error})") from error
-    return SavedWeights(path, metadata.get("backbone"), state, classes)
+    return SavedWeights(path, metadata.get("backbone"), state, classes, seconds)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -1,39 +1,25 @@
 """One ballot per target image: the unit that the surrogate gives it to. Exact on any number of ranks.
 
-Images are taken in batches of one fixed shape, the last one padded, and batch ``b`` belongs to rank ``b mod W``. So a
-logit does not depend on the number of ranks, on workers, or on the batch size that the user trains with. Each ballot is
-written at its image's index and the buffers are combined with MAX: an image that is seen twice cannot count twice, and
-a hole is an error. Scores are added in fixed point, since integer sums do not depend on their order.
+Batches are those of :mod:`tlprune.selection.fixed_batches`, so a logit does not depend on the number of ranks, on
+workers, or on the batch size that the user trains with. Each ballot is written at its image's index and the buffers are
+combined with MAX: an image that is seen twice cannot count twice, and a hole is an error. Scores are added in fixed
+point, since integer sums do not depend on their order.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from tlprune.errors import InputError
+from tlprune.selection.fixed_batches import Images, device_of, evaluating, fixed_batches, named_samples, own_batches
+from tlprune.selection.ranks import rank_and_world
 
-__all__ = ["BATCH_SIZE", "Ballots", "Images", "cast_ballots", "class_weights", "count_votes"]
+__all__ = ["FIXED_POINT", "Ballots", "cast_ballots", "class_weights", "count_votes"]
 
-BATCH_SIZE = 64
-"""Images in a batch: the project's own, part of what a vote depends on."""
-
-_FIXED_POINT = 2.0**32
-
-
-class Images(Protocol):
-    """Labelled images as the surrogate shall see them.
-
-    ``images[i]`` is a float image ``[3, H, W]``, the same size for every ``i``, and its label.
-    """
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
+FIXED_POINT = 2.0**32
+"""Scores are added as multiples of its inverse."""
 
 
 @dataclass(frozen=True)
@@ -73,34 +59,30 @@ def cast_ballots(
     """
     if len(images) == 0:
         raise InputError("the target has no training images, so nobody can vote")
-    device = next((parameter.device for parameter in surrogate.parameters()), torch.device("cpu"))
+    device = device_of(surrogate)
     units = torch.full((len(images),), -1, dtype=torch.int64, device=device)
     scores = torch.zeros(num_units, dtype=torch.int64, device=device)
-    was_training = surrogate.training
-    surrogate.eval()
-    try:
-        for indices, pixels in _batches(images, num_workers):
+    with evaluating(surrogate):
+        for indices, pixels, _ in fixed_batches(images, own_batches(len(images)), num_workers):
             with torch.inference_mode(), torch.autocast(device.type, enabled=False):
                 logits = surrogate(pixels.to(device))[: len(indices)].float()
             if logits.shape[1] != num_units:
                 raise InputError(f"the surrogate has {logits.shape[1]} outputs, the source has {num_units} units")
             bad = indices[~logits.isfinite().all(1).cpu()]
             if len(bad):
-                raise InputError(f"the surrogate gives NaN or infinity for target images {bad[:10].tolist()}")
+                raise InputError(f"the surrogate gives NaN or infinity for target images {named_samples(images, bad)}")
             units[indices.to(device)] = logits.argmax(1)
             probabilities = logits.double().softmax(1)
             if weights is not None:
                 probabilities = probabilities * weights[indices].to(device)[:, None]
-            scores += (probabilities * _FIXED_POINT).round().long().sum(0)
-    finally:
-        surrogate.train(was_training)
-    if dist.is_available() and dist.is_initialized():
+            scores += (probabilities * FIXED_POINT).round().long().sum(0)
+    if rank_and_world()[1] > 1:
         dist.all_reduce(units, dist.ReduceOp.MAX)
         dist.all_reduce(scores, dist.ReduceOp.SUM)
     holes = (units < 0).nonzero().squeeze(1)
     if len(holes):
         raise RuntimeError(f"{len(holes)} target images did not vote, first {holes[:10].tolist()}")
-    return Ballots(units.cpu(), scores.cpu().double() / _FIXED_POINT)
+    return Ballots(units.cpu(), scores.cpu().double() / FIXED_POINT)
 
 
 def count_votes(units: Tensor, num_units: int, weights: Tensor | None = None) -> Tensor:
@@ -136,25 +118,3 @@ def class_weights(labels: Tensor) -> Tensor:
     """
     sizes = labels.bincount().double()
     return len(labels) / (int((sizes > 0).sum()) * sizes[labels])
-
-
-def _batches(images: Images, num_workers: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """This rank's batches: image indices ``[b]``, b <= B, and pixels ``[B, 3, H, W]``, rows past b being padding."""
-    distributed = dist.is_available() and dist.is_initialized()
-    rank, world = (dist.get_rank(), dist.get_world_size()) if distributed else (0, 1)
-    batches = [list(range(start, min(start + BATCH_SIZE, len(images)))) for start in range(0, len(images), BATCH_SIZE)]
-    loader = DataLoader(_Indexed(images), batch_sampler=batches[rank::world], num_workers=num_workers)
-    for indices, pixels in loader:
-        missing = BATCH_SIZE - len(pixels)
-        yield indices, torch.cat([pixels, pixels[-1:].expand(missing, *pixels.shape[1:])]) if missing else pixels
-
-
-class _Indexed(Dataset[tuple[int, Tensor]]):
-    def __init__(self, images: Images) -> None:
-        self.images = images
-
-    def __getitem__(self, index: int) -> tuple[int, Tensor]:
-        return index, self.images[index][0]
-
-    def __len__(self) -> int:
-        return len(self.images)

@@ -1,45 +1,172 @@
-"""Controls: what a method must beat. Random, and the reverse of any order."""
+"""Controls that look at no image: random, the reverse of any order, and a list that the user brings."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from tlprune.selection.manifest import Selection
-from tlprune.selection.selector import Selector, SourceImages, TargetImages
+from tlprune.errors import InputError, near_miss
+from tlprune.selection.manifest import Selection, UnitKind
+from tlprune.selection.selector import Selector, SourceImages, SurrogatePart, TargetImages
+from tlprune.selection.several_targets import SeveralTargets
+from tlprune.storage.fingerprint import digest_json
 
-__all__ = ["RandomSelector", "ReverseSelector"]
+__all__ = ["ListSelector", "RandomSelector", "ReverseSelector", "SourceOnlySelector"]
 
 
-class RandomSelector(Selector):
-    """Orders the source classes by chance.
+class SourceOnlySelector(Selector):
+    """Orders classes, or single images, by what is known of the source alone: nobody votes.
 
     Args:
-        seed: Decides the order.
+        unit: ``class`` or ``sample``. Single images reach any number of images exactly, so that a method and its
+            control can be held against each other at the same cost.
+
+    Raises:
+        InputError: ``unit`` is neither.
     """
 
-    method = "random"
+    unit: Literal["class", "sample"]
 
-    def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
+    def __init__(self, unit: Literal["class", "sample"]) -> None:
+        if unit not in ("class", "sample"):
+            raise InputError(f"`unit` must be 'class' or 'sample', got {unit!r}")
+        self.unit = unit
 
     @property
-    def needs_vote(self) -> bool:
-        """Nobody is asked."""
+    def unit_kind(self) -> UnitKind:
+        """What is kept or dropped as a whole."""
+        return self.unit
+
+    @property
+    def needs_target(self) -> bool:
+        """Nobody votes."""
         return False
 
     @property
     def options(self) -> dict[str, Any]:
-        """The seed."""
-        return {"seed": self.seed}
+        """What is ordered."""
+        return {"unit": self.unit}
 
-    def order(self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None) -> Selection:
-        """A random permutation; target and surrogate are not looked at."""
-        classes = len(source.classes)
-        ranking = torch.randperm(classes, generator=torch.Generator().manual_seed(self.seed))
-        none = torch.zeros(classes)
-        return self._by_class(source, self.settings(source, target, surrogate), ranking, none, none)
+    def _ordered(
+        self, source: SourceImages, ranking: Tensor, scores: Tensor | None = None, seconds: float | None = None
+    ) -> Selection:
+        """A selection without votes; ``ranking`` and ``scores`` are ``[U]``."""
+        by_class = self.unit == "class"
+        return Selection(
+            method=self.method,
+            unit_names=tuple(source.classes) if by_class else (),
+            ranking=ranking,
+            votes=torch.zeros(len(ranking)),
+            scores=torch.zeros(len(ranking)) if scores is None else scores,
+            unit_of_sample=source.labels if by_class else torch.arange(len(source.labels)),
+            ballots=torch.empty(0),
+            record={} if seconds is None else {"seconds": {"score": seconds}},
+            unit_kind=self.unit,
+        )
+
+    def _units(self, source: SourceImages) -> int:
+        return len(source.classes) if self.unit == "class" else len(source.labels)
+
+
+class RandomSelector(SourceOnlySelector):
+    """Orders classes, or single images, by chance.
+
+    Args:
+        seed: Decides the order.
+        unit: ``class`` or ``sample``.
+
+    Raises:
+        InputError: ``unit`` is neither.
+    """
+
+    method = "random"
+
+    def __init__(self, seed: int = 0, unit: Literal["class", "sample"] = "class") -> None:
+        super().__init__(unit)
+        self.seed = seed
+
+    @property
+    def needs_surrogate(self) -> SurrogatePart | None:
+        """Nobody is asked."""
+        return None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is ordered, and the seed."""
+        return {"seed": self.seed, **super().options}
+
+    def order(
+        self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None, cache: Path
+    ) -> Selection:
+        """A random permutation; no image is looked at."""
+        generator = torch.Generator().manual_seed(self.seed)
+        return self._ordered(source, torch.randperm(self._units(source), generator=generator))
+
+
+class ListSelector(SourceOnlySelector):
+    """Takes the order from a text file: one class name, or one image index from 0, a line, best first.
+
+    What the file does not name comes after what it names, in the source's own order. Empty lines and lines that begin
+    with ``#`` are skipped, so the indices that ``tlprune export`` writes can be read.
+
+    Args:
+        path: The text file.
+        unit: ``class``: lines are class names; ``sample``: lines are image indices in the order of the source's
+            listing.
+
+    Raises:
+        InputError: There is no such file, it is not text, or ``unit`` is neither.
+    """
+
+    method = "list"
+
+    def __init__(self, path: str, unit: Literal["class", "sample"] = "class") -> None:
+        super().__init__(unit)
+        self.path = path
+        try:
+            lines = Path(path).expanduser().read_text().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"list {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from error
+        self.named = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+    @property
+    def needs_surrogate(self) -> SurrogatePart | None:
+        """The list has said it all."""
+        return None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is ordered, and what the list names."""
+        return {"list_digest": digest_json(self.named), "listed": len(self.named), **super().options}
+
+    def order(
+        self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None, cache: Path
+    ) -> Selection:
+        """The list, then the rest.
+
+        Raises:
+            InputError: A name is not one of the source's, or is there twice.
+        """
+        units = [self._unit(line, source) for line in self.named]
+        if len(set(units)) != len(units):
+            twice = next(line for place, line in enumerate(self.named) if units.index(units[place]) != place)
+            raise InputError(f"list {self.path}: {twice!r} is named twice")
+        named = torch.tensor(units, dtype=torch.int64)
+        rest = torch.ones(self._units(source), dtype=torch.bool)
+        rest[named] = False
+        return self._ordered(source, torch.cat([named, rest.nonzero().squeeze(1)]))
+
+    def _unit(self, line: str, source: SourceImages) -> int:
+        if self.unit == "class":
+            if line not in source.classes:
+                raise InputError(f"list {self.path}: no class {line!r}: {near_miss(line, source.classes)}")
+            return source.classes.index(line)
+        if not line.isdecimal() or int(line) >= len(source.labels):
+            raise InputError(f"list {self.path}: {line!r} is no image index in [0, {len(source.labels)})")
+        return int(line)
 
 
 class ReverseSelector(Selector):
@@ -49,15 +176,25 @@ class ReverseSelector(Selector):
         of: The selector to reverse.
     """
 
-    method = "reverse"
+    method: ClassVar[str] = "reverse"
 
     def __init__(self, of: Selector) -> None:
         self.of = of
 
     @property
-    def needs_vote(self) -> bool:
+    def unit_kind(self) -> UnitKind:
         """As the selector that is reversed."""
-        return self.of.needs_vote
+        return self.of.unit_kind
+
+    @property
+    def needs_target(self) -> bool:
+        """As the selector that is reversed."""
+        return self.of.needs_target
+
+    @property
+    def needs_surrogate(self) -> SurrogatePart | None:
+        """As the selector that is reversed."""
+        return self.of.needs_surrogate
 
     @property
     def reusable(self) -> bool:
@@ -69,8 +206,30 @@ class ReverseSelector(Selector):
         """Those of the selector that is reversed."""
         return {"of": self.of.method, **self.of.options}
 
-    def order(self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None) -> Selection:
-        """The other selector's order, turned round."""
-        forward = self.of.select(source, target, surrogate)
-        settings = self.settings(source, target, surrogate)
+    def network(self, surrogate: nn.Module | Sequence[nn.Module] | None) -> nn.Module | None:
+        """As the selector that is reversed."""
+        return self.of.network(surrogate)
+
+    def select(
+        self,
+        source: SourceImages,
+        target: TargetImages | Sequence[TargetImages] | None = None,
+        surrogate: nn.Module | Sequence[nn.Module] | None = None,
+        several: SeveralTargets | None = None,
+        cache: Any = None,
+    ) -> Selection:
+        """The other selector's order for all targets together, turned round."""
+        forward = self.of.select(source, target, surrogate, several, cache)
+        settings = forward.settings | {
+            "method": self.method,
+            "selector": f"{type(self).__module__}.{type(self).__qualname__}",
+            "options": self.options,
+        }
         return replace(forward, method=self.method, ranking=forward.ranking.flip(0), settings=settings)
+
+    def order(
+        self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None, cache: Path
+    ) -> Selection:
+        """The other selector's order for one target, turned round."""
+        forward = self.of.order(source, target, surrogate, cache)
+        return replace(forward, ranking=forward.ranking.flip(0))

@@ -1,4 +1,4 @@
-"""A Selection for other tools: indices, paths, or a folder of links. Each says that it lists what is *kept*."""
+"""A Selection for other tools: indices, paths, links, a table, or keys. Each says that it lists what is *kept*."""
 
 import os
 from collections.abc import Sequence
@@ -7,9 +7,10 @@ from pathlib import Path
 from torch import Tensor
 
 from tlprune.errors import InputError
-from tlprune.storage.atomic import atomic_folder, write_bytes
+from tlprune.selection.manifest import Selection
+from tlprune.storage.atomic import atomic_folder, atomic_path, write_bytes
 
-__all__ = ["STATEMENT", "export_indices", "export_links", "export_paths"]
+__all__ = ["STATEMENT", "export_indices", "export_keys", "export_links", "export_parquet", "export_paths"]
 
 STATEMENT = "lists what is KEPT"
 """What every export says of itself; the rest is a count."""
@@ -73,3 +74,77 @@ def export_links(kept: Tensor, root: Path, paths: Sequence[str], folder: Path) -
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to((root / paths[index]).absolute())
         (temporary / "KEPT.txt").write_text(_heading("links", len(kept), len(paths)))
+
+
+def export_keys(kept: Tensor, root: Path, paths: Sequence[str], path: Path) -> None:
+    """Writes one WebDataset key a line, below a heading that begins with ``#``.
+
+    A key is the path relative to the source up to the first dot of the file's name, as WebDataset makes it from the
+    members of a tar file, so that shards need not be written anew: samples whose ``__key__`` is listed are kept.
+
+    Args:
+        kept: ``[n]`` int64, ascending.
+        root: The source's folder.
+        paths: Paths of all source images relative to ``root``, in the source's order.
+        path: The text file.
+
+    Raises:
+        InputError: The file cannot be written, two images share a key, or a name holds a line break.
+    """
+    keys = [_key(one) for one in paths]
+    if len(set(keys)) != len(keys):
+        seen: dict[str, str] = {}
+        for key, one in zip(keys, paths, strict=True):
+            if key in seen:
+                raise InputError(f"{seen[key]} and {one} in {root} have the same WebDataset key {key!r}")
+            seen[key] = one
+    chosen = [keys[index] for index in kept.tolist()]
+    if odd := next((key for key in chosen if "\n" in key), None):
+        raise InputError(f"{odd!r}: a name with a line break cannot stand in a list of keys; export indices instead")
+    text = _heading("WebDataset keys", len(chosen), len(paths)) + "".join(f"{key}\n" for key in chosen)
+    write_bytes(path, text.encode(errors="surrogateescape"))
+
+
+def _key(path: str) -> str:
+    folder, slash, name = path.replace(os.sep, "/").rpartition("/")
+    return f"{folder}{slash}{name.split('.', 1)[0]}"
+
+
+def export_parquet(
+    selection: Selection, kept: Tensor, paths: Sequence[str], labels: Sequence[str] | None, path: Path
+) -> None:
+    """Writes a table with one row for each kept image; needs pyarrow.
+
+    Columns: ``index`` (from 0, in the source's listing), ``path`` (relative to the source), ``label`` (null without
+    labels), ``unit``, ``unit_rank`` (from 1, the best) and ``unit_votes``. The file's metadata ``tlprune`` says that
+    it lists what is kept.
+
+    Args:
+        selection: What is exported.
+        kept: ``[n]`` int64, ascending.
+        paths: Paths of all source images relative to the source, in its order.
+        labels: Class name of every source image; None for a source without labels.
+        path: The file.
+
+    Raises:
+        InputError: pyarrow is not installed, or the file cannot be written.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise InputError("export to Parquet needs pyarrow: pip install 'tlprune[parquet]'") from error
+    units = selection.unit_of_sample[kept].long()
+    indices = kept.tolist()
+    columns = {
+        "index": pyarrow.array(indices, pyarrow.int64()),
+        "path": pyarrow.array([paths[index] for index in indices], pyarrow.string()),
+        "label": pyarrow.array([None if labels is None else labels[index] for index in indices], pyarrow.string()),
+        "unit": pyarrow.array([selection.name(unit) for unit in units.tolist()], pyarrow.string()),
+        "unit_rank": pyarrow.array((selection.ranking.argsort()[units] + 1).tolist(), pyarrow.int64()),
+        "unit_votes": pyarrow.array(selection.votes[units].tolist(), pyarrow.float64()),
+    }
+    heading = _heading("rows", len(kept), len(paths)).strip("# \n")
+    table = pyarrow.table(columns, metadata={"tlprune": heading, "selection_digest": selection.digest})
+    with atomic_path(path) as temporary:
+        parquet.write_table(table, temporary)

@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from tlprune.selection.advisor import Advice, Forecast
 from tlprune.selection.manifest import Selection
-from tlprune.selection.ranking import coverage
 
-__all__ = ["DROPPED", "KEPT", "explanation_figure", "units_figure", "votes_figure"]
+__all__ = ["DROPPED", "KEPT", "advice_figure", "explanation_figure", "leaks_figure", "units_figure", "votes_figure"]
 
 KEPT = "#0072b2"
 """Blue and vermilion of Okabe and Ito's palette, which colour-blind readers can tell apart."""
@@ -39,7 +39,7 @@ def votes_figure(selection: Selection, kept: int, title: str) -> Figure:
     axes.axvline(kept + 0.5, color="black", linewidth=1, linestyle="--")
     axes.set(xlabel="rank of the unit", ylabel="votes", title=title, xlim=(0.25, selection.num_units + 0.75))
     share = axes.twinx()
-    curve = coverage(selection.votes, selection.ranking) * 100
+    curve = selection.covered * 100
     share.plot(ranks, curve.tolist(), color="black", linewidth=1.5)
     share.set(ylabel="share of votes covered (%)", ylim=(0, 103))
     at_cut = f" {curve[kept - 1]:.1f} % of votes\n in {kept} units kept"
@@ -110,11 +110,71 @@ def explanation_figure(name: str, own: Sequence[Tensor], voters: Sequence[tuple[
     return figure
 
 
+def advice_figure(selection: Selection, advice: Advice, forecast: Forecast | None) -> Figure:
+    """Votes covered, and time saved, against the share of units that is pruned.
+
+    Args:
+        selection: Made with votes.
+        advice: Marked on the curve.
+        forecast: Of the saving; None to leave it out.
+
+    Returns:
+        A figure.
+    """
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    units = selection.num_units
+    pruned = [100 * (1 - kept / units) for kept in range(1, units + 1)]
+    axes.plot(pruned, (selection.covered * 100).tolist(), color=KEPT, linewidth=2, label="votes covered")
+    if len(selection.target_votes):
+        names = selection.record.get("targets", [])
+        for place, curve in enumerate(selection.covered_by_target):
+            label = names[place] if place < len(names) else f"target {place + 1}"
+            axes.plot(pruned, (curve * 100).tolist(), linewidth=1, linestyle=":", label=f"votes of {label}")
+    if forecast is not None:
+        shares = selection.unit_sizes[selection.ranking].cumsum(0) / len(selection.unit_of_sample)
+        for reused, style, label in ((False, "-", "time saved"), (True, "--", "time saved, surrogate at hand")):
+            saved = [100 * forecast.saving(share, reused) for share in shares.tolist()]
+            axes.plot(pruned, saved, color=DROPPED, linewidth=1.5, linestyle=style, label=label)
+    for name, kept, height in (("elbow", advice.elbow, 12), ("suggested", advice.suggested, 4)):
+        at = 100 * (1 - kept / units)
+        axes.axvline(at, color="black", linewidth=1, linestyle="--")
+        axes.annotate(f" {name}: {at:.3g} % pruned", (at, height), fontsize=9, backgroundcolor="#ffffffcc")
+    axes.set(xlabel="units pruned (%)", ylabel="%", xlim=(0, 100), ylim=(0, 104))
+    axes.set_title(f"{selection.method}: how much to prune")
+    axes.legend(loc="center left", fontsize=9)
+    return figure
+
+
+def leaks_figure(pairs: Sequence[tuple[Tensor, Tensor, str]], title: str) -> Figure:
+    """Test images above the kept source images that they resemble.
+
+    Args:
+        pairs: A test image and a source image, ``[3, H, W]`` uint8 each, and a caption; the first twelve are shown.
+        title: Heading.
+
+    Returns:
+        A figure.
+    """
+    figure = Figure(figsize=(15, 3.8), layout="constrained")
+    figure.suptitle(title)
+    grid = figure.subplots(2, _LABELLED, squeeze=False)
+    for axes in grid.flat:
+        axes.axis("off")
+    for line, text in zip(grid, ("test", "kept\nsource"), strict=True):
+        line[0].text(-0.1, 0.5, text, ha="right", va="center", transform=line[0].transAxes, fontsize=10)
+    for place, (test, source, caption) in enumerate(pairs[:_LABELLED]):
+        grid[0, place].imshow(test.permute(1, 2, 0).numpy())
+        grid[1, place].imshow(source.permute(1, 2, 0).numpy())
+        grid[0, place].set_title(caption, fontsize=8)
+    return figure
+
+
 def _show_unit(axes: Axes, selection: Selection, unit: int, image: Tensor, colour: str) -> None:
     axes.imshow(image.permute(1, 2, 0).numpy())
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set(color=colour, linewidth=2)
-    shown = "\n".join(wrap(selection.unit_names[unit].replace("_", " "), 18, max_lines=2, placeholder=" …"))
+    shown = "\n".join(wrap(selection.name(unit).replace("_", " "), 18, max_lines=2, placeholder=" …"))
     votes = f"{selection.votes[unit]:g}"
     axes.set_xlabel(f"{shown}\n{votes} {'vote' if votes == '1' else 'votes'}", fontsize=7)

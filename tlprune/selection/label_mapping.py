@@ -4,12 +4,14 @@ Zhang et al., "Selectivity Drives Productivity", NeurIPS 2023 (arXiv 2310.08782)
 """
 
 import time
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
 
 from tlprune.errors import InputError
-from tlprune.selection.ballots import BATCH_SIZE, cast_ballots, class_weights, count_votes
+from tlprune.selection.ballots import cast_ballots, class_weights, count_votes
+from tlprune.selection.fixed_batches import BATCH_SIZE
 from tlprune.selection.manifest import Selection
 from tlprune.selection.ranking import rank_units
 from tlprune.selection.selector import Selector, SourceImages, TargetImages
@@ -52,7 +54,9 @@ class LabelMapping(Selector):
             "precision": "float32",
         }
 
-    def order(self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None) -> Selection:
+    def order(
+        self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None, cache: Path
+    ) -> Selection:
         """One forward pass over the target's training images, then a sort."""
         if target is None or surrogate is None:
             raise InputError("LabelMapping needs a target and a surrogate")
@@ -62,12 +66,13 @@ class LabelMapping(Selector):
         ballots = cast_ballots(surrogate, target, classes, self.num_workers, weights)
         votes = ballots.scores if self.votes == "soft" else count_votes(ballots.units, classes, weights)
         ranking = rank_units(votes, ballots.scores)
-        return self._by_class(
-            source,
-            self.settings(source, target, surrogate),
-            ranking,
-            votes,
-            ballots.scores,
+        return Selection(
+            method=self.method,
+            unit_names=tuple(source.classes),
+            ranking=ranking,
+            votes=votes,
+            scores=ballots.scores,
+            unit_of_sample=source.labels,
             ballots=ballots.units,
-            seconds={"vote": time.perf_counter() - begin},
+            record={"seconds": {"vote": time.perf_counter() - begin}},
         )

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,13 +17,16 @@ from tlprune.selection.ranking import Budget, coverage, kept_samples
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 
-__all__ = ["SCHEMA", "Explanation", "Selection"]
+__all__ = ["SCHEMA", "Explanation", "Selection", "UnitKind"]
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the file's layout."""
 
+UnitKind = Literal["class", "cluster", "sample"]
+"""What is kept or dropped as a whole: a class of the source, a k-means cluster of its features, or a single image."""
+
 _TENSORS = {"ranking": torch.int64, "votes": torch.float64, "scores": torch.float64, "unit_of_sample": torch.int32}
-_TENSORS |= {"ballots": torch.int64}
+_TENSORS |= {"ballots": torch.int64, "target_votes": torch.float64}
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +54,17 @@ class Selection:
 
     Args:
         method: What made the order, such as ``label_mapping``.
-        unit_names: ``U`` names; classes have theirs.
+        unit_names: ``U`` class names; empty where units are no classes, :meth:`name` has names for all.
         ranking: ``[U]`` int64, a permutation of the units, best first.
         votes: ``[U]`` float64, votes of each unit.
         scores: ``[U]`` float64, what decided between equal votes.
         unit_of_sample: ``[N]`` int32, the unit of each source sample in data set order.
-        ballots: ``[M]`` int64, the unit that each target image voted for; empty where nobody voted.
+        ballots: ``[M]`` int64, the unit that each target image voted for, target by target; empty where nobody voted.
         settings: What the order depends on, as JSON values: digests of source, target and surrogate, seed, options.
         record: What it does not depend on: versions, seconds by stage.
+        unit_kind: What the units are.
+        target_votes: ``[T, U]`` float64, the votes of each of several targets; ``[0, U]`` for one target.
+        covers_each_target: Whether coverage is that of the target that is covered least, or that of all votes.
     """
 
     method: str
@@ -70,15 +76,24 @@ class Selection:
     ballots: Tensor
     settings: dict[str, Any] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)
+    unit_kind: UnitKind = "class"
+    target_votes: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    covers_each_target: bool = False
 
     def __post_init__(self) -> None:
         """Refuses parts that do not fit together."""
+        units = self.num_units
+        if len(self.target_votes) == 0:
+            object.__setattr__(self, "target_votes", torch.empty(0, units))
         for name, dtype in _TENSORS.items():
             object.__setattr__(self, name, getattr(self, name).to(dtype).contiguous())
-        units = self.num_units
+        if self.unit_kind not in ("class", "cluster", "sample"):
+            raise InputError(f"a selection cannot have units of the kind {self.unit_kind!r}")
+        if len(self.unit_names) != (units if self.unit_kind == "class" else 0):
+            raise InputError(f"a selection of {units} {self.unit_kind} units has {len(self.unit_names)} names")
         if not torch.equal(self.ranking.sort().values, torch.arange(units)):
             raise InputError(f"the ranking of a selection must name each of its {units} units once")
-        if self.votes.shape != (units,) or self.scores.shape != (units,):
+        if self.votes.shape != (units,) or self.scores.shape != (units,) or self.target_votes.shape[1:] != (units,):
             raise InputError(f"a selection of {units} units has votes {tuple(self.votes.shape)}")
         for name in ("unit_of_sample", "ballots"):
             values = getattr(self, name)
@@ -88,7 +103,7 @@ class Selection:
     @property
     def num_units(self) -> int:
         """``U``."""
-        return len(self.unit_names)
+        return len(self.ranking)
 
     @property
     def unit_sizes(self) -> Tensor:
@@ -99,6 +114,25 @@ class Selection:
     def digest(self) -> str:
         """Names the content, timings and versions apart: equal for equal selections on every machine."""
         return digest_json([self._content(), digest_tensors(self._tensors())])
+
+    def name(self, unit: int) -> str:
+        """What a person calls a unit: a class's name, or ``cluster 7``, ``sample 7``."""
+        return self.unit_names[unit] if self.unit_kind == "class" else f"{self.unit_kind} {unit}"
+
+    @cached_property
+    def covered(self) -> Tensor:
+        """``[U]`` float64: the share of votes that the best ``k`` units hold, at ``k - 1``.
+
+        With several targets it is that of the target that is covered least, unless they were summed up.
+        """
+        if len(self.target_votes) and self.covers_each_target:
+            return self.covered_by_target.amin(0)
+        return coverage(self.votes, self.ranking)
+
+    @property
+    def covered_by_target(self) -> Tensor:
+        """``[T, U]`` float64: as :attr:`covered`, for each of several targets."""
+        return torch.stack([coverage(votes, self.ranking) for votes in self.target_votes])
 
     def units_kept(self, budget: Budget) -> Tensor:
         """The best units within a budget.
@@ -112,7 +146,7 @@ class Selection:
         Raises:
             InputError: The budget asks for more units than there are, or for a share of votes that were never cast.
         """
-        return self.ranking[: budget.units_kept(self.unit_sizes[self.ranking], self.votes[self.ranking])]
+        return self.ranking[: budget.units_kept(self.unit_sizes[self.ranking], self.covered)]
 
     def keep(
         self,
@@ -141,7 +175,7 @@ class Selection:
 
     def coverage(self, units: int) -> float:
         """The share of votes that the best ``units`` units hold, in [0, 1]."""
-        return float(coverage(self.votes, self.ranking)[units - 1])
+        return float(self.covered[units - 1])
 
     def diff(self, other: "Selection", budget: Budget) -> tuple[Tensor, Tensor]:
         """What another selection of the same source keeps and this one does not, and the reverse.
@@ -156,7 +190,8 @@ class Selection:
         Raises:
             InputError: The two rank different units.
         """
-        if self.unit_names != other.unit_names or not torch.equal(self.unit_of_sample, other.unit_of_sample):
+        same = (self.unit_kind, self.unit_names) == (other.unit_kind, other.unit_names)
+        if not same or not torch.equal(self.unit_of_sample, other.unit_of_sample):
             raise InputError(f"these selections rank different units ({self.num_units} and {other.num_units} of them)")
         mine, theirs = (set(one.units_kept(budget).tolist()) for one in (self, other))
         gained, lost = sorted(theirs - mine), sorted(mine - theirs)
@@ -166,11 +201,16 @@ class Selection:
         """The unit of that name.
 
         Args:
-            name: One of ``unit_names``.
+            name: As :meth:`name` gives it; for clusters and samples the number will do.
 
         Raises:
             InputError: There is no such unit; the near miss is offered.
         """
+        if self.unit_kind != "class":
+            number = name.removeprefix(self.unit_kind).strip()
+            if not number.isdecimal() or int(number) >= self.num_units:
+                raise InputError(f"no unit {name!r}: the {self.unit_kind}s are numbered 0 to {self.num_units - 1}")
+            return int(number)
         if name not in self.unit_names:
             raise InputError(f"no unit {name!r}: {near_miss(name, self.unit_names)}")
         return self.unit_names.index(name)
@@ -243,8 +283,9 @@ class Selection:
             if metadata.get("tlprune") != "selection":
                 raise InputError(f"{path}: not a selection of tlprune")
             header = json.loads(metadata["header"])
-            if header["schema"] > SCHEMA:
-                raise InputError(f"{path}: written by a newer tlprune (layout {header['schema']}, known {SCHEMA})")
+            if header["schema"] != SCHEMA:
+                age = "a newer" if header["schema"] > SCHEMA else "an older"
+                raise InputError(f"{path}: written by {age} tlprune (layout {header['schema']}, known {SCHEMA})")
             if metadata["checksum"] != digest_json([header, digest_tensors(tensors)]):
                 raise InputError(f"{path}: damaged, its checksum does not match")
             names = {name: tensors[name] for name in _TENSORS}
@@ -253,6 +294,8 @@ class Selection:
                 unit_names=tuple(header["unit_names"]),
                 settings=header["settings"],
                 record=header["record"],
+                unit_kind=header["unit_kind"],
+                covers_each_target=header["covers_each_target"],
                 **names,
             )
         except InputError:
@@ -265,4 +308,5 @@ class Selection:
 
     def _content(self) -> dict[str, Any]:
         names = list(self.unit_names)
-        return {"schema": SCHEMA, "method": self.method, "unit_names": names, "settings": self.settings}
+        kind = {"unit_kind": self.unit_kind, "covers_each_target": self.covers_each_target}
+        return {"schema": SCHEMA, "method": self.method, "unit_names": names, "settings": self.settings, **kind}

@@ -61,12 +61,12 @@ class Budget:
         InputError: None or several are given, or one is out of range.
 
     Example:
-        >>> sizes, votes = torch.tensor([5, 5, 5, 5]), torch.tensor([6.0, 3.0, 1.0, 0.0])
-        >>> Budget(ratio=0.7).units_kept(sizes, votes)
+        >>> sizes, covered = torch.tensor([5, 5, 5, 5]), torch.tensor([0.6, 0.9, 1.0, 1.0])
+        >>> Budget(ratio=0.7).units_kept(sizes, covered)
         2
-        >>> Budget(images=12).units_kept(sizes, votes)
+        >>> Budget(images=12).units_kept(sizes, covered)
         2
-        >>> Budget(coverage=0.95).units_kept(sizes, votes)
+        >>> Budget(coverage=0.95).units_kept(sizes, covered)
         3
     """
 
@@ -91,12 +91,13 @@ class Budget:
             if name in named and int(named[name]) < 1:
                 raise InputError(f"`{name}` must be at least 1, got {named[name]}")
 
-    def units_kept(self, sizes_in_order: Tensor, votes_in_order: Tensor) -> int:
+    def units_kept(self, sizes_in_order: Tensor, covered: Tensor) -> int:
         """How many of the best units this budget keeps.
 
         Args:
             sizes_in_order: ``[U]`` int64, images of each unit, best unit first.
-            votes_in_order: ``[U]`` float64, votes of each unit, best unit first.
+            covered: ``[U]`` float64, the share of votes that the best ``k`` units hold, at ``k - 1``; zero throughout
+                where nobody voted.
 
         Returns:
             In [1, U].
@@ -113,10 +114,9 @@ class Budget:
                 raise InputError(f"`keep_units` is {self.units}, the source has {total} units")
             return self.units
         if self.coverage is not None:
-            if not votes_in_order.sum() > 0:
+            if not covered[-1] > 0:
                 raise InputError("`vote_coverage` needs votes, and this order was made without any; use `prune_ratio`")
-            held = coverage(votes_in_order, torch.arange(total))
-            return int((held < self.coverage - 1e-9).sum()) + 1
+            return min(int((covered < self.coverage - 1e-9).sum()) + 1, total)
         within = int((sizes_in_order.cumsum(0) <= (self.images or 0)).sum())
         return max(within, 1)
 

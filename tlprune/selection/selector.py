@@ -1,27 +1,37 @@
-"""What every way to select has in common: a source, perhaps a target and a surrogate, and a Selection out of them."""
+"""What every way to select has in common: a source, perhaps targets and a surrogate, and a Selection out of them."""
 
+import os
 import platform
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Protocol
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from tlprune.errors import InputError
-from tlprune.selection.ballots import Images
-from tlprune.selection.manifest import Selection
+from tlprune.selection.fixed_batches import Images
+from tlprune.selection.manifest import Selection, UnitKind
+from tlprune.selection.several_targets import SeveralTargets
+from tlprune.storage.cache import cache_root
 from tlprune.storage.fingerprint import digest_tensors
 
-__all__ = ["Selector", "SourceImages", "TargetImages"]
+__all__ = ["Selector", "SourceImages", "SurrogatePart", "TargetImages"]
+
+SurrogatePart = Literal["classifier", "backbone"]
+"""What of the surrogate a selector needs: scores of the source's classes, or features alone."""
 
 
-class SourceImages(Protocol):
-    """What a selector may know of the source.
+class SourceImages(Images, Protocol):
+    """The source in the evaluation view.
 
     Attributes:
-        classes: Class names.
-        labels: ``[N]`` int64, positions in ``classes``.
-        digest: Names the content.
+        classes: Class names; empty for a source without labels.
+        labels: ``[N]`` int64, positions in ``classes``; zeros where there are none.
+        digest: Names the content, whatever the view.
+        seen_as: The view, as JSON values.
     """
 
     @property
@@ -33,19 +43,12 @@ class SourceImages(Protocol):
     @property
     def digest(self) -> str: ...  # noqa: D102
 
-
-class TargetImages(Images, Protocol):
-    """The target's *training* images in the evaluation view; validation and test images never vote.
-
-    Attributes:
-        labels: ``[M]`` int64, the target's own classes.
-        digest: Names the content, the view included.
-    """
-
-    labels: Tensor
-
     @property
-    def digest(self) -> str: ...  # noqa: D102
+    def seen_as(self) -> dict[str, Any]: ...  # noqa: D102
+
+
+TargetImages = SourceImages
+"""A target's *training* images in the evaluation view; validation and test images never vote."""
 
 
 class Selector(ABC):
@@ -54,33 +57,23 @@ class Selector(ABC):
     method: ClassVar[str]
     """Name in manifests and reports."""
 
-    def select(
-        self, source: SourceImages, target: TargetImages | None = None, surrogate: nn.Module | None = None
-    ) -> Selection:
-        """Orders the units of ``source``. Every rank of a process group must call this; all get the same result.
-
-        Args:
-            source: The set to prune.
-            target: Training images of the downstream set, in the evaluation view.
-            surrogate: A small model trained on the source.
-
-        Returns:
-            The selection.
-
-        Raises:
-            InputError: Something that this selector needs is missing, or does not fit.
-        """
-        if self.needs_vote and (target is None or surrogate is None):
-            missing = "a target" if target is None else "a surrogate"
-            raise InputError(f"{type(self).__name__} needs {missing}")
-        if len(source.labels) == 0:
-            raise InputError("the source has no images")
-        return self.order(source, target, surrogate)
+    several_surrogates: ClassVar[bool] = False
+    """Whether it averages over several surrogates; they come as one :class:`torch.nn.ModuleList`."""
 
     @property
-    def needs_vote(self) -> bool:
-        """Whether :meth:`select` needs a target and a surrogate."""
+    def unit_kind(self) -> UnitKind:
+        """What it orders: the source's classes, unless it says otherwise."""
+        return "class"
+
+    @property
+    def needs_target(self) -> bool:
+        """Whether somebody has to vote."""
         return True
+
+    @property
+    def needs_surrogate(self) -> SurrogatePart | None:
+        """What of a surrogate it needs; None for nothing."""
+        return "classifier"
 
     @property
     def reusable(self) -> bool:
@@ -90,48 +83,137 @@ class Selector(ABC):
         """
         return type(self).__module__.startswith("tlprune.")
 
-    @abstractmethod
-    def order(self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None) -> Selection:
-        """Does the work of :meth:`select`, what is needed being there."""
-
     @property
     def options(self) -> dict[str, Any]:
-        """What the order depends on besides source, target and surrogate, as JSON values."""
+        """What the order depends on besides source, targets and surrogate, as JSON values."""
         return {}
 
+    @abstractmethod
+    def order(
+        self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None, cache: Path
+    ) -> Selection:
+        """Orders the units of ``source`` for one target; :meth:`select` has seen to it that what is needed is there.
+
+        Args:
+            source: The set to prune.
+            target: Who votes; None where :attr:`needs_target` is false.
+            surrogate: The part that :attr:`needs_surrogate` names.
+            cache: Folder for what another target can use again.
+        """
+
+    def select(
+        self,
+        source: SourceImages,
+        target: TargetImages | Sequence[TargetImages] | None = None,
+        surrogate: nn.Module | Sequence[nn.Module] | None = None,
+        several: SeveralTargets | None = None,
+        cache: str | os.PathLike[str] | None = None,
+    ) -> Selection:
+        """Orders the units of ``source``. Every rank of a process group must call this; all get the same result.
+
+        Args:
+            source: The set to prune.
+            target: Training images of the downstream set, in the evaluation view; or of several such sets.
+            surrogate: A small model trained on the source; several for a selector that averages.
+            several: How several targets are combined; None is the worst case.
+            cache: The cache folder; None for the user's.
+
+        Returns:
+            The selection.
+
+        Raises:
+            InputError: Something that this selector needs is missing, or does not fit.
+        """
+        targets = _listed(target)
+        network = self.network(surrogate)
+        self.check(source, targets)
+        settings = self.settings(source, targets, network, several)
+        folder = cache_root(cache)
+        if self.needs_target:
+            found = [self.order(source, one, network, folder) for one in targets]
+        else:
+            found = [self.order(source, None, network, folder)]
+        one = found[0] if len(found) == 1 else (several or SeveralTargets()).combine(found)
+        made_with = {"torch": torch.__version__, "python": platform.python_version()}
+        return replace(one, method=self.method, settings=settings, record=made_with | one.record)
+
+    def check(self, source: SourceImages, targets: Sequence[TargetImages]) -> None:
+        """Refuses sets that this selector cannot work on, before anything is computed.
+
+        Args:
+            source: The set to prune.
+            targets: Who votes.
+
+        Raises:
+            InputError: A set is empty, missing, or has no labels where they are needed.
+        """
+        if self.needs_target and not targets:
+            raise InputError(f"{type(self).__name__} needs a target")
+        if len(source.labels) == 0:
+            raise InputError("the source has no images")
+        if self.unit_kind == "class" and not source.classes:
+            raise InputError(
+                f"{type(self).__name__} orders classes, and the source has no labels; FeatureMapping needs none"
+            )
+        if self.needs_target and any(len(one.labels) == 0 for one in targets):
+            raise InputError("the target has no training images, so nobody can vote")
+
+    def network(self, surrogate: nn.Module | Sequence[nn.Module] | None) -> nn.Module | None:
+        """The part of a surrogate that this selector uses.
+
+        Args:
+            surrogate: A model with a ``backbone`` and a ``head``, or several; for features, a backbone alone will do.
+
+        Raises:
+            InputError: It is missing, or there are several and one is needed.
+        """
+        if self.needs_surrogate is None:
+            return None
+        given: list[nn.Module] = []
+        if isinstance(surrogate, nn.ModuleList) or not isinstance(surrogate, nn.Module):
+            given += surrogate or []
+        else:
+            given.append(surrogate)
+        if not given:
+            raise InputError(f"{type(self).__name__} needs a surrogate")
+        if self.needs_surrogate == "backbone":
+            given = [getattr(one, "backbone", one) for one in given]
+        if self.several_surrogates:
+            return nn.ModuleList(given)
+        if len(given) > 1:
+            raise InputError(f"{type(self).__name__} needs one surrogate, got {len(given)}")
+        return given[0]
+
     def settings(
-        self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None
+        self,
+        source: SourceImages,
+        targets: Sequence[TargetImages],
+        network: nn.Module | None,
+        several: SeveralTargets | None = None,
     ) -> dict[str, Any]:
-        """What the order depends on: the same settings give the same selection."""
-        voting = self.needs_vote
+        """What the order depends on, as JSON values: the same settings give the same selection.
+
+        Args:
+            source: The set to prune.
+            targets: Who votes.
+            network: What :meth:`network` returns.
+            several: How several targets are combined.
+        """
+        voters = targets if self.needs_target else ()
+        combined = (several or SeveralTargets()).options if len(voters) > 1 else None
         return {
             "method": self.method,
             "selector": f"{type(self).__module__}.{type(self).__qualname__}",
             "options": self.options,
             "source_digest": source.digest,
-            "target_digest": target.digest if voting and target is not None else None,
-            "surrogate_digest": digest_tensors(surrogate.state_dict()) if voting and surrogate is not None else None,
+            "targets": [{"digest": one.digest, "images": len(one.labels)} for one in voters],
+            "several_targets": combined,
+            "surrogate_digest": None if network is None else digest_tensors(network.state_dict()),
+            "view": None if network is None else source.seen_as,
         }
 
-    def _by_class(
-        self,
-        source: SourceImages,
-        settings: dict[str, Any],
-        ranking: Tensor,
-        votes: Tensor,
-        scores: Tensor,
-        ballots: Tensor | None = None,
-        seconds: dict[str, float] | None = None,
-    ) -> Selection:
-        """A selection whose units are the source's classes."""
-        return Selection(
-            method=self.method,
-            unit_names=tuple(source.classes),
-            ranking=ranking,
-            votes=votes,
-            scores=scores,
-            unit_of_sample=source.labels,
-            ballots=torch.empty(0) if ballots is None else ballots,
-            settings=settings,
-            record={"torch": torch.__version__, "python": platform.python_version(), "seconds": seconds or {}},
-        )
+
+def _listed(target: TargetImages | Sequence[TargetImages] | None) -> tuple[TargetImages, ...]:
+    if target is None:
+        return ()
+    return tuple(target) if isinstance(target, Sequence) else (target,)

@@ -42,8 +42,8 @@ def test_select_votes_and_show_says_what_is_kept(selected, capsys):
 def test_selectors_and_their_options_are_named(source, capsys):
     arguments = ["select", f"--source={source}", "--selector=RandomSelector", "--selector.seed=3"]
     assert main([*arguments, "--output=r.safetensors", "--prune_ratio=0.5"]) == 0
-    assert "method     random (seed 3)" in capsys.readouterr().out
-    assert Selection.load("r.safetensors").settings["options"] == {"seed": 3}
+    assert "method     random (seed 3, unit class)" in capsys.readouterr().out
+    assert Selection.load("r.safetensors").settings["options"] == {"seed": 3, "unit": "class"}
 
 
 def test_soft_balanced_votes_are_saved(source, selected, class_folder, surrogate_file, tmp_path):
@@ -62,8 +62,8 @@ def test_a_selector_from_another_package_works(source, monkeypatch, tmp_path):
         "from tlprune import RandomSelector\n\n"
         "class Backward(RandomSelector):\n"
         "    method = 'backward'\n\n"
-        "    def order(self, source, target, surrogate):\n"
-        "        found = super().order(source, target, surrogate)\n"
+        "    def order(self, source, target, surrogate, cache):\n"
+        "        found = super().order(source, target, surrogate, cache)\n"
         "        return replace(found, method=self.method, ranking=torch.arange(len(source.classes)).flip(0))\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))

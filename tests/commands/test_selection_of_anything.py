@@ -1,0 +1,227 @@
+"""Feature Mapping, several targets, advice, audit and the other exports, through the command line."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tlprune import Selection
+from tlprune.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def leaks():
+    return list(csv.DictReader(Path("leaks.csv").read_text().splitlines()))
+
+
+@pytest.fixture
+def source(class_folder):
+    return class_folder("src", dict.fromkeys(("ant", "bee", "cat", "dog"), 10))
+
+
+@pytest.fixture
+def pets(class_folder):
+    class_folder("pets/test", {"x": 2, "y": 2}, size=40, ending=".bmp")  # other pictures than those of 32 pixels
+    class_folder("pets/val", {"x": 2, "y": 2})
+    return class_folder("pets/train", {"x": 6, "y": 3}).parent
+
+
+@pytest.fixture
+def unlabelled(source):
+    """The source's images in one folder."""
+    Path("heap").mkdir()
+    for file in source.rglob("*.png"):
+        shutil.copy(file, f"heap/{file.parent.name}{file.name}")
+    return "heap"
+
+
+@pytest.fixture
+def inputs(pets, surrogate_file):
+    return [f"--target={pets}", f"--surrogate={surrogate_file(4)}", "--image_size=32", "--output=s.safetensors"]
+
+
+def test_feature_mapping_on_a_folder_without_labels(unlabelled, inputs, capsys):
+    options = ["--selector=FeatureMapping", "--selector.num_clusters=5"]
+    assert main(["select", f"--source={unlabelled}", *inputs, *options, "--keep_units=2"]) == 0
+    out = capsys.readouterr().out
+    found = Selection.load("s.safetensors")
+    assert "5 clusters, 40 source images" in out
+    assert "9 training images" in out
+    assert "EvalView of 32 pixels, eval mode" in out
+    assert f"KEPT       2 units, {len(found.keep(units=2))} images" in out
+    best = int(found.ranking[0])
+    assert main(["explain", "s.safetensors", f"--unit={best}", "--output=e.png"]) == 0
+    assert f"cluster {best}: rank 1 of 5" in capsys.readouterr().out
+    assert main(["export", "s.safetensors", "--format=paths", "--output=kept.txt", "--keep_units=2"]) == 0
+    assert len(Path("kept.txt").read_text().splitlines()) == 1 + len(found.keep(units=2))
+    assert main(["explain", "s.safetensors", "--unit=5"]) == 2
+    assert "no unit '5': the clusters are numbered 0 to 4" in capsys.readouterr().err
+
+
+def test_several_targets_are_named_and_their_coverage_reported(source, pets, class_folder, surrogate_file, capsys):
+    class_folder("birds/train", {"z": 5})
+    class_folder("birds/val", {"z": 1})
+    both = ["--target", str(pets), "birds", "--surrogate", str(surrogate_file(4)), "--image_size=32"]
+    assert main(["select", f"--source={source}", *both, "--output=s.safetensors", "--vote_coverage=0.5"]) == 0
+    out = capsys.readouterr().out
+    assert "combined   worst case" in out
+    found = Selection.load("s.safetensors")
+    units = len(found.keep(coverage=0.5)) // 10
+    for place, name in enumerate((str(pets), str(Path("birds").absolute()))):
+        assert f"{found.covered_by_target[place, units - 1]:.1%} of the votes of {name}" in out
+    assert found.covered_by_target[:, units - 1].min() >= 0.5
+    best = found.unit_names[int(found.ranking[0])]
+    assert main(["explain", "s.safetensors", f"--unit={best}"]) == 0
+    assert "(pets)" in capsys.readouterr().out or "(birds)" in capsys.readouterr().out
+    weighted = ["--combine=weighted_sum", "--target_weights", "0", "1", "--output=w.safetensors"]
+    assert main(["select", f"--source={source}", *both, *weighted]) == 0
+    assert Selection.load("w.safetensors").settings["several_targets"]["weights"] == [0.0, 1.0]
+
+
+def test_advice_forecasts_the_saving(source, inputs, capsys):
+    assert main(["select", f"--source={source}", *inputs]) == 0
+    capsys.readouterr()
+    assert main(["advise", "s.safetensors"]) == 0
+    out = capsys.readouterr().out
+    assert "no forecast: give --backbone and --epochs, or --full_seconds" in out
+    assert "suggested: --prune_ratio" in out
+    seconds = ["--full_seconds=1000", "--surrogate_seconds=100"]
+    assert main(["advise", "s.safetensors", *seconds, "--keep_units=1", "--output=a.png"]) == 0
+    out = capsys.readouterr().out
+    assert "S, the surrogate: 100.0 s (10.0% of T)" in out
+    [row] = [line for line in out.splitlines() if "as you say" in line]
+    assert row.split()[3:6] == ["1", "75.0%", "10"]
+    assert "65.0%" in row
+    assert "75.0%" in row.split()[-1]
+    with Image.open("a.png") as picture:
+        assert picture.width > 500
+    assert main(["advise", "s.safetensors", "--backbone=resnet8_w8", "--epochs=3", "--batch_size=4"]) == 0
+    assert "T, resnet8_w8 on the whole source" in capsys.readouterr().out
+
+
+def test_audit_finds_test_images_in_the_kept_source(source, pets, inputs, capsys):
+    Image.open(pets / "test" / "y" / "001.bmp").save(source / "dog" / "leak.jpg", quality=95)
+    assert main(["select", f"--source={source}", *inputs]) == 0
+    capsys.readouterr()
+    audit = ["audit", "s.safetensors", "--output=leaks.csv", "--picture=leaks.png"]
+    assert main([*audit, "--prune_ratio=0"]) == 0
+    assert "1 of them look alike too" in capsys.readouterr().out
+    [found] = [row for row in leaks() if row["look alike"] == "yes"]
+    assert (found["test image"], found["kept source image"]) == ("y/001.bmp", "dog/leak.jpg")
+    assert float(found["feature distance"]) == min(float(row["feature distance"]) for row in leaks())
+    with Image.open("leaks.png") as picture:
+        assert picture.width > 1000
+    found = Selection.load("s.safetensors")
+    dropped = {found.unit_names[unit] for unit in found.ranking[1:].tolist()}
+    assert main([*audit, "--keep_units=1"]) == 0
+    assert not {row["kept source image"].split("/")[0] for row in leaks()} & dropped
+
+
+def test_parquet_and_webdataset_keys_name_the_same_images(source, inputs):
+    from pyarrow import parquet
+
+    assert main(["select", f"--source={source}", *inputs]) == 0
+    for kind in ("parquet", "webdataset", "indices"):
+        assert main(["export", "s.safetensors", f"--format={kind}", f"--output=kept.{kind}", "--keep_units=2"]) == 0
+    table = parquet.read_table("kept.parquet").to_pydict()
+    assert [path.removesuffix(".png") for path in table["path"]] == Path("kept.webdataset").read_text().splitlines()[1:]
+    assert [str(index) for index in table["index"]] == Path("kept.indices").read_text().splitlines()[1:]
+    assert table["label"] == table["unit"] == [path.split("/")[0] for path in table["path"]]
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        ["--selector=Moderate"],
+        ["--selector=EL2N"],
+        ["--selector=GraNd", "--selector.unit=class"],
+        ["--selector=ListSelector", "--selector.path=list.txt"],
+        ["--selector=ReverseSelector", "--selector.of=FeatureMapping", "--selector.of.num_clusters=3"],
+    ],
+    ids=" ".join,
+)
+def test_every_control_has_a_name_on_the_command_line(source, inputs, selector, capsys):
+    Path("list.txt").write_text("dog\n")
+    assert main(["select", f"--source={source}", *inputs, *selector, "--keep_images=12"]) == 0
+    assert "KEPT" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--selector=FeatureMapping", "--selector.num_clusters=0"], "`num_clusters` must be at least 1, got 0"),
+        (["--selector=FeatureMapping", "--selector.num_clusters=41"], "`num_clusters` is 41, the source has only 40"),
+        (["--selector=FeatureMapping", "--source=heap", "--selector.units=classes"], "the source has no labels"),
+        (["--source=heap"], "LabelMapping orders classes, and the source has no labels"),
+        (["--vote_coverage=1.1"], "`vote_coverage` must be in (0, 1], got 1.1"),
+        (["--combine=average"], "combine"),
+        (["--target_weights", "1", "2"], "`target_weights` go with `combine: weighted_sum`"),
+        (["--selector=ListSelector", "--selector.path=none.txt"], "list none.txt: No such file"),
+        (["--selector=Forgetting", "--selector.counts=none.safetensors"], "no such file of forgetting counts"),
+        (
+            ["--selector=FeatureMapping", "--surrogate=broken.safetensors"],
+            "features are NaN or beyond 65504 for ant/000",
+        ),
+        (["--surrogate=broken.safetensors"], "NaN or infinity for target images x/000.png"),
+        (["--target=empty"], "empty/train: no class folders in it"),
+        (["--target=nobody"], "nobody"),
+        (["--keep_units=5"], "`keep_units` is 5, the source has 4 units"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_input_is_one_line_exit_2_and_no_file(
+    source, unlabelled, inputs, surrogate_file, capsys, arguments, message
+):
+    import torch
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    whole = surrogate_file(4, "whole.safetensors")
+    with safe_open(whole, "pt") as file:
+        weights, metadata = {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+    weights["backbone.network.stem.weight"] = torch.full_like(weights["backbone.network.stem.weight"], float("nan"))
+    save_file(weights, "broken.safetensors", metadata)
+    Path("empty/train").mkdir(parents=True)
+    before = sorted(Path().rglob("*"))
+    assert main(["select", f"--source={source}", *inputs, *arguments]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert message in err
+    assert sorted(path for path in Path().rglob("*") if "cache" not in path.parts) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["advise", "r.safetensors"], "'random' has no votes"),
+        (["advise", "s.safetensors", "--backbone=resnet18"], "give --epochs beside --backbone"),
+        (["advise", "s.safetensors", "--backbone=resnt18", "--epochs=1"], "did you mean 'resnet18'"),
+        (["advise", "s.safetensors", "--full_seconds=0"], "must be above 0"),
+        (["advise", "s.safetensors", "--full_seconds=9", "--epochs=0"], "`epochs` must be at least 1, got 0"),
+        (["audit", "r.safetensors", "--output=x.csv"], "does not say which surrogate"),
+        (["audit", "s.safetensors", "--output=x.csv", "--threshold=-1"], "`threshold` must be at least 0, got -1"),
+        (["audit", "s.safetensors", "--output=x.csv", "--source=heap"], "made for another source"),
+        (["explain", "s.safetensors", "--unit=ant", "--target", "a", "b"], "1 targets voted for this selection"),
+        (
+            ["export", "s.safetensors", "--format=parquet", "--source=heap", "--output=x", "--keep_units=1"],
+            "another source",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_bad_questions_are_one_line_exit_2_and_no_file(source, unlabelled, inputs, capsys, arguments, message):
+    assert main(["select", f"--source={source}", *inputs]) == 0
+    assert main(["select", f"--source={source}", "--selector=RandomSelector", "--output=r.safetensors"]) == 0
+    capsys.readouterr()
+    before = sorted(Path().rglob("*"))
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert message in err
+    assert sorted(Path().rglob("*")) == before

@@ -1,0 +1,59 @@
+import pytest
+import torch
+
+from tlprune.errors import InputError
+from tlprune.selection.advisor import Forecast, advise
+from tlprune.selection.manifest import Selection
+from tlprune.selection.ranking import rank_units
+
+
+def selection(votes):
+    counts = torch.tensor(votes)
+    return Selection(
+        method="label_mapping",
+        unit_names=tuple(f"unit{unit}" for unit in range(len(votes))),
+        ranking=rank_units(counts.double(), torch.zeros(len(votes))),
+        votes=counts,
+        scores=torch.zeros(len(votes)),
+        unit_of_sample=torch.arange(len(votes)).repeat_interleave(10),
+        ballots=torch.arange(len(votes)).repeat_interleave(counts),
+    )
+
+
+@pytest.mark.parametrize(
+    ("votes", "elbow", "suggested"),
+    [
+        # an average unit has 20 votes: three have more; 99 of a hundred votes are in the first four
+        ([50, 25, 21, 3, 1], 3, 4),
+        # nothing stands out: all units are wanted alike
+        ([10, 10, 10, 10], 1, 4),
+        ([0, 0, 7, 0], 1, 1),
+        ([1000] + [1] * 5, 1, 1),
+    ],
+)
+def test_elbow_and_suggestion_by_hand(votes, elbow, suggested):
+    found = advise(selection(votes))
+    assert (found.elbow, found.suggested) == (elbow, suggested)
+
+
+def test_all_units_alike_are_all_suggested_whatever_rounding_does():
+    assert advise(selection([7] * 97)).suggested == 97
+
+
+def test_a_selection_without_votes_is_refused():
+    with pytest.raises(InputError, match="'label_mapping' has no votes"):
+        advise(selection([0, 0, 0]))
+
+
+def test_saving_equals_the_formula():
+    forecast = Forecast(surrogate_seconds=30, selection_seconds=20, full_seconds=1000)
+    assert forecast.seconds(0.2) == pytest.approx(250)
+    assert forecast.saving(0.2) == pytest.approx(0.8 - 50 / 1000)
+    assert forecast.saving(0.2, reused=True) == pytest.approx(0.8 - 20 / 1000)
+    assert forecast.saving(1.0) == pytest.approx(-0.05)
+
+
+@pytest.mark.parametrize("seconds", [(-1, 0, 10), (0, -1, 10), (0, 0, 0), (0, 0, float("nan"))])
+def test_what_is_no_time_is_refused(seconds):
+    with pytest.raises(InputError, match="seconds must not be negative"):
+        Forecast(*seconds)

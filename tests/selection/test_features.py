@@ -1,0 +1,109 @@
+import os
+
+import pytest
+import torch
+from torch import nn
+
+from tlprune.errors import InputError
+from tlprune.selection.features import SHARD_SIZE, SourceFeatures, extract_features
+
+
+@pytest.fixture
+def many(points):
+    """More than one shard, the last one short."""
+    return points(torch.randn(SHARD_SIZE + 100, 3, generator=torch.Generator().manual_seed(0)))
+
+
+def rounded(points):
+    return points.half().float()
+
+
+def test_features_are_those_of_each_image_rounded_to_float16(many):
+    assert torch.equal(extract_features(nn.Flatten(), many), rounded(many.points))
+
+
+def test_shards_hold_the_same_and_are_written_once(many, tmp_path):
+    first = SourceFeatures(nn.Flatten(), many, tmp_path)
+    assert first.extract() == 2
+    asked = many.asked
+    again = SourceFeatures(nn.Flatten(), many, tmp_path)
+    assert again.extract() == 0
+    assert many.asked == asked == len(many)
+    parts = list(again)
+    assert [(images.start, images.stop) for images, _ in parts] == [(0, SHARD_SIZE), (SHARD_SIZE, len(many))]
+    assert torch.equal(torch.cat([shard for _, shard in parts]), rounded(many.points))
+
+
+def test_an_interrupted_run_computes_only_what_is_missing(many, tmp_path):
+    features = SourceFeatures(nn.Flatten(), many, tmp_path)
+    features.extract()
+    sorted(features.folder.iterdir())[1].unlink()
+    many.asked = 0
+    assert features.extract() == 1
+    assert many.asked == 100
+
+
+def test_rows_are_those_asked_for(many, tmp_path):
+    features = SourceFeatures(nn.Flatten(), many, tmp_path)
+    features.extract()
+    for indices in ([], [0], [SHARD_SIZE - 1, SHARD_SIZE, SHARD_SIZE + 99], [SHARD_SIZE + 5]):
+        wanted = torch.tensor(indices, dtype=torch.int64)
+        found = features.rows(wanted)
+        assert torch.equal(found, rounded(many.points[wanted])) or (found.numel() == 0 and not indices)
+
+
+def test_other_weights_sources_and_views_have_other_folders(many, points, tmp_path):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3, 2))
+    first = SourceFeatures(network, many, tmp_path).folder
+    assert SourceFeatures(network, points(many.points, digest="other"), tmp_path).folder != first
+    many.seen_as = {"view": "none", "image_size": 2}
+    assert SourceFeatures(network, many, tmp_path).folder != first
+    many.seen_as = {"view": "none", "image_size": 1}
+    assert SourceFeatures(network, many, tmp_path, num_workers=2).folder == first
+    with torch.no_grad():
+        network[1].bias += 1
+    assert SourceFeatures(network, many, tmp_path).folder != first
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty"])
+def test_a_damaged_shard_is_computed_again_with_a_warning(many, tmp_path, damage):
+    features = SourceFeatures(nn.Flatten(), many, tmp_path)
+    features.extract()
+    path = sorted(features.folder.iterdir())[0]
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[-5] ^= 1
+        path.write_bytes(content)
+    else:
+        os.truncate(path, 0 if damage == "empty" else len(content) - 8)
+    with pytest.warns(UserWarning, match=f"{path.name}: damaged; computing"):
+        found = torch.cat([shard for _, shard in features])
+    assert torch.equal(found, rounded(many.points))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 70_000.0])
+def test_features_that_are_no_numbers_name_their_images(many, tmp_path, value):
+    many.points[[3, 70], 1] = value
+    with pytest.raises(InputError, match="NaN or beyond 65504 for point 3$"):
+        extract_features(nn.Flatten(), many)
+    with pytest.raises(InputError, match="NaN or beyond 65504 for point 3$"):
+        SourceFeatures(nn.Flatten(), many, tmp_path).extract()
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_the_network_is_in_eval_mode_and_left_as_it_was(points):
+    network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(2))
+    extract_features(network, points(torch.randn(5, 2)))
+    assert network.training
+    assert network[1].num_batches_tracked == 0
+
+
+def test_what_is_no_feature_vector_is_refused(points):
+    with pytest.raises(InputError, match="gives 3 dimensions an image, not 1"):
+        extract_features(nn.Identity(), points(torch.randn(5, 2)))
+
+
+def test_no_images_are_refused(points):
+    with pytest.raises(InputError, match="no images"):
+        extract_features(nn.Flatten(), points(torch.randn(0, 2)))

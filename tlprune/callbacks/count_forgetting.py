@@ -1,0 +1,96 @@
+"""Counts, while a surrogate is trained, how often it forgets each source image."""
+
+from pathlib import Path
+from typing import Protocol, cast
+
+import torch
+import torch.distributed as dist
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from tlprune.errors import InputError
+from tlprune.selection.fixed_batches import evaluating, fixed_batches, own_batches
+from tlprune.selection.forgetting import ForgettingCounts
+from tlprune.selection.ranks import rank_and_world
+from tlprune.selection.selector import SourceImages
+
+__all__ = ["CountForgetting"]
+
+
+class _HasSource(Protocol):
+    viewed_source: SourceImages
+
+
+class CountForgetting(Callback):
+    """Looks at the whole source after every epoch and counts the images that were classified correctly and are not.
+
+    They are seen in the evaluation view. That costs one forward pass over the source for each epoch, about a third of
+    its training. The counts are what the selector ``Forgetting`` needs.
+
+    Args:
+        path: The file to write when training has ended, ``*.safetensors``.
+        num_workers: Processes that load images on each rank.
+
+    Raises:
+        InputError: The path has another ending.
+    """
+
+    def __init__(self, path: str, num_workers: int = 0) -> None:
+        if Path(path).suffix != ".safetensors":
+            raise InputError(f"`path` of CountForgetting must end in .safetensors, got {path}")
+        self.path = path
+        self.num_workers = num_workers
+        self.epochs = 0
+        self._right = self._learned = self._events = torch.empty(0)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses what it cannot count on."""
+        data = getattr(trainer, "datamodule", None)
+        source = getattr(data, "viewed_source", None)
+        if source is None:
+            raise InputError("CountForgetting needs a PrunedSourceDataModule to train on")
+        if getattr(data, "budget", None) is not None or not source.classes:
+            raise InputError("CountForgetting needs the whole of a labelled source: set no budget")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Looks at every source image once."""
+        source = cast(_HasSource, trainer.datamodule).viewed_source  # type: ignore[attr-defined]  # setup() has seen to it
+        right = self._classified(pl_module, source)
+        if self.epochs == 0:
+            self._right, self._learned = right, right
+            self._events = torch.zeros(len(right), dtype=torch.int64)
+        self._events += (self._right & ~right).long()
+        self._learned = self._learned | right
+        self._right = right
+        self.epochs += 1
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the counts, on the first rank."""
+        source = cast(_HasSource, trainer.datamodule).viewed_source  # type: ignore[attr-defined]
+        if trainer.is_global_zero:
+            counts = ForgettingCounts(source.digest, self._events, self.epochs, self._learned)
+            counts.save(Path(self.path).expanduser())
+
+    def state_dict(self) -> dict[str, Tensor | int]:
+        """What a checkpoint has to keep."""
+        return {"epochs": self.epochs, "right": self._right, "learned": self._learned, "events": self._events}
+
+    def load_state_dict(self, state_dict: dict[str, Tensor | int]) -> None:
+        """Goes on from a checkpoint."""
+        self.epochs = int(state_dict["epochs"])
+        self._right, self._learned, self._events = (
+            cast(Tensor, state_dict[name]) for name in ("right", "learned", "events")
+        )
+
+    def _classified(self, module: LightningModule, source: SourceImages) -> Tensor:
+        """``[N]`` bool: whether each image is classified correctly now; every rank takes its share."""
+        right = torch.zeros(len(source), dtype=torch.int32)
+        with evaluating(module) as device:
+            for indices, pixels, labels in fixed_batches(source, own_batches(len(source)), self.num_workers):
+                with torch.inference_mode():
+                    logits = module(pixels.to(device))[: len(indices)].cpu()
+                right[indices] = (logits.argmax(1) == labels).int()
+        if rank_and_world()[1] > 1:
+            right = right.to(device)
+            dist.all_reduce(right, dist.ReduceOp.MAX)
+        return right.cpu().bool()

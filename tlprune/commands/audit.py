@@ -1,0 +1,132 @@
+"""``tlprune audit``: test images of the target that are in what a Selection keeps."""
+
+import csv
+import io
+from dataclasses import dataclass
+
+from rich.console import Console
+from torch import Tensor
+
+from tlprune.commands.arguments import (
+    add_budget,
+    add_origins,
+    given_budget,
+    make_parser,
+    opened_source,
+    opened_targets,
+    parse,
+)
+from tlprune.data.transforms import EvalView
+from tlprune.data.viewed import ViewedImages
+from tlprune.errors import InputError
+from tlprune.models.weights import load_backbone
+from tlprune.selection.features import SourceFeatures, extract_features
+from tlprune.selection.figures import leaks_figure
+from tlprune.selection.leaks import ALIKE, copy_distance, find_leaks, pixel_difference
+from tlprune.selection.manifest import Selection
+from tlprune.selection.ranking import Budget, kept_samples
+from tlprune.storage.atomic import atomic_path, write_bytes
+from tlprune.storage.cache import cache_root
+
+__all__ = ["run"]
+
+
+def run(arguments: list[str]) -> None:
+    """Lists test images that are near-duplicates of kept source images.
+
+    Args:
+        arguments: What follows ``audit`` on the command line.
+
+    Raises:
+        InputError: Something given is wrong, or source or targets are not those of the Selection.
+    """
+    parser = make_parser("audit", "List test images of the target that are near-duplicates of kept source images.")
+    add = parser.add_argument
+    add("selection", type=str, help="a saved Selection")
+    add("--surrogate", type=str | None, default=None, help="whose features are compared (default: as when selected)")
+    add("--surrogate_backbone", type=str | None, default=None, help="its network, if the file is silent")
+    add(
+        "--threshold",
+        type=float | None,
+        default=None,
+        help="distance (default: that of copies of themselves)",
+    )
+    add("--num_workers", type=int, default=0, help="processes that load images")
+    add("--output", type=str, required=True, help="list to write, *.csv")
+    add("--picture", type=str | None, default=None, help="picture of the nearest pairs, *.png")
+    add_origins(parser, targets=True)
+    add_budget(parser)
+    given = parse(parser, arguments)
+    if given.threshold is not None and not given.threshold >= 0:
+        raise InputError(f"`threshold` must be at least 0, got {given.threshold}")
+    selection = Selection.load(given.selection)
+    surrogates: list[str] = [given.surrogate] if given.surrogate else selection.record.get("surrogates", [])
+    if not surrogates:
+        raise InputError("this selection does not say which surrogate it was made with; give --surrogate")
+    source = opened_source(selection, given.source, given.cache)
+    targets = opened_targets(selection, given.target)
+    backbone = load_backbone(surrogates[0], given.surrogate_backbone)
+    kept_units = selection.units_kept(given_budget(given) or Budget(ratio=0.0))
+    kept = kept_samples(selection.unit_of_sample, kept_units, selection.num_units)
+    view = EvalView(int(selection.record.get("image_size", 224)))
+    features = SourceFeatures(backbone, ViewedImages(source, view), cache_root(given.cache), given.num_workers)
+    features.extract()
+    console = Console(highlight=False)
+    pairs: list[_Pair] = []
+    for target in targets:
+        if target.test is None:
+            raise InputError(f"target {target.name} has no test images to audit")
+        seen = ViewedImages(target.test, view)
+        threshold = given.threshold
+        if threshold is None:
+            threshold = copy_distance(backbone, seen, given.num_workers)
+        leaks = find_leaks(extract_features(backbone, seen, given.num_workers), features, kept, threshold)
+        suspects = leaks.suspects
+        found = []
+        for test in suspects.tolist():
+            near = int(leaks.source[test])
+            mine, theirs = target.test[test][0], source[near][0]
+            difference = pixel_difference(mine, theirs)
+            names = (target.name, target.test.name(test), source.paths[near])
+            found.append(_Pair(*names, float(leaks.distance[test]), difference, mine, theirs))
+        console.print(
+            f"{target.name}: {len(found):,} of {len(seen):,} test images lie within {threshold:.4g} of one of "
+            f"{len(kept):,} kept source images in feature space; {sum(pair.alike for pair in found):,} of them look "
+            f"alike too (nearest {leaks.distance.min():.4g}, median {leaks.distance.median():.4g})",
+            soft_wrap=True,
+        )
+        pairs += found
+    pairs.sort(key=lambda pair: (pair.difference, pair.distance))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["target", "test image", "kept source image", "feature distance", "pixel difference", "look alike"])
+    writer.writerows([*pair.cells, "yes" if pair.alike else "no"] for pair in pairs)
+    write_bytes(given.output, text.getvalue().encode(errors="surrogateescape"))
+    for pair in pairs[:10]:
+        console.print(f"  {'  '.join(pair.cells[1:])}{'  LOOK ALIKE' if pair.alike else ''}", soft_wrap=True)
+    console.print(f"list: {given.output}, {len(pairs):,} pairs, those that differ least first", soft_wrap=True)
+    if given.picture is not None:
+        shown = [(pair.mine, pair.theirs, f"{pair.distance:.4g} | {pair.difference:.3f}") for pair in pairs[:12]]
+        title = f"the most alike of {len(pairs):,} suspected pairs: feature distance | pixel difference"
+        with atomic_path(given.picture) as temporary:
+            leaks_figure(shown, title).savefig(temporary, format="png", dpi=110)
+        console.print(f"picture: {given.picture}", soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class _Pair:
+    target: str
+    test: str
+    source: str
+    distance: float
+    difference: float
+    mine: Tensor
+    theirs: Tensor
+
+    @property
+    def alike(self) -> bool:
+        return self.difference <= ALIKE
+
+    @property
+    def cells(self) -> list[str]:
+        return [self.target, self.test, self.source, f"{self.distance:.6g}", f"{self.difference:.4f}"]

@@ -1,0 +1,35 @@
+"""``tlprune diff``: units and images that one Selection keeps and another drops."""
+
+from rich.console import Console
+
+from tlprune.commands.arguments import add_budget, make_parser, parse, required_budget
+from tlprune.selection.manifest import Selection
+
+__all__ = ["run"]
+
+
+def run(arguments: list[str]) -> None:
+    """Compares what two Selections keep within the same budget.
+
+    Args:
+        arguments: What follows ``diff`` on the command line.
+
+    Raises:
+        InputError: Something given is wrong, or the two rank the units of different sources.
+    """
+    parser = make_parser("diff", "Compare what two Selections of one source keep within the same budget.")
+    parser.add_argument("first", type=str, help="a saved Selection")
+    parser.add_argument("second", type=str, help="another of the same source")
+    add_budget(parser)
+    given = parse(parser, arguments)
+    budget = required_budget(given)
+    first, second = Selection.load(given.first), Selection.load(given.second)
+    gained, lost = first.diff(second, budget)
+    console = Console(highlight=False)
+    for sign, word, units in (("+", "gained", gained), ("-", "lost", lost)):
+        images = int(first.unit_sizes[units].sum())
+        console.print(f"{word}: {len(units):,} units, {images:,} images, from {given.first} to {given.second}")
+        for unit in units.tolist():
+            console.print(f"  {sign} {first.name(unit)}", soft_wrap=True)
+    same = len(first.units_kept(budget)) - len(lost)
+    console.print(f"kept by both: {same:,} units")

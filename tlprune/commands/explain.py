@@ -1,0 +1,73 @@
+"""``tlprune explain``: where a unit stands and who put it there, in words and as a picture."""
+
+from rich.console import Console
+from torch import Tensor
+
+from tlprune.commands.arguments import (
+    add_budget,
+    add_origins,
+    given_budget,
+    make_parser,
+    opened_source,
+    opened_targets,
+    parse,
+)
+from tlprune.selection.figures import explanation_figure
+from tlprune.selection.manifest import Selection
+from tlprune.storage.atomic import atomic_path
+
+__all__ = ["run"]
+
+
+def run(arguments: list[str]) -> None:
+    """Says where a unit stands, who voted for it, and why it is kept or dropped.
+
+    Args:
+        arguments: What follows ``explain`` on the command line.
+
+    Raises:
+        InputError: Something given is wrong, or source or targets are not those of the Selection.
+    """
+    parser = make_parser("explain", "Say where a unit stands, who voted for it, and why it is kept or dropped.")
+    parser.add_argument("selection", type=str, help="a saved Selection")
+    parser.add_argument("--unit", type=str, required=True, help="a class's name, or the number of a cluster or image")
+    parser.add_argument("--output", type=str | None, default=None, help="picture to write, *.png")
+    add_origins(parser, targets=True)
+    add_budget(parser)
+    given = parse(parser, arguments)
+    selection = Selection.load(given.selection)
+    unit = selection.unit(given.unit)
+    name, found = selection.name(unit), selection.explain(unit)
+    budget = given_budget(given)
+    console = Console(highlight=False)
+    title = f"{name}: rank {found.rank} of {selection.num_units}, {_votes(found.votes)}, score {found.score:.2f}"
+    console.print(f"{title}, {len(found.samples):,} source images", soft_wrap=True)
+    if budget is not None:
+        kept = selection.units_kept(budget)
+        votes, score = float(selection.votes[kept[-1]]), float(selection.scores[kept[-1]])
+        last = f"the last kept one has {_votes(votes)} and score {score:.2f}"
+        verdict = "KEPT" if found.rank <= len(kept) else "dropped"
+        title += f", {verdict}"
+        console.print(f"{verdict}: the budget keeps {len(kept)} of {selection.num_units}, {last}", soft_wrap=True)
+    voters = opened_targets(selection, given.target) if len(selection.ballots) else []
+    shown: list[tuple[Tensor, str]] = []
+    for target in voters:
+        own = (target.ballots == unit).nonzero().squeeze(1)
+        counts = target.images.labels[own].bincount(minlength=len(target.images.classes))
+        for label in counts.argsort(descending=True, stable=True).tolist():
+            if counts[label] > 0:
+                of = f"{target.images.classes[label]}{f' ({target.name})' if len(voters) > 1 else ''}"
+                console.print(f"  {int(counts[label]):>4} of {of}", soft_wrap=True)
+        if given.output is not None:
+            pairs = (target.images[index] for index in own[:36].tolist())
+            shown += [(image, target.images.classes[label]) for image, label in pairs]
+    if given.output is not None:
+        images = opened_source(selection, given.source, given.cache)
+        members = [images[index][0] for index in found.samples[:12].tolist()]
+        with atomic_path(given.output) as temporary:
+            explanation_figure(name, members, shown, title).savefig(temporary, format="png", dpi=110)
+        console.print(f"picture: {given.output}", soft_wrap=True)
+
+
+def _votes(votes: float) -> str:
+    return "1 vote" if votes == 1 else f"{votes:.6g} votes"

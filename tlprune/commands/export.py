@@ -1,0 +1,43 @@
+"""``tlprune export``: what a Selection keeps, for other tools."""
+
+from pathlib import Path
+
+from tlprune.commands.arguments import add_budget, add_origins, make_parser, opened_source, parse, required_budget
+from tlprune.selection.export import export_indices, export_keys, export_links, export_parquet, export_paths
+from tlprune.selection.manifest import Selection
+
+__all__ = ["run"]
+
+_BY_PATH = {"paths": export_paths, "symlinks": export_links, "webdataset": export_keys}
+
+
+def run(arguments: list[str]) -> None:
+    """Writes what a Selection keeps.
+
+    Args:
+        arguments: What follows ``export`` on the command line.
+
+    Raises:
+        InputError: Something given is wrong, or the source is not the one that the Selection was made for.
+    """
+    parser = make_parser("export", "Write what a Selection KEEPS, in the order of the source's listing.")
+    parser.add_argument("selection", type=str, help="a saved Selection")
+    formats = ["indices", "parquet", *_BY_PATH]
+    parser.add_argument("--format", choices=formats, required=True, help="what to write: see docs/selection.md")
+    parser.add_argument("--output", type=str, required=True, help="a file, or for symlinks a new folder")
+    add_origins(parser, targets=False)
+    add_budget(parser)
+    given = parse(parser, arguments)
+    budget = required_budget(given)
+    selection = Selection.load(given.selection)
+    kept, total, output = selection.keep(**vars(budget)), len(selection.unit_of_sample), Path(given.output)
+    if given.format == "indices":
+        export_indices(kept, total, output)
+    else:
+        images = opened_source(selection, given.source, given.cache)
+        if given.format == "parquet":
+            labels = [images.classes[label] for label in images.labels.tolist()] if images.classes else None
+            export_parquet(selection, kept, images.paths, labels, output)
+        else:
+            _BY_PATH[given.format](kept, images.root, images.paths, output)
+    print(f"{output}: {given.format} of the {len(kept):,} images KEPT of {total:,}")

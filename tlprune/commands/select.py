@@ -1,0 +1,60 @@
+"""``tlprune select``: a Selection without training anything."""
+
+from typing import Any
+
+from tlprune.commands.arguments import add_budget, build, given_budget, make_parser, parse
+from tlprune.commands.show import show
+from tlprune.datamodules.pruned_source import PrunedSourceDataModule
+from tlprune.selection.baselines import ListSelector, RandomSelector, ReverseSelector
+from tlprune.selection.difficulty import EL2N, GraNd
+from tlprune.selection.feature_mapping import FeatureMapping
+from tlprune.selection.forgetting import Forgetting
+from tlprune.selection.label_mapping import LabelMapping
+from tlprune.selection.moderate import Moderate
+from tlprune.selection.selector import Selector
+from tlprune.selection.several_targets import Combination
+
+__all__ = ["run"]
+
+# --selector names these without their modules: the parser finds a bare class name only among what is loaded
+_CONTROLS = (RandomSelector, ReverseSelector, ListSelector, Moderate, EL2N, GraNd, Forgetting)
+_SELECTORS = (LabelMapping, FeatureMapping, *_CONTROLS)
+_SELECTOR_HELP = f"how to order: {', '.join(one.__name__ for one in _SELECTORS)}, or a class_path (default: the first)"
+
+
+def run(arguments: list[str]) -> None:
+    """Votes, ranks, and writes a Selection.
+
+    Args:
+        arguments: What follows ``select`` on the command line.
+
+    Raises:
+        InputError: Something given is wrong.
+    """
+    parser = make_parser("select", "Order the units of a source for a target, and write the Selection.")
+    add = parser.add_argument
+    add("--source", type=str, required=True, help="'drawn', a folder of class folders, or a folder of images")
+    add("--target", type=str, nargs="+", default=None, help="'digits', 'photos', a folder, or several of these")
+    add("--combine", type=Combination, default="worst_case", help="how several targets share one order")
+    add("--target_weights", type=float, nargs="+", default=None, help="what each target counts in a weighted_sum")
+    add("--surrogate", type=str, nargs="+", default=None, help="weights of a small model of the whole source")
+    add("--surrogate_backbone", type=str | None, default=None, help="its network, if the file is silent")
+    add("--selector", type=Selector | None, default=None, help=_SELECTOR_HELP)
+    add("--image_size", type=int | None, default=None, help="pixels (default: 32 for 'drawn', else 224)")
+    add("--cache", type=str | None, default=None, help="cache folder")
+    add("--output", type=str, required=True, help="the Selection to write, *.safetensors")
+    add_budget(parser)
+    given = parse(parser, arguments)
+    built = build(parser, given)
+    names = ("source", "target", "combine", "target_weights", "selector", "surrogate", "surrogate_backbone")
+    options: dict[str, Any] = {name: built[name] for name in (*names, "image_size", "cache")}
+    budget = given_budget(given)
+    data = PrunedSourceDataModule(**options, prune_ratio=0.0)
+    data.prepare_data()
+    data.setup()
+    if data.selection is None:
+        raise RuntimeError("a budget was given, so there must be a selection")
+    if budget is not None:
+        data.selection.units_kept(budget)  # refused before anything is written
+    data.selection.save(given.output)
+    show(data.selection, given.output, budget, top=10)

@@ -1,0 +1,112 @@
+"""Nearest centroids by Euclidean distance, as exact as if every difference were computed in float64."""
+
+import torch
+from torch import Tensor
+
+from tlprune.errors import InputError
+from tlprune.selection.features import SourceFeatures
+
+__all__ = ["class_means", "nearest", "summed_distances"]
+
+_ROWS = 4096
+"""Rows at a time: bounds memory."""
+
+_FIXED_POINT = 1e6
+
+
+def nearest(points: Tensor, centroids: Tensor) -> Tensor:
+    """The nearest centroid of each point; among equally near ones the lowest.
+
+    One matrix product in float32 decides; where rounding could have decided, differences in float64 do.
+
+    Args:
+        points: ``[n, D]`` float32.
+        centroids: ``[K, D]`` float32.
+
+    Returns:
+        ``[n]`` int64.
+
+    Example:
+        >>> nearest(torch.tensor([[0.9], [0.5]]), torch.tensor([[0.0], [1.0]])).tolist()
+        [1, 0]
+    """
+    found = torch.empty(len(points), dtype=torch.int64)
+    centre = centroids.mean(0)
+    moved = centroids - centre
+    half = moved.square().sum(1) / 2
+    # each rounding of a sum of D products errs by less than this share of the lengths that go in
+    share = 4 * points.shape[1] ** 0.5 * torch.finfo(torch.float32).eps
+    longest = half.max().mul(2).sqrt() if len(half) else half.new_zeros(())
+    for start in range(0, len(points), _ROWS):
+        block = points[start : start + _ROWS] - centre
+        gap = torch.addmm(half, block, moved.T, alpha=-1)
+        best = gap.min(1)
+        bound = share * (block.norm(dim=1) + longest + centre.norm()) * longest
+        unsure = ((gap <= (best.values + bound)[:, None]).sum(1) > 1).nonzero().squeeze(1)
+        found[start : start + _ROWS] = best.indices
+        if len(unsure):
+            found[start + unsure] = _decided_exactly(points[start + unsure], centroids, gap[unsure], bound[unsure])
+    return found
+
+
+def _decided_exactly(points: Tensor, centroids: Tensor, gap: Tensor, bound: Tensor) -> Tensor:
+    close = gap <= (gap.min(1).values + bound)[:, None]
+    rows, candidates = close.nonzero(as_tuple=True)
+    exact = torch.full(close.shape, torch.inf, dtype=torch.float64)
+    exact[rows, candidates] = (points[rows].double() - centroids[candidates].double()).square().sum(1)
+    return exact.argmin(1)
+
+
+def summed_distances(points: Tensor, centroids: Tensor, weights: Tensor) -> Tensor:
+    """Euclidean distances to each centroid, summed over all points.
+
+    Args:
+        points: ``[n, D]`` float32.
+        centroids: ``[K, D]`` float32.
+        weights: ``[n]`` float64, how much each point counts.
+
+    Returns:
+        ``[K]`` float64: distances computed in float64 and added as multiples of a millionth, so that centroids at the
+        same distances have the same sum in whatever order points come.
+
+    Example:
+        >>> points, centroids = torch.tensor([[0.0], [3.0]]), torch.tensor([[1.0], [3.0]])
+        >>> summed_distances(points, centroids, torch.ones(2, dtype=torch.float64)).tolist()
+        [3.0, 3.0]
+    """
+    total = torch.zeros(len(centroids), dtype=torch.int64)
+    wide = centroids.double()
+    squares = wide.square().sum(1)
+    for start in range(0, len(points), _ROWS):
+        block = points[start : start + _ROWS].double()
+        found = torch.addmm(squares, block, wide.T, alpha=-2).add_(block.square().sum(1, keepdim=True))
+        weighted = found.clamp_(min=0).sqrt_().mul_(weights[start : start + _ROWS, None] * _FIXED_POINT)
+        total += weighted.round_().sum(0).long()
+    return total.double() / _FIXED_POINT
+
+
+def class_means(features: SourceFeatures, labels: Tensor, num_classes: int) -> Tensor:
+    """The mean feature of each class.
+
+    Args:
+        features: Of the source.
+        labels: ``[N]`` int64.
+        num_classes: ``C``.
+
+    Returns:
+        ``[C, D]`` float32, summed in float64.
+
+    Raises:
+        InputError: A class has no images.
+    """
+    sizes = labels.bincount(minlength=num_classes)
+    if bool((sizes == 0).any()):
+        raise InputError(f"class {int((sizes == 0).nonzero()[0])} of the source has no images, so no mean feature")
+    sums: Tensor | None = None
+    for images, shard in features:
+        if sums is None:
+            sums = torch.zeros(num_classes, shard.shape[1], dtype=torch.float64)
+        sums.index_add_(0, labels[images.start : images.stop], shard.double())
+    if sums is None:
+        raise InputError("the source has no images")
+    return (sums / sizes[:, None]).float()

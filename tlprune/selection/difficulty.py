@@ -1,0 +1,197 @@
+"""EL2N and GraNd: keeps what the surrogate finds hardest.
+
+Paul et al., "Deep Learning on a Data Diet: Finding Important Examples Early in Training", NeurIPS 2021. Methods for one
+data set: they know nothing of a target, so they are controls here. Scores are taken in eval mode, so that an image's
+score does not depend on which images share its batch, and averaged over surrogates of several seeds.
+"""
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from tlprune.errors import InputError
+from tlprune.selection.baselines import SourceOnlySelector
+from tlprune.selection.fixed_batches import BATCH_SIZE, evaluating, fixed_batches, named_samples, own_batches
+from tlprune.selection.manifest import Selection
+from tlprune.selection.ranks import rank_and_world
+from tlprune.selection.selector import SourceImages, SurrogatePart, TargetImages
+
+__all__ = ["EL2N", "GraNd", "by_score"]
+
+_GRADIENTS_AT_A_TIME = 8
+
+
+class _Difficulty(SourceOnlySelector):
+    several_surrogates = True
+
+    def __init__(self, unit: Literal["class", "sample"], num_workers: int) -> None:
+        super().__init__(unit)
+        self.num_workers = num_workers
+
+    @property
+    def needs_surrogate(self) -> SurrogatePart | None:
+        """Scores of the source's classes."""
+        return "classifier"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is ordered, and the batches and precision that scores are computed in."""
+        return {**super().options, "batch_size": BATCH_SIZE, "precision": "float32"}
+
+    @abstractmethod
+    def score(self, classifier: nn.Module, pixels: Tensor, labels: Tensor) -> Tensor:
+        """Scores ``[b]`` of images ``[b, 3, H, W]`` with labels ``[b]``: more is harder."""
+
+    def order(
+        self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None, cache: Path
+    ) -> Selection:
+        """The mean score over surrogates, hardest first.
+
+        Raises:
+            InputError: The source has no labels, or a score is not finite; the images are named.
+        """
+        if not isinstance(surrogate, nn.ModuleList):
+            raise InputError(f"{type(self).__name__} needs surrogates")
+        if not source.classes:
+            raise InputError(f"{type(self).__name__} compares scores with labels, and the source has no labels")
+        begin = time.perf_counter()
+        scores = torch.stack([self._scores(one, source) for one in surrogate]).mean(0)
+        ranking, scores = by_score(scores, source, self.unit)
+        return self._ordered(source, ranking, scores, time.perf_counter() - begin)
+
+    def _scores(self, classifier: nn.Module, source: SourceImages) -> Tensor:
+        """``[N]`` float64; every rank takes its share of the batches, all get the same."""
+        scores = torch.full((len(source),), -torch.inf, dtype=torch.float64)
+        with evaluating(classifier) as device:
+            for indices, pixels, labels in fixed_batches(source, own_batches(len(source)), self.num_workers):
+                padded = F.pad(labels, (0, len(pixels) - len(labels)))
+                with torch.autocast(device.type, enabled=False):
+                    found = self.score(classifier, pixels.to(device), padded.to(device))[: len(indices)].cpu()
+                bad = indices[~found.isfinite()]
+                if len(bad):
+                    named = named_samples(source, bad)
+                    raise InputError(f"the surrogate gives NaN or infinity for source images {named}")
+                scores[indices] = found.double()
+        if rank_and_world()[1] > 1:
+            scores = scores.to(device)
+            dist.all_reduce(scores, dist.ReduceOp.MAX)
+        return scores.cpu()
+
+
+class EL2N(_Difficulty):
+    """Orders images by the length of the surrogate's error: its class probabilities minus the one-hot label.
+
+    Give several surrogates, each trained for a few epochs from its own seed, as the paper does.
+
+    Args:
+        unit: ``sample``; or ``class``, by the mean over the class's images.
+        num_workers: Processes that load images on each rank.
+
+    Raises:
+        InputError: ``unit`` is neither.
+    """
+
+    method = "el2n"
+
+    def __init__(self, unit: Literal["class", "sample"] = "sample", num_workers: int = 0) -> None:
+        super().__init__(unit, num_workers)
+
+    @torch.inference_mode()
+    def score(self, classifier: nn.Module, pixels: Tensor, labels: Tensor) -> Tensor:
+        """The Euclidean norm of ``softmax(logits) - onehot(label)``, in [0, sqrt 2]."""
+        norms: Tensor = _error(classifier(pixels), labels).norm(dim=1)
+        return norms
+
+
+class GraNd(_Difficulty):
+    """Orders images by the length of the gradient of their cross entropy.
+
+    Give several surrogates, each trained for a few epochs from its own seed, as the paper does.
+
+    Args:
+        layers: ``all``: with respect to every weight, as in the paper; ``head``: to the last layer's alone, which has
+            a closed form and costs no more than a forward pass.
+        unit: ``sample``; or ``class``, by the mean over the class's images.
+        num_workers: Processes that load images on each rank.
+
+    Raises:
+        InputError: ``layers`` or ``unit`` is neither of its two.
+    """
+
+    method = "grand"
+
+    def __init__(
+        self,
+        layers: Literal["all", "head"] = "head",
+        unit: Literal["class", "sample"] = "sample",
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(unit, num_workers)
+        if layers not in ("all", "head"):
+            raise InputError(f"`layers` must be 'all' or 'head', got {layers!r}")
+        self.layers = layers
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Which weights, and what every score depends on."""
+        return {"layers": self.layers, **super().options}
+
+    def score(self, classifier: nn.Module, pixels: Tensor, labels: Tensor) -> Tensor:
+        """The Euclidean norm of each image's own gradient."""
+        if self.layers == "all":
+            return _gradient_norms(classifier, pixels, labels)
+        with torch.inference_mode():
+            features = classifier.backbone(pixels)  # type: ignore[operator]
+            # dL/dW = error x features, dL/db = error: the norm of an outer product is the product of the norms
+            bias = torch.ones_like(features[:, :1])
+            error = _error(classifier.head(features), labels)  # type: ignore[operator]
+            norms: Tensor = error.norm(dim=1) * torch.cat([features, bias], 1).norm(dim=1)
+            return norms
+
+
+def _error(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.float().softmax(1) - F.one_hot(labels, logits.shape[1])
+
+
+def _gradient_norms(classifier: nn.Module, pixels: Tensor, labels: Tensor) -> Tensor:
+    weights = {name: value.detach() for name, value in classifier.named_parameters()}
+    buffers = dict(classifier.named_buffers())
+
+    def loss(given: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
+        logits = functional_call(classifier, (given, buffers), (image[None],))
+        return F.cross_entropy(logits, label[None])
+
+    gradients: Callable[..., dict[str, Tensor]] = vmap(grad(loss), (None, 0, 0))
+    norms = []
+    for start in range(0, len(pixels), _GRADIENTS_AT_A_TIME):
+        part = slice(start, start + _GRADIENTS_AT_A_TIME)
+        found = gradients(weights, pixels[part], labels[part])
+        squares = [value.flatten(1).square().sum(1) for value in found.values()]
+        norms.append(torch.stack(squares).sum(0).sqrt())
+    return torch.cat(norms)
+
+
+def by_score(scores: Tensor, source: SourceImages, unit: Literal["class", "sample"]) -> tuple[Tensor, Tensor]:
+    """Orders images, or classes by the mean of their images, highest score first, then by index.
+
+    Args:
+        scores: ``[N]`` float64.
+        source: Whose images they are.
+        unit: ``class`` or ``sample``.
+
+    Returns:
+        The ranking ``[U]`` int64, and the scores ``[U]`` of the units.
+    """
+    if unit == "class":
+        sizes = source.labels.bincount(minlength=len(source.classes))
+        sums = torch.zeros(len(sizes), dtype=torch.float64).index_add_(0, source.labels, scores)
+        scores = sums / sizes.clamp(min=1)
+    return scores.sort(descending=True, stable=True).indices, scores

@@ -1,0 +1,144 @@
+"""Feature Mapping: each target image votes for the source cluster whose centroid is nearest. Needs no labels.
+
+Zhang et al., "Selectivity Drives Productivity", NeurIPS 2023 (arXiv 2310.08782), section 4.
+"""
+
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from tlprune.errors import InputError
+from tlprune.selection.ballots import class_weights, count_votes
+from tlprune.selection.centroids import class_means, nearest, summed_distances
+from tlprune.selection.features import SourceFeatures, extract_features
+from tlprune.selection.fixed_batches import BATCH_SIZE
+from tlprune.selection.kmeans import ITERATIONS, POINTS_PER_CENTROID, Clusters, cached_clusters, suggested_clusters
+from tlprune.selection.manifest import Selection, UnitKind
+from tlprune.selection.ranking import rank_units
+from tlprune.selection.ranks import from_first_rank
+from tlprune.selection.selector import Selector, SourceImages, SurrogatePart, TargetImages
+
+__all__ = ["FeatureMapping"]
+
+
+class FeatureMapping(Selector):
+    """Keeps the clusters of the source that most target images are nearest to, in the surrogate's feature space.
+
+    The surrogate may be trained without labels: only its backbone is used. Units are ordered by votes, then by the
+    distance of all target images to the unit's centroid, the smaller mean first, then by unit id.
+
+    Args:
+        units: ``clusters``: k-means clusters of the source's features; ``classes``: the source's classes, each with
+            its mean feature for a centroid.
+        num_clusters: ``K``, at least 1; None is the square root of the number of source images.
+        balance: Whether each target class has the same weight, however many images it has.
+        seed: Of k-means.
+        num_workers: Processes that load images on each rank.
+
+    Raises:
+        InputError: An argument is out of range.
+    """
+
+    method = "feature_mapping"
+
+    def __init__(
+        self,
+        units: Literal["clusters", "classes"] = "clusters",
+        num_clusters: int | None = None,
+        balance: bool = False,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        if units not in ("clusters", "classes"):
+            raise InputError(f"`units` must be 'clusters' or 'classes', got {units!r}")
+        if num_clusters is not None and num_clusters < 1:
+            raise InputError(f"`num_clusters` must be at least 1, got {num_clusters}")
+        if num_clusters is not None and units == "classes":
+            raise InputError("`num_clusters` goes with `units: clusters`; classes are as many as there are")
+        self.units = units
+        self.num_clusters = num_clusters
+        self.balance = balance
+        self.seed = seed
+        self.num_workers = num_workers
+
+    @property
+    def unit_kind(self) -> UnitKind:
+        """Clusters, or classes."""
+        return "cluster" if self.units == "clusters" else "class"
+
+    @property
+    def needs_surrogate(self) -> SurrogatePart | None:
+        """Features alone."""
+        return "backbone"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """How units are made and votes counted, and the shape and precision that features are computed in."""
+        clusters = {
+            "num_clusters": self.num_clusters or "sqrt",
+            "seed": self.seed,
+            "iterations": ITERATIONS,
+            "points_per_centroid": POINTS_PER_CENTROID,
+        }
+        return {
+            "units": self.units,
+            **(clusters if self.units == "clusters" else {}),
+            "balance": self.balance,
+            "batch_size": BATCH_SIZE,
+            "precision": "float32, kept as float16",
+        }
+
+    def order(
+        self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None, cache: Path
+    ) -> Selection:
+        """Features of the source, its units, features of the target, and the vote."""
+        if target is None or surrogate is None:
+            raise InputError("FeatureMapping needs a target and a surrogate")
+        begin = time.perf_counter()
+        features = SourceFeatures(surrogate, source, cache, self.num_workers)
+        features.extract()
+        extracted = time.perf_counter()
+        voters = extract_features(surrogate, target, self.num_workers)
+        looked = time.perf_counter()
+        seconds = {"source features": extracted - begin, "target features": looked - extracted}
+        return from_first_rank(lambda: self._vote(source, target.labels, features, voters, seconds, cache))
+
+    def _vote(
+        self,
+        source: SourceImages,
+        labels: Tensor,
+        features: SourceFeatures,
+        voters: Tensor,
+        seconds: dict[str, float],
+        cache: Path,
+    ) -> Selection:
+        begin = time.perf_counter()
+        units = self._units(source, features, cache)
+        clustered = time.perf_counter()
+        weights = class_weights(labels) if self.balance else torch.ones(len(labels), dtype=torch.float64)
+        ballots = nearest(voters, units.centroids)
+        scores = -summed_distances(voters, units.centroids, weights)
+        votes = count_votes(ballots, len(units.centroids), weights if self.balance else None)
+        ranking = rank_units(votes, scores)
+        seconds |= {"units": clustered - begin, "vote": time.perf_counter() - clustered}
+        return Selection(
+            method=self.method,
+            unit_names=tuple(source.classes) if self.units == "classes" else (),
+            ranking=ranking,
+            votes=votes,
+            scores=scores,
+            unit_of_sample=units.unit_of_sample,
+            ballots=ballots,
+            record={"seconds": seconds},
+            unit_kind=self.unit_kind,
+        )
+
+    def _units(self, source: SourceImages, features: SourceFeatures, cache: Path) -> Clusters:
+        if self.units == "classes":
+            means = class_means(features, source.labels, len(source.classes))
+            return Clusters(means, source.labels.int())
+        count = self.num_clusters or suggested_clusters(len(features))
+        return cached_clusters(features, count, self.seed, cache)

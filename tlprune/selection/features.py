@@ -1,0 +1,199 @@
+"""Features of images: the target's in memory, the source's on disk, computed once for all targets.
+
+The source's are written in shards of float16, each whole or not there, each with a checksum. So memory does not grow
+with the source, a restart computes only what is missing, ranks share the work, and a damaged shard is made again.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from warnings import warn
+
+import torch
+import torch.distributed as dist
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from tlprune.errors import InputError
+from tlprune.selection.fixed_batches import (
+    BATCH_SIZE,
+    Images,
+    batches_of,
+    device_of,
+    evaluating,
+    fixed_batches,
+    named_samples,
+    own_batches,
+)
+from tlprune.selection.ranks import barrier, rank_and_world
+from tlprune.storage.atomic import atomic_path
+from tlprune.storage.fingerprint import digest_json, digest_tensors
+
+__all__ = ["SHARD_SIZE", "SourceFeatures", "extract_features"]
+
+SHARD_SIZE = 64 * BATCH_SIZE
+"""Images in a shard."""
+
+
+def extract_features(backbone: nn.Module, images: Images, num_workers: int = 0) -> Tensor:
+    """Features of all images, in memory. Every rank must call this; all get the same.
+
+    Args:
+        backbone: Maps ``[B, 3, H, W]`` to features ``[B, D]``; run in eval mode, without gradients, in float32.
+        images: In the evaluation view.
+        num_workers: Processes that load images on each rank.
+
+    Returns:
+        ``[N, D]`` float32, rounded to float16 as the source's are, on the CPU.
+
+    Raises:
+        InputError: There are no images, or features are not finite; the images are named.
+    """
+    if len(images) == 0:
+        raise InputError("there are no images to take features of")
+    world = rank_and_world()[1]
+    features: Tensor | None = None
+    for indices, found in _features(backbone, images, own_batches(len(images)), num_workers):
+        if features is None:
+            features = torch.full((len(images), found.shape[1]), -torch.inf)
+        features[indices] = found.float()
+    if world > 1:
+        widths: list[Any] = [None] * world
+        dist.all_gather_object(widths, None if features is None else features.shape[1])
+        if features is None:  # fewer batches than ranks
+            features = torch.full((len(images), next(filter(None, widths))), -torch.inf)
+        device = device_of(backbone)
+        features = features.to(device)
+        dist.all_reduce(features, dist.ReduceOp.MAX)
+        features = features.cpu()
+    if features is None:
+        raise RuntimeError("no batch was computed")
+    return features
+
+
+class SourceFeatures:
+    """Features of a source, in shards on disk.
+
+    Args:
+        backbone: Maps ``[B, 3, H, W]`` to features ``[B, D]``.
+        images: The source in the evaluation view; its digest and view, and the backbone's weights, name the folder.
+        cache: The cache folder; ranks must share it.
+        num_workers: Processes that load images on each rank.
+    """
+
+    def __init__(self, backbone: nn.Module, images: Images, cache: Path, num_workers: int = 0) -> None:
+        self.backbone = backbone
+        self.images = images
+        self.num_workers = num_workers
+        named = {"source": getattr(images, "digest", None), "view": getattr(images, "seen_as", None)}
+        weights = digest_tensors(backbone.state_dict())
+        self.key = digest_json([named, weights, type(backbone).__qualname__, BATCH_SIZE, SHARD_SIZE, "float16"])
+        self.folder = cache / "features" / self.key[:32]
+
+    def __len__(self) -> int:
+        """``N``."""
+        return len(self.images)
+
+    @property
+    def shards(self) -> list[range]:
+        """The images of each shard."""
+        return [range(start, min(start + SHARD_SIZE, len(self))) for start in range(0, len(self), SHARD_SIZE)]
+
+    def extract(self) -> int:
+        """Computes what is not there yet. Every rank must call this.
+
+        Returns:
+            How many shards were missing.
+
+        Raises:
+            InputError: Features are not finite (images are named), the disk is full, or ranks do not share the folder.
+        """
+        missing = [number for number in range(len(self.shards)) if not self._path(number).is_file()]
+        barrier()  # no rank may write before all have looked
+        rank, world = rank_and_world()
+        self._compute(missing[rank::world])
+        barrier()
+        absent = [number for number in missing if not self._path(number).is_file()]
+        if absent:
+            raise InputError(f"{self._path(absent[0])}: written by another rank and not seen here; ranks share a cache")
+        return len(missing)
+
+    def __iter__(self) -> Iterator[tuple[range, Tensor]]:
+        """Each shard's images and their features ``[n, D]`` float32, in order."""
+        for number, images in enumerate(self.shards):
+            yield images, self._read(number).float()
+
+    def rows(self, indices: Tensor) -> Tensor:
+        """Features of some images.
+
+        Args:
+            indices: ``[n]`` int64, ascending.
+
+        Returns:
+            ``[n, D]`` float32.
+        """
+        bounds = torch.searchsorted(indices, torch.tensor([shard.start for shard in self.shards] + [len(self)]))
+        found: Tensor | None = None
+        for number, images in enumerate(self.shards):
+            begin, end = bounds[number], bounds[number + 1]
+            if begin < end:
+                shard = self._read(number)
+                if found is None:
+                    found = torch.empty(len(indices), shard.shape[1])
+                found[begin:end] = shard[indices[begin:end] - images.start].float()
+        return torch.empty(0, 0) if found is None else found
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:06}.safetensors"
+
+    def _compute(self, numbers: list[int]) -> None:
+        """Computes shards one after the other with one set of loading processes."""
+        all_batches, each = batches_of(len(self)), SHARD_SIZE // BATCH_SIZE
+        wanted = [batch for number in numbers for batch in all_batches[number * each : (number + 1) * each]]
+        rows: list[Tensor] = []
+        queue = iter(numbers)
+        for indices, found in _features(self.backbone, self.images, wanted, self.num_workers):
+            rows.append(found)
+            last = int(indices[-1])
+            if (last + 1) % SHARD_SIZE == 0 or last + 1 == len(self):
+                self._write(next(queue), torch.cat(rows))
+                rows = []
+
+    def _write(self, number: int, features: Tensor) -> None:
+        path = self._path(number)
+        with atomic_path(path) as temporary:
+            save_file({"features": features}, temporary, {"checksum": digest_tensors({"features": features})})
+
+    def _read(self, number: int) -> Tensor:
+        """``[n, D]`` float16; computed again, with a warning, if it is damaged."""
+        path = self._path(number)
+        for again in (False, True):
+            try:
+                with safe_open(path, framework="pt") as file:
+                    features: Tensor = file.get_tensor("features")
+                    checksum = (file.metadata() or {}).get("checksum")
+                if checksum == digest_tensors({"features": features}) and len(features) == len(self.shards[number]):
+                    return features
+            except (SafetensorError, OSError, ValueError):
+                pass
+            if not again:
+                warn(f"{path}: damaged; computing these features again", stacklevel=2)
+                self._compute([number])
+        raise InputError(f"{path}: damaged again right after it was written; is the disk failing?")
+
+
+def _features(
+    backbone: nn.Module, images: Images, batches: list[range], num_workers: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Indices ``[b]`` and finite features ``[b, D]`` float16 on the CPU, batch by batch."""
+    with evaluating(backbone) as device:
+        for indices, pixels, _ in fixed_batches(images, batches, num_workers):
+            with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+                found = backbone(pixels.to(device))[: len(indices)].float().cpu().half().clone()
+            if found.ndim != 2:
+                raise InputError(f"the surrogate's backbone gives {found.ndim - 1} dimensions an image, not 1")
+            bad = indices[~found.isfinite().all(1)]
+            if len(bad):
+                raise InputError(f"the surrogate's features are NaN or beyond 65504 for {named_samples(images, bad)}")
+            yield indices, found

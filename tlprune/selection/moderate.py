@@ -1,0 +1,119 @@
+"""Moderate: keeps what is neither typical nor odd, by distance to its centre in feature space.
+
+Xia et al., "Moderate Coreset: A Universal Method of Data Selection for Real-world Data-efficient Deep Learning", ICLR
+2023. A method for one data set: it knows nothing of a target, so it is a control here.
+"""
+
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from tlprune.errors import InputError
+from tlprune.selection.baselines import SourceOnlySelector
+from tlprune.selection.centroids import class_means
+from tlprune.selection.features import SourceFeatures
+from tlprune.selection.fixed_batches import BATCH_SIZE
+from tlprune.selection.manifest import Selection
+from tlprune.selection.ranks import from_first_rank
+from tlprune.selection.selector import SourceImages, SurrogatePart, TargetImages
+
+__all__ = ["Moderate", "interleaved_by_class"]
+
+
+class Moderate(SourceOnlySelector):
+    """Keeps first the images whose distance to their class's mean feature is nearest to the median of these distances.
+
+    Every class loses the same share of its images, as in the paper. With ``unit: class`` the same rule is applied to
+    the classes' mean features and their distances to the mean of all.
+
+    Args:
+        unit: ``sample`` or ``class``.
+        num_workers: Processes that load images on each rank.
+
+    Raises:
+        InputError: ``unit`` is neither.
+    """
+
+    method = "moderate"
+
+    def __init__(self, unit: Literal["class", "sample"] = "sample", num_workers: int = 0) -> None:
+        super().__init__(unit)
+        self.num_workers = num_workers
+
+    @property
+    def needs_surrogate(self) -> SurrogatePart | None:
+        """Features alone."""
+        return "backbone"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What is ordered, and the batches that features are computed in."""
+        return {**super().options, "batch_size": BATCH_SIZE, "precision": "float32, kept as float16"}
+
+    def order(
+        self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None, cache: Path
+    ) -> Selection:
+        """Distances to centres, then how far each is from the median.
+
+        Raises:
+            InputError: The source has no labels, or a class has no images.
+        """
+        if surrogate is None:
+            raise InputError("Moderate needs a surrogate")
+        if not source.classes:
+            raise InputError("Moderate measures distances to class means, and the source has no labels")
+        begin = time.perf_counter()
+        features = SourceFeatures(surrogate, source, cache, self.num_workers)
+        features.extract()
+
+        def rank() -> Selection:
+            means = class_means(features, source.labels, len(source.classes))
+            if self.unit == "class":
+                moderateness = _from_median((means - means.mean(0)).double().norm(dim=1))
+                ranking = moderateness.sort(stable=True).indices
+            else:
+                labels = source.labels
+                distance = torch.empty(len(labels), dtype=torch.float64)
+                for images, shard in features:
+                    here = slice(images.start, images.stop)
+                    distance[here] = (shard.double() - means[labels[here]].double()).norm(dim=1)
+                moderateness = torch.empty_like(distance)
+                for label in range(len(source.classes)):
+                    members = labels == label
+                    moderateness[members] = _from_median(distance[members])
+                ranking = interleaved_by_class(moderateness, labels)
+            return self._ordered(source, ranking, -moderateness, time.perf_counter() - begin)
+
+        return from_first_rank(rank)
+
+
+def _from_median(distance: Tensor) -> Tensor:
+    return (distance - distance.quantile(0.5)).abs()
+
+
+def interleaved_by_class(cost: Tensor, labels: Tensor) -> Tensor:
+    """Orders samples so that every beginning holds about the same share of each class, its cheapest samples first.
+
+    Args:
+        cost: ``[N]``, less is better.
+        labels: ``[N]`` int64.
+
+    Returns:
+        ``[N]`` int64, a permutation; equal places go to the lower index.
+
+    Example:
+        >>> interleaved_by_class(torch.tensor([3.0, 1.0, 2.0, 5.0]), torch.tensor([0, 0, 0, 1])).tolist()
+        [1, 2, 3, 0]
+    """
+    by_cost = cost.sort(stable=True).indices
+    grouped = by_cost[labels[by_cost].sort(stable=True).indices]
+    sizes = labels.bincount()
+    starts = sizes.cumsum(0) - sizes
+    own = labels[grouped]
+    place = torch.arange(len(labels)) - starts[own]
+    share = torch.empty(len(labels), dtype=torch.float64)
+    share[grouped] = (place.double() + 0.5) / sizes[own]
+    return share.sort(stable=True).indices
