@@ -10,6 +10,7 @@ from lightning.pytorch import Trainer
 from PIL import Image
 
 from tlprune.data.downstream import Downstream
+from tlprune.data.drawn import drawn_source
 from tlprune.data.images import TensorImages
 from tlprune.models.backbones import Classifier, create_backbone
 from tlprune.models.weights import save_classifier
@@ -22,6 +23,18 @@ os.environ["JSONARGPARSE_DEPRECATION_WARNINGS"] = "off"
 def _own_cache(tmp_path, monkeypatch):
     """No test reads or writes the user's cache."""
     monkeypatch.setenv("TLPRUNE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def _drawn_once(tmp_path_factory):
+    return drawn_source(tmp_path_factory.mktemp("drawn"))
+
+
+@pytest.fixture
+def drawn_cached(_drawn_once, _own_cache, tmp_path):
+    """The embedded source lies in this test's cache already: it is drawn once for all tests."""
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / _drawn_once.name).symlink_to(_drawn_once)
 
 
 @pytest.fixture
@@ -41,7 +54,7 @@ def class_folder(tmp_path):
     return write
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def coloured():
     """A set whose classes are plain colours with noise: easy to learn in a few steps."""
 

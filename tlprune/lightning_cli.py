@@ -5,7 +5,6 @@ from argparse import ArgumentError
 from importlib import import_module
 from pathlib import Path
 
-import yaml
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningCLI
 
@@ -13,7 +12,7 @@ import tlprune
 from tlprune.errors import InputError
 from tlprune.models.weights import read_checkpoint
 from tlprune.modules.classifier import ClassificationModule
-from tlprune.parser_messages import Refusal, in_short
+from tlprune.parser_messages import Refusal, check_configs, in_short
 
 __all__ = ["TLPruneCLI", "run"]
 
@@ -80,23 +79,6 @@ def _load_named_classes() -> None:
     import_module("tlprune.modules.optim")
 
 
-def _check_configs(arguments: list[str]) -> None:
-    """Refuses a config file that is missing or no yaml, by name: the parser's own message does not say which it is."""
-    for option, value in zip(arguments, [*arguments[1:], ""], strict=True):
-        name, equals, attached = option.partition("=")
-        if name not in ("--config", "-c"):
-            continue
-        path = attached if equals else value
-        if not Path(path).is_file():
-            raise InputError(f"--config {path}: no such file")
-        try:
-            content = yaml.safe_load(Path(path).read_text())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"--config {path}: not valid yaml: {error}") from error
-        if not isinstance(content, dict):
-            raise InputError(f"--config {path}: must hold keys such as 'model', 'data' and 'trainer'")
-
-
 def run(arguments: list[str]) -> TLPruneCLI:
     """Runs ``fit``, ``validate``, ``test`` or ``predict``.
 
@@ -110,7 +92,7 @@ def run(arguments: list[str]) -> TLPruneCLI:
         InputError: Something given is wrong.
     """
     _load_named_classes()
-    _check_configs(arguments)
+    check_configs(arguments, "'model', 'data' and 'trainer'")
     # LightningCLI takes any argument list beside a non-empty sys.argv for a mistake
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     try:

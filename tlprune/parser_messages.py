@@ -4,14 +4,16 @@ import inspect
 import re
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 import torch
+import yaml
 from jsonargparse import ArgumentParser
 
 import tlprune
 from tlprune.errors import InputError, near_miss
 
-__all__ = ["Refusal", "in_short"]
+__all__ = ["Refusal", "check_configs", "in_short"]
 
 
 class Refusal:
@@ -31,6 +33,31 @@ class Refusal:
         except InputError as error:
             self.error = error
             raise
+
+
+def check_configs(arguments: list[str], keys: str) -> None:
+    """Refuses a config file that is missing or no yaml, by name: the parser's own message does not say which it is.
+
+    Args:
+        arguments: What follows the command's name.
+        keys: Some that a config file may hold, in words.
+
+    Raises:
+        InputError: There is no such file, or it holds something else.
+    """
+    for option, value in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, attached = option.partition("=")
+        if name not in ("--config", "-c"):
+            continue
+        path = attached if equals else value
+        if not Path(path).is_file():
+            raise InputError(f"--config {path}: no such file")
+        try:
+            content = yaml.safe_load(Path(path).read_text())
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"--config {path}: not valid yaml: {error}") from error
+        if not isinstance(content, dict):
+            raise InputError(f"--config {path}: must hold keys such as {keys}")
 
 
 def in_short(message: str) -> str:

@@ -225,3 +225,39 @@ def test_bad_questions_are_one_line_exit_2_and_no_file(source, unlabelled, input
     assert err.count("\n") == 1
     assert message in err
     assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("drawn_cached")
+def test_every_config_selects(surrogate_file):
+    from tlprune.data.drawn import drawn_classes
+
+    Path("runs/drawn").mkdir(parents=True)
+    surrogate_file([drawn.name for drawn in drawn_classes()], "runs/drawn/surrogate.safetensors")
+    configs = sorted((Path(__file__).parents[2] / "configs" / "select").glob("*.yaml"))
+    for config in configs:
+        assert config.read_text().startswith("# ")
+        assert main(["select", f"--config={config}"]) == 0
+        found = Selection.load(f"runs/selections/{config.stem}.safetensors")
+        assert found.num_units == 100
+    assert len(configs) == 3
+
+
+def test_the_command_line_beats_the_config_and_bad_configs_are_named(source, capsys):
+    Path("c.yaml").write_text(f"source: {source}\nselector: RandomSelector\noutput: a.safetensors\n")
+    assert main(["select", "--config=c.yaml", "--output=b.safetensors"]) == 0
+    assert not Path("a.safetensors").exists()
+    assert Selection.load("b.safetensors").method == "random"
+    capsys.readouterr()
+    for text, message in (
+        ("source: [", "not valid yaml"),
+        ("3", "must hold keys such as 'source'"),
+        ("sorce: x", "sorce"),
+    ):
+        Path("c.yaml").write_text(text)
+        assert main(["select", "--config=c.yaml", "--output=c.safetensors"]) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1
+        assert message in err
+    assert main(["select", "--config", "none.yaml"]) == 2
+    assert "--config none.yaml: no such file" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch import LightningDataModule, LightningModule, seed_everything
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer, seed_everything
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -26,14 +26,15 @@ from tlprune.errors import InputError
 from tlprune.models.weights import save_classifier
 
 
-@pytest.fixture
-def trained_surrogate(coloured, tmp_path, trainer):
-    """A surrogate that tells twelve colours apart."""
+@pytest.fixture(scope="session")
+def trained_surrogate(coloured, tmp_path_factory):
+    """A surrogate that tells twelve colours apart, trained once."""
     seed_everything(0, verbose=False)
     data = PrunedSourceDataModule(coloured(12, 20), augment="none", batch_size=24, val_share=0.1)
     module = LitClassifier("resnet8_w8", optimizer=lambda parameters: torch.optim.Adam(parameters, 0.01))
-    trainer(max_epochs=8).fit(module, datamodule=data)
-    path = tmp_path / "trained.safetensors"
+    silent = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    Trainer(accelerator="cpu", devices=1, max_epochs=8, logger=False, **silent).fit(module, datamodule=data)
+    path = tmp_path_factory.mktemp("surrogate") / "trained.safetensors"
     save_classifier(path, "resnet8_w8", module.backbone, module.head, list(data.classes))
     return path
 
@@ -125,6 +126,7 @@ def test_ratio_zero_keeps_all(coloured):
     assert data.images_kept == 45
 
 
+@pytest.mark.usefixtures("drawn_cached")
 def test_embedded_source_is_the_default():
     data = PrunedSourceDataModule(selector=RandomSelector(), prune_ratio=0.97)
     assert data.num_classes == 3
@@ -314,6 +316,27 @@ def test_single_images_leave_the_validation_set_whole(coloured, surrogate_file, 
     assert data.units_kept == 30
     assert len(data.val_dataloader().dataset) == 20
     assert data.images_kept == len(set(data.selection.keep(images=30).tolist()) & set(data._split()[1].tolist()))
+
+
+def test_controls_keep_as_many_images_as_the_method(coloured, target, trained_surrogate, tmp_path):
+    unequal = coloured(12, 20).subset(torch.arange(7, 240))
+    method = PrunedSourceDataModule(unequal, target, surrogate=str(trained_surrogate), prune_ratio=0.7)
+    method.setup()
+    method.selection.save(tmp_path / "s.safetensors")
+    kept = len(method.selection.keep(ratio=0.7))
+    assert kept == 73  # the first class has thirteen images
+    like = {"images_like": str(tmp_path / "s.safetensors"), "prune_ratio": 0.7}
+    single = PrunedSourceDataModule(unequal, selector=RandomSelector(unit="sample"), **like)
+    single.setup()
+    assert single.units_kept == kept
+    by_class = PrunedSourceDataModule(unequal, selector=RandomSelector(), **like)
+    by_class.setup()
+    assert kept - 20 < int(by_class.selection.unit_sizes[by_class._kept_units].sum()) <= kept
+    with pytest.raises(InputError, match="`images_like` needs a budget"):
+        PrunedSourceDataModule(unequal, images_like=like["images_like"])
+    other = PrunedSourceDataModule(coloured(12, 20), selector=RandomSelector(), **like)
+    with pytest.raises(InputError, match="made for another source"):
+        other.setup()
 
 
 def test_several_surrogates_are_averaged_where_that_makes_sense(coloured, target, surrogate_file):

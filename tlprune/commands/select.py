@@ -5,6 +5,7 @@ from typing import Any
 from tlprune.commands.arguments import add_budget, build, given_budget, make_parser, parse
 from tlprune.commands.show import show
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
+from tlprune.parser_messages import check_configs
 from tlprune.selection.baselines import ListSelector, RandomSelector, ReverseSelector
 from tlprune.selection.difficulty import EL2N, GraNd
 from tlprune.selection.feature_mapping import FeatureMapping
@@ -33,6 +34,7 @@ def run(arguments: list[str]) -> None:
     """
     parser = make_parser("select", "Order the units of a source for a target, and write the Selection.")
     add = parser.add_argument
+    add("--config", action="config", help="yaml file with any of these; the command line beats it")
     add("--source", type=str, required=True, help="'drawn', a folder of class folders, or a folder of images")
     add("--target", type=str, nargs="+", default=None, help="'digits', 'photos', a folder, or several of these")
     add("--combine", type=Combination, default="worst_case", help="how several targets share one order")
@@ -44,6 +46,7 @@ def run(arguments: list[str]) -> None:
     add("--cache", type=str | None, default=None, help="cache folder")
     add("--output", type=str, required=True, help="the Selection to write, *.safetensors")
     add_budget(parser)
+    check_configs(arguments, "'source', 'target' and 'output'")
     given = parse(parser, arguments)
     built = build(parser, given)
     names = ("source", "target", "combine", "target_weights", "selector", "surrogate", "surrogate_backbone")

@@ -1,32 +1,26 @@
 """The pruned source as a DataModule: it selects when it is set up, then gives loaders over what is kept."""
 
-import os
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from warnings import warn
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tlprune.data.downstream import Downstream, check_target, open_target
+from tlprune.data.downstream import Downstream, check_target
 from tlprune.data.images import FolderImages, ImageSet, TensorImages
 from tlprune.data.sources import EMBEDDED_SOURCE, find_source, open_source, source_classes
 from tlprune.data.splits import stratified_holdout
 from tlprune.data.transforms import Augment, EvalView, TrainView, View
 from tlprune.data.viewed import Batch, ViewedImages, batches
+from tlprune.datamodules.selecting import Selecting
 from tlprune.errors import InputError
-from tlprune.models.weights import load_backbone, load_classifier, read_weights
 from tlprune.selection.label_mapping import LabelMapping
 from tlprune.selection.manifest import Selection, UnitKind
 from tlprune.selection.ranking import Budget
-from tlprune.selection.ranks import from_first_rank, rank_and_world
 from tlprune.selection.selector import Selector
 from tlprune.selection.several_targets import Combination, SeveralTargets
-from tlprune.storage.cache import cache_root
-from tlprune.storage.fingerprint import digest_json
 
 __all__ = ["PrunedSourceDataModule"]
 
@@ -53,6 +47,8 @@ class PrunedSourceDataModule(LightningDataModule):
         keep_units: Units to keep, at least 1.
         keep_images: The most source images to keep, held-out ones counted, at least 1.
         vote_coverage: Share of votes that the kept units shall hold, in (0, 1].
+        images_like: A saved Selection of the same source. What is kept then has no more images than it keeps within the
+            budget: a control is held against a method at equal cost. Single images reach that number exactly.
         selection: A saved Selection to use in place of selecting.
         image_size: Height and width in pixels; None is 32 for the embedded source, else 224.
         augment: What varies from epoch to epoch; None is ``shift`` for the embedded source, else ``crop_flip``.
@@ -87,6 +83,7 @@ class PrunedSourceDataModule(LightningDataModule):
         keep_units: int | None = None,
         keep_images: int | None = None,
         vote_coverage: float | None = None,
+        images_like: str | None = None,
         selection: str | None = None,
         image_size: int | None = None,
         augment: Augment | None = None,
@@ -116,9 +113,20 @@ class PrunedSourceDataModule(LightningDataModule):
         self.surrogates = surrogate if isinstance(surrogate, list) else [] if surrogate is None else [surrogate]
         if isinstance(source, str) and source != EMBEDDED_SOURCE:
             find_source(source)
-        for what, path in (*(("surrogate", one) for one in self.surrogates), ("selection", selection)):
+        for what, path in (
+            *(("surrogate", one) for one in self.surrogates),
+            ("selection", selection),
+            ("images_like", images_like),
+        ):
             if path is not None and not Path(path).is_file():
                 raise InputError(f"{what} {path}: no such file")
+        self._like = None if images_like is None else Selection.load(images_like)
+        if self._like is not None:
+            if self.budget is None:
+                raise InputError(
+                    "`images_like` needs a budget such as `prune_ratio`: as many images as it keeps within that"
+                )
+            self.budget = Budget(images=len(self._like.keep(**vars(self.budget))))
         if selection is not None and self.budget is None:
             raise InputError("a `selection` ranks all units; give a budget such as `prune_ratio` beside it")
         self.source = source
@@ -211,13 +219,11 @@ class PrunedSourceDataModule(LightningDataModule):
         source = self._split()[0]
         if self.budget is None:
             return
+        self._check_like(source)
         if self.selection_file is not None:
             self._saved_selection(source)
         else:
-            voters = self._voters()
-            self._check_surrogate_given()
-            self.selector.check(self.viewed_source, voters)
-            self._network(source)
+            self._selecting.check(source)
 
     def prepare_data(self) -> None:
         """Draws the embedded source, if it is wanted and not there."""
@@ -259,6 +265,10 @@ class PrunedSourceDataModule(LightningDataModule):
         self._sets["train"] = self._viewed(train, TrainView(self.image_size, self.augment), new_labels)
         self._sets["val"] = self._viewed(val, EvalView(self.image_size), new_labels)
 
+    def _check_like(self, source: ImageSet) -> None:
+        if self._like is not None:
+            self._like.require_source(source.digest, "the source at hand")
+
     def _split(self) -> tuple[ImageSet, Tensor, Tensor, ImageSet | None]:
         """The source as listed; which of it is trained on and held out (``[n]`` int64 each); its own validation set."""
         if self._opened is None:
@@ -273,34 +283,26 @@ class PrunedSourceDataModule(LightningDataModule):
         decode = self.in_memory and isinstance(kept, FolderImages) and len(kept) > 0
         return ViewedImages(TensorImages.from_images(kept) if decode else kept, view, new_labels)
 
+    @property
+    def _selecting(self) -> Selecting:
+        return Selecting(
+            self.selector,
+            self.source if isinstance(self.source, str) else None,
+            tuple(self.targets),
+            self.several_targets,
+            tuple(self.surrogates),
+            self.surrogate_backbone,
+            self.image_size,
+            self.target_seed,
+            self.cache,
+        )
+
     def _selection(self, source: ImageSet) -> Selection:
+        self._check_like(source)
         if self.selection_file is not None:
             return self._saved_selection(source)
-        viewed, targets = self.viewed_source, self._voters()
-        self._check_surrogate_given()
-        self.selector.check(viewed, targets)
-        network, several = self.selector.network(self._network(source)), self.several_targets
-        settings = self.selector.settings(viewed, targets, network, several)
-        path = cache_root(self.cache) / "selections" / f"{digest_json(settings)[:32]}.safetensors"
-        cached = from_first_rank(lambda: _read_cached(path)) if self.selector.reusable else None
-        selection = cached or self.selector.select(viewed, targets, network, several, self.cache)
-        selection = replace(selection, record=selection.record | self._names())
-        if cached is None and self.selector.reusable and rank_and_world()[0] == 0:
-            selection.save(path)
-        return selection
-
-    def _names(self) -> dict[str, Any]:
-        """How the user called what the selection was made from, so that another command finds it again."""
-        targets = [one if isinstance(one, str) else one.name for one in self.targets if self.selector.needs_target]
-        surrogates = self.surrogates if self.selector.needs_surrogate else []
-        named: dict[str, Any] = {"targets": [_absolute(one) for one in targets]}
-        named["surrogates"] = [_absolute(one) for one in surrogates]
-        if isinstance(self.source, str):
-            named["source"] = _absolute(self.source)
-        seconds = [read_weights(one).seconds for one in surrogates]
-        if seconds and None not in seconds:
-            named["surrogate_seconds"] = sum(filter(None, seconds))
-        return {**named, "image_size": self.image_size, "target_seed": self.target_seed}
+        device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
+        return self._selecting.select(source, device)
 
     def _read_selection(self) -> Selection:
         if self._saved is None:
@@ -311,41 +313,6 @@ class PrunedSourceDataModule(LightningDataModule):
         selection = self._read_selection()
         selection.require_source(source.digest, "the source at hand")
         return selection
-
-    def _voters(self) -> list[ViewedImages]:
-        if not self.selector.needs_target:
-            return []
-        if not self.targets:
-            raise InputError(f"{type(self.selector).__name__} needs `target`: whose images shall vote?")
-        opened = [open_target(one, self.target_seed) if isinstance(one, str) else one for one in self.targets]
-        return [ViewedImages(one.train, EvalView(self.image_size)) for one in opened]
-
-    def _check_surrogate_given(self) -> None:
-        if self.selector.needs_surrogate is not None and not self.surrogates:
-            name = type(self.selector).__name__
-            raise InputError(f"{name} needs `surrogate`: weights of a model of the whole source")
-
-    def _network(self, source: ImageSet) -> list[nn.Module]:
-        """The surrogates, or of each its backbone, as the selector needs them."""
-        if self.selector.needs_surrogate is None:
-            return []
-        device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
-        if self.selector.needs_surrogate == "backbone":
-            return [load_backbone(one, self.surrogate_backbone).to(device) for one in self.surrogates]
-        return [self._classifier(one, source.classes).to(device) for one in self.surrogates]
-
-    def _classifier(self, path: str, classes: tuple[str, ...]) -> nn.Module:
-        classifier, saved = load_classifier(path, self.surrogate_backbone)
-        if saved.num_classes != len(classes):
-            raise InputError(
-                f"surrogate {path}: its head has {saved.num_classes} outputs, the source has {len(classes)} classes"
-            )
-        if saved.classes and saved.classes != tuple(classes):
-            pairs = zip(saved.classes, classes, strict=True)
-            theirs, ours = next(pair for pair in pairs if pair[0] != pair[1])
-            where = f"{theirs!r} where the source has {ours!r}"
-            raise InputError(f"surrogate {path}: trained on other classes ({where})")
-        return classifier
 
     def _warn_beyond_votes(self, kept: int) -> None:
         if self.selection is None:
@@ -367,18 +334,3 @@ class PrunedSourceDataModule(LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch]:
         """The validation batches: a source has no test set of its own."""
         return self.val_dataloader()
-
-
-def _read_cached(path: Path) -> Selection | None:
-    if not path.is_file():
-        return None
-    try:
-        selection = Selection.load(path)
-        return replace(selection, record=selection.record | {"cached": os.fspath(path)})
-    except InputError as error:
-        warn(f"{error}; selecting again", stacklevel=2)
-        return None
-
-
-def _absolute(name: str) -> str:
-    return str(Path(name).absolute()) if Path(name).exists() else name

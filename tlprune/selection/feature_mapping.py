@@ -15,7 +15,14 @@ from tlprune.selection.ballots import class_weights, count_votes
 from tlprune.selection.centroids import class_means, nearest, summed_distances
 from tlprune.selection.features import SourceFeatures, extract_features
 from tlprune.selection.fixed_batches import BATCH_SIZE
-from tlprune.selection.kmeans import ITERATIONS, POINTS_PER_CENTROID, Clusters, cached_clusters, suggested_clusters
+from tlprune.selection.kmeans import (
+    ITERATIONS,
+    POINTS_PER_CENTROID,
+    SEEDING,
+    Clusters,
+    cached_clusters,
+    suggested_clusters,
+)
 from tlprune.selection.manifest import Selection, UnitKind
 from tlprune.selection.ranking import rank_units
 from tlprune.selection.ranks import from_first_rank
@@ -80,6 +87,7 @@ class FeatureMapping(Selector):
         clusters = {
             "num_clusters": self.num_clusters or "sqrt",
             "seed": self.seed,
+            "seeding": SEEDING,
             "iterations": ITERATIONS,
             "points_per_centroid": POINTS_PER_CENTROID,
         }

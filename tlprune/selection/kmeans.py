@@ -16,10 +16,21 @@ from tlprune.selection.features import SourceFeatures
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 
-__all__ = ["ITERATIONS", "POINTS_PER_CENTROID", "Clusters", "cached_clusters", "fit_clusters", "suggested_clusters"]
+__all__ = [
+    "ITERATIONS",
+    "POINTS_PER_CENTROID",
+    "SEEDING",
+    "Clusters",
+    "cached_clusters",
+    "fit_clusters",
+    "suggested_clusters",
+]
 
 POINTS_PER_CENTROID = 256
 """Centroids are fitted to at most so many images each, drawn by the seed: faiss's own bound."""
+
+SEEDING = "AFK-MC2"
+"""How first centroids are drawn."""
 
 ITERATIONS = 20
 """Rounds of Lloyd's algorithm."""
@@ -118,7 +129,7 @@ def cached_clusters(features: SourceFeatures, num_clusters: int, seed: int, cach
     Raises:
         InputError: As :func:`fit_clusters`.
     """
-    key = digest_json([features.key, num_clusters, seed, ITERATIONS, POINTS_PER_CENTROID])
+    key = digest_json([features.key, num_clusters, seed, SEEDING, ITERATIONS, POINTS_PER_CENTROID])
     path = cache / "clusters" / f"{key[:32]}.safetensors"
     found = _read(path)
     if found is None:
