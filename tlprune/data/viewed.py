@@ -1,16 +1,17 @@
 """Images seen through a view: what a DataLoader draws batches from."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tlprune.data.images import ImageSet, TensorImages
+from tlprune.data.sampler import Batched, EpochSampler, Place, Reproducible
 from tlprune.data.transforms import View
 
-__all__ = ["Batch", "Batched", "ViewedImages", "batches"]
+__all__ = ["Batch", "ResumableLoader", "ViewedImages", "batches"]
 
 Batch = tuple[Tensor, Tensor]
 
@@ -68,17 +69,9 @@ class ViewedImages(Dataset[tuple[Tensor, int]]):
         return {"view": type(self.view).__name__, "image_size": self.view.image_size}
 
 
-class Batched(Protocol):
-    """A set that gives whole batches."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
-
-    def __getitems__(self, indices: list[int]) -> Batch: ...
-
-
-def batches(images: Batched, batch_size: int, shuffle: bool, num_workers: int) -> DataLoader[Batch]:
+def batches(
+    images: Batched, batch_size: int, shuffle: bool, num_workers: int, seed: int = 0, place: Place | None = None
+) -> DataLoader[Batch]:
     """A DataLoader of images ``[B, 3, S, S]`` float32 and labels ``[B]`` int64.
 
     Args:
@@ -87,16 +80,35 @@ def batches(images: Batched, batch_size: int, shuffle: bool, num_workers: int) -
         shuffle: Whether each epoch has an order of its own; a last batch that is not full is then left out, unless
             it is the only one.
         num_workers: Processes that load images.
+        seed: Decides order and augmentation where batches are shuffled.
+        place: Where the run is that batches are shuffled for; None at its beginning, in one process.
     """
-    return DataLoader(
+    sampler = None
+    if shuffle and len(images) > 0:
+        sampler = EpochSampler(len(images), batch_size, seed, place or Place())
+        images = Reproducible(images, seed)
+    return ResumableLoader(
         cast("Dataset[Batch]", images),
         batch_size=batch_size,
-        shuffle=shuffle,
-        drop_last=shuffle and len(images) >= batch_size,
+        sampler=sampler,
+        drop_last=sampler is not None and sampler.drops_last,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         collate_fn=_as_it_is,
+        # a generator of its own: loading must not change what a model draws
+        generator=torch.Generator(),
     )
+
+
+class ResumableLoader(DataLoader[Batch]):
+    """A loader that goes on after a resume where the run stopped: its sampler asks the Trainer how far that was."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: all that there is to know follows from the Trainer's own count of batches."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Has nothing to restore."""
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -3,19 +3,20 @@
 from collections.abc import Callable
 
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tlprune.data.downstream import Downstream, check_target, open_target
+from tlprune.data.sampler import Batched
 from tlprune.data.transforms import Augment, EvalView, TrainView
-from tlprune.data.viewed import Batch, Batched, ViewedImages, batches
+from tlprune.data.viewed import Batch, ViewedImages, batches
+from tlprune.datamodules.resumable import ResumableDataModule
 from tlprune.errors import InputError
 
 __all__ = ["DownstreamDataModule"]
 
 
-class DownstreamDataModule(LightningDataModule):
+class DownstreamDataModule(ResumableDataModule):
     """Train, validation and test loaders of a target.
 
     Batches are images ``[B, 3, S, S]`` float32, normalised, and labels ``[B]`` int64; after :meth:`cache_features`,
@@ -114,8 +115,8 @@ class DownstreamDataModule(LightningDataModule):
         return True
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Training batches, shuffled."""
-        return self._loader("train")
+        """Training batches, shuffled; a resumed run goes on in the same order."""
+        return self._train_loader(self._sets["train"], self.batch_size, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Validation batches, in order."""
@@ -132,7 +133,7 @@ class DownstreamDataModule(LightningDataModule):
         return self.test_dataloader()
 
     def _loader(self, part: str) -> DataLoader[Batch]:
-        return batches(self._sets[part], self.batch_size, shuffle=part == "train", num_workers=self.num_workers)
+        return batches(self._sets[part], self.batch_size, shuffle=False, num_workers=self.num_workers)
 
 
 class _Features(Dataset[tuple[Tensor, int]]):

@@ -4,7 +4,6 @@ from pathlib import Path
 from warnings import warn
 
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -14,6 +13,7 @@ from tlprune.data.sources import EMBEDDED_SOURCE, find_source, open_source, sour
 from tlprune.data.splits import stratified_holdout
 from tlprune.data.transforms import Augment, EvalView, TrainView, View
 from tlprune.data.viewed import Batch, ViewedImages, batches
+from tlprune.datamodules.resumable import ResumableDataModule
 from tlprune.datamodules.selecting import Selecting
 from tlprune.errors import InputError
 from tlprune.selection.label_mapping import LabelMapping
@@ -25,7 +25,7 @@ from tlprune.selection.several_targets import Combination, SeveralTargets
 __all__ = ["PrunedSourceDataModule"]
 
 
-class PrunedSourceDataModule(LightningDataModule):
+class PrunedSourceDataModule(ResumableDataModule):
     """Loaders over the part of a source that a target votes for.
 
     Give a budget to prune (``prune_ratio``, ``keep_units``, ``keep_images`` or ``vote_coverage``); without one, all of
@@ -324,8 +324,8 @@ class PrunedSourceDataModule(LightningDataModule):
             )
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches of what is kept, shuffled."""
-        return batches(self._sets["train"], self.batch_size, shuffle=True, num_workers=self.num_workers)
+        """Batches of what is kept, shuffled; a resumed run goes on in the same order."""
+        return self._train_loader(self._sets["train"], self.batch_size, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Batches of held-out images of the kept classes, in order."""

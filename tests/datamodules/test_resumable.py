@@ -1,0 +1,116 @@
+"""A run that is stopped and goes on ends with the same weights, bit for bit."""
+
+import pytest
+import torch
+from lightning.pytorch import Callback, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from tlprune import DownstreamDataModule, LitClassifier, PrunedSourceDataModule, RandomSelector, TransferModule
+
+pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed")
+
+
+class Stop(Callback):
+    """Ends the run after some steps, as if it were killed."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if trainer.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+def weights_of(module):
+    return torch.cat([value.detach().flatten().double() for value in module.state_dict().values()])
+
+
+@pytest.fixture
+def train(coloured, trainer, tmp_path):
+    def run(name, augment="shift", workers=0, seed=0, stop=None, resume=None, epochs=3):
+        seed_everything(seed, verbose=False)
+        data = PrunedSourceDataModule(
+            coloured(6, 10),
+            selector=RandomSelector(1),
+            keep_units=5,
+            augment=augment,
+            batch_size=8,
+            num_workers=workers,
+            val_share=0.2,
+        )
+        module = LitClassifier("resnet8_w8", optimizer=lambda parameters: torch.optim.SGD(parameters, 0.05, 0.9))
+        save = ModelCheckpoint(tmp_path / name, "{step}", every_n_train_steps=1, save_top_k=-1)
+        stopping = [] if stop is None else [Stop(stop)]
+        fit = trainer(max_epochs=epochs, callbacks=[save, *stopping], enable_checkpointing=True)
+        try:
+            fit.fit(module, datamodule=data, ckpt_path=resume)
+        except SystemExit:
+            assert stop is not None
+        return module, fit
+
+    return run
+
+
+@pytest.mark.parametrize("step", [2, 5, 7, 10])  # five batches an epoch
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_resume_at_any_batch_ends_with_the_same_weights(train, tmp_path, step, workers):
+    whole, fit = train("whole", workers=workers)
+    assert fit.global_step == 15
+    train("stopped", workers=workers, stop=step)
+    resumed, fit = train(
+        "resumed", workers=workers, seed=99, resume=tmp_path / "stopped" / f"step={step}.ckpt"
+    )  # the run's seed is in the checkpoint
+    assert fit.global_step == 15
+    assert torch.equal(weights_of(resumed), weights_of(whole))
+
+
+def test_number_of_workers_does_not_matter(train):
+    assert torch.equal(*(weights_of(train(f"w{workers}", workers=workers, epochs=1)[0]) for workers in (0, 2)))
+
+
+@pytest.mark.parametrize("augment", ["none", "crop_flip"])
+def test_seed_everything_decides_order_and_augmentation(train, augment):
+    found = [weights_of(train(str(run), augment, seed=seed, epochs=1)[0]) for run, seed in enumerate((1, 1, 2))]
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+def test_each_kept_image_is_trained_on_once_an_epoch(train, tmp_path):
+    seen = []
+
+    class Watch(LitClassifier):
+        def training_step(self, batch, batch_idx):
+            seen.extend(round(float(image.sum()), 3) for image in batch[0])
+            return super().training_step(batch, batch_idx)
+
+    data = PrunedSourceDataModule(torch_images(40), augment="none", batch_size=8, val_share=0.0)
+    from lightning.pytorch import Trainer
+
+    silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    fit = Trainer(accelerator="cpu", max_epochs=2, enable_model_summary=False, limit_val_batches=0, **silent)
+    fit.fit(Watch("resnet8_w8"), datamodule=data)
+    assert len(set(seen[:40])) == len(set(seen[40:])) == 40
+    assert seen[:40] != seen[40:]
+    assert sorted(seen[:40]) == sorted(seen[40:])
+
+
+def torch_images(count):
+    from tlprune.data.images import TensorImages
+
+    pixels = torch.randint(0, 256, (count, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    return TensorImages(pixels, torch.arange(count) % 2, ["even", "odd"])
+
+
+def test_transfer_resumes_too(target, trainer, tmp_path):
+    def run(name, epochs, resume=None):
+        seed_everything(0, verbose=False)
+        data = DownstreamDataModule(target, augment="shift", batch_size=8)
+        module = TransferModule("resnet8_w8")
+        save = ModelCheckpoint(tmp_path / name, "last", save_last=False)
+        fit = trainer(max_epochs=epochs, callbacks=[save], enable_checkpointing=True)
+        fit.fit(module, datamodule=data, ckpt_path=resume)
+        return weights_of(module)
+
+    whole = run("whole", 4)
+    run("half", 2)
+    assert torch.equal(run("rest", 4, tmp_path / "half" / "last.ckpt"), whole)
