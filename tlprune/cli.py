@@ -3,16 +3,21 @@
 Everything heavy is imported inside the command that needs it, so that ``tlprune --help`` answers at once.
 """
 
+import os
 import sys
+import warnings
 from argparse import ArgumentError, ArgumentParser
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from typing import NoReturn
 
 from tlprune import __version__
 from tlprune.errors import InputError, near_miss
 
 __all__ = ["main"]
+
+_PLAIN_WARNING = warnings.formatwarning
 
 
 def _lightning(arguments: list[str]) -> None:
@@ -96,6 +101,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[0] == "--version":
         print(f"tlprune {__version__}")
         return 0
+    warnings.formatwarning = _warning_line
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's name may be no text
     try:
         return _run(given)
     except KeyboardInterrupt:
@@ -105,6 +114,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"tlprune: error: {_one_line(error)}", file=sys.stderr)
         return 2
+
+
+def _warning_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """What tlprune warns of is for people; other libraries' warnings are left as they are."""
+    if category is UserWarning and "/tlprune/" in filename.replace(os.sep, "/"):
+        return f"tlprune: warning: {message}\n"
+    return _PLAIN_WARNING(message, category, filename, lineno, line)
 
 
 def _run(given: list[str]) -> int:

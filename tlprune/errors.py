@@ -1,16 +1,43 @@
 """The one error that a user can cause, and the near miss that helps to mend it."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["InputError", "near_miss"]
+__all__ = ["InputError", "near_miss", "require_within"]
 
 
 class InputError(ValueError):
     """Something that the user gave is wrong: the message names it, says where, and how to mend it.
 
     The command line prints it as one line and exits with code 2. Everything else that is raised is a bug.
+
+    Args:
+        message: What is wrong. What a loading process wraps around it, its whole traceback, is taken off again.
     """
+
+    def __init__(self, message: str) -> None:
+        if message.startswith("Caught InputError in DataLoader worker"):
+            message = re.split(r"\w*InputError: ", message)[-1].strip()
+        super().__init__(message)
+
+
+def require_within(name: str, value: float, low: float, high: float | None = None) -> None:
+    """Refuses a number that is out of range.
+
+    Args:
+        name: What the user calls it.
+        value: What was given.
+        low: The least that is allowed.
+        high: The most that is allowed; None for no bound.
+
+    Raises:
+        InputError: It is out of range.
+    """
+    if high is None and not value >= low:
+        raise InputError(f"`{name}` must be at least {low}, got {value}")
+    if high is not None and not low <= value <= high:
+        raise InputError(f"`{name}` must be from {low} to {high}, got {value}")
 
 
 def near_miss(name: str, choices: Iterable[str]) -> str:

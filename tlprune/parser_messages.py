@@ -35,12 +35,13 @@ class Refusal:
             raise
 
 
-def check_configs(arguments: list[str], keys: str) -> None:
+def check_configs(arguments: list[str], keys: str, lists: tuple[str, ...] = ()) -> None:
     """Refuses a config file that is missing or no yaml, by name: the parser's own message does not say which it is.
 
     Args:
         arguments: What follows the command's name.
         keys: Some that a config file may hold, in words.
+        lists: Keys whose values must be lists.
 
     Raises:
         InputError: There is no such file, or it holds something else.
@@ -58,6 +59,8 @@ def check_configs(arguments: list[str], keys: str) -> None:
             raise InputError(f"--config {path}: not valid yaml: {error}") from error
         if not isinstance(content, dict):
             raise InputError(f"--config {path}: must hold keys such as {keys}")
+        if wrong := next((key for key in lists if not isinstance(content.get(key) or [], list)), None):
+            raise InputError(f"--config {path}: `{wrong}` must be a list, such as [{content[wrong]}]")
 
 
 def in_short(message: str) -> str:

@@ -34,7 +34,7 @@ def test_select_votes_and_show_says_what_is_kept(selected, capsys):
     assert main(["show", "s.safetensors", "--keep_units=2", "--top=1"]) == 0
     out = capsys.readouterr().out
     assert f"digest {selected.digest[:12]}" in out
-    assert "KEPT       2 units, 20 images" in out
+    assert "KEPT       2 classes, 20 images" in out
     assert "4 classes, 40 source images" in out
     assert selected.unit_names[int(selected.ranking[0])] in out
 
@@ -103,7 +103,7 @@ def test_explain_says_who_voted_and_draws_it(selected, capsys):
     votes = int(selected.votes.max())
     assert f"{best}: rank 1 of 4, {votes} votes" in out
     assert "KEPT: the budget keeps 1 of 4" in out
-    assert sum(int(line.split()[0]) for line in out.splitlines() if " of x" in line or " of y" in line) == votes
+    assert sum(int(line.split()[0]) for line in out.splitlines() if "images of class" in line) == votes
     with Image.open("e.png") as picture:
         assert picture.width > 1000
     assert main(["explain", "s.safetensors", f"--unit={worst}", "--keep_units=1"]) == 0
@@ -131,7 +131,8 @@ def test_diff_says_what_is_gained_and_lost(source, capsys):
     for unit in range(4):
         assert (f"+ {first.unit_names[unit]}" in out) == (unit in theirs - mine)
         assert (f"- {first.unit_names[unit]}" in out) == (unit in mine - theirs)
-    assert f"gained: {len(theirs - mine)} units, {10 * len(theirs - mine)} images" in out
+    assert f"gained: {len(theirs - mine)} class" in out
+    assert f", {10 * len(theirs - mine)} images" in out
 
 
 def test_changed_source_is_refused(selected, source, capsys):

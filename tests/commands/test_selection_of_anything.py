@@ -1,7 +1,10 @@
 """Feature Mapping, several targets, advice, audit and the other exports, through the command line."""
 
 import csv
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,7 +57,7 @@ def test_feature_mapping_on_a_folder_without_labels(unlabelled, inputs, capsys):
     assert "5 clusters, 40 source images" in out
     assert "9 training images" in out
     assert "EvalView of 32 pixels, eval mode" in out
-    assert f"KEPT       2 units, {len(found.keep(units=2))} images" in out
+    assert f"KEPT       2 clusters, {len(found.keep(units=2))} images" in out
     best = int(found.ranking[0])
     assert main(["explain", "s.safetensors", f"--unit={best}", "--output=e.png"]) == 0
     assert f"cluster {best}: rank 1 of 5" in capsys.readouterr().out
@@ -78,7 +81,9 @@ def test_several_targets_are_named_and_their_coverage_reported(source, pets, cla
     assert found.covered_by_target[:, units - 1].min() >= 0.5
     best = found.unit_names[int(found.ranking[0])]
     assert main(["explain", "s.safetensors", f"--unit={best}"]) == 0
-    assert "(pets)" in capsys.readouterr().out or "(birds)" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert " of pets" in out or " of birds" in out
+    assert "every target counts the same" in out
     weighted = ["--combine=weighted_sum", "--target_weights", "0", "1", "--output=w.safetensors"]
     assert main(["select", f"--source={source}", *both, *weighted]) == 0
     assert Selection.load("w.safetensors").settings["several_targets"]["weights"] == [0.0, 1.0]
@@ -157,10 +162,27 @@ def test_every_control_has_a_name_on_the_command_line(source, inputs, selector, 
     [
         (["--selector=FeatureMapping", "--selector.num_clusters=0"], "`num_clusters` must be at least 1, got 0"),
         (["--selector=FeatureMapping", "--selector.num_clusters=41"], "`num_clusters` is 41, the source has only 40"),
-        (["--selector=FeatureMapping", "--source=heap", "--selector.units=classes"], "the source has no labels"),
-        (["--source=heap"], "LabelMapping orders classes, and the source has no labels"),
+        (
+            ["--selector=FeatureMapping", "--source=heap", "--selector.units=classes"],
+            "FeatureMapping needs a labelled source",
+        ),
+        (["--source=heap"], "LabelMapping needs a labelled source, and this one has no labels"),
         (["--vote_coverage=1.1"], "`vote_coverage` must be in (0, 1], got 1.1"),
         (["--combine=average"], "combine"),
+        (["--target", "digits", "--target", "photos"], "--target is given twice"),
+        (["--target", "digits", "digits"], "target digits is named twice"),
+        (["--selector=LabelMapping", "--selector.num_workers=-1"], "`num_workers` must be at least 0, got -1"),
+        (["--image_size=0"], "`image_size` must be from 1 to 4096, got 0"),
+        (["--image_size=1000000"], "`image_size` must be from 1 to 4096"),
+        (["--image_size=2"], "the surrogate cannot be run on images of 3 x 2 x 2"),
+        (["--keep_images=9"], "`keep_images` is 9, the best unit alone has 10 images"),
+        (["--selector=RandomSelector", "--selector.seed=99999999999999999999"], "`seed` must be from 0 to"),
+        (["--selector=FeatureMapping", "--selector.seed=9999999999"], "`seed` must be from 0 to 2147483647"),
+        (["--output=src"], "cannot write src: it is a folder"),
+        (["--output=src/ant/000.png/x"], "cannot write src/ant/000.png/x: "),
+        (["--surrogate=http://there/s.ckpt"], "read from local files only"),
+        (["--source="], "the source has no name"),
+        (["--prune=0.5"], "prune"),
         (["--target_weights", "1", "2"], "`target_weights` go with `combine: weighted_sum`"),
         (["--selector=ListSelector", "--selector.path=none.txt"], "list none.txt: No such file"),
         (["--selector=Forgetting", "--selector.counts=none.safetensors"], "no such file of forgetting counts"),
@@ -189,7 +211,9 @@ def test_bad_input_is_one_line_exit_2_and_no_file(
     save_file(weights, "broken.safetensors", metadata)
     Path("empty/train").mkdir(parents=True)
     before = sorted(Path().rglob("*"))
-    assert main(["select", f"--source={source}", *inputs, *arguments]) == 2
+    named = {one.split("=")[0]: one for one in [f"--source={source}", *inputs]}
+    given = [one for name, one in named.items() if name not in {other.split("=")[0] for other in arguments}]
+    assert main(["select", *given, *arguments]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert message in err
@@ -203,11 +227,37 @@ def test_bad_input_is_one_line_exit_2_and_no_file(
         (["advise", "s.safetensors", "--backbone=resnet18"], "give --epochs beside --backbone"),
         (["advise", "s.safetensors", "--backbone=resnt18", "--epochs=1"], "did you mean 'resnet18'"),
         (["advise", "s.safetensors", "--full_seconds=0"], "must be above 0"),
+        (["advise", "s.safetensors", "--backbone=resnet18", "--full_seconds=1"], "not both"),
+        (
+            ["advise", "s.safetensors", "--backbone=resnet8_w8", "--epochs=1", "--batch_size=0"],
+            "`batch_size` must",
+        ),
+        (
+            ["advise", "s.safetensors", "--backbone=resnet8_w8", "--epochs=1", "--image_size=0"],
+            "`image_size` must",
+        ),
+        (
+            ["advise", "s.safetensors", "--backbone=vit_b_16", "--epochs=1"],
+            "vit_b_16 cannot be trained on",
+        ),
+        (["show", "s.safetensors", "--top=-1"], "`top` must be at least 0, got -1"),
+        (["show", "src"], "src: a folder, not a selection"),
+        (["explain", "s.safetensors", "--unit=ant", "--source=heap"], "made for another source"),
+        (
+            ["export", "s.safetensors", "--format=indices", "--source=heap", "--output=x", "--keep_units=1"],
+            "another source",
+        ),
+        (["diff", "s.safetensors", "o.safetensors", "--keep_units=1"], "made for different sources"),
+        (["diff", "s.safetensors", "i.safetensors", "--keep_units=1"], "ranks classes, the other single images"),
         (["advise", "s.safetensors", "--full_seconds=9", "--epochs=0"], "`epochs` must be at least 1, got 0"),
         (["audit", "r.safetensors", "--output=x.csv"], "does not say which surrogate"),
+        (["audit", "r.safetensors", "--output=x.csv", "--surrogate=surrogate.safetensors"], "does not name a target"),
         (["audit", "s.safetensors", "--output=x.csv", "--threshold=-1"], "`threshold` must be at least 0, got -1"),
         (["audit", "s.safetensors", "--output=x.csv", "--source=heap"], "made for another source"),
-        (["explain", "s.safetensors", "--unit=ant", "--target", "a", "b"], "1 targets voted for this selection"),
+        (
+            ["explain", "s.safetensors", "--unit=ant", "--target", "a", "b"],
+            "voted for this selection: 1; --target names 2",
+        ),
         (
             ["export", "s.safetensors", "--format=parquet", "--source=heap", "--output=x", "--keep_units=1"],
             "another source",
@@ -217,7 +267,12 @@ def test_bad_input_is_one_line_exit_2_and_no_file(
 )
 def test_bad_questions_are_one_line_exit_2_and_no_file(source, unlabelled, inputs, capsys, arguments, message):
     assert main(["select", f"--source={source}", *inputs]) == 0
-    assert main(["select", f"--source={source}", "--selector=RandomSelector", "--output=r.safetensors"]) == 0
+    random = ["select", "--selector=RandomSelector"]
+    assert main([*random, f"--source={source}", "--output=r.safetensors"]) == 0
+    assert main([*random, f"--source={source}", "--selector.unit=sample", "--output=i.safetensors"]) == 0
+    shutil.copytree(source, "other")
+    Path("other/ant/000.png").write_bytes(b"")
+    assert main([*random, "--source=other", "--output=o.safetensors"]) == 0
     capsys.readouterr()
     before = sorted(Path().rglob("*"))
     assert main(arguments) == 2
@@ -261,3 +316,48 @@ def test_the_command_line_beats_the_config_and_bad_configs_are_named(source, cap
         assert message in err
     assert main(["select", "--config", "none.yaml"]) == 2
     assert "--config none.yaml: no such file" in capsys.readouterr().err
+
+
+def test_names_are_printed_as_they_are(class_folder, capfd):
+    names = [
+        ":car:",
+        "[bold]x",
+        "[red]a[blue]",
+        "a rather long name of a class that does not fit into eighty columns at all",
+    ]
+    root = class_folder("odd", dict.fromkeys(names, 3))
+    assert main(["select", f"--source={root}", "--selector=RandomSelector", "--output=o.safetensors"]) == 0
+    assert main(["show", "o.safetensors"]) == 0
+    out = capfd.readouterr().out
+    assert all(out.count(name) == 2 for name in names)
+
+
+def test_names_that_are_no_text_do_no_harm(class_folder, capfd):
+    root = class_folder("odd", {"a": 3, "b": 3})
+    os.rename(os.fsencode(root / "a" / "000.png"), os.fsencode(root / "a") + b"/\xff.png")
+    os.rename(os.fsencode(root / "b"), os.fsencode(root) + b"/b\xfe")
+    select = [sys.executable, "-m", "tlprune", "select", f"--source={root}", "--selector=RandomSelector"]
+    strict = os.environ | {"PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run([*select, "--output=o.safetensors"], env=strict, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert main(["export", "o.safetensors", "--format=paths", "--output=p.txt", "--keep_units=2"]) == 0
+    assert b"\xff.png" in Path("p.txt").read_bytes()
+    assert main(["export", "o.safetensors", "--format=parquet", "--output=p.parquet", "--keep_units=2"]) == 2
+    assert "export indices instead" in capfd.readouterr().err
+
+
+def test_warnings_are_for_people(source, class_folder, capfd):
+    (source / "ant" / "000.png").rename(source / "stray.png")
+    select = [sys.executable, "-m", "tlprune", "select", f"--source={source}", "--selector=RandomSelector"]
+    done = subprocess.run([*select, "--output=o.safetensors"], capture_output=True, text=True, check=True)
+    assert done.stderr == f"tlprune: warning: {source}: 1 images beside the class folders are left out\n"
+
+
+def test_an_order_without_votes_can_be_audited(source, pets, surrogate_file, capsys):
+    surrogate = surrogate_file(4)
+    select = ["select", f"--source={source}", "--selector=RandomSelector", "--image_size=32", "--output=r.safetensors"]
+    assert main(select) == 0
+    capsys.readouterr()
+    audit = ["audit", "r.safetensors", f"--surrogate={surrogate}", f"--target={pets}", "--output=l.csv"]
+    assert main([*audit, "--keep_units=2"]) == 0
+    assert "of 4 test images lie within" in capsys.readouterr().out

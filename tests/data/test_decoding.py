@@ -45,3 +45,48 @@ def test_huge_images_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
     Image.new("RGB", (10, 10)).save(tmp_path / "huge.png")
     with pytest.raises(InputError, match="huge.png: 10 x 10 pixels is more than 99 allowed"):
         decode_image(tmp_path / "huge.png")
+
+
+def test_sixteen_bits_are_scaled_and_numbers_without_a_range_are_refused(tmp_path):
+    ramp = np.linspace(0, 65535, 35).astype(np.uint16).reshape(5, 7)
+    Image.fromarray(ramp).save(tmp_path / "ramp.png")
+    assert np.array_equal(decode_image(tmp_path / "ramp.png")[0].numpy(), ramp // 256)
+    Image.fromarray(np.random.default_rng(0).random((5, 7)).astype(np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(InputError, match="float.tiff: pixels of 32 bits have no known range"):
+        decode_image(tmp_path / "float.tiff")
+
+
+@pytest.mark.parametrize("ending", ["png", "ppm", "tiff", "bmp", "webp", "jpg"])
+def test_damaged_bytes_never_raise_anything_else(tmp_path, ending):
+    path = tmp_path / f"image.{ending}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(path)
+    content = path.read_bytes()
+    rng = np.random.default_rng(1)
+    refused = 0
+    for _ in range(150):
+        damaged = bytearray(content)
+        for place in rng.integers(0, min(len(damaged), 60), 3):
+            damaged[place] = int(rng.integers(0, 256))
+        path.write_bytes(damaged)
+        try:
+            assert decode_image(path).dtype == torch.uint8
+        except InputError as error:
+            assert path.name in str(error)
+            refused += 1
+    assert refused > 0
+
+
+def test_a_loading_process_says_no_more_than_this_one(class_folder):
+    from tlprune.data.sources import scan_class_folder
+    from tlprune.data.transforms import EvalView
+    from tlprune.data.viewed import ViewedImages
+    from tlprune.selection.features import extract_features
+
+    root = class_folder("src", {"a": 3})
+    (root / "a" / "001.png").write_text("no image")
+    said = []
+    for workers in (0, 1):
+        with pytest.raises(InputError) as raised:
+            extract_features(torch.nn.Flatten(), ViewedImages(scan_class_folder(root), EvalView(32)), workers)
+        said.append(str(raised.value))
+    assert said[0] == said[1] == f"{root}/a/001.png: not an image that can be read"

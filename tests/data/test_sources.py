@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torchvision.datasets import ImageFolder
@@ -56,6 +58,38 @@ def test_what_is_no_source_is_named(tmp_path, make, message):
     make(root)
     with pytest.raises(InputError, match=message):
         open_source(str(root))
+
+
+def test_order_is_that_of_imagefolder_in_nested_folders_too(class_folder):
+    root = class_folder("src", {"A": 2, "A/sub": 2, "A/sub-b": 1, "A/sub/deep": 1, "B": 1, "B/b": 2})
+    (root / "A" / "zoo").mkdir()
+    (root / "A" / "000.png").rename(root / "A" / "zoo" / "a.png")
+    theirs = [str(Path(path).relative_to(root)) for path, _ in ImageFolder(root).samples]
+    assert list(scan_class_folder(root).paths) == theirs
+
+
+def test_a_class_may_be_called_train(class_folder):
+    root = class_folder("src", {"airplane": 2, "bus": 1, "train": 3})
+    images, val = open_source(str(root))
+    assert (images.classes, len(images), val) == (("airplane", "bus", "train"), 6, None)
+    split = class_folder("split/train", {"cat": 2}).parent
+    (split / "devkit").mkdir()
+    assert open_source(str(split))[0].classes == ("cat",)
+
+
+def test_images_beside_class_folders_are_not_left_out_in_silence(class_folder):
+    root = class_folder("src", {"a": 3, "b": 2})
+    (root / "a" / "000.png").rename(root / "stray.png")
+    with pytest.warns(UserWarning, match="1 images beside the class folders are left out"):
+        assert len(scan_class_folder(root)) == 4
+
+
+def test_a_broken_link_is_named(class_folder):
+    root = class_folder("src", {"a": 3})
+    (root / "a" / "001.png").unlink()
+    (root / "a" / "001.png").symlink_to("nowhere")
+    with pytest.raises(InputError, match="001.png: No such file"):
+        _ = scan_class_folder(root).digest
 
 
 def test_a_folder_of_images_is_a_source_without_labels(class_folder):

@@ -80,5 +80,5 @@ def test_last_batch_is_left_out_only_in_training():
 
 
 def test_size_below_one_is_refused():
-    with pytest.raises(InputError, match="`image_size` must be at least 1, got 0"):
+    with pytest.raises(InputError, match="`image_size` must be from 1 to 4096, got 0"):
         EvalView(0)

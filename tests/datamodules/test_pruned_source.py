@@ -33,7 +33,7 @@ def trained_surrogate(coloured, tmp_path_factory):
     data = PrunedSourceDataModule(coloured(12, 20), augment="none", batch_size=24, val_share=0.1)
     module = LitClassifier("resnet8_w8", optimizer=lambda parameters: torch.optim.Adam(parameters, 0.01))
     silent = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
-    Trainer(accelerator="cpu", devices=1, max_epochs=8, logger=False, **silent).fit(module, datamodule=data)
+    Trainer(accelerator="cpu", devices=1, max_epochs=16, logger=False, **silent).fit(module, datamodule=data)
     path = tmp_path_factory.mktemp("surrogate") / "trained.safetensors"
     save_classifier(path, "resnet8_w8", module.backbone, module.head, list(data.classes))
     return path
@@ -288,7 +288,7 @@ def test_label_mapping_on_a_folder_without_labels_is_refused(class_folder, targe
     root = class_folder("src", {"all": 8}) / "all"
     data = PrunedSourceDataModule(str(root), target, surrogate=str(surrogate_file(3)), keep_units=2)
     for check in (data.check_inputs, data.setup):
-        with pytest.raises(InputError, match="LabelMapping orders classes, and the source has no labels"):
+        with pytest.raises(InputError, match="LabelMapping needs a labelled source, and this one has no labels"):
             check()
 
 

@@ -45,6 +45,13 @@ def test_a_selection_without_votes_is_refused():
         advise(selection([0, 0, 0]))
 
 
+def test_a_reversed_order_is_refused():
+    from dataclasses import replace
+
+    with pytest.raises(InputError, match="ask the order that it reverses"):
+        advise(replace(selection([3, 1]), method="reverse"))
+
+
 def test_saving_equals_the_formula():
     forecast = Forecast(surrogate_seconds=30, selection_seconds=20, full_seconds=1000)
     assert forecast.seconds(0.2) == pytest.approx(250)

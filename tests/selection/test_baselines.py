@@ -26,7 +26,7 @@ def test_single_images_reach_any_number(source):
 def test_random_single_images_need_no_labels(points):
     found = RandomSelector(unit="sample").select(points(torch.zeros(4, 1)))
     assert sorted(found.ranking.tolist()) == [0, 1, 2, 3]
-    with pytest.raises(InputError, match="RandomSelector orders classes, and the source has no labels"):
+    with pytest.raises(InputError, match="RandomSelector needs a labelled source"):
         RandomSelector().select(points(torch.zeros(4, 1)))
 
 
@@ -44,13 +44,16 @@ def test_reverse_of_several_targets_is_the_reverse_of_their_common_order(source,
     assert one.ranking.tolist() == single.ranking.flip(0).tolist()
 
 
-def test_a_list_of_classes_comes_first_and_the_rest_after(source, tmp_path):
+def test_a_list_of_classes_comes_first_and_the_rest_after(source, points, tmp_path):
     path = tmp_path / "wanted.txt"
     path.write_text("# my favourites\n\ncat\nant\n")
     found = ListSelector(str(path)).select(source)
     assert found.ranking.tolist() == [2, 0, 1]
     assert found.keep(units=1).tolist() == [5]
     assert found.settings["options"]["listed"] == 2
+    hashed = points(torch.zeros(3, 1), torch.arange(3), ("# a", "#hash", "wei  rd "))
+    path.write_text("# a comment\n#hash\nwei  rd \n")
+    assert ListSelector(str(path)).select(hashed).ranking.tolist() == [1, 2, 0]
     path.write_text("ant\n")
     assert ListSelector(str(path)).options != found.settings["options"]
 

@@ -103,7 +103,7 @@ def test_nan_names_the_samples(source, surrogates):
 def test_what_they_need_is_named(source, points):
     with pytest.raises(InputError, match="EL2N needs a surrogate"):
         EL2N().select(source)
-    with pytest.raises(InputError, match="EL2N compares scores with labels, and the source has no labels"):
+    with pytest.raises(InputError, match="EL2N needs a labelled source"):
         EL2N().select(points(torch.zeros(3, 1)), surrogate=nn.Flatten())
     with pytest.raises(InputError, match="`layers` must be 'all' or 'head', got 'last'"):
         GraNd("last")

@@ -179,5 +179,5 @@ def test_bad_options_are_refused(options, message):
 
 def test_classes_of_a_source_without_labels_are_refused(planted, tmp_path):
     source, target, backbone, _ = planted
-    with pytest.raises(InputError, match="FeatureMapping orders classes, and the source has no labels"):
+    with pytest.raises(InputError, match="FeatureMapping needs a labelled source"):
         FeatureMapping("classes").select(source, target, backbone, cache=tmp_path)

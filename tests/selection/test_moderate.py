@@ -51,5 +51,5 @@ def test_interleaving_by_hand():
 
 
 def test_a_source_without_labels_is_refused(points, tmp_path):
-    with pytest.raises(InputError, match="Moderate measures distances to class means, and the source has no labels"):
+    with pytest.raises(InputError, match="Moderate needs a labelled source"):
         Moderate().select(points(torch.zeros(3, 1)), surrogate=nn.Flatten(), cache=tmp_path)

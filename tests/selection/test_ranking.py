@@ -38,9 +38,14 @@ def test_ratio_removes_whole_units_and_leaves_one(ratio, units, kept):
     assert Budget(ratio=ratio).units_kept(torch.ones(units), torch.zeros(units)) == kept
 
 
-@pytest.mark.parametrize(("images", "kept"), [(1, 1), (5, 1), (9, 1), (10, 2), (14, 2), (15, 3), (1000, 3)])
-def test_image_budget_is_never_exceeded_but_for_the_first_unit(images, kept):
+@pytest.mark.parametrize(("images", "kept"), [(5, 1), (9, 1), (10, 2), (14, 2), (15, 3), (10**30, 3)])
+def test_image_budget_is_never_exceeded(images, kept):
     assert Budget(images=images).units_kept(torch.tensor([5, 5, 5]), torch.ones(3)) == kept
+
+
+def test_an_image_budget_below_the_best_unit_names_both_numbers():
+    with pytest.raises(InputError, match="`keep_images` is 4, the best unit alone has 5 images"):
+        Budget(images=4).units_kept(torch.tensor([5, 1]), torch.ones(2))
 
 
 @pytest.mark.parametrize("ratio", [1.0, 1.1, -0.1, float("nan")])

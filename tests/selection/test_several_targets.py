@@ -63,6 +63,11 @@ def test_weights_decide(three):
     assert alone.coverage(2) == pytest.approx(1)
 
 
+def test_huge_weights_do_not_overflow(three):
+    same = SeveralTargets("weighted_sum", (1e308, 1e308, 1e308)).combine(three)
+    torch.testing.assert_close(same.votes, SeveralTargets("weighted_sum").combine(three).votes)
+
+
 def test_union_holds_the_best_of_each(three):
     found = SeveralTargets("union").combine(three)
     for best in range(1, 3):

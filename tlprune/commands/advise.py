@@ -4,7 +4,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from tlprune.commands.arguments import add_budget, given_budget, make_parser, parse
+from tlprune.commands.arguments import add_budget, given_budget, make_console, make_parser, parse, require_writable
 from tlprune.errors import InputError
 from tlprune.models.cost import training_seconds_per_image
 from tlprune.selection.advisor import SUGGESTED_COVERAGE, Forecast, advise
@@ -41,9 +41,12 @@ def run(arguments: list[str]) -> None:
     add("--output", type=str | None, default=None, help="picture to write, *.png")
     add_budget(parser)
     given = parse(parser, arguments)
+    require_writable(given.output)
+    if given.backbone is not None and given.full_seconds is not None:
+        raise InputError("give --backbone, to time it here, or --full_seconds, not both")
     selection = Selection.load(given.selection)
     advice = advise(selection)
-    rows = [("elbow", advice.elbow), (f"{SUGGESTED_COVERAGE:.0%} of votes: SUGGESTED", advice.suggested)]
+    rows = [("elbow", advice.elbow), ("SUGGESTED", advice.suggested)]
     budget = given_budget(given)
     if budget is not None:
         rows.append(("as you say", len(selection.units_kept(budget))))
@@ -51,14 +54,14 @@ def run(arguments: list[str]) -> None:
         raise InputError(f"`epochs` must be at least 1, got {given.epochs}")
     if given.backbone is not None and given.epochs is None and given.full_seconds is None:
         raise InputError("to forecast a pretraining, give --epochs beside --backbone")
-    console = Console(highlight=False)
+    console = make_console()
     forecast = _forecast(selection, given, console)
     console.print(_table(selection, rows, forecast))
     ratio = 1 - advice.suggested / selection.num_units
     console.print(f"suggested: --prune_ratio {ratio:.4g}   (or --vote_coverage {SUGGESTED_COVERAGE:g})")
     if given.output is not None:
         with atomic_path(given.output) as temporary:
-            advice_figure(selection, advice, forecast).savefig(temporary, format="png", dpi=110)
+            advice_figure(selection, dict(rows), forecast).savefig(temporary, format="png", dpi=110)
         console.print(f"picture: {given.output}", soft_wrap=True)
 
 
@@ -69,7 +72,8 @@ def _forecast(selection: Selection, given: object, console: Console) -> Forecast
         console.print("no forecast: give --backbone and --epochs, or --full_seconds", soft_wrap=True)
         return None
     if full is None:
-        size = options["image_size"] or int(selection.record.get("image_size", 224))
+        size = options["image_size"]
+        size = int(selection.record.get("image_size", 224)) if size is None else size
         each = training_seconds_per_image(backbone, size, options["batch_size"], selection.num_units)
         images = len(selection.unit_of_sample)
         full = each * images * options["epochs"]
@@ -93,7 +97,7 @@ def _forecast(selection: Selection, given: object, console: Console) -> Forecast
 def _table(selection: Selection, rows: list[tuple[str, int]], forecast: Forecast | None) -> Table:
     table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False)
     headings = ["keep", "units", "pruned", "images", "votes"]
-    headings += ["saved", "saved, surrogate at hand"] if forecast else []
+    headings += ["saved", "surrogate at hand"] if forecast else []
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "keep" else "right")
     sizes = selection.unit_sizes[selection.ranking].cumsum(0)

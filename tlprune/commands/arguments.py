@@ -1,11 +1,15 @@
 """What several commands take: a budget, a Selection, and the sets that it was made from."""
 
+import os
+import sys
 from argparse import ArgumentError
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
+from rich.console import Console
 from torch import Tensor
 
 from tlprune.data.downstream import open_target
@@ -13,7 +17,7 @@ from tlprune.data.images import FolderImages, ImageSet
 from tlprune.data.sources import open_source
 from tlprune.errors import InputError
 from tlprune.parser_messages import Refusal, in_short
-from tlprune.selection.manifest import Selection
+from tlprune.selection.manifest import UNIT_WORDS, Selection
 from tlprune.selection.ranking import Budget
 
 __all__ = [
@@ -22,11 +26,13 @@ __all__ = [
     "add_origins",
     "build",
     "given_budget",
+    "make_console",
     "make_parser",
     "opened_source",
     "opened_targets",
     "parse",
     "plural",
+    "require_writable",
     "required_budget",
 ]
 
@@ -45,7 +51,33 @@ def make_parser(command: str, what: str) -> ArgumentParser:
         command: Its name.
         what: What it does, in a sentence.
     """
-    return ArgumentParser(prog=f"tlprune {command}", description=what, exit_on_error=False)
+    return ArgumentParser(prog=f"tlprune {command}", description=what, exit_on_error=False, allow_abbrev=False)
+
+
+def make_console() -> Console:
+    """Prints names as they are, and in a pipe as wide as they are."""
+    wide = None if sys.stdout.isatty() else 160
+    return Console(highlight=False, markup=False, emoji=False, width=wide)
+
+
+def require_writable(*outputs: str | None) -> None:
+    """Refuses, before anything is computed, an output that could not be written in the end.
+
+    Args:
+        outputs: Paths of files; None for those that are not wanted.
+
+    Raises:
+        InputError: One is a folder, or lies where nothing can be written.
+    """
+    for output in outputs:
+        if output is None:
+            continue
+        path = Path(output)
+        folder = next((parent for parent in path.absolute().parents if parent.exists()), None)
+        if path.is_dir():
+            raise InputError(f"cannot write {output}: it is a folder")
+        if folder is None or not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise InputError(f"cannot write {output}: {folder} is no folder that can be written to")
 
 
 def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
@@ -136,7 +168,7 @@ class Voters:
         name: Of the target.
         images: Those that voted.
         test: The target's test images, which did not; None where it has none.
-        ballots: ``[M]`` int64, the unit that each voted for.
+        ballots: ``[M]`` int64, the unit that each voted for; empty where nobody voted.
     """
 
     name: str
@@ -146,7 +178,7 @@ class Voters:
 
 
 def opened_targets(selection: Selection, targets: list[str] | None) -> list[Voters]:
-    """The targets that voted.
+    """The targets that voted, or for a selection without votes those that the user names.
 
     Args:
         selection: Names them.
@@ -155,14 +187,19 @@ def opened_targets(selection: Selection, targets: list[str] | None) -> list[Vote
     Raises:
         InputError: They are not to be found, or others.
     """
-    voted: list[dict[str, Any]] = selection.settings.get("targets", [])
+    voted: list[dict[str, Any] | None] = selection.settings.get("targets", [])
     names: list[str] = targets or selection.record.get("targets", [])
-    if len(names) != len(voted):
-        raise InputError(f"{len(voted)} targets voted for this selection; give --target for each, got {len(names)}")
+    if not names:
+        raise InputError("this selection does not name a target; give --target")
+    if voted and len(names) != len(voted):
+        raise InputError(f"targets that voted for this selection: {len(voted)}; --target names {len(names)}")
     found, begin = [], 0
-    for name, settings in zip(names, voted, strict=True):
-        opened = open_target(name, int(selection.record.get("target_seed", 0)))
-        if opened.train.digest != settings["digest"]:
+    for name, settings in zip(names, voted or [None] * len(names), strict=True):
+        try:
+            opened = open_target(name, int(selection.record.get("target_seed", 0)))
+        except InputError as error:
+            raise error if targets else InputError(f"{error}; say with --target where it is now") from error
+        if settings is not None and opened.train.digest != settings["digest"]:
             raise InputError(f"target {name}: not the images that voted")
         ballots = selection.ballots[begin : begin + len(opened.train)]
         found.append(Voters(opened.name, opened.train, opened.test, ballots))
@@ -170,6 +207,6 @@ def opened_targets(selection: Selection, targets: list[str] | None) -> list[Vote
     return found
 
 
-def plural(selection: Selection) -> str:
-    """What the units of a Selection are called."""
-    return {"class": "classes", "cluster": "clusters", "sample": "single images"}[selection.unit_kind]
+def plural(selection: Selection, count: int) -> str:
+    """So many units, as they are called."""
+    return f"{count:,} {UNIT_WORDS[selection.unit_kind][count != 1]}"

@@ -4,21 +4,22 @@ import csv
 import io
 from dataclasses import dataclass
 
-from rich.console import Console
 from torch import Tensor
 
 from tlprune.commands.arguments import (
     add_budget,
     add_origins,
     given_budget,
+    make_console,
     make_parser,
     opened_source,
     opened_targets,
     parse,
+    require_writable,
 )
 from tlprune.data.transforms import EvalView
 from tlprune.data.viewed import ViewedImages
-from tlprune.errors import InputError
+from tlprune.errors import InputError, require_within
 from tlprune.models.weights import load_backbone
 from tlprune.selection.features import SourceFeatures, extract_features
 from tlprune.selection.figures import leaks_figure
@@ -59,6 +60,8 @@ def run(arguments: list[str]) -> None:
     given = parse(parser, arguments)
     if given.threshold is not None and not given.threshold >= 0:
         raise InputError(f"`threshold` must be at least 0, got {given.threshold}")
+    require_within("num_workers", given.num_workers, 0)
+    require_writable(given.output, given.picture)
     selection = Selection.load(given.selection)
     surrogates: list[str] = [given.surrogate] if given.surrogate else selection.record.get("surrogates", [])
     if not surrogates:
@@ -71,7 +74,7 @@ def run(arguments: list[str]) -> None:
     view = EvalView(int(selection.record.get("image_size", 224)))
     features = SourceFeatures(backbone, ViewedImages(source, view), cache_root(given.cache), given.num_workers)
     features.extract()
-    console = Console(highlight=False)
+    console = make_console()
     pairs: list[_Pair] = []
     for target in targets:
         if target.test is None:
@@ -106,7 +109,7 @@ def run(arguments: list[str]) -> None:
         console.print(f"  {'  '.join(pair.cells[1:])}{'  LOOK ALIKE' if pair.alike else ''}", soft_wrap=True)
     console.print(f"list: {given.output}, {len(pairs):,} pairs, those that differ least first", soft_wrap=True)
     if given.picture is not None:
-        shown = [(pair.mine, pair.theirs, f"{pair.distance:.4g} | {pair.difference:.3f}") for pair in pairs[:12]]
+        shown = [(pair.mine, pair.theirs, pair.caption) for pair in pairs[:12]]
         title = f"the most alike of {len(pairs):,} suspected pairs: feature distance | pixel difference"
         with atomic_path(given.picture) as temporary:
             leaks_figure(shown, title).savefig(temporary, format="png", dpi=110)
@@ -126,6 +129,11 @@ class _Pair:
     @property
     def alike(self) -> bool:
         return self.difference <= ALIKE
+
+    @property
+    def caption(self) -> str:
+        numbers = f"{self.distance:.4g} | {self.difference:.3f}"
+        return f"LOOK ALIKE\n{numbers}" if self.alike else numbers
 
     @property
     def cells(self) -> list[str]:

@@ -1,8 +1,6 @@
 """``tlprune diff``: units and images that one Selection keeps and another drops."""
 
-from rich.console import Console
-
-from tlprune.commands.arguments import add_budget, make_parser, parse, required_budget
+from tlprune.commands.arguments import add_budget, make_console, make_parser, parse, plural, required_budget
 from tlprune.selection.manifest import Selection
 
 __all__ = ["run"]
@@ -25,11 +23,12 @@ def run(arguments: list[str]) -> None:
     budget = required_budget(given)
     first, second = Selection.load(given.first), Selection.load(given.second)
     gained, lost = first.diff(second, budget)
-    console = Console(highlight=False)
+    console = make_console()
+    console.print(f"from {given.first} to {given.second}:")
     for sign, word, units in (("+", "gained", gained), ("-", "lost", lost)):
         images = int(first.unit_sizes[units].sum())
-        console.print(f"{word}: {len(units):,} units, {images:,} images, from {given.first} to {given.second}")
+        console.print(f"{word}: {plural(first, len(units))}, {images:,} images")
         for unit in units.tolist():
             console.print(f"  {sign} {first.name(unit)}", soft_wrap=True)
     same = len(first.units_kept(budget)) - len(lost)
-    console.print(f"kept by both: {same:,} units")
+    console.print(f"kept by both: {plural(first, same)}")

@@ -1,16 +1,17 @@
 """``tlprune explain``: where a unit stands and who put it there, in words and as a picture."""
 
-from rich.console import Console
 from torch import Tensor
 
 from tlprune.commands.arguments import (
     add_budget,
     add_origins,
     given_budget,
+    make_console,
     make_parser,
     opened_source,
     opened_targets,
     parse,
+    require_writable,
 )
 from tlprune.selection.figures import explanation_figure
 from tlprune.selection.manifest import Selection
@@ -35,34 +36,41 @@ def run(arguments: list[str]) -> None:
     add_origins(parser, targets=True)
     add_budget(parser)
     given = parse(parser, arguments)
+    require_writable(given.output)
     selection = Selection.load(given.selection)
     unit = selection.unit(given.unit)
     name, found = selection.name(unit), selection.explain(unit)
     budget = given_budget(given)
-    console = Console(highlight=False)
+    console = make_console()
     title = f"{name}: rank {found.rank} of {selection.num_units}, {_votes(found.votes)}, score {found.score:.2f}"
     console.print(f"{title}, {len(found.samples):,} source images", soft_wrap=True)
     if budget is not None:
         kept = selection.units_kept(budget)
         votes, score = float(selection.votes[kept[-1]]), float(selection.scores[kept[-1]])
-        last = f"the last kept one has {_votes(votes)} and score {score:.2f}"
+        last = f", the last kept one has {_votes(votes)} and score {score:.2f}" if len(selection.ballots) else ""
         verdict = "KEPT" if found.rank <= len(kept) else "dropped"
         title += f", {verdict}"
-        console.print(f"{verdict}: the budget keeps {len(kept)} of {selection.num_units}, {last}", soft_wrap=True)
+        console.print(
+            f"{verdict}: the budget keeps {len(kept)} of {selection.num_units}{last and ', '}{last}", soft_wrap=True
+        )
     voters = opened_targets(selection, given.target) if len(selection.ballots) else []
+    if len(selection.target_votes):
+        console.print("votes are weighted: every target counts the same, however many images it has", soft_wrap=True)
     shown: list[tuple[Tensor, str]] = []
     for target in voters:
         own = (target.ballots == unit).nonzero().squeeze(1)
         counts = target.images.labels[own].bincount(minlength=len(target.images.classes))
         for label in counts.argsort(descending=True, stable=True).tolist():
             if counts[label] > 0:
-                of = f"{target.images.classes[label]}{f' ({target.name})' if len(voters) > 1 else ''}"
-                console.print(f"  {int(counts[label]):>4} of {of}", soft_wrap=True)
+                of = f"{target.images.classes[label]!r}{f' of {target.name}' if len(voters) > 1 else ''}"
+                console.print(f"  {int(counts[label]):>4} images of class {of}", soft_wrap=True)
         if given.output is not None:
-            pairs = (target.images[index] for index in own[:36].tolist())
+            pairs = (target.images[index] for index in own[: 36 // len(voters)].tolist())
             shown += [(image, target.images.classes[label]) for image, label in pairs]
-    if given.output is not None:
-        images = opened_source(selection, given.source, given.cache)
+    images = None if given.output is given.source is None else opened_source(selection, given.source, given.cache)
+    if given.output is not None and images is not None:
+        if len(shown) < len(found.voters):
+            title += f" ({len(shown)} of {len(found.voters)} voters shown)"
         members = [images[index][0] for index in found.samples[:12].tolist()]
         with atomic_path(given.output) as temporary:
             explanation_figure(name, members, shown, title).savefig(temporary, format="png", dpi=110)
@@ -70,4 +78,4 @@ def run(arguments: list[str]) -> None:
 
 
 def _votes(votes: float) -> str:
-    return "1 vote" if votes == 1 else f"{votes:.6g} votes"
+    return "1 vote" if votes == 1 else f"{votes:,.{0 if votes == round(votes) else 2}f} votes"

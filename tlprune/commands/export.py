@@ -2,12 +2,28 @@
 
 from pathlib import Path
 
-from tlprune.commands.arguments import add_budget, add_origins, make_parser, opened_source, parse, required_budget
+from tlprune.commands.arguments import (
+    add_budget,
+    add_origins,
+    make_console,
+    make_parser,
+    opened_source,
+    parse,
+    require_writable,
+    required_budget,
+)
 from tlprune.selection.export import export_indices, export_keys, export_links, export_parquet, export_paths
 from tlprune.selection.manifest import Selection
 
 __all__ = ["run"]
 
+_WRITTEN = {
+    "indices": "indices of the",
+    "parquet": "a table of the",
+    "paths": "paths of the",
+    "symlinks": "links to the",
+    "webdataset": "keys of the",
+}
 _BY_PATH = {"paths": export_paths, "symlinks": export_links, "webdataset": export_keys}
 
 
@@ -31,7 +47,11 @@ def run(arguments: list[str]) -> None:
     budget = required_budget(given)
     selection = Selection.load(given.selection)
     kept, total, output = selection.keep(**vars(budget)), len(selection.unit_of_sample), Path(given.output)
+    if given.format != "symlinks":
+        require_writable(given.output)
     if given.format == "indices":
+        if given.source or selection.record.get("source"):
+            opened_source(selection, given.source, given.cache)  # stale indices would name other images
         export_indices(kept, total, output)
     else:
         images = opened_source(selection, given.source, given.cache)
@@ -40,4 +60,4 @@ def run(arguments: list[str]) -> None:
             export_parquet(selection, kept, images.paths, labels, output)
         else:
             _BY_PATH[given.format](kept, images.root, images.paths, output)
-    print(f"{output}: {given.format} of the {len(kept):,} images KEPT of {total:,}")
+    make_console().print(f"{output}: {_WRITTEN[given.format]} {len(kept):,} images KEPT of {total:,}", soft_wrap=True)

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from tlprune.commands.arguments import add_budget, build, given_budget, make_parser, parse
+from tlprune.commands.arguments import add_budget, build, given_budget, make_parser, parse, require_writable
 from tlprune.commands.show import show
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
+from tlprune.errors import InputError
 from tlprune.parser_messages import check_configs
 from tlprune.selection.baselines import ListSelector, RandomSelector, ReverseSelector
 from tlprune.selection.difficulty import EL2N, GraNd
@@ -46,12 +47,16 @@ def run(arguments: list[str]) -> None:
     add("--cache", type=str | None, default=None, help="cache folder")
     add("--output", type=str, required=True, help="the Selection to write, *.safetensors")
     add_budget(parser)
-    check_configs(arguments, "'source', 'target' and 'output'")
+    check_configs(arguments, "'source', 'target' and 'output'", lists=("target", "surrogate", "target_weights"))
+    for option in ("--target", "--surrogate"):
+        if sum(one == option or one.startswith(f"{option}=") for one in arguments) > 1:
+            raise InputError(f"{option} is given twice; name all after one: {option} FIRST SECOND")
     given = parse(parser, arguments)
     built = build(parser, given)
     names = ("source", "target", "combine", "target_weights", "selector", "surrogate", "surrogate_backbone")
     options: dict[str, Any] = {name: built[name] for name in (*names, "image_size", "cache")}
     budget = given_budget(given)
+    require_writable(given.output)
     data = PrunedSourceDataModule(**options, prune_ratio=0.0)
     data.prepare_data()
     data.setup()

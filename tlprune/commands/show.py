@@ -1,14 +1,17 @@
 """``tlprune show``: what a Selection was made from, and what it keeps."""
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
-from tlprune.commands.arguments import add_budget, given_budget, make_parser, parse, plural
+from tlprune.commands.arguments import add_budget, given_budget, make_console, make_parser, parse, plural
+from tlprune.errors import require_within
 from tlprune.selection.manifest import Selection
 from tlprune.selection.ranking import Budget
 
 __all__ = ["run", "show"]
+
+# what decides between equal votes, and the factor that makes a person read it rightly
+_SCORES = {"label_mapping": ("probability", 1.0), "feature_mapping": ("mean distance", -1.0)}
 
 
 def run(arguments: list[str]) -> None:
@@ -25,6 +28,7 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--top", type=int, default=10, help="how many of the best units to list")
     add_budget(parser)
     given = parse(parser, arguments)
+    require_within("top", given.top, 0)
     show(Selection.load(given.selection), given.selection, given_budget(given), given.top)
 
 
@@ -37,7 +41,7 @@ def show(selection: Selection, path: str, budget: Budget | None, top: int) -> No
         budget: How much is kept; None to say nothing of it.
         top: How many of the best units to list.
     """
-    console = Console(highlight=False)
+    console = make_console()
     for name, text in [("selection", f"{path}, digest {selection.digest[:12]}"), *_origin(selection)]:
         console.print(f"{name:<10} {text}", soft_wrap=True)
     if budget is not None:
@@ -49,11 +53,10 @@ def show(selection: Selection, path: str, budget: Budget | None, top: int) -> No
 
 def _origin(selection: Selection) -> list[tuple[str, str]]:
     settings, record = selection.settings, selection.record
-    options = ", ".join(f"{name} {value}" for name, value in settings.get("options", {}).items())
+    options = ", ".join(f"{name} {value}" for name, value in sorted(settings.get("options", {}).items()))
     rows = [("method", f"{selection.method} ({options})" if options else selection.method)]
-    rows.append(
-        ("units", f"{selection.num_units:,} {plural(selection)}, {len(selection.unit_of_sample):,} source images")
-    )
+    images = len(selection.unit_of_sample)
+    rows.append(("units", f"{plural(selection, selection.num_units)}, {images:,} source images"))
     unnamed = "given in Python"
     if digest := settings.get("source_digest"):
         rows.append(("source", f"{record.get('source', unnamed)}, digest {digest[:12]}"))
@@ -73,7 +76,7 @@ def _origin(selection: Selection) -> list[tuple[str, str]]:
         covered = selection.covered
         shares = ", ".join(f"{share:.0%} in {int((covered < share - 1e-9).sum()) + 1}" for share in (0.5, 0.9, 1.0))
         voted = int((selection.votes > 0).sum())
-        rows.append(("votes", f"{len(selection.ballots):,} images voted for {voted} units: {shares}"))
+        rows.append(("votes", f"{len(selection.ballots):,} images voted for {plural(selection, voted)}: {shares}"))
     made = [f"{name} {record[name]}" for name in ("torch", "python") if name in record]
     made += [f"{stage} {seconds:.2f} s" for stage, seconds in record.get("seconds", {}).items()]
     return [*rows, ("made with", ", ".join(made))]
@@ -83,7 +86,7 @@ def _kept(selection: Selection, budget: Budget) -> list[tuple[str, str]]:
     kept = selection.units_kept(budget)
     images = int(selection.unit_sizes[kept].sum())
     share = f", {selection.covered[len(kept) - 1]:.1%} of votes" if len(selection.ballots) else ""
-    rows = [("KEPT", f"{len(kept):,} units, {images:,} images{share}")]
+    rows = [("KEPT", f"{plural(selection, len(kept))}, {images:,} images{share}")]
     names = selection.record.get("targets", [])
     for place in range(len(selection.target_votes)):
         name = names[place] if place < len(names) else f"target {place + 1}"
@@ -96,9 +99,20 @@ def _kept(selection: Selection, budget: Budget) -> list[tuple[str, str]]:
 
 def _table(selection: Selection, top: int) -> Table:
     table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False)
-    for heading in ("rank", "unit", "votes", "score", "images"):
-        table.add_column(heading, justify="left" if heading == "unit" else "right")
+    voted = len(selection.ballots) > 0
+    scored = bool(selection.scores.any())
+    heading, scale = _SCORES.get(selection.method, ("score", 1.0))
+    if voted and heading == "mean distance":
+        scale = scale if len(selection.target_votes) else scale / len(selection.ballots)
+    columns = ["rank", "unit", *(["votes"] if voted else []), *([heading] if scored else []), "images"]
+    for column in columns:
+        table.add_column(column, justify="left" if column == "unit" else "right", overflow="fold")
+    whole = bool((selection.votes == selection.votes.round()).all())
     for rank, unit in enumerate(selection.ranking[:top].tolist(), 1):
-        votes, score = f"{selection.votes[unit]:.6g}", f"{selection.scores[unit]:.2f}"
-        table.add_row(str(rank), selection.name(unit), votes, score, f"{int(selection.unit_sizes[unit]):,}")
+        cells = [str(rank), selection.name(unit)]
+        if voted:
+            cells.append(f"{selection.votes[unit]:,.{0 if whole else 2}f}")
+        if scored:
+            cells.append(f"{selection.scores[unit] * scale:.{4 if len(selection.target_votes) else 2}f}")
+        table.add_row(*cells, f"{int(selection.unit_sizes[unit]):,}")
     return table

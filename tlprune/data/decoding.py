@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
@@ -27,17 +28,31 @@ def decode_image(path: Path) -> Tensor:
         ``[3, H, W]`` uint8.
 
     Raises:
-        InputError: The file is missing, unreadable, truncated, no image, or larger than :data:`MAX_PIXELS`.
+        InputError: The file is missing, unreadable, truncated, no image, larger than :data:`MAX_PIXELS`, or has pixels
+            of 32 bits.
     """
     try:
         with Image.open(path) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(f"{path}: {image.width} x {image.height} pixels is more than {MAX_PIXELS} allowed")
-            pixels = torch.frombuffer(bytearray(image.convert("RGB").tobytes()), dtype=torch.uint8)
+            pixels = torch.frombuffer(bytearray(_in_eight_bits(image, path).tobytes()), dtype=torch.uint8)
             return pixels.reshape(image.height, image.width, 3).permute(2, 0, 1).contiguous()
+    except InputError:
+        raise
     except UnidentifiedImageError as error:
         raise InputError(f"{path}: not an image that can be read") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{path}: more than {MAX_PIXELS} pixels allowed") from error
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    except Exception as error:  # damaged bytes make Pillow's readers raise anything
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise InputError(f"{path}: {reason or 'damaged'}") from error
+
+
+def _in_eight_bits(image: Image.Image, path: Path) -> Image.Image:
+    """As RGB. Sixteen bits are scaled to eight, which Pillow would clip; numbers without a range are refused."""
+    if image.mode.startswith("I;16"):
+        scaled = np.asarray(image).astype(np.uint16) >> 8
+        return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise InputError(f"{path}: pixels of 32 bits have no known range; convert them to 8 or 16 bits")
+    return image.convert("RGB")

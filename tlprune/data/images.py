@@ -77,7 +77,10 @@ class FolderImages(ImageSet):
     @cached_property
     def digest(self) -> str:
         """Of paths, labels, class names and file sizes; the pixels are not read."""
-        sizes = [os.stat(self.root / path).st_size for path in self.paths]
+        try:
+            sizes = [os.stat(self.root / path).st_size for path in self.paths]
+        except OSError as error:
+            raise InputError(f"{error.filename}: {error.strerror or error}") from error
         return digest_json([self.paths, self.labels.tolist(), self.classes, sizes])
 
     def subset(self, indices: Tensor) -> Self:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from warnings import warn
 
 import torch
 
@@ -15,6 +16,8 @@ __all__ = ["EMBEDDED_SOURCE", "find_source", "open_source", "scan_class_folder",
 
 EMBEDDED_SOURCE = "drawn"
 """Name of the source that tlprune draws itself."""
+
+_PARTS = {"train", "val", "test"}
 
 
 def find_source(source: str, cache: str | os.PathLike[str] | None = None) -> Path:
@@ -32,6 +35,8 @@ def find_source(source: str, cache: str | os.PathLike[str] | None = None) -> Pat
     """
     if source == EMBEDDED_SOURCE:
         return drawn_source(cache_root(cache))
+    if not source:
+        raise InputError(f"the source has no name: give a folder, or {EMBEDDED_SOURCE!r}")
     root = Path(source).expanduser()
     if not root.is_dir():
         what = "a file, not a folder" if root.exists() else "no such folder"
@@ -109,13 +114,14 @@ def scan_folder(root: Path) -> FolderImages:
 def scan_class_folder(root: Path) -> FolderImages:
     """Lists a folder of class folders, as torchvision's ImageFolder does: names in order, images in nested folders too.
 
-    Links to folders are not followed.
+    Links to folders are not followed, and hidden class folders are left out. Images beside the class folders are left
+    out with a warning.
 
     Args:
         root: One folder for each class.
 
     Returns:
-        Its images, ordered by class, then by path.
+        Its images, ordered by class, then by folder, then by name.
 
     Raises:
         InputError: The folder is missing or unreadable, has no class folders, or a class has no images.
@@ -123,15 +129,18 @@ def scan_class_folder(root: Path) -> FolderImages:
     classes = _class_names(root)
     if not classes:
         raise InputError(f"{root}: no class folders in it (expected one folder of images for each class)")
+    if stray := sum(_is_image(entry.name) for entry in os.scandir(root) if entry.is_file()):
+        warn(f"{root}: {stray} images beside the class folders are left out", stacklevel=2)
     paths: list[str] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
-        found = sorted(
+        # folder by folder, as ImageFolder does, so that an index means the same image to both
+        found = [
             os.path.relpath(os.path.join(folder, file), root)
-            for folder, _, files in os.walk(root / name)
-            for file in files
+            for folder, _, files in sorted(os.walk(root / name))
+            for file in sorted(files)
             if _is_image(file)
-        )
+        ]
         if not found:
             raise InputError(f"{root / name}: a class without images ({', '.join(sorted(EXTENSIONS))})")
         paths += found
@@ -152,4 +161,8 @@ def _is_image(name: str) -> bool:
 
 
 def _part(root: Path, name: str) -> Path | None:
-    return root / name if (root / name).is_dir() else None
+    """The folder of a part, if ``root`` holds parts: a class may be called 'train' too."""
+    found = set(_class_names(root))
+    if not {name, "train"} <= found or not (found <= _PARTS or _class_names(root / "train")):
+        return None
+    return root / name

@@ -10,13 +10,16 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from tlprune.errors import InputError
+from tlprune.errors import require_within
 
-__all__ = ["MEAN", "STD", "Augment", "EvalView", "TrainView", "View", "random_flip", "random_shift"]
+__all__ = ["MAX_SIZE", "MEAN", "STD", "Augment", "EvalView", "TrainView", "View", "random_flip", "random_shift"]
 
 Augment = Literal["none", "shift", "crop", "crop_flip"]
 """``none``; ``shift``: by up to an eighth, as is usual for 32-pixel images; ``crop``: RandomResizedCrop; ``crop_flip``:
 that and a horizontal flip, as is usual for ImageNet."""
+
+MAX_SIZE = 4096
+"""The most pixels in height and width that a model may see."""
 
 MEAN = (0.485, 0.456, 0.406)
 """Of ImageNet's RGB channels in [0, 1]."""
@@ -31,13 +34,12 @@ class View(nn.Module):
         image_size: Height and width in pixels of what the model sees, at least 1.
 
     Raises:
-        InputError: ``image_size`` is below 1.
+        InputError: ``image_size`` is out of range.
     """
 
     def __init__(self, image_size: int) -> None:
         super().__init__()
-        if image_size < 1:
-            raise InputError(f"`image_size` must be at least 1, got {image_size}")
+        require_within("image_size", image_size, 1, MAX_SIZE)
         self.image_size = image_size
         self.centre = v2.Compose([v2.Resize(round(image_size * 256 / 224), antialias=True), v2.CenterCrop(image_size)])
 

@@ -8,10 +8,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from tlprune.data.downstream import Downstream, check_target, open_target
 from tlprune.data.sampler import Batched
-from tlprune.data.transforms import Augment, EvalView, TrainView
+from tlprune.data.transforms import MAX_SIZE, Augment, EvalView, TrainView
 from tlprune.data.viewed import Batch, ViewedImages, batches
 from tlprune.datamodules.resumable import ResumableDataModule
-from tlprune.errors import InputError
+from tlprune.errors import InputError, require_within
 
 __all__ = ["DownstreamDataModule"]
 
@@ -49,6 +49,9 @@ class DownstreamDataModule(ResumableDataModule):
             check_target(target)
         if batch_size < 1:
             raise InputError(f"`batch_size` must be at least 1, got {batch_size}")
+        require_within("num_workers", num_workers, 0)
+        if image_size is not None:
+            require_within("image_size", image_size, 1, MAX_SIZE)
         self.target = target
         self.image_size = image_size
         self.augment = augment

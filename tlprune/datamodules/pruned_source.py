@@ -11,11 +11,11 @@ from tlprune.data.downstream import Downstream, check_target
 from tlprune.data.images import FolderImages, ImageSet, TensorImages
 from tlprune.data.sources import EMBEDDED_SOURCE, find_source, open_source, source_classes
 from tlprune.data.splits import stratified_holdout
-from tlprune.data.transforms import Augment, EvalView, TrainView, View
+from tlprune.data.transforms import MAX_SIZE, Augment, EvalView, TrainView, View
 from tlprune.data.viewed import Batch, ViewedImages, batches
 from tlprune.datamodules.resumable import ResumableDataModule
 from tlprune.datamodules.selecting import Selecting
-from tlprune.errors import InputError
+from tlprune.errors import InputError, require_within
 from tlprune.selection.label_mapping import LabelMapping
 from tlprune.selection.manifest import Selection, UnitKind
 from tlprune.selection.ranking import Budget
@@ -100,12 +100,18 @@ class PrunedSourceDataModule(ResumableDataModule):
         self.budget = None if set(budget) == {None} else Budget(*budget)
         if batch_size < 1:
             raise InputError(f"`batch_size` must be at least 1, got {batch_size}")
+        require_within("num_workers", num_workers, 0)
+        if image_size is not None:
+            require_within("image_size", image_size, 1, MAX_SIZE)
         if not 0 <= val_share < 1:
             raise InputError(f"`val_share` must be in [0, 1), got {val_share}")
         self.targets = target if isinstance(target, list) else [] if target is None else [target]
         for one in self.targets:
             if isinstance(one, str):
                 check_target(one)
+        names = [one for one in self.targets if isinstance(one, str)]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise InputError(f"target {twice} is named twice")
         weights = None if target_weights is None else tuple(target_weights)
         self.several_targets = SeveralTargets(combine, weights)
         if weights is not None and len(weights) != len(self.targets):
@@ -118,8 +124,10 @@ class PrunedSourceDataModule(ResumableDataModule):
             ("selection", selection),
             ("images_like", images_like),
         ):
+            if path is not None and "://" in path:
+                raise InputError(f"{what} {path}: read from local files only; download the file first")
             if path is not None and not Path(path).is_file():
-                raise InputError(f"{what} {path}: no such file")
+                raise InputError(f"{what} {path}: {'a folder, not a file' if Path(path).is_dir() else 'no such file'}")
         self._like = None if images_like is None else Selection.load(images_like)
         if self._like is not None:
             if self.budget is None:
@@ -134,7 +142,8 @@ class PrunedSourceDataModule(ResumableDataModule):
         self.surrogate_backbone = surrogate_backbone
         self.selection_file = selection
         embedded = source == EMBEDDED_SOURCE
-        self.image_size = image_size or (32 if embedded or isinstance(source, TensorImages) else 224)
+        default_size = 32 if embedded or isinstance(source, TensorImages) else 224
+        self.image_size = default_size if image_size is None else image_size
         self.augment: Augment = augment or ("shift" if embedded else "crop_flip")
         self.batch_size = batch_size
         self.num_workers = num_workers

@@ -6,6 +6,7 @@ from statistics import median
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
+from tlprune.errors import InputError, require_within
 from tlprune.models.backbones import Classifier, create_backbone
 
 __all__ = ["training_seconds_per_image"]
@@ -27,8 +28,10 @@ def training_seconds_per_image(
         Seconds an image, on the first GPU if there is one.
 
     Raises:
-        InputError: There is no such network.
+        InputError: There is no such network, or it cannot be trained on such images.
     """
+    require_within("batch_size", batch_size, 1)
+    require_within("image_size", image_size, 1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = Classifier(create_backbone(backbone), num_classes).to(device)
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
@@ -37,9 +40,14 @@ def training_seconds_per_image(
     taken = []
     for _ in range(steps + 1):
         begin = time.perf_counter()
-        loss = F.cross_entropy(network(images), labels)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        try:
+            loss = F.cross_entropy(network(images), labels)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+        except (RuntimeError, AssertionError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            what = f"batches of {batch_size} images of {image_size} pixels"
+            raise InputError(f"{backbone} cannot be trained on {what}: {reason}") from error
         optimizer.step()
         if device.type == "cuda":
             torch.cuda.synchronize()

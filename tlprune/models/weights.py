@@ -5,6 +5,7 @@ holds its network as ``backbone`` and ``head``. Both are local files: a URL is r
 """
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -170,11 +171,19 @@ def _read_safetensors(path: Path) -> SavedWeights:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-        classes = tuple(json.loads(metadata.get("classes", "[]")))
+        classes = tuple(map(str, _list(json.loads(metadata.get("classes", "[]")))))
         seconds = float(metadata["seconds"]) if "seconds" in metadata else None
+        if seconds is not None and not 0 <= seconds < math.inf:
+            raise ValueError(f"training took {seconds} seconds")
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path}: damaged or no safetensors file ({error})") from error
     return SavedWeights(path, metadata.get("backbone"), state, classes, seconds)
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise ValueError("class names are no list")
+    return value
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -39,6 +39,8 @@ def advise(selection: Selection) -> Advice:
     Raises:
         InputError: Nobody voted.
     """
+    if selection.method == "reverse":
+        raise InputError("a reversed order keeps first what nobody votes for; ask the order that it reverses")
     covered = selection.covered
     if not covered[-1] > 0:
         raise InputError(f"a selection by {selection.method!r} has no votes, so there is no coverage to advise from")

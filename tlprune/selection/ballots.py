@@ -13,7 +13,15 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from tlprune.errors import InputError
-from tlprune.selection.fixed_batches import Images, device_of, evaluating, fixed_batches, named_samples, own_batches
+from tlprune.selection.fixed_batches import (
+    Images,
+    device_of,
+    evaluating,
+    fixed_batches,
+    named_samples,
+    own_batches,
+    run_network,
+)
 from tlprune.selection.ranks import rank_and_world
 
 __all__ = ["FIXED_POINT", "Ballots", "cast_ballots", "class_weights", "count_votes"]
@@ -64,8 +72,7 @@ def cast_ballots(
     scores = torch.zeros(num_units, dtype=torch.int64, device=device)
     with evaluating(surrogate):
         for indices, pixels, _ in fixed_batches(images, own_batches(len(images)), num_workers):
-            with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-                logits = surrogate(pixels.to(device))[: len(indices)].float()
+            logits = run_network(surrogate, pixels)[: len(indices)]
             if logits.shape[1] != num_units:
                 raise InputError(f"the surrogate has {logits.shape[1]} outputs, the source has {num_units} units")
             bad = indices[~logits.isfinite().all(1).cpu()]

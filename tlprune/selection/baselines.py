@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from tlprune.errors import InputError, near_miss
+from tlprune.errors import InputError, near_miss, require_within
 from tlprune.selection.manifest import Selection, UnitKind
 from tlprune.selection.selector import Selector, SourceImages, SurrogatePart, TargetImages
 from tlprune.selection.several_targets import SeveralTargets
@@ -86,6 +86,7 @@ class RandomSelector(SourceOnlySelector):
 
     def __init__(self, seed: int = 0, unit: Literal["class", "sample"] = "class") -> None:
         super().__init__(unit)
+        require_within("seed", seed, 0, 2**63 - 1)
         self.seed = seed
 
     @property
@@ -110,7 +111,7 @@ class ListSelector(SourceOnlySelector):
     """Takes the order from a text file: one class name, or one image index from 0, a line, best first.
 
     What the file does not name comes after what it names, in the source's own order. Empty lines and lines that begin
-    with ``#`` are skipped, so the indices that ``tlprune export`` writes can be read.
+    with a hash and a space are skipped, so the indices that ``tlprune export`` writes can be read.
 
     Args:
         path: The text file.
@@ -127,10 +128,10 @@ class ListSelector(SourceOnlySelector):
         super().__init__(unit)
         self.path = path
         try:
-            lines = Path(path).expanduser().read_text().splitlines()
+            lines = Path(path).expanduser().read_text().split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"list {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from error
-        self.named = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        self.named = [line for line in lines if line.strip() and line.strip() != "#" and not line.startswith("# ")]
 
     @property
     def needs_surrogate(self) -> SurrogatePart | None:
@@ -140,7 +141,7 @@ class ListSelector(SourceOnlySelector):
     @property
     def options(self) -> dict[str, Any]:
         """What is ordered, and what the list names."""
-        return {"list_digest": digest_json(self.named), "listed": len(self.named), **super().options}
+        return {"list_digest": digest_json(self.named)[:16], "listed": len(self.named), **super().options}
 
     def order(
         self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None, cache: Path
@@ -161,11 +162,13 @@ class ListSelector(SourceOnlySelector):
 
     def _unit(self, line: str, source: SourceImages) -> int:
         if self.unit == "class":
+            line = line if line in source.classes else line.strip()
             if line not in source.classes:
                 raise InputError(f"list {self.path}: no class {line!r}: {near_miss(line, source.classes)}")
             return source.classes.index(line)
-        if not line.isdecimal() or int(line) >= len(source.labels):
-            raise InputError(f"list {self.path}: {line!r} is no image index in [0, {len(source.labels)})")
+        line = line.strip()
+        if not line.isdecimal() or len(line) > 18 or int(line) >= len(source.labels):
+            raise InputError(f"list {self.path}: {line[:30]!r} is no image index in [0, {len(source.labels)})")
         return int(line)
 
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from tlprune.errors import InputError
+from tlprune.errors import InputError, require_within
 from tlprune.selection.baselines import SourceOnlySelector
 from tlprune.selection.fixed_batches import BATCH_SIZE, evaluating, fixed_batches, named_samples, own_batches
 from tlprune.selection.manifest import Selection
@@ -34,7 +34,13 @@ class _Difficulty(SourceOnlySelector):
 
     def __init__(self, unit: Literal["class", "sample"], num_workers: int) -> None:
         super().__init__(unit)
+        require_within("num_workers", num_workers, 0)
         self.num_workers = num_workers
+
+    @property
+    def needs_labels(self) -> bool:
+        """Scores compare what the surrogate says with the label."""
+        return True
 
     @property
     def needs_surrogate(self) -> SurrogatePart | None:
@@ -56,12 +62,10 @@ class _Difficulty(SourceOnlySelector):
         """The mean score over surrogates, hardest first.
 
         Raises:
-            InputError: The source has no labels, or a score is not finite; the images are named.
+            InputError: A score is not finite; the images are named.
         """
         if not isinstance(surrogate, nn.ModuleList):
             raise InputError(f"{type(self).__name__} needs surrogates")
-        if not source.classes:
-            raise InputError(f"{type(self).__name__} compares scores with labels, and the source has no labels")
         begin = time.perf_counter()
         scores = torch.stack([self._scores(one, source) for one in surrogate]).mean(0)
         ranking, scores = by_score(scores, source, self.unit)

@@ -136,6 +136,9 @@ def export_parquet(
         raise InputError("export to Parquet needs pyarrow: pip install 'tlprune[parquet]'") from error
     units = selection.unit_of_sample[kept].long()
     indices = kept.tolist()
+    texts = [paths[index] for index in indices] + list(selection.unit_names)
+    if odd := next((text for text in texts if not text.isascii() and "\udc80" <= max(text) <= "\udcff"), None):
+        raise InputError(f"{odd!r}: a name that is no text cannot stand in a table; export indices instead")
     columns = {
         "index": pyarrow.array(indices, pyarrow.int64()),
         "path": pyarrow.array([paths[index] for index in indices], pyarrow.string()),

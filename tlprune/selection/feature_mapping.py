@@ -4,13 +4,14 @@ Zhang et al., "Selectivity Drives Productivity", NeurIPS 2023 (arXiv 2310.08782)
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from tlprune.errors import InputError
+from tlprune.errors import InputError, require_within
 from tlprune.selection.ballots import class_weights, count_votes
 from tlprune.selection.centroids import class_means, nearest, summed_distances
 from tlprune.selection.features import SourceFeatures, extract_features
@@ -65,6 +66,8 @@ class FeatureMapping(Selector):
             raise InputError(f"`num_clusters` must be at least 1, got {num_clusters}")
         if num_clusters is not None and units == "classes":
             raise InputError("`num_clusters` goes with `units: clusters`; classes are as many as there are")
+        require_within("num_workers", num_workers, 0)
+        require_within("seed", seed, 0, 2**31 - 1)
         self.units = units
         self.num_clusters = num_clusters
         self.balance = balance
@@ -98,6 +101,12 @@ class FeatureMapping(Selector):
             "batch_size": BATCH_SIZE,
             "precision": "float32, kept as float16",
         }
+
+    def check(self, source: SourceImages, targets: Sequence[TargetImages]) -> None:
+        """As in every selector; and there must be as many images as clusters, which is said before any is looked at."""
+        super().check(source, targets)
+        if self.num_clusters is not None and self.num_clusters > len(source.labels):
+            raise InputError(f"`num_clusters` is {self.num_clusters}, the source has only {len(source.labels)} images")
 
     def order(
         self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None, cache: Path

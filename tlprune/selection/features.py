@@ -25,6 +25,7 @@ from tlprune.selection.fixed_batches import (
     fixed_batches,
     named_samples,
     own_batches,
+    run_network,
 )
 from tlprune.selection.ranks import barrier, rank_and_world
 from tlprune.storage.atomic import atomic_path
@@ -187,10 +188,9 @@ def _features(
     backbone: nn.Module, images: Images, batches: list[range], num_workers: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Indices ``[b]`` and finite features ``[b, D]`` float16 on the CPU, batch by batch."""
-    with evaluating(backbone) as device:
+    with evaluating(backbone):
         for indices, pixels, _ in fixed_batches(images, batches, num_workers):
-            with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-                found = backbone(pixels.to(device))[: len(indices)].float().cpu().half().clone()
+            found = run_network(backbone, pixels)[: len(indices)].cpu().half().clone()
             if found.ndim != 2:
                 raise InputError(f"the surrogate's backbone gives {found.ndim - 1} dimensions an image, not 1")
             bad = indices[~found.isfinite().all(1)]

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from tlprune.selection.advisor import Advice, Forecast
+from tlprune.selection.advisor import Forecast
 from tlprune.selection.manifest import Selection
 
 __all__ = ["DROPPED", "KEPT", "advice_figure", "explanation_figure", "leaks_figure", "units_figure", "votes_figure"]
@@ -106,16 +106,16 @@ def explanation_figure(name: str, own: Sequence[Tensor], voters: Sequence[tuple[
         line[0].text(-0.1, 0.5, label, ha="right", va="center", transform=line[0].transAxes, fontsize=10)
         for axes, (image, text) in zip(line, images, strict=False):
             axes.imshow(image.permute(1, 2, 0).numpy())
-            axes.set_title(text, fontsize=8)
+            axes.set_title(_short(text), fontsize=8)
     return figure
 
 
-def advice_figure(selection: Selection, advice: Advice, forecast: Forecast | None) -> Figure:
+def advice_figure(selection: Selection, marked: dict[str, int], forecast: Forecast | None) -> Figure:
     """Votes covered, and time saved, against the share of units that is pruned.
 
     Args:
         selection: Made with votes.
-        advice: Marked on the curve.
+        marked: Numbers of units that are marked on the curve, by what they are called.
         forecast: Of the saving; None to leave it out.
 
     Returns:
@@ -136,13 +136,23 @@ def advice_figure(selection: Selection, advice: Advice, forecast: Forecast | Non
         for reused, style, label in ((False, "-", "time saved"), (True, "--", "time saved, surrogate at hand")):
             saved = [100 * forecast.saving(share, reused) for share in shares.tolist()]
             axes.plot(pruned, saved, color=DROPPED, linewidth=1.5, linestyle=style, label=label)
-    for name, kept, height in (("elbow", advice.elbow, 12), ("suggested", advice.suggested, 4)):
+    for row, (name, kept) in enumerate(marked.items()):
         at = 100 * (1 - kept / units)
-        axes.axvline(at, color="black", linewidth=1, linestyle="--")
-        axes.annotate(f" {name}: {at:.3g} % pruned", (at, height), fontsize=9, backgroundcolor="#ffffffcc")
-    axes.set(xlabel="units pruned (%)", ylabel="%", xlim=(0, 100), ylim=(0, 104))
+        axes.axvline(at, color="black", linewidth=1, linestyle="--", zorder=1)
+        left = at > 60
+        axes.annotate(
+            f"{name}: {at:.3g} % pruned",
+            (at, 0),
+            (-4 if left else 4, 4 + 14 * row),
+            textcoords="offset points",
+            zorder=4,
+            fontsize=9,
+            ha="right" if left else "left",
+            bbox={"fc": "white", "ec": "none", "pad": 1},
+        )
+    axes.set(xlabel="units pruned (%)", ylabel="share (%)", xlim=(0, 100), ylim=(0, 104))
     axes.set_title(f"{selection.method}: how much to prune")
-    axes.legend(loc="center left", fontsize=9)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 
@@ -161,6 +171,9 @@ def leaks_figure(pairs: Sequence[tuple[Tensor, Tensor, str]], title: str) -> Fig
     grid = figure.subplots(2, _LABELLED, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
+    if not pairs:
+        figure.text(0.5, 0.5, "none", ha="center", va="center", fontsize=14)
+        return figure
     for line, text in zip(grid, ("test", "kept\nsource"), strict=True):
         line[0].text(-0.1, 0.5, text, ha="right", va="center", transform=line[0].transAxes, fontsize=10)
     for place, (test, source, caption) in enumerate(pairs[:_LABELLED]):
@@ -170,11 +183,15 @@ def leaks_figure(pairs: Sequence[tuple[Tensor, Tensor, str]], title: str) -> Fig
     return figure
 
 
+def _short(name: str) -> str:
+    return "\n".join(wrap(name.replace("_", " "), 18, max_lines=2, placeholder=" …"))
+
+
 def _show_unit(axes: Axes, selection: Selection, unit: int, image: Tensor, colour: str) -> None:
     axes.imshow(image.permute(1, 2, 0).numpy())
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set(color=colour, linewidth=2)
-    shown = "\n".join(wrap(selection.name(unit).replace("_", " "), 18, max_lines=2, placeholder=" …"))
+    shown = _short(selection.name(unit))
     votes = f"{selection.votes[unit]:g}"
     axes.set_xlabel(f"{shown}\n{votes} {'vote' if votes == '1' else 'votes'}", fontsize=7)

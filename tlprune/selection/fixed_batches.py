@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from tlprune.errors import InputError
 from tlprune.selection.ranks import rank_and_world
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "fixed_batches",
     "named_samples",
     "own_batches",
+    "run_network",
 ]
 
 BATCH_SIZE = 64
@@ -60,7 +62,7 @@ def fixed_batches(images: Images, batches: Sequence[range], num_workers: int) ->
     Args:
         images: What is loaded.
         batches: Those of :func:`batches_of` that are wanted.
-        num_workers: Processes that load images.
+        num_workers: Processes that load images, at least 0.
     """
     # a generator of its own: selecting must not change what training draws afterwards
     loader: Any = DataLoader(
@@ -95,6 +97,27 @@ def evaluating(network: nn.Module) -> Iterator[torch.device]:
 def device_of(network: nn.Module) -> torch.device:
     """Where a network's weights are; the CPU if it has none."""
     return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+
+
+def run_network(network: nn.Module, pixels: Tensor) -> Tensor:
+    """What a surrogate makes of a batch, in float32 and without gradients, on the device where its weights are.
+
+    Args:
+        network: In eval mode.
+        pixels: ``[B, 3, H, W]``.
+
+    Raises:
+        InputError: The network cannot be run on images of this size.
+    """
+    device = device_of(network)
+    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+        try:
+            found: Tensor = network(pixels.to(device)).float()
+        except (RuntimeError, AssertionError, ValueError) as error:
+            shape = " x ".join(str(side) for side in pixels.shape[1:])
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"the surrogate cannot be run on images of {shape}: {reason}") from error
+    return found
 
 
 def named_samples(images: Images, indices: Tensor) -> str:

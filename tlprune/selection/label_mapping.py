@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from tlprune.errors import InputError
+from tlprune.errors import InputError, require_within
 from tlprune.selection.ballots import cast_ballots, class_weights, count_votes
 from tlprune.selection.fixed_batches import BATCH_SIZE
 from tlprune.selection.manifest import Selection
@@ -32,7 +32,7 @@ class LabelMapping(Selector):
         num_workers: Processes that load target images.
 
     Raises:
-        InputError: ``votes`` is neither.
+        InputError: An argument is out of range.
     """
 
     method = "label_mapping"
@@ -40,6 +40,7 @@ class LabelMapping(Selector):
     def __init__(self, votes: Literal["hard", "soft"] = "hard", balance: bool = False, num_workers: int = 0) -> None:
         if votes not in ("hard", "soft"):
             raise InputError(f"`votes` must be 'hard' or 'soft', got {votes!r}")
+        require_within("num_workers", num_workers, 0)
         self.votes = votes
         self.balance = balance
         self.num_workers = num_workers

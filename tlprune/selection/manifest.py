@@ -17,13 +17,16 @@ from tlprune.selection.ranking import Budget, coverage, kept_samples
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 
-__all__ = ["SCHEMA", "Explanation", "Selection", "UnitKind"]
+__all__ = ["SCHEMA", "UNIT_WORDS", "Explanation", "Selection", "UnitKind"]
 
 SCHEMA = 2
 """Version of the file's layout."""
 
 UnitKind = Literal["class", "cluster", "sample"]
 """What is kept or dropped as a whole: a class of the source, a k-means cluster of its features, or a single image."""
+
+UNIT_WORDS = {"class": ("class", "classes"), "cluster": ("cluster", "clusters"), "sample": ("image", "single images")}
+"""What one unit of a kind is called, and several."""
 
 _TENSORS = {"ranking": torch.int64, "votes": torch.float64, "scores": torch.float64, "unit_of_sample": torch.int32}
 _TENSORS |= {"ballots": torch.int64, "target_votes": torch.float64}
@@ -188,10 +191,14 @@ class Selection:
             Units gained and units lost on the way from this selection to ``other``, ascending, int64.
 
         Raises:
-            InputError: The two rank different units.
+            InputError: The two rank different units, or those of different sources.
         """
-        same = (self.unit_kind, self.unit_names) == (other.unit_kind, other.unit_names)
-        if not same or not torch.equal(self.unit_of_sample, other.unit_of_sample):
+        if self.unit_kind != other.unit_kind:
+            kinds = f"{UNIT_WORDS[self.unit_kind][1]}, the other {UNIT_WORDS[other.unit_kind][1]}"
+            raise InputError(f"one of these selections ranks {kinds}")
+        if self.settings.get("source_digest") != other.settings.get("source_digest"):
+            raise InputError("these selections were made for different sources")
+        if self.unit_names != other.unit_names or not torch.equal(self.unit_of_sample, other.unit_of_sample):
             raise InputError(f"these selections rank different units ({self.num_units} and {other.num_units} of them)")
         mine, theirs = (set(one.units_kept(budget).tolist()) for one in (self, other))
         gained, lost = sorted(theirs - mine), sorted(mine - theirs)
@@ -208,7 +215,7 @@ class Selection:
         """
         if self.unit_kind != "class":
             number = name.removeprefix(self.unit_kind).strip()
-            if not number.isdecimal() or int(number) >= self.num_units:
+            if not number.isdecimal() or len(number) > 18 or int(number) >= self.num_units:
                 raise InputError(f"no unit {name!r}: the {self.unit_kind}s are numbered 0 to {self.num_units - 1}")
             return int(number)
         if name not in self.unit_names:
@@ -275,7 +282,7 @@ class Selection:
             InputError: The file is missing, damaged, of a newer layout, or no selection.
         """
         if not Path(path).is_file():
-            raise InputError(f"{path}: no such selection")
+            raise InputError(f"{path}: {'a folder, not a selection' if Path(path).is_dir() else 'no such selection'}")
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}

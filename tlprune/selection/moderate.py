@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from tlprune.errors import InputError
+from tlprune.errors import InputError, require_within
 from tlprune.selection.baselines import SourceOnlySelector
 from tlprune.selection.centroids import class_means
 from tlprune.selection.features import SourceFeatures
@@ -41,7 +41,13 @@ class Moderate(SourceOnlySelector):
 
     def __init__(self, unit: Literal["class", "sample"] = "sample", num_workers: int = 0) -> None:
         super().__init__(unit)
+        require_within("num_workers", num_workers, 0)
         self.num_workers = num_workers
+
+    @property
+    def needs_labels(self) -> bool:
+        """Distances are to class means."""
+        return True
 
     @property
     def needs_surrogate(self) -> SurrogatePart | None:
@@ -59,12 +65,10 @@ class Moderate(SourceOnlySelector):
         """Distances to centres, then how far each is from the median.
 
         Raises:
-            InputError: The source has no labels, or a class has no images.
+            InputError: A class has no images.
         """
         if surrogate is None:
             raise InputError("Moderate needs a surrogate")
-        if not source.classes:
-            raise InputError("Moderate measures distances to class means, and the source has no labels")
         begin = time.perf_counter()
         features = SourceFeatures(surrogate, source, cache, self.num_workers)
         features.extract()

@@ -54,7 +54,7 @@ class Budget:
         ratio: The prune ratio p in [0, 1): the share of units to remove. Rounded down to whole units, and at least
             one unit is kept.
         units: How many units to keep, at least 1.
-        images: The most images to keep: the best units that together hold no more; at least one unit.
+        images: The most images to keep: the best units that together hold no more.
         coverage: The share of votes, in (0, 1], that the kept units shall hold: as few of the best as hold that much.
 
     Raises:
@@ -103,7 +103,8 @@ class Budget:
             In [1, U].
 
         Raises:
-            InputError: More units are asked for than there are, or a share of votes where nobody voted.
+            InputError: More units are asked for than there are, fewer images than the best unit has, or a share of
+                votes where nobody voted.
         """
         total = len(sizes_in_order)
         if self.ratio is not None:
@@ -117,8 +118,11 @@ class Budget:
             if not covered[-1] > 0:
                 raise InputError("`vote_coverage` needs votes, and this order was made without any; use `prune_ratio`")
             return min(int((covered < self.coverage - 1e-9).sum()) + 1, total)
-        within = int((sizes_in_order.cumsum(0) <= (self.images or 0)).sum())
-        return max(within, 1)
+        images = min(int(self.images or 0), int(sizes_in_order.sum()))
+        within = int((sizes_in_order.cumsum(0) <= images).sum())
+        if within == 0:
+            raise InputError(f"`keep_images` is {self.images}, the best unit alone has {int(sizes_in_order[0])} images")
+        return within
 
 
 def kept_samples(unit_of_sample: Tensor, kept_units: Tensor, num_units: int) -> Tensor:

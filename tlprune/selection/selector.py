@@ -76,6 +76,11 @@ class Selector(ABC):
         return "classifier"
 
     @property
+    def needs_labels(self) -> bool:
+        """Whether the source has to be labelled."""
+        return self.unit_kind == "class"
+
+    @property
     def reusable(self) -> bool:
         """Whether equal settings always mean an equal order, so that a DataModule may take it from its cache.
 
@@ -151,10 +156,9 @@ class Selector(ABC):
             raise InputError(f"{type(self).__name__} needs a target")
         if len(source.labels) == 0:
             raise InputError("the source has no images")
-        if self.unit_kind == "class" and not source.classes:
-            raise InputError(
-                f"{type(self).__name__} orders classes, and the source has no labels; FeatureMapping needs none"
-            )
+        if self.needs_labels and not source.classes:
+            name = type(self).__name__
+            raise InputError(f"{name} needs a labelled source, and this one has no labels (clusters need none)")
         if self.needs_target and any(len(one.labels) == 0 for one in targets):
             raise InputError("the target has no training images, so nobody can vote")
 

@@ -71,7 +71,7 @@ class SeveralTargets:
         if any(not torch.equal(first.unit_of_sample, other.unit_of_sample) for other in selections):
             raise InputError("these selections rank different units, so they have no common order")
         given = torch.tensor(self.weights or (1.0,) * len(selections), dtype=torch.float64)
-        weights = (given / given.sum())[:, None]
+        weights = (given / given.max() / (given / given.max()).sum())[:, None]
         target_votes = torch.stack([one.votes for one in selections])
         shares = target_votes / target_votes.sum(1, keepdim=True)
         voters = sum(len(one.ballots) for one in selections)
