@@ -63,7 +63,8 @@ def run(arguments: list[str]) -> None:
         for label in counts.argsort(descending=True, stable=True).tolist():
             if counts[label] > 0:
                 of = f"{target.images.classes[label]!r}{f' of {target.name}' if len(voters) > 1 else ''}"
-                console.print(f"  {int(counts[label]):>4} images of class {of}", soft_wrap=True)
+                count = int(counts[label])
+                console.print(f"  {count:>4} {'image' if count == 1 else 'images'} of class {of}", soft_wrap=True)
         if given.output is not None:
             pairs = (target.images[index] for index in own[: 36 // len(voters)].tolist())
             shown += [(image, target.images.classes[label]) for image, label in pairs]
