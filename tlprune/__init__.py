@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tlprune.datamodules.pruned_source import PrunedSourceDataModule
     from tlprune.errors import InputError
     from tlprune.modules.classifier import LitClassifier
+    from tlprune.modules.ssl import LitSSL
     from tlprune.modules.transfer import TransferModule
     from tlprune.selection.baselines import ListSelector, RandomSelector, ReverseSelector
     from tlprune.selection.difficulty import EL2N, GraNd
@@ -37,6 +38,7 @@ _HOMES = {
     "LabelMapping": "selection.label_mapping",
     "ListSelector": "selection.baselines",
     "LitClassifier": "modules.classifier",
+    "LitSSL": "modules.ssl",
     "Moderate": "selection.moderate",
     "PrunedSourceDataModule": "datamodules.pruned_source",
     "RandomSelector": "selection.baselines",
@@ -60,6 +62,7 @@ __all__ = [
     "LabelMapping",
     "ListSelector",
     "LitClassifier",
+    "LitSSL",
     "Moderate",
     "PrunedSourceDataModule",
     "RandomSelector",

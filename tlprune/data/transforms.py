@@ -12,11 +12,26 @@ from torchvision.transforms import v2
 
 from tlprune.errors import require_within
 
-__all__ = ["MAX_SIZE", "MEAN", "STD", "Augment", "EvalView", "TrainView", "View", "random_flip", "random_shift"]
+__all__ = [
+    "MAX_SIZE",
+    "MEAN",
+    "STD",
+    "Augment",
+    "EvalView",
+    "TrainView",
+    "TwoViews",
+    "View",
+    "random_flip",
+    "random_shift",
+]
 
 Augment = Literal["none", "shift", "crop", "crop_flip"]
 """``none``; ``shift``: by up to an eighth, as is usual for 32-pixel images; ``crop``: RandomResizedCrop; ``crop_flip``:
 that and a horizontal flip, as is usual for ImageNet."""
+
+TwoViews = Literal["simclr", "simclr_small", "moco"]
+"""Two views of each image, for contrastive learning. ``simclr``: for images of ImageNet's kind; ``simclr_small``: half
+the change of colour and no blur, for 32-pixel images; ``moco``: MoCo v2."""
 
 MAX_SIZE = 4096
 """The most pixels in height and width that a model may see."""

@@ -11,7 +11,8 @@ from tlprune.data.downstream import Downstream, check_target
 from tlprune.data.images import FolderImages, ImageSet, TensorImages
 from tlprune.data.sources import EMBEDDED_SOURCE, find_source, open_source, source_classes
 from tlprune.data.splits import stratified_holdout
-from tlprune.data.transforms import MAX_SIZE, Augment, EvalView, TrainView, View
+from tlprune.data.transforms import MAX_SIZE, Augment, EvalView, TrainView, TwoViews, View
+from tlprune.data.two_views import RECIPES, ContrastView
 from tlprune.data.viewed import Batch, ViewedImages, batches
 from tlprune.datamodules.resumable import ResumableDataModule
 from tlprune.datamodules.selecting import Selecting
@@ -51,7 +52,9 @@ class PrunedSourceDataModule(ResumableDataModule):
             budget: a control is held against a method at equal cost. Single images reach that number exactly.
         selection: A saved Selection to use in place of selecting.
         image_size: Height and width in pixels; None is 32 for the embedded source, else 224.
-        augment: What varies from epoch to epoch; None is ``shift`` for the embedded source, else ``crop_flip``.
+        augment: What varies from epoch to epoch; None is ``shift`` for the embedded source, else ``crop_flip``. With
+            ``simclr``, ``simclr_small`` or ``moco`` training batches hold two views of each image,
+            ``[view, other view]`` in place of images, for any module that learns from such.
         batch_size: Images in a batch, at least 1.
         num_workers: Processes that load images.
         in_memory: Decode what is kept once and hold it; for images of one size that fit.
@@ -86,7 +89,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         images_like: str | None = None,
         selection: str | None = None,
         image_size: int | None = None,
-        augment: Augment | None = None,
+        augment: Augment | TwoViews | None = None,
         batch_size: int = 128,
         num_workers: int = 0,
         in_memory: bool = False,
@@ -144,7 +147,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         embedded = source == EMBEDDED_SOURCE
         default_size = 32 if embedded or isinstance(source, TensorImages) else 224
         self.image_size = default_size if image_size is None else image_size
-        self.augment: Augment = augment or ("shift" if embedded else "crop_flip")
+        self.augment: Augment | TwoViews = augment or ("shift" if embedded else "crop_flip")
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.in_memory = in_memory
@@ -271,7 +274,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         else:
             val = own_val if keep_classes is None else own_val.subset(keep_classes[own_val.labels].nonzero().squeeze(1))
         train = source.subset(stay[keep[stay]])
-        self._sets["train"] = self._viewed(train, TrainView(self.image_size, self.augment), new_labels)
+        self._sets["train"] = self._viewed(train, self._train_view(), new_labels)
         self._sets["val"] = self._viewed(val, EvalView(self.image_size), new_labels)
 
     def _check_like(self, source: ImageSet) -> None:
@@ -287,6 +290,11 @@ class PrunedSourceDataModule(ResumableDataModule):
             count = 0 if val is not None else round(self.val_share * len(source))
             self._opened = source, *stratified_holdout(source.labels, count, self.seed), val
         return self._opened
+
+    def _train_view(self) -> View:
+        if self.augment == "simclr" or self.augment == "simclr_small" or self.augment == "moco":
+            return ContrastView(self.image_size, RECIPES[self.augment])
+        return TrainView(self.image_size, self.augment)
 
     def _viewed(self, kept: ImageSet, view: View, new_labels: Tensor | None) -> ViewedImages:
         decode = self.in_memory and isinstance(kept, FolderImages) and len(kept) > 0

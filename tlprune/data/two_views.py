@@ -1,0 +1,172 @@
+"""Two views of each image, for contrastive learning.
+
+Crops, flips, colours, grey and blur as SimCLR (Chen et al., 2020, appendix A) and MoCo v2 (Chen et al., 2020) have
+them, each image with its own, a whole batch at a time: on 32-pixel images that is many times faster than one image
+after another. A change of colour is one matrix for each image: saturation and hue shrink or turn the chroma plane of
+YIQ.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
+from torch import Tensor
+from torchvision.transforms import v2
+
+from tlprune.data.transforms import View
+
+__all__ = ["RECIPES", "ContrastRecipe", "ContrastView", "jitter_matrices", "random_blur", "random_crop"]
+
+
+@dataclass(frozen=True)
+class ContrastRecipe:
+    """How two views of an image differ.
+
+    Args:
+        min_area: Smallest share of the image that a crop shows.
+        brightness: Largest relative change.
+        contrast: Largest relative change.
+        saturation: Largest relative change.
+        hue: Largest turn, as a share of the colour circle.
+        blur: Probability of a Gaussian blur with a standard deviation from 0.1 to 2 pixels.
+    """
+
+    min_area: float
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+    blur: float
+
+
+RECIPES: dict[str, ContrastRecipe] = {
+    "simclr": ContrastRecipe(0.08, 0.8, 0.8, 0.8, 0.2, blur=0.5),
+    "simclr_small": ContrastRecipe(0.08, 0.4, 0.4, 0.4, 0.1, blur=0.0),
+    "moco": ContrastRecipe(0.2, 0.4, 0.4, 0.4, 0.1, blur=0.5),
+}
+"""By the names that ``augment`` takes; ``simclr_small`` is what SimCLR's authors use on CIFAR-10."""
+
+_JITTERED, _GREY, _FLIPPED = 0.8, 0.2, 0.5
+_LUMA = torch.tensor([0.299, 0.587, 0.114])
+_TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+
+
+class ContrastView(View):
+    """Two views of each image: batches are ``[B, 3, S, S]`` twice.
+
+    Args:
+        image_size: Height and width in pixels, at least 1.
+        recipe: How views differ.
+    """
+
+    def __init__(self, image_size: int, recipe: ContrastRecipe) -> None:
+        super().__init__(image_size)
+        self.recipe = recipe
+        self.crop = v2.RandomResizedCrop(image_size, scale=(recipe.min_area, 1.0), antialias=True)
+
+    def resize(self, pixels: Tensor) -> Tensor:
+        """Two random crops of one image ``[3, H, W]`` uint8: ``[2, 3, S, S]`` uint8."""
+        return torch.stack([self.crop(pixels), self.crop(pixels)])
+
+    def finish(self, batch: Tensor) -> list[Tensor]:  # type: ignore[override]  # two batches where others give one
+        """Images ``[B, 3, S, S]`` uint8, or crops of :meth:`resize`, to two batches of normalised float32."""
+        views = []
+        for number in range(2):
+            if batch.ndim == 5:
+                view = batch[:, number].float().div_(255)
+            else:
+                view = random_crop(batch.float().div_(255), self.recipe.min_area)
+            flipped = torch.rand(len(view)) < _FLIPPED
+            view = torch.where(flipped[:, None, None, None], view.flip(3), view)
+            if self.recipe.blur:
+                view = random_blur(view, self.recipe.blur)
+            views.append(super().finish(_recoloured(view, self.recipe).mul_(255)))
+        return views
+
+
+def random_crop(images: Tensor, min_area: float) -> Tensor:
+    """Shows another part of each image, stretched to its full size: RandomResizedCrop for a batch of one size.
+
+    Args:
+        images: ``[B, C, H, W]`` float.
+        min_area: Smallest share of the area, in (0, 1]; the ratio of sides is from 3/4 to 4/3.
+
+    Returns:
+        The same shape.
+    """
+    count = len(images)
+    area = torch.empty(count).uniform_(min_area, 1)
+    ratio = torch.empty(count).uniform_(math.log(3 / 4), math.log(4 / 3)).exp_()
+    width, height = (area * ratio).sqrt_().clamp_(max=1), (area / ratio).sqrt_().clamp_(max=1)
+    across, down = ((torch.rand(count) * 2 - 1) * (1 - side) for side in (width, height))
+    none = torch.zeros(count)
+    where = torch.stack([torch.stack([width, none, across], 1), torch.stack([none, height, down], 1)], 1)
+    grid = F.affine_grid(where, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def jitter_matrices(saturation: Tensor, hue: Tensor, brightness: Tensor) -> Tensor:
+    """The change of colour of each image as a matrix on RGB.
+
+    Args:
+        saturation: ``[B]``, 0 is grey, 1 changes nothing.
+        hue: ``[B]``, turns of the colour circle in [-0.5, 0.5].
+        brightness: ``[B]``, 1 changes nothing.
+
+    Returns:
+        ``[B, 3, 3]``.
+
+    Example:
+        >>> one = torch.ones(1)
+        >>> torch.allclose(jitter_matrices(one, 0 * one, one)[0], torch.eye(3), atol=1e-4)
+        True
+    """
+    angle = 2 * math.pi * hue
+    cosine, sine = saturation * angle.cos(), saturation * angle.sin()
+    chroma = torch.zeros(len(hue), 3, 3)
+    chroma[:, 0, 0] = 1
+    chroma[:, 1, 1], chroma[:, 1, 2] = cosine, -sine
+    chroma[:, 2, 1], chroma[:, 2, 2] = sine, cosine
+    changed: Tensor = brightness[:, None, None] * (torch.linalg.inv(_TO_YIQ) @ chroma @ _TO_YIQ)
+    return changed
+
+
+def _recoloured(images: Tensor, recipe: ContrastRecipe) -> Tensor:
+    """Jitters four in five images and greys one in five; ``[B, 3, H, W]`` in [0, 1]."""
+    count = len(images)
+
+    def factor(reach: float) -> Tensor:
+        return 1 + reach * (torch.rand(count) * 2 - 1)
+
+    jittered = torch.rand(count) < _JITTERED
+    ones = torch.ones(count)
+    brightness, contrast, saturation = (
+        torch.where(jittered, factor(reach), ones) for reach in (recipe.brightness, recipe.contrast, recipe.saturation)
+    )
+    hue = torch.where(jittered, recipe.hue * (torch.rand(count) * 2 - 1), ones * 0)
+    saturation = torch.where(torch.rand(count) < _GREY, ones * 0, saturation)
+    pixels = images.flatten(2)
+    mixed = torch.bmm(jitter_matrices(saturation, hue, brightness), pixels)
+    middle = (_LUMA @ mixed).mean(1)[:, None, None]
+    return middle.lerp(mixed, contrast[:, None, None]).clamp_(0, 1).view_as(images)
+
+
+def random_blur(images: Tensor, probability: float) -> Tensor:
+    """Blurs some images by a Gaussian, its standard deviation drawn from 0.1 to 2 pixels for each.
+
+    Args:
+        images: ``[B, C, H, W]`` float.
+        probability: Of each image to be blurred.
+    """
+    count, channels, height, width = images.shape
+    radius = min(6, (min(height, width) - 1) // 2)
+    sigma = torch.empty(count).uniform_(0.1, 2.0)
+    sigma[torch.rand(count) >= probability] = 1e-3
+    offsets = torch.arange(-radius, radius + 1)
+    weights = (-0.5 * (offsets / sigma[:, None]) ** 2).exp()
+    weights = (weights / weights.sum(1, keepdim=True)).repeat_interleave(channels, 0)[:, None]
+    flat = images.reshape(1, count * channels, height, width)
+    flat = F.pad(flat, (radius, radius, radius, radius), mode="reflect")
+    flat = F.conv2d(flat, weights[:, :, :, None], groups=count * channels)
+    return F.conv2d(flat, weights[:, :, None, :], groups=count * channels).view_as(images)
