@@ -1,4 +1,7 @@
+from dataclasses import replace
+
 import pytest
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -24,11 +27,26 @@ def test_figures_and_numbers_reach_tensorboard(coloured, tmp_path):
     logger = TensorBoardLogger(tmp_path, name="", version="run")
     fit(coloured, logger, selector=RandomSelector(), keep_units=20)
     found = events(tmp_path / "run")
-    assert set(found.Tags()["images"]) == {"selection/votes", "selection/units"}
+    assert set(found.Tags()["images"]) == {"selection/units"}  # nobody voted
     assert found.Images("selection/units")[0].width > 1000
     assert found.Scalars("selection/units_kept")[0].value == 20
     assert found.Scalars("selection/images_kept")[0].value == 200  # held-out images counted
     assert found.Scalars("selection/votes_covered")[0].value == 0
+
+
+@pytest.mark.filterwarnings("ignore:The number of training batches", "ignore:.* units are kept, but only")
+def test_votes_of_several_targets_and_single_images(coloured, target, surrogate_file, tmp_path):
+    surrogate = str(surrogate_file(30))
+    targets = [target, replace(target, train=target.train.subset(torch.arange(8)), name="others")]
+    logger = TensorBoardLogger(tmp_path, name="", version="several")
+    fit(coloured, logger, target=targets, surrogate=surrogate, keep_units=20)
+    found = events(tmp_path / "several")
+    assert set(found.Tags()["images"]) == {"selection/votes", "selection/units"}
+    covered = {name: found.Scalars(f"selection/votes_covered/{name}")[0].value for name in ("colours", "others")}
+    assert min(covered.values()) == found.Scalars("selection/votes_covered")[0].value
+    logger = TensorBoardLogger(tmp_path, name="", version="images")
+    fit(coloured, logger, selector=RandomSelector(unit="sample"), keep_images=100)
+    assert set(events(tmp_path / "images").Tags()["images"]) == {"selection/units"}
 
 
 @pytest.mark.filterwarnings("ignore:The number of training batches")

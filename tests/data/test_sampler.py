@@ -62,6 +62,20 @@ def test_a_limit_of_batches_makes_shorter_epochs(limit, skipped):
     assert sampler.behind == skipped * 4
 
 
+@pytest.mark.parametrize("seed", [0, 67280421310721, 2**64 - 1])
+def test_every_seed_that_torch_may_have_will_do(seed):
+    assert sorted(epoch(EpochSampler(5, 2, seed, Place()), 3)) == [15, 16, 17, 18, 19]
+    Reproducible(TensorDatasetOfOne(), seed).__getitems__([0])
+
+
+class TensorDatasetOfOne:
+    def __len__(self):
+        return 1
+
+    def __getitems__(self, indices):
+        return torch.rand(len(indices)), torch.tensor(indices)
+
+
 def test_what_varies_follows_from_seed_epoch_and_batch():
     class Noisy(TensorDataset):
         def __getitems__(self, indices):

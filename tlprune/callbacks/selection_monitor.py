@@ -14,8 +14,8 @@ __all__ = ["SelectionMonitor"]
 class SelectionMonitor(Callback):
     """Writes the DataModule's Selection to TensorBoard when training starts; without one it does nothing.
 
-    Scalars ``selection/units_kept``, ``selection/images_kept`` and ``selection/votes_covered`` (in [0, 1]), figures
-    ``selection/votes`` and ``selection/units``.
+    Scalars ``selection/units_kept``, ``selection/images_kept`` and ``selection/votes_covered`` (in [0, 1]; for each of
+    several targets too), figures ``selection/votes``, where there are votes, and ``selection/units``.
     """
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -33,7 +33,15 @@ class SelectionMonitor(Callback):
             "selection/votes_covered": selection.coverage(kept),
         }
         title = f"{selection.method}: {kept} of {selection.num_units} units kept"
-        figures: dict[str, Figure] = {"selection/votes": votes_figure(selection, kept, title)}
+        names = selection.record.get("targets", [])
+        for place, covered in enumerate(
+            selection.covered_by_target[:, kept - 1] if len(selection.target_votes) else []
+        ):
+            name = names[place] if place < len(names) else str(place + 1)
+            scalars[f"selection/votes_covered/{name}"] = float(covered)
+        figures: dict[str, Figure] = {}
+        if len(selection.ballots):
+            figures["selection/votes"] = votes_figure(selection, kept, title)
         images = getattr(data, "source_images", None)
         if images is not None:
 

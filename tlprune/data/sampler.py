@@ -72,7 +72,7 @@ class EpochSampler(DistributedSampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """This process's share of the present epoch, without what the run has behind it."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        generator = torch.Generator().manual_seed(_mixed(self.seed, self.epoch))
         order = torch.randperm(self.count, generator=generator)
         own = order.repeat(-(-self.total_size // self.count))[: self.total_size][self.rank :: self.num_replicas]
         begin = self.behind if self.epoch == self.first_epoch else 0
@@ -101,6 +101,10 @@ class Reproducible(Dataset[tuple[Tensor, int]]):
     def __getitems__(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
         """A batch; ``numbers`` are those of :class:`EpochSampler`."""
         with torch.random.fork_rng(devices=[]):
-            # the hash of a tuple of integers is the same in every process
-            torch.manual_seed(hash((self.seed, *numbers)) & 0x7FFF_FFFF_FFFF_FFFF)
+            torch.manual_seed(_mixed(self.seed, *numbers))
             return self.images.__getitems__([number % len(self.images) for number in numbers])
+
+
+def _mixed(*numbers: int) -> int:
+    """A seed that torch takes, out of any integers: the hash of a tuple of integers is the same in every process."""
+    return hash(numbers) & 0x7FFF_FFFF_FFFF_FFFF

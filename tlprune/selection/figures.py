@@ -18,6 +18,8 @@ DROPPED = "#d55e00"
 
 _LABELLED = 12
 
+_BARS = 500
+
 
 def votes_figure(selection: Selection, kept: int, title: str) -> Figure:
     """Votes of all units, best first, and the share of votes that the best k hold.
@@ -34,8 +36,11 @@ def votes_figure(selection: Selection, kept: int, title: str) -> Figure:
     axes = figure.subplots()
     votes = selection.votes[selection.ranking]
     ranks = range(1, selection.num_units + 1)
-    colours = [KEPT if rank <= kept else DROPPED for rank in ranks]
-    axes.bar(ranks, votes.tolist(), color=colours, width=0.85)
+    for begin, end, colour in ((0, kept, KEPT), (kept, selection.num_units, DROPPED)):
+        if selection.num_units <= _BARS:
+            axes.bar(ranks[begin:end], votes[begin:end].tolist(), color=colour, width=0.85)
+        else:
+            axes.fill_between(ranks[begin:end], votes[begin:end].tolist(), color=colour, step="mid", linewidth=0)
     axes.axvline(kept + 0.5, color="black", linewidth=1, linestyle="--")
     axes.set(xlabel="rank of the unit", ylabel="votes", title=title, xlim=(0.25, selection.num_units + 0.75))
     share = axes.twinx()
