@@ -100,9 +100,13 @@ class Reproducible(Dataset[tuple[Tensor, int]]):
 
     def __getitems__(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
         """A batch; ``numbers`` are those of :class:`EpochSampler`."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_mixed(self.seed, *numbers))
+        state = torch.get_rng_state()
+        try:
+            # torch.manual_seed would look for accelerators each time, which takes longer than a small batch
+            torch.default_generator.manual_seed(_mixed(self.seed, *numbers))
             return self.images.__getitems__([number % len(self.images) for number in numbers])
+        finally:
+            torch.set_rng_state(state)
 
 
 def _mixed(*numbers: int) -> int:
