@@ -102,7 +102,7 @@ def test_explain_says_who_voted_and_draws_it(selected, capsys):
     out = capsys.readouterr().out
     votes = int(selected.votes.max())
     assert f"{best}: rank 1 of 4, {votes} votes" in out
-    assert "KEPT: the budget keeps 1 of 4" in out
+    assert "KEPT: the budget keeps 1 of 4, the last kept one has" in out
     assert sum(int(line.split()[0]) for line in out.splitlines() if " of class " in line) == votes
     with Image.open("e.png") as picture:
         assert picture.width > 1000

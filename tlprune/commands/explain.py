@@ -50,9 +50,7 @@ def run(arguments: list[str]) -> None:
         last = f", the last kept one has {_votes(votes)} and score {score:.2f}" if len(selection.ballots) else ""
         verdict = "KEPT" if found.rank <= len(kept) else "dropped"
         title += f", {verdict}"
-        console.print(
-            f"{verdict}: the budget keeps {len(kept)} of {selection.num_units}{last and ', '}{last}", soft_wrap=True
-        )
+        console.print(f"{verdict}: the budget keeps {len(kept)} of {selection.num_units}{last}", soft_wrap=True)
     voters = opened_targets(selection, given.target) if len(selection.ballots) else []
     if len(selection.target_votes):
         console.print("votes are weighted: every target counts the same, however many images it has", soft_wrap=True)
