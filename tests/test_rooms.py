@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "data": {"storage"},
     "modules": {"models"},
     "datamodules": {"selection", "data", "models", "storage"},
-    "callbacks": {"selection", "models", "storage"},
+    "callbacks": {"selection", "models", "storage", "data"},
     "experiments": {"storage", "models", "selection", "data", "modules", "datamodules", "callbacks"},
     "commands": {"storage", "models", "selection", "data", "datamodules"},
 }

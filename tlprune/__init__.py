@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tlprune.callbacks.count_forgetting import CountForgetting
     from tlprune.callbacks.export_backbone import ExportBackbone
+    from tlprune.callbacks.knn_probe import KNNProbe
+    from tlprune.callbacks.representation_monitor import RepresentationMonitor
     from tlprune.callbacks.selection_monitor import SelectionMonitor
     from tlprune.data.images import ImageSet
     from tlprune.datamodules.downstream import DownstreamDataModule
@@ -35,6 +37,7 @@ _HOMES = {
     "GraNd": "selection.difficulty",
     "ImageSet": "data.images",
     "InputError": "errors",
+    "KNNProbe": "callbacks.knn_probe",
     "LabelMapping": "selection.label_mapping",
     "ListSelector": "selection.baselines",
     "LitClassifier": "modules.classifier",
@@ -42,6 +45,7 @@ _HOMES = {
     "Moderate": "selection.moderate",
     "PrunedSourceDataModule": "datamodules.pruned_source",
     "RandomSelector": "selection.baselines",
+    "RepresentationMonitor": "callbacks.representation_monitor",
     "ReverseSelector": "selection.baselines",
     "Selection": "selection.manifest",
     "SelectionMonitor": "callbacks.selection_monitor",
@@ -59,6 +63,7 @@ __all__ = [
     "GraNd",
     "ImageSet",
     "InputError",
+    "KNNProbe",
     "LabelMapping",
     "ListSelector",
     "LitClassifier",
@@ -66,6 +71,7 @@ __all__ = [
     "Moderate",
     "PrunedSourceDataModule",
     "RandomSelector",
+    "RepresentationMonitor",
     "ReverseSelector",
     "Selection",
     "SelectionMonitor",

@@ -1,4 +1,9 @@
+import json
 import math
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -197,3 +202,86 @@ def test_somebody_elses_module_learns_from_our_two_views(coloured, trainer):
 def test_bad_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         LitSSL(**{"backbone": "resnet8_w8", **options})
+
+
+@pytest.fixture(scope="module")
+def on_ranks():
+    def run(method):
+        said = []
+        for world in ("1", "2"):
+            script = str(Path(__file__).with_name("contrast_on_ranks.py"))
+            done = subprocess.run(
+                [sys.executable, script, method, world], check=True, capture_output=True, text=True, timeout=200
+            )
+            said.append([json.loads(one) for one in re.findall(r"\{[^{}]*\}", done.stdout)])
+        return said
+
+    return run
+
+
+def test_simclr_compares_with_the_images_of_all_ranks(on_ranks):
+    [alone], [one, other] = on_ranks("simclr")
+    assert one["weights"] == other["weights"]
+    assert (one["loss"] + other["loss"]) / 2 == pytest.approx(alone["loss"], rel=1e-12)
+    generator = torch.Generator().manual_seed(0)
+    first, second = nn.functional.normalize(
+        torch.randn(2, 16, 8, generator=generator, dtype=torch.float64), dim=2
+    ).unbind()
+    assert alone["loss"] == pytest.approx(slow_nt_xent(first, second, 0.5), rel=1e-6)
+
+
+def test_moco_computes_keys_beside_images_of_other_ranks(on_ranks):
+    [alone], both = on_ranks("moco")
+    one, other = sorted(both, key=lambda said: said["rank"])
+    assert alone["given"] == list(range(8))
+    assert sorted(one["given"] + other["given"]) == list(range(16))  # each image once
+    assert 0 < len(set(one["given"]) & set(range(8))) < 8  # of both ranks
+    assert max(one["error"], other["error"]) < 1e-6  # each image gets its own key back
+    # all ranks end alike, queue included, and know the same
+    same = ("weights", "queue_place", "val/knn_accuracy", "train/feature_std", "train/alignment")
+    assert {name: one[name] for name in same} == {name: other[name] for name in same}
+    assert one["queue_place"] == 4 * 16 % 24
+
+
+def optimizer_of(trainer, coloured, **options):
+    module = LitSSL("resnet8_w8", hidden_dim=8, output_dim=8, **options)
+    data = PrunedSourceDataModule(coloured(4, 32), augment="simclr", batch_size=64, val_share=0.0)
+    run = trainer(accumulate_grad_batches=2, limit_val_batches=0)
+    run.fit(module, datamodule=data)
+    return run.optimizers[0]
+
+
+@pytest.mark.parametrize(("scaling", "rate"), [("none", 0.4), ("linear", 0.2), ("sqrt", 0.4 * math.sqrt(0.5))])
+def test_learning_rate_follows_the_images_of_a_step(trainer, coloured, scaling, rate):
+    optimizer = optimizer_of(
+        trainer, coloured, lr_scaling=scaling, optimizer=lambda parameters: torch.optim.SGD(parameters, 0.4)
+    )
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([rate, rate])
+
+
+def test_lars_leaves_biases_and_normalisation_alone(trainer, coloured):
+    from lightly.utils.lars import LARS
+
+    optimizer = optimizer_of(trainer, coloured, optimizer=lambda parameters: LARS(parameters, 0.3, weight_decay=1e-6))
+    decayed, plain = optimizer.param_groups
+    assert decayed["weight_decay"] == 1e-6
+    assert plain["weight_decay"] == 0
+    assert {parameter.ndim for parameter in plain["params"]} == {1}
+    assert 1 not in {parameter.ndim for parameter in decayed["params"]}
+    everything = optimizer_of(trainer, coloured, method="moco", queue_size=8)
+    assert len(everything.param_groups) == 1
+
+
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step`")
+def test_scaling_needs_a_loader_that_says_its_batch_size(trainer):
+    def endless():
+        while True:
+            yield [torch.randn(4, 3, 32, 32)] * 2, torch.zeros(4)
+
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            return endless()
+
+    loader = torch.utils.data.DataLoader(Stream(), batch_size=None)
+    with pytest.raises(InputError, match="`lr_scaling` needs one training DataLoader with a `batch_size`"):
+        trainer(max_steps=1, limit_val_batches=0).fit(LitSSL("resnet8_w8", lr_scaling="linear", hidden_dim=8), loader)

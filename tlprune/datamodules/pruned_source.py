@@ -17,6 +17,7 @@ from tlprune.data.viewed import Batch, ViewedImages, batches
 from tlprune.datamodules.resumable import ResumableDataModule
 from tlprune.datamodules.selecting import Selecting
 from tlprune.errors import InputError, require_within
+from tlprune.models.weights import check_weights
 from tlprune.selection.label_mapping import LabelMapping
 from tlprune.selection.manifest import Selection, UnitKind
 from tlprune.selection.ranking import Budget
@@ -39,9 +40,9 @@ class PrunedSourceDataModule(ResumableDataModule):
             either in ``train`` and perhaps ``val``, or a set of images.
         target: Whose training images vote: ``digits``, ``photos``, a folder, an opened target, or a list of them.
         selector: How units are ordered; None is Label Mapping.
-        surrogate: Weights of a small model trained on the whole source: a safetensors file or a Lightning checkpoint;
-            a list of them for a selector that averages.
-        surrogate_backbone: Name of its network; None takes the one that the file names.
+        surrogate: Weights of a small model trained on the whole source: a safetensors file, a checkpoint, or published
+            weights by name such as ``torchvision:resnet18``; a list of them for a selector that averages.
+        surrogate_backbone: Name of its network; None takes the one that the file names, or that its weights tell.
         combine: How several targets share one order.
         target_weights: What each of several targets counts, for ``combine: weighted_sum``; None counts all the same.
         prune_ratio: Share of units (classes, clusters or single images, as the selector has it) to remove, in [0, 1).
@@ -122,11 +123,9 @@ class PrunedSourceDataModule(ResumableDataModule):
         self.surrogates = surrogate if isinstance(surrogate, list) else [] if surrogate is None else [surrogate]
         if isinstance(source, str) and source != EMBEDDED_SOURCE:
             find_source(source)
-        for what, path in (
-            *(("surrogate", one) for one in self.surrogates),
-            ("selection", selection),
-            ("images_like", images_like),
-        ):
+        for one_surrogate in self.surrogates:
+            check_weights(one_surrogate, "surrogate")
+        for what, path in (("selection", selection), ("images_like", images_like)):
             if path is not None and "://" in path:
                 raise InputError(f"{what} {path}: read from local files only; download the file first")
             if path is not None and not Path(path).is_file():

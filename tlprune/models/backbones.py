@@ -3,8 +3,10 @@
 A backbone maps images ``[B, 3, H, W]`` to features ``[B, D]`` and says ``D`` as ``num_features``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from importlib import import_module
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
@@ -13,7 +15,16 @@ from torch import Tensor, nn
 
 from tlprune.errors import InputError, near_miss
 
-__all__ = ["Backbone", "Classifier", "ResNet8", "create_backbone", "list_backbones"]
+__all__ = [
+    "TORCHVISION",
+    "Backbone",
+    "Classifier",
+    "ResNet8",
+    "create_backbone",
+    "list_backbones",
+    "recognise_backbone",
+    "timm_library",
+]
 
 
 class Backbone(nn.Module):
@@ -111,13 +122,38 @@ def _torchvision(name: str) -> Backbone:
     return Backbone(network, linear.in_features)
 
 
+def timm_library(name: str) -> Any:
+    """The module ``timm``.
+
+    Args:
+        name: What it is needed for.
+
+    Raises:
+        InputError: It is not installed.
+    """
+    try:
+        return import_module("timm")
+    except ModuleNotFoundError as error:
+        raise InputError(f"{name} needs timm: pip install 'tlprune[timm]'") from error
+
+
+def _timm(name: str) -> Backbone:
+    timm = timm_library(name)
+    network = name.removeprefix("timm:")
+    if ":" not in network and network.partition(".")[0] not in (known := timm.list_models()):
+        raise InputError(f"timm has no network {network!r}: {near_miss(network, known)}")
+    built: Any = timm.create_model(network, pretrained=False, num_classes=0)
+    return Backbone(built, int(getattr(built, "head_hidden_size", None) or built.num_features))
+
+
 _OURS: dict[str, Callable[[], Backbone]] = {f"resnet8_w{width}": partial(_resnet8, width) for width in (8, 16, 32)}
-_TORCHVISION = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "vit_b_16", "vit_b_32", "vit_l_16")
+TORCHVISION = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "vit_b_16", "vit_b_32", "vit_l_16")
+"""Names of torchvision's networks that :func:`create_backbone` takes."""
 
 
 def list_backbones() -> list[str]:
     """Names that :func:`create_backbone` takes."""
-    return sorted([*_OURS, *_TORCHVISION])
+    return sorted([*_OURS, *TORCHVISION])
 
 
 def create_backbone(name: str) -> Backbone:
@@ -125,13 +161,14 @@ def create_backbone(name: str) -> Backbone:
 
     Args:
         name: ``resnet8_w8``, ``resnet8_w16``, ``resnet8_w32`` for 32-pixel images; torchvision's ``resnet18`` to
-            ``resnet152`` and ``vit_b_16``, ``vit_b_32``, ``vit_l_16`` (224-pixel images) under torchvision's names.
+            ``resnet152`` and ``vit_b_16``, ``vit_b_32``, ``vit_l_16`` (224-pixel images) under torchvision's names;
+            ``timm:NAME`` for any network of timm, which the extra ``timm`` installs.
 
     Returns:
         A network that ends in features.
 
     Raises:
-        InputError: There is no such network.
+        InputError: There is no such network, or timm is not installed.
 
     Example:
         >>> create_backbone("resnet8_w8").num_features
@@ -139,6 +176,28 @@ def create_backbone(name: str) -> Backbone:
     """
     if name in _OURS:
         return _OURS[name]()
-    if name in _TORCHVISION:
+    if name in TORCHVISION:
         return _torchvision(name)
+    if name.startswith("timm:"):
+        return _timm(name)
     raise InputError(f"unknown backbone {name!r}: {near_miss(name, list_backbones())}")
+
+
+def recognise_backbone(shapes: Mapping[str, torch.Size]) -> str | None:
+    """The network whose weights have these names and shapes, timm's left aside; None if there is none.
+
+    Args:
+        shapes: Of all tensors of a :class:`Backbone`, by their keys.
+
+    Example:
+        >>> weights = create_backbone("resnet8_w16").state_dict()
+        >>> recognise_backbone({key: value.shape for key, value in weights.items()})
+        'resnet8_w16'
+    """
+    asked = {key: shape for key, shape in shapes.items() if not key.endswith("num_batches_tracked")}
+    for name in list_backbones():
+        with torch.device("meta"):
+            state = create_backbone(name).state_dict()
+        if asked == {key: value.shape for key, value in state.items() if not key.endswith("num_batches_tracked")}:
+            return name
+    return None

@@ -1,16 +1,18 @@
 """Weights in and out of files, without executing anything, every key accounted for.
 
-Two layouts are read: a safetensors file that :func:`save_classifier` wrote, and a Lightning checkpoint whose module
-holds its network as ``backbone`` and ``head``. Both are local files: a URL is refused.
+Read are safetensors files, those that :func:`save_classifier` wrote and others; checkpoints of Lightning and of plain
+torch, in the layouts of :mod:`tlprune.models.layouts`; and weights that torchvision and timm publish, by name. A URL is
+refused.
 """
 
 import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from warnings import warn
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,9 +20,22 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tlprune.errors import InputError
-from tlprune.models.backbones import Backbone, Classifier, create_backbone
+from tlprune.models.backbones import Backbone, Classifier, create_backbone, list_backbones, recognise_backbone
+from tlprune.models.layouts import recognise
+from tlprune.models.published import check_published, is_published, read_published
 
-__all__ = ["SavedWeights", "load_backbone", "load_classifier", "read_checkpoint", "read_weights", "save_classifier"]
+__all__ = [
+    "SavedWeights",
+    "check_weights",
+    "load_backbone",
+    "load_classifier",
+    "read_checkpoint",
+    "read_weights",
+    "save_classifier",
+]
+
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -29,7 +44,7 @@ class SavedWeights:
 
     Args:
         path: Where it was read from.
-        backbone: Name of the network, if the file says so.
+        backbone: Name of the network, if the file says so or its weights tell.
         state: Tensors under ``backbone.*`` and, with a head, ``head.*``.
         classes: Class names that the head's outputs stand for; empty if the file does not say.
         seconds: Time that training took; None if the file does not say.
@@ -78,28 +93,55 @@ def save_classifier(
     save_file(tensors, path, metadata)
 
 
-def read_weights(path: str | os.PathLike[str]) -> SavedWeights:
-    """Reads a weights file.
+def check_weights(path: str | os.PathLike[str], what: str = "weights") -> None:
+    """Refuses weights that are not there, without reading them.
 
     Args:
-        path: A safetensors file of tlprune, or a Lightning checkpoint.
-
-    Returns:
-        The tensors under ``backbone.*`` and ``head.*``. Prefixes that compiling or DDP leave are stripped.
+        path: As :func:`read_weights`.
+        what: What the message calls them.
 
     Raises:
-        InputError: The file is missing, damaged, a URL, or holds no network called ``backbone``.
+        InputError: There is no such file, or nobody published such weights; or it is a URL.
     """
-    if "://" in str(path):
-        raise InputError(f"{path}: weights are read from local files only; download the file first")
+    if is_published(str(path)):
+        check_published(str(path))
+    elif "://" in str(path):
+        raise InputError(f"{what} {path}: read from local files only; download the file first")
+    elif not Path(path).is_file():
+        raise InputError(f"{what} {path}: {'a folder, not a file' if Path(path).is_dir() else 'no such file'}")
+
+
+def read_weights(path: str | os.PathLike[str]) -> SavedWeights:
+    """Reads weights.
+
+    Args:
+        path: A safetensors file, a checkpoint of Lightning or of plain torch, or published weights by name:
+            ``torchvision:resnet50``, ``torchvision:resnet50.IMAGENET1K_V1``, ``timm:resnet50.a1_in1k``.
+
+    Returns:
+        The tensors under ``backbone.*`` and ``head.*``. What pretraining alone needed (projections, momentum encoders,
+        queues) is left out; other parts beside the network are left out with a warning.
+
+    Raises:
+        InputError: The weights are missing, damaged or hold no network; or it is a URL.
+    """
+    check_weights(path)
     file = Path(path)
-    if not file.is_file():
-        raise InputError(f"{path}: no such weights file")
-    saved = _read_safetensors(file) if file.suffix == ".safetensors" else _read_checkpoint(file)
-    if not any(key.startswith("backbone.") for key in saved.state):
-        found = ", ".join(sorted(saved.state)[:3]) or "nothing"
-        raise InputError(f"{path}: no weights under 'backbone.' (it holds {found}, ...), so not a model of this kind")
-    return saved
+    if is_published(str(path)):
+        name, state = read_published(str(path))
+        saved = SavedWeights(file, name, state)
+    else:
+        saved = _read_safetensors(file) if file.suffix == ".safetensors" else _read_checkpoint(file)
+    found, beside = recognise(saved.state)
+    if not found:
+        raise InputError(f"{path}: no weights of a network in it ({_listed('tensors', beside) or 'nothing at all'})")
+    if beside:
+        warn(f"{path}: {_listed('beside the network left aside', beside)}", stacklevel=2)
+    named = saved.backbone
+    if named is None or (named not in list_backbones() and not named.startswith("timm:")):
+        shapes = {key: value.shape for key, value in found.items()}
+        named = recognise_backbone(_within(shapes, "backbone.")) or named
+    return replace(saved, state=found, backbone=named)
 
 
 def load_backbone(path: str | os.PathLike[str], backbone: str | None = None) -> Backbone:
@@ -151,8 +193,10 @@ def _name(saved: SavedWeights, backbone: str | None) -> str:
 
 
 def _load_all(module: nn.Module, saved: SavedWeights, prefix: str) -> None:
-    given = {key.removeprefix(prefix): value for key, value in saved.state.items() if key.startswith(prefix)}
+    given = _within(saved.state, prefix)
     wanted = module.state_dict()
+    # counts of batches, which old files do not have, and which change nothing that a network says
+    given = {key: value for key, value in wanted.items() if key.endswith("num_batches_tracked")} | given
     missing, left_over = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
     other = [key for key in sorted(wanted.keys() & given.keys()) if wanted[key].shape != given[key].shape]
     if missing or left_over or other:
@@ -160,6 +204,10 @@ def _load_all(module: nn.Module, saved: SavedWeights, prefix: str) -> None:
         details += [_listed("of another shape", other)]
         raise InputError(f"{saved.path}: weights of another network: {'; '.join(filter(None, details))}")
     module.load_state_dict(given)
+
+
+def _within(values: Mapping[str, Value], prefix: str) -> dict[str, Value]:
+    return {key.removeprefix(prefix): value for key, value in values.items() if key.startswith(prefix)}
 
 
 def _listed(what: str, keys: list[str]) -> str:
@@ -198,25 +246,30 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         InputError: The file is damaged, holds more than tensors and plain values, or is no Lightning checkpoint.
     """
-    try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a hostile or damaged file can raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: damaged, or holds more than tensors and is not loaded ({reason[:120]})") from error
+    content = _load(path)
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise InputError(f"{path}: not a Lightning checkpoint (no 'state_dict' in it)")
     return content
 
 
+def _load(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a hostile or damaged file can raise anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: damaged, or holds more than tensors and is not loaded ({reason[:120]})") from error
+
+
 def _read_checkpoint(path: Path) -> SavedWeights:
-    content = read_checkpoint(path)
+    content = _load(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: no dictionary of tensors, nor a checkpoint with one")
+    # Lightning, MoCo and most others; torchvision's training scripts; a network's tensors and nothing else
+    tensors = next((content[key] for key in ("state_dict", "model") if isinstance(content.get(key), dict)), content)
+    state = {str(key): value for key, value in tensors.items() if isinstance(value, Tensor)}
     hyper_parameters = content.get("hyper_parameters")
-    named = hyper_parameters.get("backbone") if isinstance(hyper_parameters, dict) else None
-    state = {_plain(key): value for key, value in content["state_dict"].items() if isinstance(value, Tensor)}
+    said = {**content, **(hyper_parameters if isinstance(hyper_parameters, dict) else {})}
+    named = [said[key] for key in ("backbone", "arch", "base_encoder") if isinstance(said.get(key), str)]
     classes = content.get("classes")
     labels = tuple(map(str, classes)) if isinstance(classes, (list, tuple)) else ()
-    return SavedWeights(path, named if isinstance(named, str) else None, state, labels)
-
-
-def _plain(key: str) -> str:
-    return key.replace("_orig_mod.", "").removeprefix("module.")
+    return SavedWeights(path, named[0] if named else None, state, labels)

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -13,7 +13,14 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from tlprune.errors import InputError
 
-__all__ = ["PlannedLR", "TriangularLR", "WarmupCosineLR", "build_optimizers"]
+__all__ = ["LRScaling", "PlannedLR", "TriangularLR", "WarmupCosineLR", "build_optimizers"]
+
+
+LRScaling = Literal["none", "linear", "sqrt"]
+"""How a learning rate that is right for 256 images a step follows the images of a step, those of all ranks and of
+accumulated batches: as they do (Goyal et al., "Accurate, Large Minibatch SGD", 2017), or as their square root does."""
+
+_SCALED_FROM = 256
 
 
 class PlannedLR(LRScheduler):
@@ -126,6 +133,8 @@ def build_optimizers(
     trained: _HasParameters,
     optimizer: OptimizerCallable,
     lr_scheduler: LRSchedulerCallable | None,
+    decay_all: bool = True,
+    lr_scaling: LRScaling = "none",
 ) -> OptimizerLRScheduler:
     """What ``configure_optimizers`` returns.
 
@@ -136,11 +145,27 @@ def build_optimizers(
         optimizer: Makes the optimiser of parameters.
         lr_scheduler: Makes the schedule of the optimiser. A :class:`PlannedLR` steps after each batch, any other
             after each epoch as in plain Lightning; ``ReduceLROnPlateau`` watches ``val/loss`` unless it names another.
+        decay_all: Whether weight decay applies to biases and normalisation too. LARS scales the rate of those alone
+            that decay.
+        lr_scaling: How the optimiser's learning rates follow the number of images in a step.
 
     Returns:
         Optimiser and schedule in Lightning's form.
+
+    Raises:
+        InputError: Rates shall be scaled, and there is no single training DataLoader that says its batch size.
     """
-    built = optimizer([parameter for parameter in trained.parameters() if parameter.requires_grad])
+    parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
+    vectors = [] if decay_all else [parameter for parameter in parameters if parameter.ndim <= 1]
+    if vectors:
+        matrices = [parameter for parameter in parameters if parameter.ndim > 1]
+        built = optimizer([{"params": matrices}, {"params": vectors, "weight_decay": 0.0}])
+    else:
+        built = optimizer(parameters)
+    if lr_scaling != "none":
+        ratio = _images_per_step(module.trainer) / _SCALED_FROM
+        for group in built.param_groups:
+            group["lr"] *= ratio if lr_scaling == "linear" else math.sqrt(ratio)
     if lr_scheduler is None:
         return built
     scheduler = lr_scheduler(built)
@@ -153,3 +178,11 @@ def build_optimizers(
         monitor = getattr(scheduler, "monitor", "val/loss")
         return {"optimizer": built, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}
     return {"optimizer": built, "lr_scheduler": scheduler}
+
+
+def _images_per_step(trainer: Trainer) -> int:
+    _ = trainer.estimated_stepping_batches  # loads the training DataLoader
+    size = getattr(trainer.train_dataloader, "batch_size", None)
+    if not isinstance(size, int):
+        raise InputError("`lr_scaling` needs one training DataLoader with a `batch_size`; use lr_scaling 'none'")
+    return size * trainer.world_size * trainer.accumulate_grad_batches

@@ -12,7 +12,7 @@ from torch.optim import SGD
 
 from tlprune.errors import InputError
 from tlprune.models.backbones import create_backbone
-from tlprune.modules.optim import build_optimizers
+from tlprune.modules.optim import LRScaling, build_optimizers
 
 __all__ = ["LitSSL", "info_nce"]
 
@@ -29,8 +29,9 @@ class LitSSL(LightningModule):
     Chen et al., "Improved Baselines with Momentum Contrastive Learning", 2020). Both losses are computed in float32
     under AMP.
 
-    BatchNorm must not tell which images came together. On several ranks set ``trainer.sync_batchnorm``: statistics are
-    then those of all ranks. It stands in for the shuffling of MoCo's paper.
+    BatchNorm must not tell which images came together. On several ranks MoCo's keys are computed on shuffled ranks, as
+    its paper has it (section 3.3); with ``trainer.sync_batchnorm``, which SimCLR wants, statistics are those of all
+    ranks and nothing needs to be shuffled.
 
     Args:
         backbone: Name that :func:`tlprune.models.backbones.create_backbone` takes.
@@ -41,6 +42,10 @@ class LitSSL(LightningModule):
         queue_size: Keys that MoCo compares with, at least 1.
         momentum: Share of itself that MoCo's key encoder keeps at each step, in [0, 1].
         optimizer: Makes the optimiser of parameters.
+        lr_scaling: ``linear`` or ``sqrt``: the optimiser's learning rate is meant for 256 images a step and follows
+            the images of a step, those of all ranks and of accumulated batches. ``none`` takes it as it is.
+        decay_all: Whether weight decay applies to biases and normalisation too; None is no for SimCLR, whose LARS
+            leaves them alone, and yes for MoCo.
         lr_scheduler: Makes the schedule of the optimiser. Those of :mod:`tlprune.modules.optim` step after each batch.
 
     Raises:
@@ -61,6 +66,8 @@ class LitSSL(LightningModule):
         momentum: float = 0.999,
         optimizer: OptimizerCallable = lambda parameters: SGD(parameters, lr=0.03, momentum=0.9, weight_decay=1e-4),
         lr_scheduler: LRSchedulerCallable | None = None,
+        lr_scaling: LRScaling = "none",
+        decay_all: bool | None = None,
     ) -> None:
         super().__init__()
         if method not in ("simclr", "moco"):
@@ -76,6 +83,8 @@ class LitSSL(LightningModule):
         self.temperature = temperature or (0.5 if method == "simclr" else 0.2)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
+        self.lr_scaling = lr_scaling
+        self.decay_all = method == "moco" if decay_all is None else decay_all
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
         self.backbone = create_backbone(backbone)
         # imported here: it takes two seconds, and yaml's class names are looked up with every module loaded
@@ -107,7 +116,7 @@ class LitSSL(LightningModule):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Features ``[B, D]`` of images seen once, for the callbacks that watch them; nothing is judged here."""
+        """Features ``[B, D]`` of held-out images, for callbacks that watch them; nothing is judged here."""
         features: Tensor = self(batch[0])
         return features
 
@@ -122,7 +131,7 @@ class LitSSL(LightningModule):
         self._follow()
         queries = F.normalize(self.projection(self(first)).float(), dim=1)  # [B, output_dim]
         with torch.no_grad():
-            keys = F.normalize(self.key_projection(self.key_backbone(second)).float(), dim=1)
+            keys = F.normalize(self._keys(second).float(), dim=1)
         with torch.autocast(queries.device.type, enabled=False):
             # the queue changes before the backward pass needs it
             loss = info_nce(queries, keys, self.queue.clone(), self.temperature)
@@ -139,6 +148,22 @@ class LitSSL(LightningModule):
             for trained, following in zip(query.parameters(), key.parameters(), strict=True):
                 following.lerp_(trained, 1 - self.momentum)
 
+    def _keys(self, images: Tensor) -> Tensor:
+        """Keys ``[B, output_dim]`` of this rank's images, computed beside images of other ranks."""
+        world = self.trainer.world_size if self._trainer is not None else 1
+        synchronised = any(isinstance(layer, nn.SyncBatchNorm) for layer in self.key_backbone.modules())
+        if world == 1 or synchronised:
+            keys: Tensor = self.key_projection(self.key_backbone(images))
+            return keys
+        # every rank draws the same order, and a resumed run the one that it would have drawn
+        generator = torch.Generator().manual_seed(self.global_step)
+        order = torch.randperm(world * len(images), generator=generator).to(images.device)
+        rank = self.global_rank
+        everybodys = cast(Tensor, self.all_gather(images)).flatten(0, 1)  # [world * B, 3, H, W]
+        keys = self.key_projection(self.key_backbone(everybodys[order.view(world, -1)[rank]]))
+        gathered = cast(Tensor, self.all_gather(keys)).flatten(0, 1)
+        return gathered[order.argsort().view(world, -1)[rank]]
+
     @torch.no_grad()
     def _enqueue(self, keys: Tensor) -> None:
         """Puts the keys of all ranks in place of the oldest."""
@@ -150,7 +175,12 @@ class LitSSL(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser and schedule given, over backbone and projection head; the key encoder is frozen."""
         return build_optimizers(
-            self, nn.ModuleList([self.backbone, self.projection]), self.optimizer, self.lr_scheduler
+            self,
+            nn.ModuleList([self.backbone, self.projection]),
+            self.optimizer,
+            self.lr_scheduler,
+            self.decay_all,
+            self.lr_scaling,
         )
 
 

@@ -86,12 +86,13 @@ def own_batches(count: int) -> list[range]:
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[torch.device]:
     """Puts a network into eval mode and afterwards back as it was; gives the device that it is on."""
-    was_training = network.training
+    modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
         yield device_of(network)
     finally:
-        network.train(was_training)
+        for module, training in modes:
+            module.training = training
 
 
 def device_of(network: nn.Module) -> torch.device:

@@ -1,0 +1,133 @@
+"""Watches pretraining without labels: do neighbours in feature space belong to the same class of the target?"""
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tlprune.data.downstream import Downstream, check_target, open_target
+from tlprune.data.transforms import MAX_SIZE, EvalView
+from tlprune.data.viewed import ViewedImages
+from tlprune.errors import InputError, require_within
+from tlprune.selection.features import extract_features
+
+__all__ = ["KNNProbe", "knn_accuracy"]
+
+
+class KNNProbe(Callback):
+    """Logs how many of a target's validation images their nearest training images classify rightly.
+
+    It runs after each validation, or after each epoch of training where nothing is validated; a ``ModelCheckpoint``
+    may monitor what it logs. The network is the module's ``backbone``, or the module itself where it has none, in eval
+    mode. Test images are not looked at. All ranks share the work and log the same.
+
+    Args:
+        target: As :func:`tlprune.data.downstream.open_target`.
+        num_neighbours: Training images that classify an image, at least 1.
+        temperature: Of the votes, above 0.
+        every_n_epochs: Epochs of training between two probes, at least 1; the last epoch is always probed.
+        image_size: Height and width in pixels; None takes the target's own.
+        target_seed: Decides the target's split where it has none of its own.
+        num_workers: Processes that load images.
+        metric: What it is logged as, in [0, 1].
+
+    Raises:
+        InputError: There is no such target, or an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        target: str | Downstream = "digits",
+        num_neighbours: int = 20,
+        temperature: float = 0.1,
+        every_n_epochs: int = 1,
+        image_size: int | None = None,
+        target_seed: int = 0,
+        num_workers: int = 0,
+        metric: str = "val/knn_accuracy",
+    ) -> None:
+        if isinstance(target, str):
+            check_target(target)
+        require_within("num_neighbours", num_neighbours, 1)
+        require_within("every_n_epochs", every_n_epochs, 1)
+        require_within("num_workers", num_workers, 0)
+        if image_size is not None:
+            require_within("image_size", image_size, 1, MAX_SIZE)
+        if not temperature > 0:
+            raise InputError(f"`temperature` must be above 0, got {temperature}")
+        self.target = target
+        self.num_neighbours = num_neighbours
+        self.temperature = temperature
+        self.every_n_epochs = every_n_epochs
+        self.image_size = image_size
+        self.target_seed = target_seed
+        self.num_workers = num_workers
+        self.metric = metric
+        self._opened: Downstream | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Opens the target before hours are spent."""
+        if isinstance(self.target, str):
+            self._opened = open_target(self.target, self.target_seed)
+        else:
+            self._opened = self.target
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Probes."""
+        if not trainer.sanity_checking:
+            self._probe(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Probes where there is no validation."""
+        if not trainer.num_val_batches or not sum(trainer.num_val_batches):
+            self._probe(trainer, pl_module)
+
+    def _probe(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        done = trainer.current_epoch + 1
+        if trainer.training and done % self.every_n_epochs and done != trainer.max_epochs:
+            return
+        if self._opened is None:
+            raise RuntimeError("setup() has not run")
+        found = getattr(pl_module, "backbone", pl_module)
+        network = found if isinstance(found, nn.Module) else pl_module
+        view = EvalView(self.image_size or self._opened.image_size)
+        parts = self._opened.train, self._opened.val
+        bank, queries = (extract_features(network, ViewedImages(part, view), self.num_workers) for part in parts)
+        labels = self._opened.train.labels, self._opened.val.labels
+        accuracy = knn_accuracy(bank, labels[0], queries, labels[1], self.num_neighbours, self.temperature)
+        pl_module.log(self.metric, torch.tensor(accuracy), prog_bar=True, sync_dist=True)
+
+
+def knn_accuracy(
+    bank: Tensor, bank_labels: Tensor, queries: Tensor, query_labels: Tensor, num_neighbours: int, temperature: float
+) -> float:
+    """Share of queries whose nearest features in a bank vote for the right class.
+
+    A neighbour of cosine similarity ``s`` has ``exp(s / temperature)`` votes (Wu et al., "Unsupervised Feature Learning
+    via Non-Parametric Instance Discrimination", 2018, section 3.4).
+
+    Args:
+        bank: ``[N, D]``.
+        bank_labels: ``[N]`` int64.
+        queries: ``[M, D]``, at least one.
+        query_labels: ``[M]`` int64.
+        num_neighbours: From 1; no more than ``N`` are asked.
+        temperature: Above 0.
+
+    Example:
+        >>> bank = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+        >>> knn_accuracy(bank, torch.tensor([0, 0, 1]), bank, torch.tensor([0, 1, 1]), 1, 0.1)
+        0.6666666666666666
+    """
+    from sklearn.neighbors import KNeighborsClassifier
+
+    def votes(distances: NDArray[np.float32]) -> NDArray[np.float32]:
+        # similarity is 1 - distance; the same factor for all neighbours of an image changes nothing
+        closer: NDArray[np.float32] = np.exp((distances.min(axis=1, keepdims=True) - distances) / temperature)
+        return closer
+
+    count = min(num_neighbours, len(bank))
+    classifier = KNeighborsClassifier(count, weights=votes, metric="cosine", algorithm="brute")
+    classifier.fit(bank.numpy(), bank_labels.numpy())
+    return float(classifier.score(queries.numpy(), query_labels.numpy()))
