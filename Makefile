@@ -4,11 +4,15 @@ PYTHON ?= python3
 VENV ?= .venv
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint types clean
+BOLTS ?= .venv-bolts
+BOLTS_READY := $(BOLTS)/.ready
+
+.PHONY: help setup demo test test-bolts lint types clean
 
 help:
 	@echo "make demo   set up, then prune, pretrain, transfer and compare on embedded data (minutes)"
 	@echo "make test   set up, then check style, types and tests"
+	@echo "make test-bolts   the same for the extra 'bolts', in an environment of its own"
 	@echo "make clean  remove the environment and what was built"
 
 setup: $(READY)
@@ -16,7 +20,7 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("tlprune needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,parquet,dev]'
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,parquet,timm,dev]'
 	@touch $@
 
 demo: $(READY)
@@ -24,6 +28,16 @@ demo: $(READY)
 
 test: $(READY) lint types
 	$(VENV)/bin/pytest $(TESTS)
+
+# lightning-bolts wants pytorch-lightning below 2, which nothing else here uses
+$(BOLTS_READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(BOLTS)
+	grep -v '^pytorch-lightning==' constraints.txt > $(BOLTS)/constraints.txt
+	$(BOLTS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(BOLTS)/constraints.txt --editable '.[bolts]' pytest
+	@touch $@
+
+test-bolts: $(BOLTS_READY)
+	$(BOLTS)/bin/pytest tests/test_bolts.py
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
@@ -33,4 +47,4 @@ types: $(READY)
 	$(VENV)/bin/mypy
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(BOLTS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

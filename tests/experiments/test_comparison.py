@@ -105,3 +105,23 @@ def test_files_and_table(comparison, selection, tmp_path):
     table = [line for line in text.splitlines() if re.match(r" *(no pruning|LM|random)( =)? +\d+%", line)]
     assert len(table) == 5
     assert "…" not in text, "the table is cut at 80 columns"
+
+
+def test_feature_mapping_is_called_by_its_name(comparison, selection, tmp_path):
+    for one in comparison.runs:
+        if one.arm.method == "label_mapping":
+            one.arm = Arm("feature_mapping", one.arm.ratio, one.arm.equal)
+            one.source_accuracy = None
+    assert (comparison.label, comparison.units) == ("FM", "clusters")
+    assert comparison.shown_arm == Arm("feature_mapping", 0.7)
+    assert comparison.winning_ratio("probe") == 0.7
+    console = Console(record=True, width=100)
+    print_comparison(comparison, selection, tmp_path, console)
+    said = console.export_text()
+    assert "FM minus ..." in said
+    assert "clusters and 60 images" in said
+    assert "configs/ssl/drawn_simclr.yaml" in said
+    assert "LM" not in said
+    summary = comparison.as_json()
+    assert summary["method"] == "feature_mapping"
+    assert {one["against"] for one in summary["differences"]} == {"none", "random"}

@@ -1,5 +1,6 @@
 import json
 import time
+from queue import SimpleQueue
 
 import pytest
 
@@ -7,7 +8,7 @@ from tlprune import PrunedSourceDataModule, RandomSelector
 from tlprune.cli import main
 from tlprune.experiments.cells import Cells, full_steps
 from tlprune.experiments.comparison import Arm
-from tlprune.experiments.trial import Pretraining, Transfer
+from tlprune.experiments.trial import Neighbours, Pretraining, Transfer
 
 
 def test_progress_counts_every_image_that_is_trained_on(tmp_path):
@@ -25,6 +26,39 @@ def test_equal_steps_are_those_of_no_pruning(tmp_path, coloured):
     whole = PrunedSourceDataModule(coloured(4, 50), batch_size=32)
     whole.setup()
     assert full_steps(cells, data) == 3 * len(whole.train_dataloader()) == 15
+
+
+@pytest.fixture
+def unlabelled(tmp_path, coloured, target, monkeypatch):
+    """Cells of Feature Mapping on a small folder, and what they ran to."""
+    from PIL import Image
+
+    from tlprune.experiments import cells as module
+
+    source = coloured(6, 60)
+    for index in range(len(source)):
+        path = tmp_path / "source" / source.classes[int(source.labels[index])] / f"{index:04}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(source[index][0].permute(1, 2, 0).numpy()).save(path)
+    monkeypatch.setattr(module, "_target", lambda name, seed: target)
+    monkeypatch.setattr(module, "CLUSTERS", 12)
+    arms = (Arm("none", 0.0), *(Arm(one, 0.5) for one in ("feature_mapping", "random", "reverse")))
+    recipe = Pretraining("resnet8_w8", 1, method="simclr", batch_size=32)
+    transfers = (Neighbours(3), Transfer("probe", 2, 0.1, 8, 1), Transfer("finetune", 1, 0.01, 8, 1))
+    cells = Cells(tmp_path / "source", "colours", 0, arms, 1, recipe, recipe, transfers, tmp_path)
+    seconds = module._train_surrogate(cells, 0, SimpleQueue())
+    return {arm.method: module._run_cell(cells, arm, 0, seconds, SimpleQueue()) for arm in arms}
+
+
+def test_controls_of_feature_mapping_see_as_many_images(unlabelled):
+    kept = {method: run.images_kept for method, run in unlabelled.items()}
+    assert kept["none"] == 360
+    assert kept["random"] == kept["feature_mapping"] < 360
+    assert 0 < kept["reverse"] <= kept["feature_mapping"]
+    for method, run in unlabelled.items():
+        assert set(run.scores) == {"knn", "probe", "finetune"}
+        assert run.source_accuracy is None
+        assert (run.surrogate_seconds > 0) == (method in ("feature_mapping", "reverse"))
 
 
 @pytest.mark.slow

@@ -22,12 +22,26 @@ from tlprune.data.images import TensorImages
 from tlprune.data.sources import scan_class_folder
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
 from tlprune.experiments.comparison import Arm, Run
-from tlprune.experiments.trial import Pretraining, Score, Transfer, pretrain, quiet, transfer
+from tlprune.experiments.trial import (
+    Neighbours,
+    Pretraining,
+    Score,
+    Transfer,
+    neighbours,
+    pretrain,
+    quiet,
+    transfer,
+)
 from tlprune.selection.baselines import RandomSelector, ReverseSelector
+from tlprune.selection.feature_mapping import FeatureMapping
 from tlprune.selection.label_mapping import LabelMapping
 from tlprune.selection.selector import Selector
 
 __all__ = ["Cells", "Progressed", "full_steps", "run_cells"]
+
+
+CLUSTERS = 100
+"""What Feature Mapping prunes: as many clusters as the drawn source has classes."""
 
 
 class Progressed(Protocol):
@@ -48,7 +62,7 @@ class Cells:
         seeds: How many times; each has its own surrogate, first weights and random choice.
         surrogate: How surrogates are trained.
         pretraining: How source models are trained.
-        transfers: How they are fitted to the target.
+        transfers: How they are fitted to the target, or judged on it.
         scratch: Folder for weights and selections.
     """
 
@@ -59,7 +73,7 @@ class Cells:
     seeds: int
     surrogate: Pretraining
     pretraining: Pretraining
-    transfers: tuple[Transfer, ...]
+    transfers: tuple[Transfer | Neighbours, ...]
     scratch: Path
 
     def weights(self, arm: Arm, seed: int) -> Path:
@@ -70,9 +84,23 @@ class Cells:
         """Where an arm's Selection is written."""
         return self.scratch / f"{arm.key}-{seed}-selection.safetensors"
 
+    def like(self, seed: int) -> Path:
+        """Where the Selection is written whose numbers of images a seed's controls keep to."""
+        return self.scratch / f"like-{seed}-selection.safetensors"
+
     def surrogate_weights(self, seed: int) -> Path:
         """Where a seed's surrogate is written."""
         return self.scratch / f"surrogate-{seed}.safetensors"
+
+    def mapping(self) -> Selector:
+        """The selector that is tried: Feature Mapping where no labels are learned."""
+        return LabelMapping() if self.pretraining.method == "supervised" else FeatureMapping(num_clusters=CLUSTERS)
+
+    def data(self, target: Downstream | None = None, **options: Any) -> PrunedSourceDataModule:
+        """The source as models are trained on it; without labels all of it, in two views."""
+        recipe = self.pretraining
+        view = {"augment": "shift"} if recipe.method == "supervised" else {"augment": "simclr_small", "val_share": 0.0}
+        return PrunedSourceDataModule(_images(self.source), target, batch_size=recipe.batch_size, **(view | options))
 
     def images(self, source_images: int, target_images: int) -> int:
         """Images that are trained on in all, given the numbers of training images: what progress is measured in."""
@@ -137,9 +165,15 @@ def _target(name: str, seed: int) -> Downstream:
 def _train_surrogate(cells: Cells, seed: int, progress: Progressed) -> float:
     """Trains a seed's surrogate on the whole source and returns the seconds."""
     with quiet():
-        data = PrunedSourceDataModule(_images(cells.source), augment="shift")
+        data = cells.data()
         data.setup()
         seconds, _ = pretrain(data, cells.surrogate, 1000 + seed, cells.surrogate_weights(seed), progress.put)
+        if cells.pretraining.method != "supervised":
+            # clusters are of any size: controls keep as many images as these do
+            like = _voting(cells, seed, "like", prune_ratio=0.5)
+            like.setup()
+            if like.selection is not None:
+                like.selection.save(cells.like(seed))
     return seconds
 
 
@@ -147,7 +181,7 @@ def _run_cell(cells: Cells, arm: Arm, seed: int, surrogate_seconds: float, progr
     """Selects, pretrains and transfers."""
     target = _target(cells.target, cells.split_seed)
     with quiet():
-        data = _data(cells, arm, seed, target)
+        data = _data(cells, arm, seed)
         begin = time.perf_counter()
         data.setup()
         selection_seconds = time.perf_counter() - begin
@@ -157,7 +191,10 @@ def _run_cell(cells: Cells, arm: Arm, seed: int, surrogate_seconds: float, progr
         weights = cells.weights(arm, seed)
         seconds, source_accuracy = pretrain(data, recipe, seed, weights, progress.put)
         scores: dict[str, Score] = {
-            how.mode: transfer(weights, target, how, seed, progress.put) for how in cells.transfers
+            how.mode: neighbours(weights, target, how)
+            if isinstance(how, Neighbours)
+            else transfer(weights, target, how, seed, progress.put)
+            for how in cells.transfers
         }
     return Run(
         arm=arm,
@@ -172,25 +209,25 @@ def _run_cell(cells: Cells, arm: Arm, seed: int, surrogate_seconds: float, progr
     )
 
 
-def _data(cells: Cells, arm: Arm, seed: int, target: Downstream) -> PrunedSourceDataModule:
-    images = _images(cells.source)
+def _data(cells: Cells, arm: Arm, seed: int) -> PrunedSourceDataModule:
     if arm.method == "none":
-        return PrunedSourceDataModule(images, augment="shift")
+        return cells.data()
+    mapping, supervised = cells.mapping(), cells.pretraining.method == "supervised"
     selectors: dict[str, Selector] = {
-        "label_mapping": LabelMapping(),
-        "random": RandomSelector(seed),
-        "reverse": ReverseSelector(LabelMapping()),
+        "random": RandomSelector(seed, "class" if supervised else "sample"),
+        "reverse": ReverseSelector(mapping),
     }
-    return PrunedSourceDataModule(
-        images,
-        target,
-        selectors[arm.method],
-        str(cells.surrogate_weights(seed)),
-        prune_ratio=arm.ratio,
-        augment="shift",
-        # a cache of its own: each arm votes anew, so that its seconds are true
-        cache=str(cells.scratch / f"cache-{arm.key}-{seed}"),
-    )
+    options: dict[str, Any] = {"selector": selectors.get(arm.method, mapping), "prune_ratio": arm.ratio}
+    if not supervised and arm.method in selectors:
+        options["images_like"] = str(cells.like(seed))
+    return _voting(cells, seed, arm.key, **options)
+
+
+def _voting(cells: Cells, seed: int, name: str, **options: Any) -> PrunedSourceDataModule:
+    """The source, pruned; with a cache of its own, so that each arm votes anew and its seconds are true."""
+    target = _target(cells.target, cells.split_seed)
+    given = {"selector": cells.mapping(), "surrogate": str(cells.surrogate_weights(seed))}
+    return cells.data(target, cache=str(cells.scratch / f"cache-{name}-{seed}"), **(given | options))
 
 
 def full_steps(cells: Cells, data: PrunedSourceDataModule) -> int:

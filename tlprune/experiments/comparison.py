@@ -6,18 +6,19 @@ from statistics import median
 from typing import Any, Literal
 
 from tlprune.experiments.statistics import Estimate, estimate, paired_difference
-from tlprune.experiments.trial import Pretraining, Score, Transfer
+from tlprune.experiments.trial import Neighbours, Pretraining, Score, Transfer
 
 __all__ = ["METHOD_LABELS", "Arm", "Comparison", "Difference", "Method", "Run"]
 
-Method = Literal["none", "label_mapping", "random", "reverse"]
+Method = Literal["none", "label_mapping", "feature_mapping", "random", "reverse"]
 Mode = Literal["probe", "finetune"]
 
 METHOD_LABELS: dict[str, str] = {
     "none": "no pruning",
     "label_mapping": "LM",
+    "feature_mapping": "FM",
     "random": "random",
-    "reverse": "reverse LM",
+    "reverse": "reverse",
 }
 """What people read."""
 
@@ -52,7 +53,7 @@ class Arm:
     @property
     def votes(self) -> bool:
         """Whether it needs a surrogate and a vote, and so has to pay for them."""
-        return self.method in ("label_mapping", "reverse")
+        return self.method in ("label_mapping", "feature_mapping", "reverse")
 
 
 @dataclass
@@ -65,7 +66,7 @@ class Run:
         units_kept: Source classes.
         images_kept: Source training images.
         pretraining_seconds: Time to pretrain.
-        source_accuracy: On held-out source images of the kept classes, in percent.
+        source_accuracy: On held-out source images of the kept classes, in percent; None where no labels are learned.
         scores: By mode of transfer.
         surrogate_seconds: Time to train the surrogate; 0 where none is needed.
         selection_seconds: Time to vote and rank; 0 where nobody votes.
@@ -76,7 +77,7 @@ class Run:
     units_kept: int
     images_kept: int
     pretraining_seconds: float
-    source_accuracy: float
+    source_accuracy: float | None
     scores: dict[str, Score]
     surrogate_seconds: float = 0.0
     selection_seconds: float = 0.0
@@ -120,7 +121,7 @@ class Comparison:
         split: Where its split comes from.
         source: How source models were trained.
         surrogate: How surrogates were trained.
-        transfers: How source models were fitted to the target.
+        transfers: How source models were fitted to the target, or judged on it.
         runs: Each arm with each seed.
         seconds: Time that the whole took.
     """
@@ -129,9 +130,24 @@ class Comparison:
     split: str
     source: Pretraining
     surrogate: Pretraining
-    transfers: Sequence[Transfer]
+    transfers: Sequence[Transfer | Neighbours]
     runs: list[Run] = field(default_factory=list)
     seconds: float = 0.0
+
+    @property
+    def method(self) -> Method:
+        """Whose claim is tried: Label Mapping or Feature Mapping."""
+        return "feature_mapping" if any(arm.method == "feature_mapping" for arm in self.arms) else "label_mapping"
+
+    @property
+    def label(self) -> str:
+        """The method's name for people."""
+        return METHOD_LABELS[self.method]
+
+    @property
+    def units(self) -> str:
+        """What is pruned, in the plural."""
+        return "clusters" if self.method == "feature_mapping" else "classes"
 
     @property
     def arms(self) -> list[Arm]:
@@ -181,40 +197,43 @@ class Comparison:
         return 1 - paid / self.seconds_of(Arm("none", 0.0))[2]
 
     def winning_ratio(self, mode: str) -> float | None:
-        """The largest ratio at which LM is not below no pruning, by mean *validation* accuracy at equal epochs.
+        """The largest ratio at which it is not below no pruning, by mean *validation* accuracy at equal epochs.
 
         Returns:
             The ratio; None if there is none.
         """
         bar = estimate(self.accuracies(Arm("none", 0.0), mode, "val")).mean
-        arms = [arm for arm in self.arms if arm.method == "label_mapping" and arm.equal == "epochs"]
+        arms = [arm for arm in self.arms if arm.method == self.method and arm.equal == "epochs"]
         winners = [arm.ratio for arm in arms if estimate(self.accuracies(arm, mode, "val")).mean >= bar]
         return max(winners, default=None)
 
     @property
     def shown_arm(self) -> Arm:
-        """The arm that pictures show: LM at the winning ratio by probe, else at the middle ratio."""
+        """The arm that pictures show: the method at the winning ratio by probe, else at the middle ratio."""
         ratio = self.winning_ratio(self.modes[0])
-        return Arm("label_mapping", self.ratios[len(self.ratios) // 2] if ratio is None else ratio)
+        return Arm(self.method, self.ratios[len(self.ratios) // 2] if ratio is None else ratio)
 
     def differences(self) -> list[Difference]:
-        """How LM differs from random and from no pruning, for each ratio, length and mode, paired by seed."""
+        """How it differs from random and from no pruning, for each ratio, length and mode, paired by seed."""
         return [
             Difference(arm, other, mode, paired_difference(self.accuracies(arm, mode), self.accuracies(other, mode)))
             for mode in self.modes
             for arm in self.arms
-            if arm.method == "label_mapping"
+            if arm.method == self.method
             for other in (Arm("random", arm.ratio, arm.equal), Arm("none", 0.0))
             if other in self.arms
         ]
 
     def against_random(self) -> str:
-        """What may be concluded about LM and random pruning, in a sentence."""
+        """What may be concluded about the method and random pruning, in a sentence."""
         found = [difference.verdict for difference in self.differences() if difference.other.method == "random"]
         better, worse = found.count("better"), found.count("worse")
         if not better and not worse:
-            return f"LM does not clearly beat random pruning in any of {len(found)} comparisons here."
-        return f"Of {len(found)} comparisons, LM clearly beats random pruning in {better}, is clearly worse in {worse}."
+            return f"{self.label} does not clearly beat random pruning in any of {len(found)} comparisons here."
+        return (
+            f"Of {len(found)} comparisons, {self.label} clearly beats random pruning in {better}, "
+            f"is clearly worse in {worse}."
+        )
 
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON values; docs/demo.md documents the fields."""
@@ -239,6 +258,7 @@ class Comparison:
             rows.append(row)
         return {
             "target": self.target,
+            "method": self.method,
             "split": self.split,
             "seconds": self.seconds,
             "winning_ratio": {mode: self.winning_ratio(mode) for mode in self.modes},

@@ -6,6 +6,7 @@ from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryDirectory, TemporaryFile
 from threading import Thread
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -17,27 +18,43 @@ from tlprune.errors import InputError, near_miss
 from tlprune.experiments.cells import Cells, run_cells
 from tlprune.experiments.comparison import Arm, Comparison, Method, Run
 from tlprune.experiments.report import print_comparison, write_comparison
-from tlprune.experiments.trial import Pretraining, Transfer
+from tlprune.experiments.trial import Neighbours, Pretraining, Transfer
 from tlprune.selection.manifest import Selection
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.cache import cache_root
 
 __all__ = ["demo"]
 
-_METHODS: tuple[Method, ...] = ("label_mapping", "random", "reverse")
 _VAL_SHARE = 0.1  # of PrunedSourceDataModule
 
+_METHODS: dict[str, Method] = {"lm": "label_mapping", "fm": "feature_mapping"}
+_RATIOS = {"lm": (0.5, 0.7, 0.9), "fm": (0.5, 0.65, 0.8)}
 
-def _arms(quick: bool) -> tuple[Arm, ...]:
-    ratios = (0.7,) if quick else (0.5, 0.7, 0.9)
-    arms = [Arm("none", 0.0), *(Arm(method, ratio) for ratio in ratios for method in _METHODS)]
+
+def _arms(method: str, quick: bool) -> tuple[Arm, ...]:
+    middle = _RATIOS[method][1]
+    ratios = (middle,) if quick else _RATIOS[method]
+    compared: tuple[Method, ...] = (_METHODS[method], "random", "reverse")
+    arms = [Arm("none", 0.0), *(Arm(one, ratio) for ratio in ratios for one in compared)]
     if not quick:
-        arms += [Arm("label_mapping", 0.7, "steps"), Arm("random", 0.7, "steps")]
+        arms += [Arm(_METHODS[method], middle, "steps"), Arm("random", middle, "steps")]
     return tuple(arms)
+
+
+def _recipes(method: str, quick: bool) -> tuple[Pretraining, Pretraining]:
+    """How surrogates and source models are trained."""
+    if method == "lm":
+        epochs = 8 if quick else 12
+        return Pretraining("resnet8_w8", 6), Pretraining("resnet8_w16", epochs, warmup_epochs=2)
+    epochs = 5 if quick else 12
+    without_labels: dict[str, Any] = {"weight_decay": 1e-4, "method": "simclr", "batch_size": 256}
+    surrogate = Pretraining("resnet8_w8", 3 if quick else 6, **without_labels)
+    return surrogate, Pretraining("resnet8_w16", epochs, **without_labels)
 
 
 def demo(
     target: str = "digits",
+    method: Literal["lm", "fm"] = "lm",
     quick: bool = False,
     seeds: int | None = None,
     output: str | None = None,
@@ -47,9 +64,11 @@ def demo(
 
     Args:
         target: ``digits`` (handwritten digits) or ``photos`` (patches of photographs).
+        method: ``lm``, Label Mapping and supervised pretraining; or ``fm``, Feature Mapping and SimCLR, for which no
+            label of the source is looked at.
         quick: One ratio, two seeds, shorter training: under 90 seconds on two cores, with wider intervals.
-        seeds: How many times everything is repeated, surrogate included; None for 4, or 2 when quick.
-        output: Folder for results; None for ``runs/demo-TARGET``.
+        seeds: How many times everything is repeated, surrogate included; None for 4 (``fm`` 3), or 2 when quick.
+        output: Folder for results; None for ``runs/demo-TARGET``, ``runs/demo-fm-TARGET``.
         cache: The cache folder; None for the user's.
 
     Returns:
@@ -61,15 +80,19 @@ def demo(
     begin = time.perf_counter()
     if target not in list_targets():
         raise InputError(f"unknown target {target!r}: {near_miss(target, list_targets())}")
+    if method not in _METHODS:
+        raise InputError(f"`method` must be 'lm' or 'fm', got {method!r}")
     if seeds is not None and seeds < 1:
         raise InputError(f"`seeds` must be at least 1, got {seeds}")
-    folder = Path(output or f"runs/demo-{target}")
+    folder = Path(output or f"runs/demo-{'fm-' if method == 'fm' else ''}{target}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=folder).close()  # found out now, not after minutes of work
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error.strerror or error}") from error
     console = Console()
+    surrogate, pretraining = _recipes(method, quick)
+    judged = (Neighbours(),) if method == "fm" else ()
     columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn()]
     columns += [TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
     with TemporaryDirectory() as scratch, Progress(*columns, console=console, speed_estimate_period=90) as progress:
@@ -77,11 +100,11 @@ def demo(
             source=_draw(progress, cache),
             target=target,
             split_seed=0,
-            arms=_arms(quick),
-            seeds=seeds or (2 if quick else 4),
-            surrogate=Pretraining("resnet8_w8", epochs=6),
-            pretraining=Pretraining("resnet8_w16", epochs=8 if quick else 12, warmup_epochs=2),
-            transfers=(Transfer("probe", 50, 0.03), Transfer("finetune", 20, 0.003)),
+            arms=_arms(method, quick),
+            seeds=seeds or (2 if quick else 4 if method == "lm" else 3),
+            surrogate=surrogate,
+            pretraining=pretraining,
+            transfers=(*judged, Transfer("probe", 50, 0.03), Transfer("finetune", 20, 0.003)),
             scratch=Path(scratch),
         )
         opened = open_target(target, cells.split_seed)
@@ -90,7 +113,7 @@ def demo(
         comparison.seconds = time.perf_counter() - begin
         images = scan_class_folder(cells.source)
         shown = Selection.load(cells.selection(comparison.shown_arm, 0))
-        firsts = [int((images.labels == label).nonzero()[0]) for label in range(len(images.classes))]
+        firsts = [int((shown.unit_of_sample == unit).nonzero()[0]) for unit in range(shown.num_units)]
         write_comparison(comparison, shown, lambda unit: images[firsts[unit]][0], folder)
         for name, file in {
             "selection": cells.selection(comparison.shown_arm, 0),
@@ -112,7 +135,8 @@ def _draw(progress: Progress, cache: str | None) -> Path:
 
 def _run(cells: Cells, target_images: int, progress: Progress) -> list[Run]:
     """Runs all cells under a progress bar that counts images and says the time left."""
-    source_images = round(len(scan_class_folder(cells.source)) * (1 - _VAL_SHARE))
+    held_out = _VAL_SHARE if cells.pretraining.method == "supervised" else 0
+    source_images = round(len(scan_class_folder(cells.source)) * (1 - held_out))
     task = progress.add_task("train and compare", total=cells.images(source_images, target_images))
     runs: list[Run] = []
     with get_context("spawn").Manager() as manager:

@@ -18,8 +18,9 @@ from tlprune.storage.atomic import atomic_path, write_bytes
 
 __all__ = ["accuracy_figure", "cost_figure", "print_comparison", "write_comparison"]
 
-_COLOURS = {"none": "#000000", "label_mapping": "#0072b2", "random": "#e69f00", "reverse": "#d55e00"}
-_MARKS = {"label_mapping": "o", "random": "s", "reverse": "v"}
+_COLOURS = {"none": "#000000", "random": "#e69f00", "reverse": "#d55e00"}
+_COLOURS |= {"label_mapping": "#0072b2", "feature_mapping": "#0072b2"}
+_MARKS = {"label_mapping": "o", "feature_mapping": "o", "random": "s", "reverse": "v"}
 _HEADINGS = ("method", "pruned", "images", "S", "L", "P", "saved")
 _LEGEND = "S, L, P: median seconds of surrogate, selection, pretraining; S and L count."
 
@@ -45,7 +46,7 @@ def print_comparison(comparison: Comparison, selection: Selection, folder: Path,
 
     Args:
         comparison: All runs.
-        selection: Label Mapping's order of the first seed.
+        selection: The method's order of the first seed.
         folder: Where :func:`write_comparison` wrote.
         console: Where to print.
     """
@@ -60,7 +61,7 @@ def print_comparison(comparison: Comparison, selection: Selection, folder: Path,
     console.print(f"{_LEGEND}\n'=' marks equal steps, all else is equal epochs.", highlight=False)
     shown = comparison.shown_arm
     console.print(
-        f"With the surrogate at hand, as for a second target, LM at {shown.ratio:.0%} pruned saves "
+        f"With the surrogate at hand, as for a second target, {comparison.label} at {shown.ratio:.0%} pruned saves "
         f"{comparison.saving(shown, reused=True):.0%}.\n",
         highlight=False,
     )
@@ -68,10 +69,10 @@ def print_comparison(comparison: Comparison, selection: Selection, folder: Path,
     console.print(f"{comparison.against_random()}\n", style="bold", highlight=False)
     for mode in comparison.modes:
         ratio = comparison.winning_ratio(mode)
-        found = "none, LM is below no pruning at each ratio"
+        found = f"none, {comparison.label} is below no pruning at each ratio"
         if ratio is not None:
-            kept = comparison.of(Arm("label_mapping", ratio))[0]
-            found = f"{ratio:.0%} pruned, {kept.units_kept} classes and {kept.images_kept:,} images"
+            kept = comparison.of(Arm(comparison.method, ratio))[0]
+            found = f"{ratio:.0%} pruned, {kept.units_kept} {comparison.units} and {kept.images_kept:,} images"
         console.print(f"Winning subset by {mode}: {found}", highlight=False)
     best = ", ".join(selection.name(unit) for unit in selection.ranking[:8].tolist())
     console.print(f"Most votes: {best}\n", highlight=False)
@@ -83,16 +84,17 @@ def print_comparison(comparison: Comparison, selection: Selection, folder: Path,
     )
     other = "photos" if comparison.target == "digits" else "digits"
     console.print("Try next:", style="bold")
+    unlabelled = comparison.method == "feature_mapping"
     for command in (
-        f"tlprune demo --target {other}",
-        "tlprune fit --config configs/source/drawn_surrogate.yaml",
-        "tlprune fit --config configs/source/drawn_pruned.yaml",
+        f"tlprune demo --target {other}{' --method fm' if unlabelled else ''}",
+        f"tlprune fit --config configs/{'ssl' if unlabelled else 'source'}/drawn_surrogate.yaml",
+        f"tlprune fit --config configs/{'ssl/drawn_simclr' if unlabelled else 'source/drawn_pruned'}.yaml",
     ):
         console.print(f"  {command}", highlight=False)
 
 
 def _differences_table(comparison: Comparison) -> Table:
-    title = "LM minus ..., in points, paired by seed, with 95 % interval"
+    title = f"{comparison.label} minus ..., in points, paired by seed, with 95 % interval"
     table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=0, pad_edge=False)
     for heading in ("", "pruned", "random", "no pruning"):
         table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
@@ -114,7 +116,7 @@ def write_comparison(
 
     Args:
         comparison: All runs.
-        selection: Label Mapping's order of the first seed.
+        selection: The method's order of the first seed.
         example: Gives an image ``[3, H, W]`` uint8 of a class.
         folder: Where to write; it is created.
 
@@ -127,7 +129,7 @@ def write_comparison(
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     write_bytes(folder / "table.md", f"{table}\n\n{_LEGEND} '=' marks equal steps.\n".encode())
     kept = comparison.of(comparison.shown_arm)[0].units_kept
-    title = f"Label Mapping for {comparison.target}: {kept} of {selection.num_units} classes kept"
+    title = f"{comparison.label} for {comparison.target}: {kept} of {selection.num_units} {comparison.units} kept"
     figures = {
         "accuracy": accuracy_figure(comparison),
         "cost": cost_figure(comparison),
@@ -156,7 +158,7 @@ def accuracy_figure(comparison: Comparison) -> Figure:
         axes.axhline(bar.mean, color=_COLOURS["none"], linewidth=1.2, label=METHOD_LABELS["none"])
         if bar.count > 1:
             axes.axhspan(bar.low, bar.high, color=_COLOURS["none"], alpha=0.08, linewidth=0)
-        for offset, method in zip((-0.8, 0.0, 0.8), _MARKS, strict=True):
+        for offset, method in zip((-0.8, 0.0, 0.8), (comparison.method, "random", "reverse"), strict=True):
             for equal in ("epochs", "steps"):
                 arms = [arm for arm in comparison.arms if arm.method == method and arm.equal == equal]
                 if not arms:
@@ -174,7 +176,7 @@ def accuracy_figure(comparison: Comparison) -> Figure:
                     capsize=3,
                     label=METHOD_LABELS[method] + (", equal steps" if steps else ""),
                 )
-        axes.set(xlabel="classes pruned (%)", title=f"{mode} on {comparison.target}")
+        axes.set(xlabel=f"{comparison.units} pruned (%)", title=f"{mode} on {comparison.target}")
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("test accuracy (%), 95 % interval")
     panels[-1].legend(fontsize=8)
@@ -182,7 +184,7 @@ def accuracy_figure(comparison: Comparison) -> Figure:
 
 
 def cost_figure(comparison: Comparison) -> Figure:
-    """Seconds of surrogate, selection and pretraining against prune ratio for LM, beside no pruning.
+    """Seconds of surrogate, selection and pretraining against prune ratio for the method, beside no pruning.
 
     Args:
         comparison: All runs.
@@ -190,7 +192,7 @@ def cost_figure(comparison: Comparison) -> Figure:
     Returns:
         A figure with stacked bars and the share saved above each.
     """
-    arms = [arm for arm in comparison.arms if arm.method in ("none", "label_mapping") and arm.equal == "epochs"]
+    arms = [arm for arm in comparison.arms if arm.method in ("none", comparison.method) and arm.equal == "epochs"]
     figure = Figure(figsize=(6.5, 4.4), layout="constrained")
     axes = figure.subplots()
     names = ["no pruning" if arm.method == "none" else f"{arm.ratio:.0%} pruned" for arm in arms]
@@ -204,7 +206,8 @@ def cost_figure(comparison: Comparison) -> Figure:
         text = f"{height:.1f} s" if arm.method == "none" else f"{height:.1f} s\n{comparison.saving(arm):.0%} saved"
         axes.annotate(text, (place, height), ha="center", va="bottom", fontsize=9)
     axes.set(
-        ylabel="seconds, median over seeds", title=f"What pretraining costs with Label Mapping for {comparison.target}"
+        ylabel="seconds, median over seeds",
+        title=f"What pretraining costs with {comparison.label} for {comparison.target}",
     )
     axes.set_ylim(0, max(bottom) * 1.2)
     axes.legend(fontsize=9)

@@ -16,13 +16,19 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.optim import SGD, Adam
 
 from tlprune.callbacks.export_backbone import ExportBackbone
+from tlprune.callbacks.knn_probe import knn_accuracy
 from tlprune.data.downstream import Downstream
+from tlprune.data.transforms import EvalView
+from tlprune.data.viewed import ViewedImages
 from tlprune.datamodules.downstream import DownstreamDataModule
+from tlprune.models.weights import load_backbone
 from tlprune.modules.classifier import LitClassifier
 from tlprune.modules.optim import WarmupCosineLR
+from tlprune.modules.ssl import LitSSL
 from tlprune.modules.transfer import TransferModule
+from tlprune.selection.features import extract_features
 
-__all__ = ["Advance", "Pretraining", "Score", "Transfer", "pretrain", "quiet", "transfer"]
+__all__ = ["Advance", "Neighbours", "Pretraining", "Score", "Transfer", "neighbours", "pretrain", "quiet", "transfer"]
 
 Advance = Callable[[int], None]
 """Called with the number of images that have been trained on since the last call."""
@@ -35,10 +41,12 @@ class Pretraining:
     Args:
         backbone: Name of the network.
         epochs: Passes over what is kept.
-        lr: Peak learning rate of SGD with Nesterov momentum 0.9.
+        lr: Peak learning rate of SGD with momentum 0.9, Nesterov's where labels are learned.
         weight_decay: Of SGD.
         warmup_epochs: Epochs in which the rate rises; then it falls along a cosine.
         steps: Optimiser steps in place of ``epochs``, for runs of equal length whatever is kept.
+        method: ``supervised``, or ``simclr`` without labels.
+        batch_size: Images in a batch.
     """
 
     backbone: str
@@ -47,6 +55,23 @@ class Pretraining:
     weight_decay: float = 5e-4
     warmup_epochs: float = 1.0
     steps: int | None = None
+    method: Literal["supervised", "simclr"] = "supervised"
+    batch_size: int = 128
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """How a backbone is judged without training: by the classes of the nearest training images.
+
+    Args:
+        num_neighbours: How many vote.
+        temperature: Of their votes.
+    """
+
+    num_neighbours: int = 20
+    temperature: float = 0.1
+    mode: Literal["knn"] = "knn"
+    epochs: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,7 +117,7 @@ class _Advancing(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Any, batch_idx: int
     ) -> None:
-        self.advance(len(batch[0]))
+        self.advance(len(batch[1]))
 
 
 @contextmanager
@@ -130,8 +155,8 @@ def _trainer(callbacks: list[Callback], **options: Any) -> Trainer:
 
 def pretrain(
     data: LightningDataModule, recipe: Pretraining, seed: int, path: Path, advance: Advance
-) -> tuple[float, float]:
-    """Trains a classifier on what a DataModule gives, and writes its backbone and head.
+) -> tuple[float, float | None]:
+    """Trains a network on what a DataModule gives, and writes its backbone, with its head if it has one.
 
     Args:
         data: Set up already, so that its time is not counted here.
@@ -141,14 +166,19 @@ def pretrain(
         advance: Told of progress.
 
     Returns:
-        Seconds of training, and accuracy on held-out source images in percent.
+        Seconds of training, and accuracy on held-out source images in percent; None where no labels are learned.
     """
     seed_everything(seed, verbose=False)
-    module = LitClassifier(
-        recipe.backbone,
-        optimizer=partial(SGD, lr=recipe.lr, momentum=0.9, weight_decay=recipe.weight_decay, nesterov=True),
-        lr_scheduler=partial(WarmupCosineLR, warmup_epochs=recipe.warmup_epochs),
-    )
+    supervised = recipe.method == "supervised"
+    sgd = partial(SGD, lr=recipe.lr, momentum=0.9, weight_decay=recipe.weight_decay, nesterov=supervised)
+    schedule = partial(WarmupCosineLR, warmup_epochs=recipe.warmup_epochs)
+    module: LightningModule
+    if supervised:
+        module = LitClassifier(recipe.backbone, optimizer=sgd, lr_scheduler=schedule)
+    else:
+        module = LitSSL(
+            recipe.backbone, temperature=0.2, hidden_dim=128, output_dim=64, optimizer=sgd, lr_scheduler=schedule
+        )
     length = {"max_epochs": recipe.epochs} if recipe.steps is None else {"max_epochs": -1, "max_steps": recipe.steps}
     trainer = _trainer(
         [_Advancing(advance), ExportBackbone(str(path))],
@@ -160,6 +190,8 @@ def pretrain(
     begin = time.perf_counter()
     trainer.fit(module, datamodule=data)
     seconds = time.perf_counter() - begin
+    if not supervised:
+        return seconds, None
     checker = _trainer([], enable_checkpointing=False)
     scores = checker.validate(module, datamodule=data, verbose=False)[0]
     return seconds, 100 * scores["val/accuracy"]
@@ -196,3 +228,24 @@ def transfer(weights: Path, target: Downstream, recipe: Transfer, seed: int, adv
     if chosen is None:
         raise RuntimeError("no validation took place")
     return Score(100 * float(chosen), 100 * scores["test/accuracy"], time.perf_counter() - begin)
+
+
+def neighbours(weights: Path, target: Downstream, recipe: Neighbours) -> Score:
+    """Classifies validation and test images by their nearest training images.
+
+    Args:
+        weights: What :func:`pretrain` wrote.
+        target: The downstream set, with a test part.
+        recipe: How many neighbours vote, and how.
+    """
+    begin = time.perf_counter()
+    if target.test is None:
+        raise RuntimeError("there is no test part")
+    backbone, view = load_backbone(weights), EvalView(target.image_size)
+    parts = target.train, target.val, target.test
+    bank, val, test = (extract_features(backbone, ViewedImages(part, view)) for part in parts)
+    accuracies = [
+        100 * knn_accuracy(bank, target.train.labels, queries, part.labels, recipe.num_neighbours, recipe.temperature)
+        for queries, part in ((val, target.val), (test, target.test))
+    ]
+    return Score(accuracies[0], accuracies[1], time.perf_counter() - begin)
