@@ -268,3 +268,37 @@ def test_own_checkpoint_loads_without_unpickling(source):
     again = LitClassifier.load_from_checkpoint("run/c.ckpt", weights_only=True)
     assert again.num_classes == 5
     assert again.classes == [f"class{label}" for label in range(5)]
+
+
+FAST = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.accelerator=cpu"]
+FAST += ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("drawn_cached")
+def test_the_whole_path_without_labels_runs():
+    """Each stage's config as the README shows it, cut to a step: surrogate, selection, pretraining, transfer."""
+    assert main(["fit", "--config", str(CONFIGS / "ssl/drawn_surrogate.yaml"), *FAST]) == 0
+    assert main(["select", f"--config={CONFIGS / 'select/photos_ssl.yaml'}"]) == 0
+    for name in ("drawn_simclr", "drawn_moco"):
+        assert main(["fit", "--config", str(CONFIGS / f"ssl/{name}.yaml"), *FAST]) == 0
+    controls = ["--data.selector=RandomSelector", "--data.selector.unit=sample"]
+    controls += ["--data.images_like=runs/selections/photos_ssl.safetensors"]
+    assert main(["fit", "--config", str(CONFIGS / "ssl/drawn_simclr.yaml"), *controls, *FAST]) == 0
+    for mode in ("probe", "finetune"):
+        assert main(["fit", "--config", str(CONFIGS / f"transfer/photos_{mode}.yaml"), *FAST]) == 0
+    assert {f"runs/ssl/{name}.safetensors" for name in ("surrogate", "simclr", "moco")} <= set(written())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["simclr_rn50", "mocov2_rn50"])
+def test_recipes_for_imagenet_run_on_a_small_folder(source, pets, surrogate_file, name):
+    own = [f"--data.source={source}", f"--data.target={pets}", f"--data.surrogate={surrogate_file(5)}"]
+    own += ["--data.prune_ratio=0.5", "--data.selector.num_clusters=4", "--data.image_size=32", "--data.batch_size=8"]
+    own += ["--data.num_workers=0", "--model.backbone=resnet18", "--trainer.precision=32-true", "--trainer.devices=1"]
+    if name.startswith("moco"):
+        own += ["--model.queue_size=32"]
+    else:
+        own += ["--trainer.sync_batchnorm=false"]
+    assert main(["fit", "--config", str(CONFIGS / f"ssl/{name}.yaml"), *own, *FAST]) == 0
+    assert f"runs/ssl/{name}.safetensors" in written()

@@ -295,7 +295,7 @@ def test_every_config_selects(surrogate_file):
         assert main(["select", f"--config={config}"]) == 0
         found = Selection.load(f"runs/selections/{config.stem}.safetensors")
         assert found.num_units == 100
-    assert len(configs) == 3
+    assert len(configs) == 4
 
 
 def test_the_command_line_beats_the_config_and_bad_configs_are_named(source, capsys):

@@ -181,3 +181,22 @@ def test_classes_of_a_source_without_labels_are_refused(planted, tmp_path):
     source, target, backbone, _ = planted
     with pytest.raises(InputError, match="FeatureMapping needs a labelled source"):
         FeatureMapping("classes").select(source, target, backbone, cache=tmp_path)
+
+
+def test_centred_targets_vote_by_what_tells_their_images_apart(points, tmp_path):
+    corners = torch.tensor([[-4.0, 0.0], [4.0, 0.0], [0.0, -4.0], [0.0, 4.0]])
+    around = torch.tensor([[0.5, 0.5], [0.5, -0.5], [-0.5, 0.5], [-0.5, -0.5]])
+    source = (corners[:, None] + around).flatten(0, 1)
+    spread = torch.tensor([[-2.0, 0.0], [2.0, 0.0]]).repeat(4, 1)
+    found = {}
+    for name, offset in (("near", 0.0), ("far", 64.0)):
+        target = points(spread + torch.tensor([offset, 8.0]), digest=f"target {name}")
+        for center in (False, True):
+            selector = FeatureMapping(num_clusters=4, center=center)
+            seen = points(source, digest="source")
+            found[name, center] = selector.select(seen, target, nn.Flatten(), cache=tmp_path / "cache")
+    units = found["far", True].unit_of_sample[::4].long()  # of left, right, below, above
+    assert found["far", False].votes[units].tolist() == [0, 8, 0, 0]
+    for name in ("near", "far"):
+        assert found[name, True].votes[units].tolist() == [4, 4, 0, 0]
+    assert found["far", True].digest != found["far", False].digest

@@ -45,6 +45,9 @@ class FeatureMapping(Selector):
         balance: Whether each target class has the same weight, however many images it has.
         seed: Of k-means.
         num_workers: Processes that load images on each rank.
+        center: Whether the target's features are moved so that their mean is the source's. A target whose images look
+            alike beside the source's then votes by what tells them apart, and not as one for the clusters that the
+            whole of it is nearest to. Not in the paper.
 
     Raises:
         InputError: An argument is out of range.
@@ -59,6 +62,7 @@ class FeatureMapping(Selector):
         balance: bool = False,
         seed: int = 0,
         num_workers: int = 0,
+        center: bool = False,
     ) -> None:
         if units not in ("clusters", "classes"):
             raise InputError(f"`units` must be 'clusters' or 'classes', got {units!r}")
@@ -73,6 +77,7 @@ class FeatureMapping(Selector):
         self.balance = balance
         self.seed = seed
         self.num_workers = num_workers
+        self.center = center
 
     @property
     def unit_kind(self) -> UnitKind:
@@ -98,6 +103,7 @@ class FeatureMapping(Selector):
             "units": self.units,
             **(clusters if self.units == "clusters" else {}),
             "balance": self.balance,
+            **({"center": True} if self.center else {}),
             "batch_size": BATCH_SIZE,
             "precision": "float32, kept as float16",
         }
@@ -135,6 +141,8 @@ class FeatureMapping(Selector):
         begin = time.perf_counter()
         units = self._units(source, features, cache)
         clustered = time.perf_counter()
+        if self.center:
+            voters = voters + _mean(features) - voters.double().mean(0).float()
         weights = class_weights(labels) if self.balance else torch.ones(len(labels), dtype=torch.float64)
         ballots = nearest(voters, units.centroids)
         scores = -summed_distances(voters, units.centroids, weights)
@@ -159,3 +167,8 @@ class FeatureMapping(Selector):
             return Clusters(means, source.labels.int())
         count = self.num_clusters or suggested_clusters(len(features))
         return cached_clusters(features, count, self.seed, cache)
+
+
+def _mean(features: SourceFeatures) -> Tensor:
+    """The mean feature of a source, ``[D]``."""
+    return class_means(features, torch.zeros(len(features), dtype=torch.int64), 1)[0]
