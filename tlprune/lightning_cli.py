@@ -77,7 +77,6 @@ def _load_named_classes() -> None:
     for name in tlprune.__all__:
         getattr(tlprune, name)
     import_module("tlprune.modules.optim")
-    import_module("lightly.utils.lars")
 
 
 def run(arguments: list[str]) -> TLPruneCLI:

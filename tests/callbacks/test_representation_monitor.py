@@ -9,6 +9,7 @@ from torch import nn
 from tlprune import LitClassifier, LitSSL, PrunedSourceDataModule, RepresentationMonitor
 from tlprune.callbacks.representation_monitor import alignment, feature_std, uniformity
 from tlprune.errors import InputError
+from tlprune.models.backbones import create_backbone
 
 
 def unit(count, width, seed):
@@ -66,6 +67,34 @@ def test_warns_once_of_collapse(coloured, trainer):
     assert len([one for one in caught if "collapse" in str(one.message)]) == 1
     assert found["train/feature_std"] == found["train/alignment"] == 0
     assert found["train/uniformity"] == 0
+
+
+class Attracted(LightningModule):
+    """Learns to bring views together, with nothing to hold images apart: the textbook way to collapse."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = create_backbone("resnet8_w8")
+
+    def training_step(self, batch, batch_idx):
+        first, second = (nn.functional.normalize(self.backbone(view), dim=1) for view in batch[0])
+        return (first - second).square().sum(1).mean()
+
+    def validation_step(self, batch, batch_idx):
+        pass
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1, 0.9)
+
+
+def test_a_network_that_really_collapses_is_noticed_and_simclr_is_not(coloured, trainer):
+    torch.manual_seed(0)
+    data = PrunedSourceDataModule(coloured(8, 64), batch_size=64, val_share=0.0, augment="simclr_small")
+    run = trainer(max_epochs=15, callbacks=[RepresentationMonitor(every_n_steps=4)], limit_val_batches=0)
+    with pytest.warns(UserWarning, match="features collapse"):
+        run.fit(Attracted(), datamodule=data)
+    found = fit(LitSSL("resnet8_w8", hidden_dim=32, output_dim=16), coloured, trainer, augment="simclr_small")
+    assert found["train/feature_std"] > 0.2
 
 
 def test_monitoring_does_not_change_training(coloured, trainer):
