@@ -94,7 +94,11 @@ class Cells:
 
     def mapping(self) -> Selector:
         """The selector that is tried: Feature Mapping where no labels are learned."""
-        return LabelMapping() if self.pretraining.method == "supervised" else FeatureMapping(num_clusters=CLUSTERS)
+        return (
+            LabelMapping()
+            if self.pretraining.method == "supervised"
+            else FeatureMapping(num_clusters=CLUSTERS, center=True)
+        )
 
     def data(self, target: Downstream | None = None, **options: Any) -> PrunedSourceDataModule:
         """The source as models are trained on it; without labels all of it, in two views."""
