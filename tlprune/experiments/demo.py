@@ -152,7 +152,8 @@ def _run(cells: Cells, target_images: int, progress: Progress) -> list[Run]:
             for run in run_cells(cells, told):
                 runs.append(run)
                 scores = "  ".join(f"{mode} {score.test:.1f}" for mode, score in run.scores.items())
-                text = f"seed {run.seed + 1}  {run.arm.label:<34}{run.pretraining_seconds:>5.1f} s  {scores}"
+                label = run.arm.label.replace(", equal steps", " =")  # 80 columns; the table explains the sign
+                text = f"seed {run.seed + 1}  {label:<22}{run.pretraining_seconds:>5.1f} s  {scores}"
                 progress.console.print(text, highlight=False)
         finally:
             told.put(None)
