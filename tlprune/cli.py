@@ -51,7 +51,7 @@ def _demo(arguments: list[str]) -> None:
     demo(**vars(given))
 
 
-def _on_selection(command: str) -> Callable[[list[str]], None]:
+def _in_commands(command: str) -> Callable[[list[str]], None]:
     def run(arguments: list[str]) -> None:
         import_module(f"tlprune.commands.{command}").run(arguments)
 
@@ -60,13 +60,14 @@ def _on_selection(command: str) -> Callable[[list[str]], None]:
 
 _COMMANDS: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "demo": (_demo, "prune, pretrain, transfer and compare on embedded data, in minutes"),
-    "select": (_on_selection("select"), "vote, rank, and write a Selection, without training"),
-    "show": (_on_selection("show"), "what a Selection was made from, and what it keeps"),
-    "explain": (_on_selection("explain"), "who voted for a unit, and why it is kept or dropped"),
-    "diff": (_on_selection("diff"), "units and images that two Selections do not share"),
-    "export": (_on_selection("export"), "what a Selection keeps: indices, paths, links, Parquet, WebDataset keys"),
-    "advise": (_on_selection("advise"), "how much to prune, and what that saves"),
-    "audit": (_on_selection("audit"), "test images of the target that are in what a Selection keeps"),
+    "select": (_in_commands("select"), "vote, rank, and write a Selection, without training"),
+    "show": (_in_commands("show"), "what a Selection was made from, and what it keeps"),
+    "explain": (_in_commands("explain"), "who voted for a unit, and why it is kept or dropped"),
+    "diff": (_in_commands("diff"), "units and images that two Selections do not share"),
+    "export": (_in_commands("export"), "what a Selection keeps: indices, paths, links, Parquet, WebDataset keys"),
+    "advise": (_in_commands("advise"), "how much to prune, and what that saves"),
+    "audit": (_in_commands("audit"), "test images of the target that are in what a Selection keeps"),
+    "datasets": (_in_commands("datasets"), "targets that have names: sizes, where they lie, how to get them"),
     "fit": (_lightning, "train: a surrogate, a source model, or a transfer to a target"),
     "validate": (_lightning, "evaluate a checkpoint on the validation set"),
     "test": (_lightning, "evaluate a checkpoint on the test set"),

@@ -3,15 +3,19 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
+from typing import TypeVar
 
 from tlprune.data.embedded import digits, photos
 from tlprune.data.images import ImageSet, TensorImages
+from tlprune.data.named import named_target, open_set
 from tlprune.data.sources import scan_class_folder
 from tlprune.data.splits import stratified_holdout
+from tlprune.data.targets import TARGET_SETS, TargetSet
 from tlprune.errors import InputError, near_miss
 
-__all__ = ["Downstream", "check_target", "list_targets", "open_target"]
+__all__ = ["Downstream", "absolute_target", "check_target", "list_targets", "open_named", "open_target"]
 
 _EMBEDDED: dict[str, Callable[[int], tuple[TensorImages, ...]]] = {"digits": digits, "photos": photos}
 
@@ -43,7 +47,7 @@ class Downstream:
 
 
 def list_targets() -> list[str]:
-    """Names that :func:`open_target` takes besides folders."""
+    """Names of the targets that come with tlprune."""
     return sorted(_EMBEDDED)
 
 
@@ -54,20 +58,27 @@ def check_target(target: str) -> None:
         target: As :func:`open_target`.
 
     Raises:
-        InputError: There is no such name and no such folder.
+        InputError: There is no such name, no such folder, or the folder of a named set lacks what must be in it.
     """
-    if target in _EMBEDDED or Path(target).expanduser().is_dir():
+    if target in _EMBEDDED or named_target(target) is not None or Path(target).expanduser().is_dir():
         return
-    if os.sep in target:
+    name, colon, _ = target.partition(":")
+    if colon and name in _EMBEDDED:
+        raise InputError(f"target {target}: {name!r} comes with tlprune and takes no folder")
+    if os.sep in name or (os.sep in target and not colon):
         raise InputError(f"target {target}: no such folder")
-    raise InputError(f"unknown target {target!r}: {near_miss(target, list_targets())} (or give a folder)")
+    close = get_close_matches(name, [*_EMBEDDED, *TARGET_SETS], n=1)
+    more = "" if close else "; 'tlprune datasets' lists the others"
+    raise InputError(f"unknown target {name!r}: {near_miss(name, close or list_targets())} (or give a folder){more}")
 
 
 def open_target(target: str, seed: int = 0) -> Downstream:
     """Opens a target.
 
     Args:
-        target: ``digits``, ``photos``, or a folder with class folders in ``train`` and perhaps ``val`` and ``test``.
+        target: ``digits``, ``photos``, a folder with class folders in ``train`` and perhaps ``val`` and ``test``, or a
+            set of :data:`tlprune.data.targets.TARGET_SETS`: ``NAME:FOLDER``, or ``NAME`` where it lies in the folder
+            that the environment variable ``TLPRUNE_DATA`` names.
         seed: Decides the split where the set has none of its own; one fifth of a folder's ``train`` becomes ``val``.
 
     Returns:
@@ -80,6 +91,8 @@ def open_target(target: str, seed: int = 0) -> Downstream:
     if target in _EMBEDDED:
         train, val, test = _EMBEDDED[target](seed)
         return Downstream(target, train, val, test, train.pixels.shape[-1], f"embedded, seed {seed}")
+    if (named := named_target(target)) is not None:
+        return open_named(*named, seed)
     root = Path(target).expanduser()
     if not (root / "train").is_dir():
         raise InputError(f"{root}: no folder 'train' in it (expected train/CLASS/*.jpg, and val and test likewise)")
@@ -88,10 +101,56 @@ def open_target(target: str, seed: int = 0) -> Downstream:
     if (root / "val").is_dir():
         part, held, split = full, scan_class_folder(root / "val"), "folders train, val, test"
     else:
-        stay, out = stratified_holdout(full.labels, round(len(full) / 5), seed)
-        part, held, split = full.subset(stay), full.subset(out), f"a fifth of 'train' held out, seed {seed}"
+        part, held = _fifth_held_out(full, seed)
+        split = f"a fifth of 'train' held out, seed {seed}"
     for name, images in (("val", held), ("test", test_images)):
         if images is not None and images.classes != full.classes:
             odd = sorted(set(images.classes) ^ set(full.classes))
             raise InputError(f"{root}: 'train' and {name!r} have other classes, such as {odd[0]!r}")
     return Downstream(root.name, part, held, test_images, 224, split)
+
+
+def open_named(entry: TargetSet, folder: Path, seed: int = 0) -> Downstream:
+    """Opens a named set; no file of an image is opened.
+
+    Args:
+        entry: The set.
+        folder: Its folder, or one around it.
+        seed: Decides which fifth of ``train`` becomes ``val`` where its split has none.
+
+    Returns:
+        Its three parts.
+
+    Raises:
+        InputError: Something is missing, damaged, or there are more or fewer images or classes than the set has.
+    """
+    parts = open_set(entry, folder)
+    if parts.val is not None:
+        return Downstream(entry.name, parts.train, parts.val, parts.test, entry.image_size, parts.split)
+    train, val = _fifth_held_out(parts.train, seed)
+    split = f"{parts.split}, a fifth of train held out, seed {seed}"
+    return Downstream(entry.name, train, val, parts.test, entry.image_size, split)
+
+
+def absolute_target(target: str) -> str:
+    """A target by a name that means the same from any folder.
+
+    Args:
+        target: As :func:`open_target`.
+
+    Returns:
+        ``NAME:/FOLDER`` for a named set, the whole path for a folder, and anything else as it is.
+    """
+    if target in _EMBEDDED:
+        return target
+    if (named := named_target(target)) is not None:
+        return f"{named[0].name}:{named[1].absolute()}"
+    return str(Path(target).absolute()) if Path(target).exists() else target
+
+
+_Images = TypeVar("_Images", bound=ImageSet)
+
+
+def _fifth_held_out(images: _Images, seed: int) -> tuple[_Images, _Images]:
+    stay, out = stratified_holdout(images.labels, round(len(images) / 5), seed)
+    return images.subset(stay), images.subset(out)

@@ -23,8 +23,9 @@ class DownstreamDataModule(ResumableDataModule):
     features ``[B, D]`` in place of images.
 
     Args:
-        target: ``digits``, ``photos``, a folder with class folders in ``train`` and perhaps ``val`` and ``test``, or
-            an opened target.
+        target: ``digits``, ``photos``, a folder with class folders in ``train`` and perhaps ``val`` and ``test``, a
+            named set (``oxford_pets:FOLDER``, or ``oxford_pets`` where it lies in ``$TLPRUNE_DATA``), or an opened
+            target.
         image_size: Height and width in pixels; None takes the target's own.
         augment: What varies from epoch to epoch in training images.
         batch_size: Images in a batch, at least 1.

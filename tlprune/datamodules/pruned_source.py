@@ -38,7 +38,8 @@ class PrunedSourceDataModule(ResumableDataModule):
     Args:
         source: ``drawn`` (the embedded source), a folder of class folders or of images without labels, a folder with
             either in ``train`` and perhaps ``val``, or a set of images.
-        target: Whose training images vote: ``digits``, ``photos``, a folder, an opened target, or a list of them.
+        target: Whose training images vote: ``digits``, ``photos``, a folder, a named set (``NAME:FOLDER``, or ``NAME``
+            where it lies in ``$TLPRUNE_DATA``), an opened target, or a list of them.
         selector: How units are ordered; None is Label Mapping.
         surrogate: Weights of a small model trained on the whole source: a safetensors file, a checkpoint, or published
             weights by name such as ``torchvision:resnet18``; a list of them for a selector that averages.

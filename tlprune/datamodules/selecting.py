@@ -9,7 +9,7 @@ from warnings import warn
 import torch
 from torch import nn
 
-from tlprune.data.downstream import Downstream, open_target
+from tlprune.data.downstream import Downstream, absolute_target, open_target
 from tlprune.data.images import ImageSet
 from tlprune.data.transforms import EvalView
 from tlprune.data.viewed import ViewedImages
@@ -121,7 +121,7 @@ class Selecting:
         """How the user called what the selection was made from, so that another command finds it again."""
         targets = [one if isinstance(one, str) else one.name for one in self.targets if self.selector.needs_target]
         surrogates = self._surrogates()
-        named: dict[str, Any] = {"targets": [_absolute(one) for one in targets]}
+        named: dict[str, Any] = {"targets": [absolute_target(one) for one in targets]}
         named["surrogates"] = [_absolute(one) for one in surrogates]
         if self.source is not None:
             named["source"] = _absolute(self.source)

@@ -1,0 +1,175 @@
+"""Images that split files list: read, checked, and made three parts. The files come from others: none is trusted."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from posixpath import normpath, splitext
+from reprlib import Repr
+from stat import S_ISREG
+from typing import Any
+
+import torch
+
+from tlprune.data.decoding import EXTENSIONS
+from tlprune.data.images import FolderImages, ImageSet
+from tlprune.errors import InputError
+
+__all__ = ["Listing", "Parts", "in_short", "parts_of_lists", "read_json", "read_rows"]
+
+_SHOWN = 160
+_REPR = Repr()
+_REPR.maxstring, _REPR.maxlevel = _SHOWN, 2
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A labelled set as its split has it.
+
+    Args:
+        train: Training images.
+        val: Validation images; None where the split has none.
+        test: Test images.
+        split: Where the split comes from, in words.
+    """
+
+    train: ImageSet
+    val: ImageSet | None
+    test: ImageSet
+    split: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a file lists for one part.
+
+    Args:
+        file: Which file.
+        entries: For each image its path, relative to the folder of images, and its label.
+    """
+
+    file: Path
+    entries: Sequence[tuple[str, int]]
+
+
+def parts_of_lists(
+    root: Path, classes: Sequence[str], train: Listing, val: Listing | None, test: Listing, split: str
+) -> Parts:
+    """Checks what is listed against itself and against the disk; no image is opened.
+
+    Args:
+        root: The folder of images.
+        classes: Class names.
+        train: Training images; every class has at least one.
+        val: Validation images; None where the split has none.
+        test: Test images.
+        split: Where the split comes from, in words.
+
+    Returns:
+        The parts, each in the order of its list.
+
+    Raises:
+        InputError: A part is empty, a path leads out of ``root`` or to no image, a label is out of range, an image is
+            listed twice, a class has no training image, or images are missing.
+    """
+    listings = {name: one for name, one in (("train", train), ("val", val), ("test", test)) if one is not None}
+    part_of: dict[str, str] = {}
+    sets = {}
+    for part, listing in listings.items():
+        if not listing.entries:
+            raise InputError(f"{listing.file}: lists no images for {part!r}")
+        paths = [_path_within(path, listing.file) for path, _ in listing.entries]
+        for path, (_, label) in zip(paths, listing.entries, strict=True):
+            if not 0 <= label < len(classes):
+                given = f"label {in_short(label)} of {in_short(path)}"
+                raise InputError(f"{listing.file}: {given} is not from 0 to {len(classes) - 1}")
+            if path in part_of:
+                twice = f"{in_short(path)} is listed twice, in {part_of[path]!r} and in {part!r}"
+                raise InputError(f"{listing.file}: {twice}")
+            part_of[path] = part
+        sets[part] = FolderImages(root, paths, torch.tensor([label for _, label in listing.entries]), classes)
+    if absent := sorted(set(range(len(classes))) - set(sets["train"].labels.tolist())):
+        raise InputError(f"{train.file}: class {classes[absent[0]]!r} (label {absent[0]}) has no training image")
+    if missing := [path for path in part_of if not _is_file(f"{root}/{path}")]:
+        count = f"{len(missing):,} of {len(part_of):,} listed images are missing"
+        raise InputError(
+            f"{root}: {count}, first {in_short(missing[0])} (listed by {listings[part_of[missing[0]]].file.name})"
+        )
+    return Parts(sets["train"], sets.get("val"), sets["test"], split)
+
+
+def in_short(value: object) -> str:
+    """A value from a file as a message may show it: on one line, and never long."""
+    text = _REPR.repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def read_json(file: Path) -> Any:
+    """Reads a JSON file.
+
+    Args:
+        file: The file.
+
+    Returns:
+        Its value, of any type: check it.
+
+    Raises:
+        InputError: The file is unreadable, no JSON, or nested too deeply.
+    """
+    text = _text(file)
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise InputError(f"{file}: not JSON that can be read: nested too deeply") from error
+    except ValueError as error:
+        raise InputError(f"{file}: not JSON: {error}") from error
+
+
+def read_rows(file: Path, columns: Sequence[int]) -> list[list[str]]:
+    """Reads lines of words; blank lines are left out.
+
+    Args:
+        file: A text file.
+        columns: How many words a line may have.
+
+    Returns:
+        The words of each line.
+
+    Raises:
+        InputError: The file is unreadable, or a line has another number of words.
+    """
+    rows = []
+    for number, line in enumerate(_text(file).splitlines(), 1):
+        words = line.split()
+        if words and len(words) not in columns:
+            expected = " or ".join(map(str, columns))
+            raise InputError(f"{file}: line {number} must have {expected} words, got {in_short(line)}")
+        if words:
+            rows.append(words)
+    return rows
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text in UTF-8"
+        raise InputError(f"{file}: {reason}") from error
+
+
+def _path_within(path: str, file: Path) -> str:
+    """The path as the file system has it: relative, without ``..``, to an image. Pathlib is slow over 100,000 files."""
+    # Windows takes backslashes and drives for what they are elsewhere not
+    if path.startswith("/") or ".." in path.split("/") or "\\" in path or "\0" in path or path[1:2] == ":":
+        raise InputError(f"{file}: {in_short(path)} must be a relative path without '..'")
+    if splitext(path)[1].lower() not in EXTENSIONS:
+        raise InputError(f"{file}: {in_short(path)} is no image ({', '.join(sorted(EXTENSIONS))})")
+    return normpath(path)
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):  # what is no text for a file system is a ValueError
+        return False

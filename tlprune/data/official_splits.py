@@ -1,0 +1,250 @@
+"""Official splits, in the folders that the archives of the sets unpack to, where torchvision looks for them too."""
+
+import csv
+import re
+from pathlib import Path
+
+from tlprune.data.listed import Listing, Parts, in_short, parts_of_lists, read_json, read_rows
+from tlprune.data.mat_files import read_field, read_integers, read_names
+from tlprune.errors import InputError
+
+__all__ = [
+    "read_cars",
+    "read_dtd",
+    "read_flowers",
+    "read_food",
+    "read_pets",
+    "read_sun",
+    "read_ucf",
+    "read_waterbirds",
+]
+
+_WATERBIRDS = ("img_id", "img_filename", "y", "split", "place", "place_filename")
+
+
+def read_pets(folder: Path) -> Parts:
+    """Oxford-IIIT Pet: ``annotations/trainval.txt`` and ``test.txt``, lines of ``Name_12 label species breed``.
+
+    Args:
+        folder: The set's folder.
+
+    Returns:
+        Training and test images.
+
+    Raises:
+        InputError: A file is missing or damaged, or images are missing.
+    """
+    names: dict[int, str] = {}
+    listings = []
+    for name in ("trainval.txt", "test.txt"):
+        file = folder / "annotations" / name
+        entries = []
+        for image, number, _, _ in read_rows(file, [4]):
+            label = _integer(number, file) - 1
+            breed = " ".join(word.title() for word in image.rpartition("_")[0].split("_"))
+            if names.setdefault(label, breed) != breed:
+                raise InputError(f"{file}: label {label + 1} is both {in_short(names[label])} and {in_short(breed)}")
+            entries.append((f"{image}.jpg", label))
+        listings.append(Listing(file, entries))
+    classes = [names.get(label, "") for label in range(len(names))]
+    return parts_of_lists(folder / "images", classes, listings[0], None, listings[1], split="official")
+
+
+def read_flowers(folder: Path) -> Parts:
+    """Oxford 102 Flower: ``setid.mat`` and ``imagelabels.mat``; the class names are those of torchvision.
+
+    Args:
+        folder: The set's folder.
+
+    Returns:
+        Training, validation and test images.
+
+    Raises:
+        InputError: A file is missing or damaged, or images are missing.
+    """
+    from torchvision.datasets import Flowers102
+
+    file = folder / "setid.mat"
+    labels = read_integers(folder / "imagelabels.mat", "labels")
+    listings = []
+    for part in ("trnid", "valid", "tstid"):
+        ids = read_integers(file, part)
+        if odd := [one for one in ids if not 1 <= one <= len(labels)]:
+            raise InputError(f"{file}: image {odd[0]} in {part!r} is not from 1 to {len(labels)}")
+        listings.append(Listing(file, [(f"image_{one:05}.jpg", labels[one - 1] - 1) for one in ids]))
+    classes = Flowers102.classes[: max(labels)]
+    train, val, test = listings
+    return parts_of_lists(folder / "jpg", classes, train, val, test, split="official")
+
+
+def read_dtd(folder: Path) -> Parts:
+    """Describable Textures: partition 1 of 10, ``labels/train1.txt``, ``val1.txt``, ``test1.txt``: ``class/file``.
+
+    Args:
+        folder: The set's folder.
+
+    Returns:
+        Training, validation and test images.
+
+    Raises:
+        InputError: A file is missing or damaged, or images are missing.
+    """
+    files = [folder / "labels" / f"{part}1.txt" for part in ("train", "val", "test")]
+    lists = [[words[0] for words in read_rows(file, [1])] for file in files]
+    classes = sorted({_class_of(path) for path in lists[0]})
+    train, val, test = (
+        Listing(file, _labelled(paths, classes, file)) for file, paths in zip(files, lists, strict=True)
+    )
+    return parts_of_lists(folder / "images", classes, train, val, test, split="official, partition 1")
+
+
+def read_food(folder: Path) -> Parts:
+    """Food-101: ``meta/train.json`` and ``test.json``, ``{class: [class/number, ...]}``, and ``meta/classes.txt``.
+
+    Args:
+        folder: The set's folder.
+
+    Returns:
+        Training and test images.
+
+    Raises:
+        InputError: A file is missing or damaged, or images are missing.
+    """
+    classes = sorted(words[0] for words in read_rows(folder / "meta" / "classes.txt", [1]))
+    listings = []
+    for part in ("train", "test"):
+        file = folder / "meta" / f"{part}.json"
+        content = read_json(file)
+        if not isinstance(content, dict) or sorted(content) != classes:
+            raise InputError(f"{file}: must be an object with a list for each class of classes.txt")
+        paths = [path for listed in content.values() for path in (listed if isinstance(listed, list) else [None])]
+        if odd := [path for path in paths if not isinstance(path, str)]:
+            raise InputError(f"{file}: must list paths such as 'apple_pie/134', got {in_short(odd[0])}")
+        listings.append(Listing(file, _labelled([f"{path}.jpg" for path in paths], classes, file)))
+    return parts_of_lists(folder / "images", classes, listings[0], None, listings[1], split="official")
+
+
+def read_cars(folder: Path) -> Parts:
+    """Stanford Cars: ``devkit/cars_train_annos.mat``, ``cars_test_annos_withlabels.mat``, ``devkit/cars_meta.mat``.
+
+    Args:
+        folder: The set's folder.
+
+    Returns:
+        Training and test images.
+
+    Raises:
+        InputError: A file is missing or damaged, or images are missing.
+    """
+    classes = read_names(folder / "devkit" / "cars_meta.mat", "class_names")
+    listings = []
+    for images, file in (
+        ("cars_train", folder / "devkit" / "cars_train_annos.mat"),
+        ("cars_test", folder / "cars_test_annos_withlabels.mat"),
+    ):
+        paths = [f"{images}/{name}" for name in read_field(file, "annotations", "fname", str)]
+        labels = [number - 1 for number in read_field(file, "annotations", "class", int)]
+        listings.append(Listing(file, list(zip(paths, labels, strict=True))))
+    return parts_of_lists(folder, classes, listings[0], None, listings[1], split="official")
+
+
+def read_sun(folder: Path) -> Parts:
+    """SUN397: partition 1 of 10, ``Training_01.txt`` and ``Testing_01.txt`` of ``/a/abbey/file``.
+
+    Args:
+        folder: The set's folder.
+
+    Returns:
+        Training and test images.
+
+    Raises:
+        InputError: A file is missing or damaged, or images are missing.
+    """
+    names = [words[0].lstrip("/") for words in read_rows(folder / "SUN397" / "ClassName.txt", [1])]
+    listings = []
+    for name in ("Training_01.txt", "Testing_01.txt"):
+        # each path begins with a slash, though it is relative to the folder of images
+        paths = [words[0].removeprefix("/") for words in read_rows(folder / name, [1])]
+        listings.append(Listing(folder / name, _labelled(paths, names, folder / name)))
+    # a/abbey is called abbey
+    classes = [name.partition("/")[2] for name in names]
+    return parts_of_lists(folder / "SUN397", classes, listings[0], None, listings[1], split="official, partition 1")
+
+
+def read_ucf(folder: Path) -> Parts:
+    """UCF101 by one frame a video: list 1 of three in ``ucfTrainTestlist``, and frames in ``UCF-101-midframes``.
+
+    A frame has its video's name and the ending ``.jpg``. Its folder is called as the class is, or as CoOp has it, with
+    underscores between words (``Apply_Eye_Makeup``).
+
+    Args:
+        folder: The set's folder.
+
+    Returns:
+        Training and test images.
+
+    Raises:
+        InputError: A file is missing or damaged, or images are missing.
+    """
+    lists, root = folder / "ucfTrainTestlist", folder / "UCF-101-midframes"
+    classes = [name for _, name in read_rows(lists / "classInd.txt", [2])]
+    folders = [name if (root / name).is_dir() else "_".join(re.findall("[A-Z][^A-Z]*", name)) for name in classes]
+    listings = []
+    # the list of training videos has labels too, which their folders say already
+    for file, columns in ((lists / "trainlist01.txt", [2]), (lists / "testlist01.txt", [1, 2])):
+        videos = [words[0].removesuffix(".avi") for words in read_rows(file, columns)]
+        entries = [
+            (f"{folders[label]}/{video.rpartition('/')[2]}.jpg", label)
+            for video, label in _labelled(videos, classes, file)
+        ]
+        listings.append(Listing(file, entries))
+    return parts_of_lists(root, classes, listings[0], None, listings[1], split="official, list 1")
+
+
+def read_waterbirds(folder: Path) -> Parts:
+    """Waterbirds: ``metadata.csv``, whose column ``split`` is 0, 1, 2 for training, validation and test images.
+
+    Args:
+        folder: The set's folder.
+
+    Returns:
+        Training, validation and test images.
+
+    Raises:
+        InputError: A file is missing or damaged, or images are missing.
+    """
+    file = folder / "metadata.csv"
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            rows = list(csv.DictReader(lines))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{file}: {getattr(error, 'strerror', None) or error}") from error
+    if not rows or tuple(rows[0]) != _WATERBIRDS:
+        raise InputError(f"{file}: the first line must be {','.join(_WATERBIRDS)}")
+    entries: dict[str, list[tuple[str, int]]] = {"0": [], "1": [], "2": []}
+    for number, row in enumerate(rows, 2):
+        if None in row.values():
+            raise InputError(f"{file}: line {number}: must have {len(_WATERBIRDS)} columns")
+        if row["split"] not in entries:
+            raise InputError(f"{file}: line {number}: 'split' must be 0, 1 or 2, got {in_short(row['split'])}")
+        entries[row["split"]].append((row["img_filename"], _integer(row["y"], file)))
+    train, val, test = (Listing(file, entries[part]) for part in "012")
+    return parts_of_lists(folder, ("landbird", "waterbird"), train, val, test, split="official, metadata.csv")
+
+
+def _integer(text: str, file: Path) -> int:
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise InputError(f"{file}: expected a number, got {in_short(text)}")
+    return int(text)
+
+
+def _class_of(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _labelled(paths: list[str], classes: list[str], file: Path) -> list[tuple[str, int]]:
+    """Each path with the label of the folder that it lies in."""
+    labels = {name: label for label, name in enumerate(classes)}
+    if odd := [path for path in paths if _class_of(path) not in labels]:
+        raise InputError(f"{file}: {in_short(odd[0])} is in no folder of a class, such as {classes[0]!r}")
+    return [(path, labels[_class_of(path)]) for path in paths]
