@@ -25,19 +25,23 @@ _HEADINGS = ("method", "pruned", "images", "S", "L", "P", "saved")
 _LEGEND = "S, L, P: median seconds of surrogate, selection, pretraining; S and L count."
 
 
-def _with_interval(found: Estimate) -> str:
-    return f"{found.mean:.1f}" if found.count == 1 else f"{found.mean:.1f} ± {found.half_width:.1f}"
+def _with_interval(found: Estimate, sign: str) -> str:
+    return f"{found.mean:.1f}" if found.count == 1 else f"{found.mean:.1f}{sign}{found.half_width:.1f}"
 
 
-def _rows(comparison: Comparison) -> list[list[str]]:
+def _seconds(value: float) -> str:
+    return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 10 else f"{value:.0f}"
+
+
+def _rows(comparison: Comparison, sign: str = " ± ") -> list[list[str]]:
     rows = []
     for arm in comparison.arms:
         surrogate, selection, pretraining = comparison.seconds_of(arm)
         name = METHOD_LABELS[arm.method] + (" =" if arm.equal == "steps" else "")
-        paid = [f"{surrogate:.1f}", f"{selection:.2f}"] if arm.votes else ["-", "-"]
+        paid = [_seconds(surrogate), _seconds(selection)] if arm.votes else ["-", "-"]
         saved = "-" if arm.method == "none" else f"{comparison.saving(arm):.0%}"
-        row = [name, f"{arm.ratio:.0%}", f"{comparison.of(arm)[0].images_kept:,}", *paid, f"{pretraining:.1f}", saved]
-        rows.append(row + [_with_interval(comparison.accuracy(arm, mode)) for mode in comparison.modes])
+        row = [name, f"{arm.ratio:.0%}", f"{comparison.of(arm)[0].images_kept:,}", *paid, _seconds(pretraining), saved]
+        rows.append(row + [_with_interval(comparison.accuracy(arm, mode), sign) for mode in comparison.modes])
     return rows
 
 
@@ -55,7 +59,7 @@ def print_comparison(comparison: Comparison, selection: Selection, folder: Path,
     table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, padding=0, pad_edge=False)
     for heading in (*_HEADINGS, *comparison.modes):
         table.add_column(heading, justify="left" if heading == "method" else "right", no_wrap=True)
-    for arm, row in zip(comparison.arms, _rows(comparison), strict=True):
+    for arm, row in zip(comparison.arms, _rows(comparison, "±"), strict=True):
         table.add_row(*row, style="bold" if arm.method == "none" else None)
     console.print(table)
     console.print(f"{_LEGEND}\n'=' marks equal steps, all else is equal epochs.", highlight=False)
