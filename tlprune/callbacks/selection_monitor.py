@@ -46,8 +46,7 @@ class SelectionMonitor(Callback):
         if images is not None:
 
             def example(unit: int) -> Tensor:
-                first = int((selection.unit_of_sample == unit).nonzero()[0])
-                image: Tensor = images[first][0]
+                image: Tensor = images[selection.example(unit)][0]
                 return image
 
             figures["selection/units"] = units_figure(selection, kept, example, title)

@@ -113,8 +113,7 @@ def demo(
         comparison.seconds = time.perf_counter() - begin
         images = scan_class_folder(cells.source)
         shown = Selection.load(cells.selection(comparison.shown_arm, 0))
-        firsts = [int((shown.unit_of_sample == unit).nonzero()[0]) for unit in range(shown.num_units)]
-        write_comparison(comparison, shown, lambda unit: images[firsts[unit]][0], folder)
+        write_comparison(comparison, shown, lambda unit: images[shown.example(unit)][0], folder)
         for name, file in {
             "selection": cells.selection(comparison.shown_arm, 0),
             "pruned": cells.weights(comparison.shown_arm, 0),

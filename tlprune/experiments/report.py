@@ -180,6 +180,9 @@ def accuracy_figure(comparison: Comparison) -> Figure:
                     capsize=3,
                     label=METHOD_LABELS[method] + (", equal steps" if steps else ""),
                 )
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, 0), min(high, 101))  # intervals of few seeds go further
+        axes.set_xticks([100 * ratio for ratio in comparison.ratios])
         axes.set(xlabel=f"{comparison.units} pruned (%)", title=f"{mode} on {comparison.target}")
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("test accuracy (%), 95 % interval")

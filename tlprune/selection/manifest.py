@@ -122,6 +122,11 @@ class Selection:
         """What a person calls a unit: a class's name, or ``cluster 7``, ``sample 7``."""
         return self.unit_names[unit] if self.unit_kind == "class" else f"{self.unit_kind} {unit}"
 
+    def example(self, unit: int) -> int:
+        """The index of an image of a unit, from the middle of it: clusters begin with images of the first classes."""
+        members = (self.unit_of_sample == unit).nonzero().squeeze(1)
+        return int(members[len(members) // 2])
+
     @cached_property
     def covered(self) -> Tensor:
         """``[U]`` float64: the share of votes that the best ``k`` units hold, at ``k - 1``.
