@@ -72,7 +72,8 @@ def test_help_imports_nothing_heavy():
     assert found.stdout.endswith("[]\n")
 
 
-FITTED = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name != "select")
+# drawn_bolts.yaml needs its extra, and is run in test_bolts.py
+FITTED = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name != "select" and path.stem != "drawn_bolts")
 SELECTED = sorted(CONFIGS.glob("select/*.yaml"))
 
 
