@@ -86,6 +86,9 @@ def parts(seed: int) -> list[Part]:
             Part("FM, centred, surrogate trained twice as long", own, mapping(100, True), surrogate="long"),
             Part("FM, centred, equal steps", own, mapping(100, True), equal_steps=True),
             Part("FM, centred, a fifth", own, mapping(100, True), share=0.2),
+            Part("FM, colourless", own, mapping(100, False), surrogate="colourless"),
+            Part("FM, centred, colourless", own, mapping(100, True), surrogate="colourless"),
+            Part("FM, centred, colourless, a fifth", own, mapping(100, True), surrogate="colourless", share=0.2),
         ]
     return found
 
@@ -97,7 +100,7 @@ def images() -> TensorImages:
 
 def data(source: TensorImages, **options: Any) -> PrunedSourceDataModule:
     """The source in two views."""
-    return PrunedSourceDataModule(source, augment="simclr_small", batch_size=256, val_share=0.0, **options)
+    return PrunedSourceDataModule(source, batch_size=256, val_share=0.0, **{"augment": "simclr_small", **options})
 
 
 def recipe(backbone: str, epochs: int, steps: int | None = None) -> Pretraining:
@@ -105,12 +108,13 @@ def recipe(backbone: str, epochs: int, steps: int | None = None) -> Pretraining:
     return Pretraining(backbone, epochs, weight_decay=1e-4, method="simclr", batch_size=256, steps=steps)
 
 
-def train_surrogates(seed: int, folder: Path) -> None:
-    """Two surrogates without labels, of six and of twelve epochs."""
+def train_surrogates(seed: int, folder: Path, wanted: set[str]) -> None:
+    """Surrogates without labels: of six epochs, of twelve, and of six on views whose colours tell nothing."""
     torch.set_num_threads(1)
     with quiet():
-        for name, epochs in (("short", 6), ("long", 12)):
-            whole = data(images())
+        plan = (("short", 6, "simclr_small"), ("long", 12, "simclr_small"), ("colourless", 6, "simclr_colour"))
+        for name, epochs, augment in (one for one in plan if one[0] in wanted):
+            whole = data(images(), augment=augment)
             whole.setup()
             pretrain(whole, recipe("resnet8_w8", epochs), 1000 + seed, folder / f"{name}-{seed}.safetensors", _ignore)
 
@@ -192,17 +196,22 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", default="", help="parts with this in their names; others keep the output's runs")
     given = parser.parse_args()
     rows: list[dict[str, Any]] = []
+    if given.only:
+        before = json.loads(given.output.read_text())["runs"]
+        rows = [row for row in before if given.only not in row["part"]]
     with (
         TemporaryDirectory() as scratch,
         ProcessPoolExecutor(given.workers, get_context("spawn")) as pool,
     ):
         folder, seeds = Path(scratch), range(given.seeds)
         images()
-        list(pool.map(train_surrogates, seeds, [folder] * given.seeds))
+        wanted = {part.surrogate for part in parts(0) if given.only in part.name}
+        list(pool.map(train_surrogates, seeds, [folder] * given.seeds, [wanted] * given.seeds))
         for seed in seeds:
-            planned = parts(seed)
+            planned = [part for part in parts(seed) if given.only in part.name]
             for found in pool.map(run, planned, [seed] * len(planned), [folder] * len(planned)):
                 rows += found
                 for row in found:
@@ -210,7 +219,7 @@ def main() -> None:
                     said += f"  knn {row['knn']:.1f}  probe {row['probe']:.1f}"
                     print(f"seed {seed} {row['target']:<7}{row['part']:<46}{said}  {row['families']}", flush=True)
             machine = {"processor": platform.processor() or platform.machine(), "torch": torch.__version__}
-            result = {"machine": machine, "seeds": seed + 1, "table": table(rows), "runs": rows}
+            result = {"machine": machine, "seeds": given.seeds, "table": table(rows), "runs": rows}
             given.output.write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -43,7 +43,7 @@ def unlabelled(tmp_path, coloured, target, monkeypatch):
     monkeypatch.setattr(module, "_target", lambda name, seed: target)
     monkeypatch.setattr(module, "CLUSTERS", 12)
     arms = (Arm("none", 0.0), *(Arm(one, 0.5) for one in ("feature_mapping", "random", "reverse")))
-    recipe = Pretraining("resnet8_w8", 1, method="simclr", batch_size=32)
+    recipe = Pretraining("resnet8_w8", 1, method="simclr", augment="simclr_small", batch_size=32)
     transfers = (Neighbours(3), Transfer("probe", 2, 0.1, 8, 1), Transfer("finetune", 1, 0.01, 8, 1))
     cells = Cells(tmp_path / "source", "colours", 0, arms, 1, recipe, recipe, transfers, tmp_path)
     seconds = module._train_surrogate(cells, 0, SimpleQueue())

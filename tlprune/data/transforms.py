@@ -29,7 +29,7 @@ Augment = Literal["none", "shift", "crop", "crop_flip"]
 """``none``; ``shift``: by up to an eighth, as is usual for 32-pixel images; ``crop``: RandomResizedCrop; ``crop_flip``:
 that and a horizontal flip, as is usual for ImageNet."""
 
-TwoViews = Literal["simclr", "simclr_small", "moco"]
+TwoViews = Literal["simclr", "simclr_small", "moco", "simclr_colour"]
 """Two views of each image, for contrastive learning. ``simclr``: for images of ImageNet's kind; ``simclr_small``: half
 the change of colour and no blur, for 32-pixel images; ``moco``: MoCo v2."""
 

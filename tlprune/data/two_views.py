@@ -43,9 +43,11 @@ class ContrastRecipe:
 RECIPES: dict[str, ContrastRecipe] = {
     "simclr": ContrastRecipe(0.08, 0.8, 0.8, 0.8, 0.2, blur=0.5),
     "simclr_small": ContrastRecipe(0.08, 0.4, 0.4, 0.4, 0.1, blur=0.0),
+    "simclr_colour": ContrastRecipe(0.08, 0.8, 0.8, 0.8, 0.5, blur=0.0),
     "moco": ContrastRecipe(0.2, 0.4, 0.4, 0.4, 0.1, blur=0.5),
 }
-"""By the names that ``augment`` takes; ``simclr_small`` is what SimCLR's authors use on CIFAR-10."""
+"""By the names that ``augment`` takes. ``simclr_small`` is what SimCLR's authors use on CIFAR-10; ``simclr_colour``
+turns any colour into any other, so that a surrogate of small images cannot tell them apart by colour alone."""
 
 _JITTERED, _GREY, _FLIPPED = 0.8, 0.2, 0.5
 _LUMA = torch.tensor([0.299, 0.587, 0.114])

@@ -1,6 +1,7 @@
 """The pruned source as a DataModule: it selects when it is set up, then gives loaders over what is kept."""
 
 from pathlib import Path
+from typing import cast
 from warnings import warn
 
 import torch
@@ -55,7 +56,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         selection: A saved Selection to use in place of selecting.
         image_size: Height and width in pixels; None is 32 for the embedded source, else 224.
         augment: What varies from epoch to epoch; None is ``shift`` for the embedded source, else ``crop_flip``. With
-            ``simclr``, ``simclr_small`` or ``moco`` training batches hold two views of each image,
+            ``simclr``, ``simclr_small``, ``simclr_colour`` or ``moco`` training batches hold two views of each image,
             ``[view, other view]`` in place of images, for any module that learns from such.
         batch_size: Images in a batch, at least 1.
         num_workers: Processes that load images.
@@ -292,9 +293,9 @@ class PrunedSourceDataModule(ResumableDataModule):
         return self._opened
 
     def _train_view(self) -> View:
-        if self.augment == "simclr" or self.augment == "simclr_small" or self.augment == "moco":
+        if self.augment in RECIPES:
             return ContrastView(self.image_size, RECIPES[self.augment])
-        return TrainView(self.image_size, self.augment)
+        return TrainView(self.image_size, cast(Augment, self.augment))
 
     def _viewed(self, kept: ImageSet, view: View, new_labels: Tensor | None) -> ViewedImages:
         decode = self.in_memory and isinstance(kept, FolderImages) and len(kept) > 0

@@ -100,11 +100,19 @@ class Cells:
             else FeatureMapping(num_clusters=CLUSTERS, center=True)
         )
 
-    def data(self, target: Downstream | None = None, **options: Any) -> PrunedSourceDataModule:
-        """The source as models are trained on it; without labels all of it, in two views."""
-        recipe = self.pretraining
-        view = {"augment": "shift"} if recipe.method == "supervised" else {"augment": "simclr_small", "val_share": 0.0}
-        return PrunedSourceDataModule(_images(self.source), target, batch_size=recipe.batch_size, **(view | options))
+    def data(
+        self, target: Downstream | None = None, recipe: Pretraining | None = None, **options: Any
+    ) -> PrunedSourceDataModule:
+        """The source as models are trained on it; without labels all of it."""
+        recipe = recipe or self.pretraining
+        held_out = {} if recipe.method == "supervised" else {"val_share": 0.0}
+        return PrunedSourceDataModule(
+            _images(self.source),
+            target,
+            augment=recipe.augment,
+            batch_size=recipe.batch_size,
+            **(held_out | options),
+        )
 
     def images(self, source_images: int, target_images: int) -> int:
         """Images that are trained on in all, given the numbers of training images: what progress is measured in."""
@@ -169,7 +177,7 @@ def _target(name: str, seed: int) -> Downstream:
 def _train_surrogate(cells: Cells, seed: int, progress: Progressed) -> float:
     """Trains a seed's surrogate on the whole source and returns the seconds."""
     with quiet():
-        data = cells.data()
+        data = cells.data(recipe=cells.surrogate)
         data.setup()
         seconds, _ = pretrain(data, cells.surrogate, 1000 + seed, cells.surrogate_weights(seed), progress.put)
         if cells.pretraining.method != "supervised":
@@ -230,7 +238,7 @@ def _data(cells: Cells, arm: Arm, seed: int) -> PrunedSourceDataModule:
 def _voting(cells: Cells, seed: int, name: str, **options: Any) -> PrunedSourceDataModule:
     """The source, pruned; with a cache of its own, so that each arm votes anew and its seconds are true."""
     target = _target(cells.target, cells.split_seed)
-    given = {"selector": cells.mapping(), "surrogate": str(cells.surrogate_weights(seed))}
+    given: dict[str, Any] = {"selector": cells.mapping(), "surrogate": str(cells.surrogate_weights(seed))}
     return cells.data(target, cache=str(cells.scratch / f"cache-{name}-{seed}"), **(given | options))
 
 

@@ -18,7 +18,7 @@ from torch.optim import SGD, Adam
 from tlprune.callbacks.export_backbone import ExportBackbone
 from tlprune.callbacks.knn_probe import knn_accuracy
 from tlprune.data.downstream import Downstream
-from tlprune.data.transforms import EvalView
+from tlprune.data.transforms import Augment, EvalView, TwoViews
 from tlprune.data.viewed import ViewedImages
 from tlprune.datamodules.downstream import DownstreamDataModule
 from tlprune.models.weights import load_backbone
@@ -46,6 +46,7 @@ class Pretraining:
         warmup_epochs: Epochs in which the rate rises; then it falls along a cosine.
         steps: Optimiser steps in place of ``epochs``, for runs of equal length whatever is kept.
         method: ``supervised``, or ``simclr`` without labels.
+        augment: What training images are seen as; two views where no labels are learned.
         batch_size: Images in a batch.
     """
 
@@ -56,6 +57,7 @@ class Pretraining:
     warmup_epochs: float = 1.0
     steps: int | None = None
     method: Literal["supervised", "simclr"] = "supervised"
+    augment: Augment | TwoViews = "shift"
     batch_size: int = 128
 
 
