@@ -183,7 +183,9 @@ def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 line[mode] = {"mean": estimate(scores).mean, "half_width_95": estimate(scores).half_width}
                 fifth = name.endswith("fifth")
                 for other in (f"{RANDOM}, a fifth" if fifth else RANDOM, FULL):
-                    theirs = sorted((r for r in of_target if r["part"] == other), key=lambda row: row["seed"])
+                    seeds = {row["seed"] for row in mine}
+                    same = (row for row in of_target if row["part"] == other and row["seed"] in seeds)
+                    theirs = sorted(same, key=lambda row: row["seed"])
                     gap = paired_difference(scores, [row[mode] for row in theirs])
                     line[mode][f"minus {other}"] = [gap.mean, gap.low, gap.high]
             found.append(line)

@@ -48,9 +48,9 @@ def _recipes(method: str, quick: bool) -> tuple[Pretraining, Pretraining]:
         return Pretraining("resnet8_w8", 6), Pretraining("resnet8_w16", epochs, warmup_epochs=2)
     epochs = 5 if quick else 12
     without_labels: dict[str, Any] = {"weight_decay": 1e-4, "method": "simclr", "batch_size": 256}
-    # a surrogate that may look at colours clusters by them alone
-    surrogate = Pretraining("resnet8_w8", 3 if quick else 6, augment="simclr_colour", **without_labels)
-    return surrogate, Pretraining("resnet8_w16", epochs, augment="simclr_small", **without_labels)
+    without_labels |= {"augment": "simclr_small"}
+    surrogate = Pretraining("resnet8_w8", 3 if quick else 6, **without_labels)
+    return surrogate, Pretraining("resnet8_w16", epochs, **without_labels)
 
 
 def demo(
