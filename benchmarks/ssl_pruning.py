@@ -180,7 +180,8 @@ def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             line["images"] = round(sum(row["images"] for row in mine) / len(mine))
             for mode in ("knn", "probe"):
                 scores = [row[mode] for row in mine]
-                line[mode] = {"mean": estimate(scores).mean, "half_width_95": estimate(scores).half_width}
+                found_here = estimate(scores)
+                line[mode] = {"mean": found_here.mean, "half_width_95": found_here.half_width, "seeds": len(scores)}
                 fifth = name.endswith("fifth")
                 for other in (f"{RANDOM}, a fifth" if fifth else RANDOM, FULL):
                     seeds = {row["seed"] for row in mine}
@@ -222,7 +223,8 @@ def main() -> None:
                     print(f"seed {seed} {row['target']:<7}{row['part']:<46}{said}  {row['families']}", flush=True)
             machine = {"processor": platform.processor() or platform.machine(), "torch": torch.__version__}
             result = {"machine": machine, "seeds": given.seeds, "table": table(rows), "runs": rows}
-            given.output.write_text(json.dumps(result, indent=1) + "\n")
+            # one seed has no interval
+            given.output.write_text(json.dumps(result, indent=1).replace("NaN", "null") + "\n")
 
 
 if __name__ == "__main__":

@@ -288,7 +288,9 @@ def test_every_config_selects(surrogate_file):
     from tlprune.data.drawn import drawn_classes
 
     Path("runs/drawn").mkdir(parents=True)
-    surrogate_file([drawn.name for drawn in drawn_classes()], "runs/drawn/surrogate.safetensors")
+    Path("runs/ssl").mkdir()
+    for folder in ("drawn", "ssl"):
+        surrogate_file([drawn.name for drawn in drawn_classes()], f"runs/{folder}/surrogate.safetensors")
     configs = sorted((Path(__file__).parents[2] / "configs" / "select").glob("*.yaml"))
     for config in configs:
         assert config.read_text().startswith("# ")
