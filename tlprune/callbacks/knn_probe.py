@@ -89,8 +89,7 @@ class KNNProbe(Callback):
             return
         if self._opened is None:
             raise RuntimeError("setup() has not run")
-        found = getattr(pl_module, "backbone", pl_module)
-        network = found if isinstance(found, nn.Module) else pl_module
+        network: nn.Module = getattr(pl_module, "backbone", pl_module)
         view = EvalView(self.image_size or self._opened.image_size)
         parts = self._opened.train, self._opened.val
         bank, queries = (extract_features(network, ViewedImages(part, view), self.num_workers) for part in parts)

@@ -31,7 +31,7 @@ class RepresentationMonitor(Callback):
             anything to hold others apart, fall below 0.1 within a hundred steps.
 
     Raises:
-        InputError: An argument is out of range; or, when training begins, batches do not hold two views.
+        InputError: An argument is out of range; or the first batch does not hold two views.
     """
 
     def __init__(self, every_n_steps: int = 50, max_images: int = 256, collapse_below: float = 0.1) -> None:
@@ -48,14 +48,12 @@ class RepresentationMonitor(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Any, batch_idx: int
     ) -> None:
         """Looks at every so many batches, and at the last of each epoch."""
+        views = _views(batch)
         if (batch_idx + 1) % self.every_n_steps and batch_idx + 1 != trainer.num_training_batches:
             return
-        found = getattr(pl_module, "backbone", pl_module)
-        network = found if isinstance(found, nn.Module) else pl_module
+        network: nn.Module = getattr(pl_module, "backbone", pl_module)
         with evaluating(network):
-            first, second = (
-                F.normalize(run_network(network, view[: self.max_images]), dim=1) for view in _views(batch)
-            )
+            first, second = (F.normalize(run_network(network, view[: self.max_images]), dim=1) for view in views)
         if len(first) < 2:
             return
         spread = feature_std(first)
