@@ -115,10 +115,8 @@ class LitSSL(LightningModule):
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Features ``[B, D]`` of held-out images, for callbacks that watch them; nothing is judged here."""
-        features: Tensor = self(batch[0])
-        return features
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Does nothing: it is there so that callbacks that act after validation, such as KNNProbe, have their turn."""
 
     def _simclr(self, first: Tensor, second: Tensor) -> Tensor:
         projected = self.projection(self(torch.cat([first, second])))  # [2 B, output_dim]
