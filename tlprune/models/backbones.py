@@ -4,7 +4,7 @@ A backbone maps images ``[B, 3, H, W]`` to features ``[B, D]`` and says ``D`` as
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
@@ -196,8 +196,14 @@ def recognise_backbone(shapes: Mapping[str, torch.Size]) -> str | None:
     """
     asked = {key: shape for key, shape in shapes.items() if not key.endswith("num_batches_tracked")}
     for name in list_backbones():
-        with torch.device("meta"):
-            state = create_backbone(name).state_dict()
-        if asked == {key: value.shape for key, value in state.items() if not key.endswith("num_batches_tracked")}:
+        if asked == _shapes(name):
             return name
     return None
+
+
+@cache
+def _shapes(name: str) -> dict[str, torch.Size]:
+    """Of a network's weights and statistics; old files do not count batches."""
+    with torch.device("meta"):
+        state = create_backbone(name).state_dict()
+    return {key: value.shape for key, value in state.items() if not key.endswith("num_batches_tracked")}
