@@ -10,17 +10,17 @@ BOLTS_READY := $(BOLTS)/.ready
 .PHONY: help setup demo test test-bolts lint types clean
 
 help:
-	@echo "make demo   set up, then prune, pretrain, transfer and compare on embedded data (minutes)"
-	@echo "make test   set up, then check style, types and tests"
-	@echo "make test-bolts   the same for the extra 'bolts', in an environment of its own"
-	@echo "make clean  remove the environment and what was built"
+	@echo "make demo        set up, then prune, pretrain, transfer and compare on embedded data (minutes)"
+	@echo "make test        set up, then check style, types and tests"
+	@echo "make test-bolts  test what is done with the extra 'bolts', in an environment of its own"
+	@echo "make clean       remove the environment and what was built"
 
 setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("tlprune needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,parquet,timm,dev]'
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,parquet,timm,huggingface,video,dev]'
 	@touch $@
 
 demo: $(READY)

@@ -23,7 +23,7 @@ from torch import Tensor
 from tlprune.data.downstream import open_target
 from tlprune.data.drawn import drawn_classes, drawn_source
 from tlprune.data.images import TensorImages
-from tlprune.data.sources import scan_class_folder
+from tlprune.data.scanning import scan_class_folder
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
 from tlprune.experiments.statistics import estimate, paired_difference
 from tlprune.experiments.trial import Neighbours, Pretraining, Transfer, neighbours, pretrain, quiet, transfer
@@ -129,7 +129,7 @@ def run(part: Part, seed: int, folder: Path) -> list[dict[str, Any]]:
             pruned = data(source.subset(_of_families(source, part.families)))
         pruned.setup()
         steps = 12 * (len(source) // 256) if part.equal_steps else None
-        weights = folder / f"{abs(hash((part.name, part.targets)))}-{seed}.safetensors"
+        weights = folder / f"{'-'.join((*part.name.split(), *part.targets, str(seed)))}.safetensors"
         seconds, _ = pretrain(pruned, recipe("resnet8_w16", 12, steps), seed, weights, _ignore)
         rows = []
         for name in part.targets:

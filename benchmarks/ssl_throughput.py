@@ -34,7 +34,7 @@ from torch.optim import SGD
 from torch.utils.data import DataLoader, Dataset
 
 from tlprune.data.images import TensorImages
-from tlprune.data.sources import scan_folder
+from tlprune.data.scanning import scan_folder
 from tlprune.data.two_views import RECIPES, ContrastView
 from tlprune.data.viewed import ViewedImages
 from tlprune.modules.ssl import LitSSL

@@ -4,15 +4,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tlprune.callbacks.compile_backbone import CompileBackbone
     from tlprune.callbacks.count_forgetting import CountForgetting
     from tlprune.callbacks.export_backbone import ExportBackbone
     from tlprune.callbacks.knn_probe import KNNProbe
+    from tlprune.callbacks.progressive_resize import ProgressiveResize
     from tlprune.callbacks.representation_monitor import RepresentationMonitor
     from tlprune.callbacks.selection_monitor import SelectionMonitor
     from tlprune.data.images import ImageSet
     from tlprune.datamodules.downstream import DownstreamDataModule
     from tlprune.datamodules.pruned_source import PrunedSourceDataModule
     from tlprune.errors import InputError
+    from tlprune.modules.adversarial import LitAdversarialClassifier
     from tlprune.modules.classifier import LitClassifier
     from tlprune.modules.ssl import LitSSL
     from tlprune.modules.transfer import TransferModule
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CompileBackbone": "callbacks.compile_backbone",
     "CountForgetting": "callbacks.count_forgetting",
     "DownstreamDataModule": "datamodules.downstream",
     "EL2N": "selection.difficulty",
@@ -40,9 +44,11 @@ _HOMES = {
     "KNNProbe": "callbacks.knn_probe",
     "LabelMapping": "selection.label_mapping",
     "ListSelector": "selection.baselines",
+    "LitAdversarialClassifier": "modules.adversarial",
     "LitClassifier": "modules.classifier",
     "LitSSL": "modules.ssl",
     "Moderate": "selection.moderate",
+    "ProgressiveResize": "callbacks.progressive_resize",
     "PrunedSourceDataModule": "datamodules.pruned_source",
     "RandomSelector": "selection.baselines",
     "RepresentationMonitor": "callbacks.representation_monitor",
@@ -55,6 +61,7 @@ _HOMES = {
 
 __all__ = [
     "EL2N",
+    "CompileBackbone",
     "CountForgetting",
     "DownstreamDataModule",
     "ExportBackbone",
@@ -66,9 +73,11 @@ __all__ = [
     "KNNProbe",
     "LabelMapping",
     "ListSelector",
+    "LitAdversarialClassifier",
     "LitClassifier",
     "LitSSL",
     "Moderate",
+    "ProgressiveResize",
     "PrunedSourceDataModule",
     "RandomSelector",
     "RepresentationMonitor",

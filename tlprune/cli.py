@@ -35,7 +35,7 @@ class _Parser(ArgumentParser):
 
 def _demo(arguments: list[str]) -> None:
     what = "Prune the embedded source for a target, pretrain, transfer; compare with no, random and reverse pruning."
-    parser = _Parser(prog="tlprune demo", description=f"{what} 8 minutes on two cores, 25 with --method fm.")
+    parser = _Parser(prog="tlprune demo", description=f"{what} 8 minutes on two cores, 23 with --method fm.")
     parser.add_argument("--target", default="digits", help="digits or photos (default: digits)")
     parser.add_argument(
         "--method", default="lm", help="lm (Label Mapping) or fm (Feature Mapping and SimCLR, no labels) (default: lm)"
@@ -68,6 +68,7 @@ _COMMANDS: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "advise": (_in_commands("advise"), "how much to prune, and what that saves"),
     "audit": (_in_commands("audit"), "test images of the target that are in what a Selection keeps"),
     "datasets": (_in_commands("datasets"), "targets that have names: sizes, where they lie, how to get them"),
+    "frames": (_in_commands("frames"), "the middle frame of each video, for UCF101"),
     "fit": (_lightning, "train: a surrogate, a source model, or a transfer to a target"),
     "validate": (_lightning, "evaluate a checkpoint on the validation set"),
     "test": (_lightning, "evaluate a checkpoint on the test set"),

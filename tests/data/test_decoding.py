@@ -77,7 +77,7 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path, ending):
 
 
 def test_a_loading_process_says_no_more_than_this_one(class_folder):
-    from tlprune.data.sources import scan_class_folder
+    from tlprune.data.scanning import scan_class_folder
     from tlprune.data.transforms import EvalView
     from tlprune.data.viewed import ViewedImages
     from tlprune.selection.features import extract_features

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tlprune.data.drawn import FAMILIES, draw_image, drawn_classes, drawn_source
-from tlprune.data.sources import scan_class_folder
+from tlprune.data.scanning import scan_class_folder
 from tlprune.errors import InputError
 
 

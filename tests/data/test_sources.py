@@ -6,7 +6,8 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms.functional import pil_to_tensor
 
 from tlprune.data.images import TensorImages
-from tlprune.data.sources import open_source, scan_class_folder, source_classes
+from tlprune.data.scanning import scan_class_folder
+from tlprune.data.sources import absolute_source, check_source, open_source, source_classes
 from tlprune.errors import InputError
 
 
@@ -34,7 +35,7 @@ def test_train_and_val_folders(class_folder, tmp_path):
 def test_other_classes_in_val_are_named(class_folder, tmp_path):
     class_folder("src/train", {"a": 1, "b": 1})
     class_folder("src/val", {"a": 1, "x": 1})
-    with pytest.raises(InputError, match="'train' and 'val' have other classes, such as 'b'"):
+    with pytest.raises(InputError, match="its training and validation parts have other classes, such as 'b'"):
         open_source(str(tmp_path / "src"))
 
 
@@ -48,8 +49,8 @@ def test_links_to_folders_are_not_followed(class_folder):
     ("make", "message"),
     [
         (lambda root: None, "no such folder"),
-        (lambda root: root.write_text(""), "a file, not a folder"),
-        (lambda root: root.mkdir(), "neither class folders nor images in it"),
+        (lambda root: root.write_text(""), "a file, but none of"),
+        (lambda root: root.mkdir(), "no images in it"),
         (lambda root: (root / "cat").mkdir(parents=True), "cat: a class without images"),
     ],
 )
@@ -129,3 +130,56 @@ def test_images_of_two_sizes_do_not_fit_in_memory(class_folder):
     (class_folder("more", {"a": 1}, size=20) / "a" / "000.png").rename(root / "a" / "001.png")
     with pytest.raises(InputError, match="image 1 is 20 x 20, image 0 is 32 x 32"):
         TensorImages.from_images(scan_class_folder(root))
+
+
+def test_unlabelled_takes_all_images_at_any_depth(class_folder, tmp_path):
+    root = class_folder("web", {"b": 2, "a/deep/er": 1, ".hidden": 1})
+    (root / "a" / "note.txt").write_text("")
+    (root / "a" / "loop").symlink_to(root, target_is_directory=True)
+    images, val = open_source(f"unlabelled:{root}")
+    assert images.paths == (".hidden/000.png", "a/deep/er/000.png", "b/000.png", "b/001.png")
+    assert val is None
+    assert images.classes == ()
+    assert images.labels.tolist() == [0, 0, 0, 0]
+    assert source_classes(f"unlabelled:{root}") == ()
+    assert absolute_source(f"unlabelled:{root}") == f"unlabelled:{root}"
+
+
+def test_a_list_file_is_a_source(class_folder, tmp_path, monkeypatch):
+    class_folder("images", {"cat": 1, "dog": 1})
+    (tmp_path / "list.csv").write_text("path,label\nimages/dog/000.png,dog\nimages/cat/000.png,cat\n")
+    monkeypatch.chdir(tmp_path)
+    images, val = open_source("list.csv")
+    assert images.paths == ("dog/000.png", "cat/000.png")
+    assert val is None
+    assert source_classes("list.csv") == ("cat", "dog")
+    assert absolute_source("list.csv") == str(tmp_path / "list.csv")
+
+
+def test_a_folder_with_a_colon_in_its_name_is_a_folder(class_folder, tmp_path, monkeypatch):
+    class_folder("unlabelled:x", {"cat": 1})
+    monkeypatch.chdir(tmp_path)
+    assert open_source("unlabelled:x")[0].classes == ("cat",)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("unlabelled:", "the source has no name"),
+        ("unlabelled:{}/none", "no such folder"),
+        ("{}/none.csv", "no such file"),
+        ("{}/weights.pt", r"a file, but none of \.csv, \.tsv, \.txt"),
+        ("huggingface:", "huggingface:FOLDER, or the set's name on the hub"),
+    ],
+)
+def test_other_kinds_of_source_that_are_not_there(tmp_path, source, message):
+    (tmp_path / "weights.pt").write_bytes(b"")
+    with pytest.raises(InputError, match=message):
+        check_source(source.format(tmp_path))
+
+
+def test_a_link_to_nowhere_and_a_folder_that_cannot_be_read_are_named(class_folder):
+    root = class_folder("src", {"a": 2})
+    (root / "a" / "gone.png").symlink_to(root / "nothing.png")
+    with pytest.raises(InputError, match="gone.png: No such file"):
+        scan_class_folder(root)

@@ -21,7 +21,7 @@ from tlprune import (
     Selection,
 )
 from tlprune.data.drawn import drawn_classes
-from tlprune.data.sources import scan_class_folder
+from tlprune.data.scanning import scan_class_folder
 from tlprune.errors import InputError
 from tlprune.models.weights import save_classifier
 
@@ -415,3 +415,20 @@ def test_two_processes_select_as_one_does(class_folder, surrogate_file, tmp_path
         said += re.findall(r"rank \d: (\w+ \(.*?\))", run.stdout)  # two processes may share a line
     assert len(said) == 3
     assert len(set(said)) == 1
+
+
+@pytest.mark.filterwarnings("ignore:.* units are kept, but only")
+def test_images_that_vote_or_validate_have_a_size_of_their_own(coloured, target, surrogate_file):
+    data = PrunedSourceDataModule(
+        coloured(6, 10),
+        target=target,
+        surrogate=str(surrogate_file(6)),
+        keep_units=3,
+        image_size=32,
+        eval_size=48,
+        batch_size=4,
+    )
+    data.setup()
+    assert next(iter(data.train_dataloader()))[0].shape == (4, 3, 32, 32)
+    assert next(iter(data.val_dataloader()))[0].shape[1:] == (3, 48, 48)
+    assert data.selection.settings["view"]["image_size"] == 48

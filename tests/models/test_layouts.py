@@ -64,6 +64,19 @@ LAYOUTS = {
         "state_dict": under("module.", resnet.state_dict()),
         "arch": "resnet18",
     },
+    "the method's reference code": lambda resnet: {
+        "state_dicts": {
+            "network": under("module.", resnet.state_dict()),
+            "optimizer": {
+                "state": {0: {"momentum_buffer": torch.zeros(3)}},
+                "param_groups": [{"lr": 0.5, "params": [0]}],
+            },
+            "scheduler": {"base_lrs": [1e-4], "last_epoch": 7, "_scale_fn_custom": None},
+        },
+        "current_epoch": 16,
+        "best_acc": 0.7,
+        "relative_time": 3600.0,
+    },
     "somebody's Lightning module": lambda resnet: {"state_dict": under("model.", resnet.state_dict())},
     "MoCo": lambda resnet: {"arch": "resnet18", "state_dict": under("module.", moco_v2(resnet))},
     "bolts Moco_v2": lambda resnet: {
@@ -79,7 +92,7 @@ LAYOUTS = {
     "lightly MoCo": lambda resnet: {"state_dict": lightly_benchmark(resnet, MoCoProjectionHead)},
     "lightly's tutorials": lambda resnet: {"state_dict": lightly_sequence(resnet)},
 }
-WITH_HEAD = list(LAYOUTS)[:4]
+WITH_HEAD = list(LAYOUTS)[:5]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -88,3 +88,36 @@ def test_trains_under_bf16(coloured, trainer):
     run = trainer(precision="bf16-mixed")
     run.fit(module, datamodule=data(coloured))
     assert torch.isfinite(run.callback_metrics["val/loss"])
+
+
+@pytest.mark.parametrize("stage", ["validate", "test"])
+def test_flip_averaging_judges_the_mean_of_both_views(coloured, trainer, stage):
+    torch.manual_seed(0)
+    module = LitClassifier("resnet8_w8", num_classes=6, flip_average=True)
+    images = data(coloured)
+    [logged] = getattr(trainer(), stage)(module, datamodule=images, verbose=False)
+    module.eval()
+    losses = []
+    for batch, labels in images.val_dataloader():
+        logits = (module(batch) + module(batch.flip(3))) / 2
+        losses.append(-logits.log_softmax(1)[range(len(labels)), labels])
+    name = "val" if stage == "validate" else "test"
+    assert logged[f"{name}/loss"] == pytest.approx(torch.cat(losses).mean().item(), rel=1e-4)
+
+
+def test_flip_averaging_leaves_training_alone():
+    torch.manual_seed(0)
+    module = LitClassifier("resnet8_w8", num_classes=3, flip_average=True)
+    module.log = lambda *_, **__: None
+    images, labels = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 0])
+    expected = -module(images).log_softmax(1)[range(4), labels].mean()
+    torch.testing.assert_close(module.training_step((images, labels), 0), expected)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_reduced_precision_trains_to_finite_weights(coloured, trainer, precision):
+    module = LitClassifier("resnet8_w8")
+    run = trainer(max_epochs=2, precision=precision)
+    run.fit(module, datamodule=data(coloured))
+    assert torch.isfinite(run.callback_metrics["train/loss"])
+    assert all(torch.isfinite(parameter).all() for parameter in module.parameters())

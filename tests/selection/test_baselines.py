@@ -90,3 +90,43 @@ def test_bad_lists_and_units_are_refused(tmp_path):
         ListSelector(str(tmp_path / "picture"))
     with pytest.raises(InputError, match="`unit` must be 'class' or 'sample', got 'images'"):
         RandomSelector(unit="images")
+
+
+@pytest.mark.parametrize("saved", [torch.tensor([4, 0, 2]), [4, 0, 2]])
+def test_indices_of_the_reference_code_are_read(source, tmp_path, saved):
+    torch.save(saved, tmp_path / "top3.indices")
+    selection = ListSelector(str(tmp_path / "top3.indices"), unit="sample").select(source)
+    assert selection.ranking.tolist() == [4, 0, 2, 1, 3, 5]
+    assert selection.keep(images=3).tolist() == [0, 2, 4]
+
+
+class _Marks:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
+
+
+@pytest.mark.parametrize(
+    ("saved", "message"),
+    [
+        (lambda folder: _Marks(str(folder / "marker")), "not indices that torch saved"),
+        (lambda folder: torch.tensor([[1, 2]]), r"must hold a vector of integers, got torch.int64 of shape \[1, 2\]"),
+        (lambda folder: torch.tensor([0.5]), "must hold a vector of integers, got torch.float32"),
+        (lambda folder: torch.tensor([], dtype=torch.int64), "must hold a vector of integers"),
+        (lambda folder: {"a": 1}, "not indices that torch saved"),
+    ],
+)
+def test_other_things_in_such_a_file_are_refused(tmp_path, saved, message):
+    torch.save(saved(tmp_path), tmp_path / "x.indices")
+    with pytest.raises(InputError, match=message):
+        ListSelector(str(tmp_path / "x.indices"), unit="sample")
+    assert not (tmp_path / "marker").exists()
+
+
+def test_indices_are_of_images_and_must_be_there(tmp_path):
+    with pytest.raises(InputError, match="it lists images; set `unit: sample`"):
+        ListSelector(str(tmp_path / "x.indices"))
+    with pytest.raises(InputError, match=r"x\.indices: No such file"):
+        ListSelector(str(tmp_path / "x.indices"), unit="sample")

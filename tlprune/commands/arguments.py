@@ -13,7 +13,7 @@ from rich.console import Console
 from torch import Tensor
 
 from tlprune.data.downstream import open_target
-from tlprune.data.images import FolderImages, ImageSet
+from tlprune.data.images import ImageSet
 from tlprune.data.sources import open_source
 from tlprune.errors import InputError
 from tlprune.parser_messages import Refusal, in_short
@@ -141,7 +141,7 @@ def add_origins(parser: ArgumentParser, targets: bool) -> None:
     parser.add_argument("--cache", type=str | None, default=None, help="cache folder")
 
 
-def opened_source(selection: Selection, source: str | None, cache: str | None) -> FolderImages:
+def opened_source(selection: Selection, source: str | None, cache: str | None) -> ImageSet:
     """The source that a Selection was made for.
 
     Args:

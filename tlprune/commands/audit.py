@@ -90,7 +90,7 @@ def run(arguments: list[str]) -> None:
             near = int(leaks.source[test])
             mine, theirs = target.test[test][0], source[near][0]
             difference = pixel_difference(mine, theirs)
-            names = (target.name, target.test.name(test), source.paths[near])
+            names = (target.name, target.test.name(test), source.name(near))
             found.append(_Pair(*names, float(leaks.distance[test]), difference, mine, theirs))
         console.print(
             f"{target.name}: {len(found):,} of {len(seen):,} test images lie within {threshold:.4g} of one of "

@@ -12,6 +12,8 @@ from tlprune.commands.arguments import (
     require_writable,
     required_budget,
 )
+from tlprune.data.images import FolderImages
+from tlprune.errors import InputError
 from tlprune.selection.export import export_indices, export_keys, export_links, export_parquet, export_paths
 from tlprune.selection.manifest import Selection
 
@@ -56,8 +58,11 @@ def run(arguments: list[str]) -> None:
     else:
         images = opened_source(selection, given.source, given.cache)
         if given.format == "parquet":
+            names = [images.name(index) for index in range(len(images))]
             labels = [images.classes[label] for label in images.labels.tolist()] if images.classes else None
-            export_parquet(selection, kept, images.paths, labels, output)
+            export_parquet(selection, kept, names, labels, output)
+        elif not isinstance(images, FolderImages):
+            raise InputError(f"this source is not made of files, so there are no {given.format}: use --format indices")
         else:
             _BY_PATH[given.format](kept, images.root, images.paths, output)
     make_console().print(f"{output}: {_WRITTEN[given.format]} {len(kept):,} images KEPT of {total:,}", soft_wrap=True)

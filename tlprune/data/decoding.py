@@ -1,5 +1,6 @@
 """The one place where bytes become pixels."""
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from tlprune.errors import InputError
 
-__all__ = ["EXTENSIONS", "MAX_PIXELS", "decode_image"]
+__all__ = ["EXTENSIONS", "MAX_PIXELS", "decode_bytes", "decode_image"]
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
 """File endings taken for images, in lower case: those of torchvision's ImageFolder."""
@@ -31,28 +32,48 @@ def decode_image(path: Path) -> Tensor:
         InputError: The file is missing, unreadable, truncated, no image, larger than :data:`MAX_PIXELS`, or has pixels
             of 32 bits.
     """
+    return _decode(path, str(path))
+
+
+def decode_bytes(content: bytes, name: str) -> Tensor:
+    """Reads one image that is in memory as RGB.
+
+    Args:
+        content: What a file of it would hold.
+        name: What messages call it.
+
+    Returns:
+        ``[3, H, W]`` uint8.
+
+    Raises:
+        InputError: As :func:`decode_image`.
+    """
+    return _decode(BytesIO(content), name)
+
+
+def _decode(file: Path | BytesIO, name: str) -> Tensor:
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise InputError(f"{path}: {image.width} x {image.height} pixels is more than {MAX_PIXELS} allowed")
-            pixels = torch.frombuffer(bytearray(_in_eight_bits(image, path).tobytes()), dtype=torch.uint8)
+                raise InputError(f"{name}: {image.width} x {image.height} pixels is more than {MAX_PIXELS} allowed")
+            pixels = torch.frombuffer(bytearray(_in_eight_bits(image, name).tobytes()), dtype=torch.uint8)
             return pixels.reshape(image.height, image.width, 3).permute(2, 0, 1).contiguous()
     except InputError:
         raise
     except UnidentifiedImageError as error:
-        raise InputError(f"{path}: not an image that can be read") from error
+        raise InputError(f"{name}: not an image that can be read") from error
     except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: more than {MAX_PIXELS} pixels allowed") from error
+        raise InputError(f"{name}: more than {MAX_PIXELS} pixels allowed") from error
     except Exception as error:  # damaged bytes make Pillow's readers raise anything
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
-        raise InputError(f"{path}: {reason or 'damaged'}") from error
+        raise InputError(f"{name}: {reason or 'damaged'}") from error
 
 
-def _in_eight_bits(image: Image.Image, path: Path) -> Image.Image:
+def _in_eight_bits(image: Image.Image, name: str) -> Image.Image:
     """As RGB. Sixteen bits are scaled to eight, which Pillow would clip; numbers without a range are refused."""
     if image.mode.startswith("I;16"):
         scaled = np.asarray(image).astype(np.uint16) >> 8
         return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        raise InputError(f"{path}: pixels of 32 bits have no known range; convert them to 8 or 16 bits")
+        raise InputError(f"{name}: pixels of 32 bits have no known range; convert them to 8 or 16 bits")
     return image.convert("RGB")

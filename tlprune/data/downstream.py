@@ -10,7 +10,7 @@ from typing import TypeVar
 from tlprune.data.embedded import digits, photos
 from tlprune.data.images import ImageSet, TensorImages
 from tlprune.data.named import named_target, open_set
-from tlprune.data.sources import scan_class_folder
+from tlprune.data.scanning import scan_class_folder
 from tlprune.data.splits import stratified_holdout
 from tlprune.data.targets import TARGET_SETS, TargetSet
 from tlprune.errors import InputError, near_miss

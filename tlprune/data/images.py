@@ -41,6 +41,11 @@ class ImageSet(ABC):
         return f"image {index}"
 
     @property
+    def titles(self) -> tuple[str, ...]:
+        """What a person calls the classes, where their names are codes; reports show these."""
+        return self.classes
+
+    @property
     @abstractmethod
     def digest(self) -> str:
         """Names the content: other images, another order or other labels give another digest."""
@@ -58,13 +63,51 @@ class FolderImages(ImageSet):
         paths: ``N`` paths relative to ``root``, in the set's order.
         labels: ``[N]`` int64.
         classes: Class names.
+        titles: What a person calls the classes; None for their names.
+        sizes: ``N`` sizes of the files in bytes; None looks them up when the digest is asked for.
     """
 
-    def __init__(self, root: Path, paths: Sequence[str], labels: Tensor, classes: Sequence[str]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        paths: Sequence[str],
+        labels: Tensor,
+        classes: Sequence[str],
+        titles: Sequence[str] | None = None,
+        sizes: Sequence[int] | None = None,
+    ) -> None:
         self.root = root
         self.paths = tuple(paths)
         self.labels = labels
         self.classes = tuple(classes)
+        self._titles = None if titles is None else tuple(titles)
+        self._sizes = sizes
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """What a person calls the classes."""
+        return self.classes if self._titles is None else self._titles
+
+    @classmethod
+    def of_files(
+        cls, paths: Sequence[str], labels: Tensor, classes: Sequence[str], sizes: Sequence[int] | None = None
+    ) -> Self:
+        """A set of files anywhere.
+
+        Args:
+            paths: ``N`` paths, at least one; the folder that they share becomes the set's.
+            labels: ``[N]`` int64.
+            classes: Class names.
+            sizes: ``N`` sizes of the files in bytes.
+        """
+        whole = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - resolve() would follow links
+        root = os.path.commonpath({path.rpartition("/")[0] or "/" for path in whole})
+        relative = [path[len(root) :].lstrip("/") for path in whole]
+        return cls(Path(root), relative, labels, classes, sizes=sizes)
+
+    def with_titles(self, titles: Sequence[str]) -> Self:
+        """The same images, the classes called otherwise."""
+        return type(self)(self.root, self.paths, self.labels, self.classes, titles, self._sizes)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Decodes one image: ``[3, H, W]`` uint8, and its label."""
@@ -77,16 +120,20 @@ class FolderImages(ImageSet):
     @cached_property
     def digest(self) -> str:
         """Of paths, labels, class names and file sizes; the pixels are not read."""
+        return digest_json([self.paths, self.labels.tolist(), self.classes, self._sizes or self._look_up_sizes()])
+
+    def _look_up_sizes(self) -> list[int]:
         try:
-            sizes = [os.stat(self.root / path).st_size for path in self.paths]
+            return [os.stat(os.path.join(self.root, path)).st_size for path in self.paths]
         except OSError as error:
             raise InputError(f"{error.filename}: {error.strerror or error}") from error
-        return digest_json([self.paths, self.labels.tolist(), self.classes, sizes])
 
     def subset(self, indices: Tensor) -> Self:
         """The images at ``indices`` (``[M]`` int64), in that order."""
-        paths = [self.paths[index] for index in indices.tolist()]
-        return type(self)(self.root, paths, self.labels[indices], self.classes)
+        picked = indices.tolist()
+        paths = [self.paths[index] for index in picked]
+        sizes = None if self._sizes is None else [self._sizes[index] for index in picked]
+        return type(self)(self.root, paths, self.labels[indices], self.classes, self._titles, sizes)
 
 
 class TensorImages(ImageSet):

@@ -16,7 +16,7 @@ from tlprune.data.decoding import EXTENSIONS
 from tlprune.data.images import FolderImages, ImageSet
 from tlprune.errors import InputError
 
-__all__ = ["Listing", "Parts", "in_short", "parts_of_lists", "read_json", "read_rows"]
+__all__ = ["Listing", "Parts", "in_short", "parts_of_lists", "read_json", "read_lines", "read_rows"]
 
 _SHOWN = 160
 _REPR = Repr()
@@ -124,6 +124,21 @@ def read_json(file: Path) -> Any:
         raise InputError(f"{file}: not JSON that can be read: nested too deeply") from error
     except ValueError as error:
         raise InputError(f"{file}: not JSON: {error}") from error
+
+
+def read_lines(file: Path) -> list[str]:
+    """Reads the lines of a text file.
+
+    Args:
+        file: A text file in UTF-8.
+
+    Returns:
+        Its lines, without what ends them; blank ones are left out.
+
+    Raises:
+        InputError: The file is unreadable.
+    """
+    return [line for line in _text(file).splitlines() if line.strip()]
 
 
 def read_rows(file: Path, columns: Sequence[int]) -> list[list[str]]:

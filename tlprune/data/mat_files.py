@@ -8,17 +8,18 @@ import numpy as np
 from tlprune.data.listed import in_short
 from tlprune.errors import InputError
 
-__all__ = ["read_field", "read_integers", "read_names"]
+__all__ = ["read_field", "read_vector"]
 
 _Kind = TypeVar("_Kind", int, str)
 
 
-def read_integers(file: Path, name: str) -> list[int]:
-    """Reads a vector of integers, at least one.
+def read_vector(file: Path, name: str, kind: type[_Kind]) -> list[_Kind]:
+    """Reads a vector of integers or a cell array of texts, of at least one entry.
 
     Args:
         file: A MATLAB file.
         name: Of the variable.
+        kind: What it holds.
 
     Returns:
         Its entries, in order.
@@ -26,23 +27,7 @@ def read_integers(file: Path, name: str) -> list[int]:
     Raises:
         InputError: The file is unreadable, or has no such variable.
     """
-    return [_checked(value, int, file, name) for value in _variable(file, name)]
-
-
-def read_names(file: Path, name: str) -> list[str]:
-    """Reads a cell array of names, at least one.
-
-    Args:
-        file: A MATLAB file.
-        name: Of the variable.
-
-    Returns:
-        Its entries, in order.
-
-    Raises:
-        InputError: The file is unreadable, or has no such variable.
-    """
-    return [_checked(value, str, file, name) for value in _variable(file, name)]
+    return [_checked(value, kind, file, name) for value in _variable(file, name)]
 
 
 def read_field(file: Path, name: str, field: str, kind: type[_Kind]) -> list[_Kind]:

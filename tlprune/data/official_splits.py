@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from tlprune.data.listed import Listing, Parts, in_short, parts_of_lists, read_json, read_rows
-from tlprune.data.mat_files import read_field, read_integers, read_names
+from tlprune.data.mat_files import read_field, read_vector
 from tlprune.errors import InputError
 
 __all__ = [
@@ -65,10 +65,10 @@ def read_flowers(folder: Path) -> Parts:
     from torchvision.datasets import Flowers102
 
     file = folder / "setid.mat"
-    labels = read_integers(folder / "imagelabels.mat", "labels")
+    labels = read_vector(folder / "imagelabels.mat", "labels", int)
     listings = []
     for part in ("trnid", "valid", "tstid"):
-        ids = read_integers(file, part)
+        ids = read_vector(file, part, int)
         if odd := [one for one in ids if not 1 <= one <= len(labels)]:
             raise InputError(f"{file}: image {odd[0]} in {part!r} is not from 1 to {len(labels)}")
         listings.append(Listing(file, [(f"image_{one:05}.jpg", labels[one - 1] - 1) for one in ids]))
@@ -136,7 +136,7 @@ def read_cars(folder: Path) -> Parts:
     Raises:
         InputError: A file is missing or damaged, or images are missing.
     """
-    classes = read_names(folder / "devkit" / "cars_meta.mat", "class_names")
+    classes = read_vector(folder / "devkit" / "cars_meta.mat", "class_names", str)
     listings = []
     for images, file in (
         ("cars_train", folder / "devkit" / "cars_train_annos.mat"),

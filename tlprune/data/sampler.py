@@ -5,7 +5,7 @@ epoch follows from seed and epoch, what varies in an image follows from seed, ep
 run that goes on skips the batches that it has seen.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -85,11 +85,13 @@ class Reproducible(Dataset[tuple[Tensor, int]]):
     Args:
         images: The set; what is random in it draws from torch's global state.
         seed: Decides what varies.
+        by_epoch: The set as it is in an epoch, where that differs from one to the next.
     """
 
-    def __init__(self, images: Batched, seed: int) -> None:
+    def __init__(self, images: Batched, seed: int, by_epoch: Callable[[int], Batched] | None = None) -> None:
         self.images = images
         self.seed = seed
+        self.by_epoch = by_epoch
 
     def __len__(self) -> int:
         return len(self.images)
@@ -104,7 +106,9 @@ class Reproducible(Dataset[tuple[Tensor, int]]):
         try:
             # torch.manual_seed would look for accelerators each time, which takes longer than a small batch
             torch.default_generator.manual_seed(_mixed(self.seed, *numbers))
-            return self.images.__getitems__([number % len(self.images) for number in numbers])
+            count = len(self.images)
+            images = self.images if self.by_epoch is None else self.by_epoch(numbers[0] // count)
+            return images.__getitems__([number % count for number in numbers])
         finally:
             torch.set_rng_state(state)
 

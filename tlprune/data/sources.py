@@ -1,168 +1,165 @@
-"""Sources: the embedded one, a folder of class folders, or a folder of images. No image is decoded to list them."""
+"""Sources by name: the embedded one, folders, lists of files, sets of torchvision and of Hugging Face's library.
+
+No image is decoded to list them.
+"""
 
 import os
 from pathlib import Path
-from warnings import warn
 
-import torch
-
-from tlprune.data.decoding import EXTENSIONS
+from tlprune.data.class_titles import class_titles
 from tlprune.data.drawn import drawn_source
-from tlprune.data.images import FolderImages
+from tlprune.data.huggingface import open_huggingface
+from tlprune.data.images import FolderImages, ImageSet
+from tlprune.data.list_files import ENDINGS, open_list
+from tlprune.data.scanning import folder_names, scan_all_images, scan_folder
+from tlprune.data.torchvision_sets import check_torchvision, open_torchvision
 from tlprune.errors import InputError
 from tlprune.storage.cache import cache_root
 
-__all__ = ["EMBEDDED_SOURCE", "find_source", "open_source", "scan_class_folder", "scan_folder", "source_classes"]
+__all__ = ["EMBEDDED_SOURCE", "absolute_source", "check_source", "open_source", "source_classes"]
 
 EMBEDDED_SOURCE = "drawn"
 """Name of the source that tlprune draws itself."""
 
+_KINDS = ("unlabelled", "torchvision", "huggingface")
 _PARTS = {"train", "val", "test"}
 
 
-def find_source(source: str, cache: str | os.PathLike[str] | None = None) -> Path:
-    """The folder of a source; the embedded one is drawn if it is not there yet.
+def check_source(source: str) -> None:
+    """Refuses a source that is not there, without opening it.
 
     Args:
-        source: ``drawn``, or a folder.
-        cache: The cache folder; None for the user's.
-
-    Returns:
-        The folder that holds class folders, or ``train`` and perhaps ``val`` with class folders.
+        source: As :func:`open_source`.
 
     Raises:
-        InputError: There is no such folder.
+        InputError: There is no such file or folder, or torchvision has no such set.
     """
-    if source == EMBEDDED_SOURCE:
-        return drawn_source(cache_root(cache))
-    if not source:
-        raise InputError(f"the source has no name: give a folder, or {EMBEDDED_SOURCE!r}")
-    root = Path(source).expanduser()
-    if not root.is_dir():
-        what = "a file, not a folder" if root.exists() else "no such folder"
-        raise InputError(f"source {source}: {what} (the embedded source is called {EMBEDDED_SOURCE!r})")
-    return root
+    kind, rest = _kind_of(source)
+    if kind == "torchvision":
+        check_torchvision(*_name_and_folder(rest))
+    elif kind == "huggingface":
+        if not rest:
+            raise InputError("source huggingface: say which: huggingface:FOLDER, or the set's name on the hub")
+    elif source != EMBEDDED_SOURCE:
+        _path_of(source, rest)
 
 
 def source_classes(source: str, cache: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
-    """Class names of a source, without listing its images.
+    """Class names of a source; the images of a folder are not listed for it.
 
     Args:
-        source: ``drawn``, or a folder.
+        source: As :func:`open_source`.
         cache: The cache folder; None for the user's.
 
     Returns:
-        None at all for a folder of images without class folders.
+        None at all for a source without labels.
 
     Raises:
-        InputError: There is no such folder, or it has neither classes nor images.
+        InputError: As :func:`open_source`.
     """
-    root = find_source(source, cache)
-    root = _part(root, "train") or root
-    return _class_names(root) or scan_folder(root).classes
+    kind, _ = _kind_of(source)
+    if not kind and not source.endswith(ENDINGS):
+        root = _root(source, cache)
+        if names := folder_names(_part(root, "train") or root):
+            return names
+    return open_source(source, cache)[0].classes
 
 
-def open_source(source: str, cache: str | os.PathLike[str] | None = None) -> tuple[FolderImages, FolderImages | None]:
+def open_source(source: str, cache: str | os.PathLike[str] | None = None) -> tuple[ImageSet, ImageSet | None]:
     """Lists a source's images.
 
     Args:
-        source: ``drawn``; a folder of class folders, or of images without labels; or a folder with either in ``train``
-            and perhaps ``val``.
+        source: ``drawn``; a folder of class folders, or of images without labels; a folder with either in ``train`` and
+            perhaps ``val``; ``unlabelled:FOLDER``, all images in it and in folders below, whatever these are called; a
+            file ``.csv``, ``.tsv`` or ``.txt`` that lists paths and labels; ``torchvision:NAME:FOLDER``;
+            ``huggingface:FOLDER`` or ``huggingface:NAME``.
         cache: The cache folder; None for the user's.
 
     Returns:
         Training images, and validation images where the source has its own.
 
     Raises:
-        InputError: There is no such folder, it has no images, a class has no images, or ``val`` has other classes.
+        InputError: There is no such thing, it has no images, a class has no images, or the two parts have other
+            classes.
     """
-    root = find_source(source, cache)
-    train_root = _part(root, "train")
+    check_source(source)
+    kind, rest = _kind_of(source)
+    if kind == "torchvision":
+        return open_torchvision(*_name_and_folder(rest)), None
+    if kind == "huggingface":
+        return _like_each_other(source, *open_huggingface(rest))
+    if kind == "unlabelled":
+        return scan_all_images(_path_of(source, rest)), None
+    if source != EMBEDDED_SOURCE and (path := _path_of(source, rest)).is_file():
+        return open_list(path), None
+    root = _root(source, cache)
+    train_root, val_root = _part(root, "train"), _part(root, "val")
     if train_root is None:
-        return scan_folder(root), None
-    train = scan_folder(train_root)
-    val_root = _part(root, "val")
-    if val_root is None:
-        return train, None
-    val = scan_folder(val_root)
-    if val.classes != train.classes:
-        odd = sorted(set(val.classes) ^ set(train.classes))
-        raise InputError(f"{root}: 'train' and 'val' have other classes, such as {odd[0]!r}")
+        return _titled(scan_folder(root)), None
+    return _like_each_other(
+        source, _titled(scan_folder(train_root)), None if val_root is None else _titled(scan_folder(val_root))
+    )
+
+
+def absolute_source(source: str) -> str:
+    """A source by a name that means the same from any folder.
+
+    Args:
+        source: As :func:`open_source`.
+    """
+    kind, rest = _kind_of(source)
+    if source == EMBEDDED_SOURCE:
+        return source
+    before, path = _name_and_folder(rest) if kind == "torchvision" else ("", rest)
+    absolute = str(Path(path).expanduser().absolute()) if Path(path).expanduser().exists() else path
+    return ":".join(filter(None, (kind, before, absolute)))
+
+
+def _kind_of(source: str) -> tuple[str, str]:
+    """What comes before the colon, if that is a kind of source, and the rest. A folder's name may have a colon too."""
+    kind, colon, rest = source.partition(":")
+    return (kind, rest) if colon and kind in _KINDS and not Path(source).exists() else ("", source)
+
+
+def _name_and_folder(rest: str) -> tuple[str, str]:
+    name, _, folder = rest.partition(":")
+    return name, folder
+
+
+def _root(source: str, cache: str | os.PathLike[str] | None) -> Path:
+    return drawn_source(cache_root(cache)) if source == EMBEDDED_SOURCE else _path_of(source, source)
+
+
+def _path_of(source: str, given: str) -> Path:
+    """The folder or list file that a source names."""
+    if not given:
+        raise InputError(f"the source has no name: give a folder, or {EMBEDDED_SOURCE!r} (got {source!r})")
+    path = Path(given).expanduser()
+    if given.endswith(ENDINGS) and path.is_file():
+        return path
+    if not path.is_dir():
+        what = f"a file, but none of {', '.join(ENDINGS)}" if path.exists() else "no such folder"
+        if given.endswith(ENDINGS) and not path.exists():
+            what = "no such file"
+        raise InputError(f"source {source}: {what} (the embedded source is called {EMBEDDED_SOURCE!r})")
+    return path
+
+
+def _titled(images: FolderImages) -> FolderImages:
+    return images.with_titles(class_titles(images.root, images.classes))
+
+
+def _like_each_other(source: str, train: ImageSet, val: ImageSet | None) -> tuple[ImageSet, ImageSet | None]:
+    """Both, unless labels would mean one thing in one and another in the other."""
+    if val is not None and val.classes != train.classes:
+        odd = sorted(set(val.classes) ^ set(train.classes)) or list(val.classes)
+        raise InputError(f"source {source}: its training and validation parts have other classes, such as {odd[0]!r}")
     return train, val
-
-
-def scan_folder(root: Path) -> FolderImages:
-    """Lists a folder of class folders, or one that holds images and no folders: a set without labels.
-
-    Args:
-        root: The folder.
-
-    Returns:
-        Its images, ordered by class, then by path.
-
-    Raises:
-        InputError: The folder is unreadable or has no images, or a class has none.
-    """
-    if _class_names(root):
-        return scan_class_folder(root)
-    paths = sorted(entry.name for entry in os.scandir(root) if _is_image(entry.name) and entry.is_file())
-    if not paths:
-        raise InputError(f"{root}: neither class folders nor images in it ({', '.join(sorted(EXTENSIONS))})")
-    return FolderImages(root, paths, torch.zeros(len(paths), dtype=torch.int64), ())
-
-
-def scan_class_folder(root: Path) -> FolderImages:
-    """Lists a folder of class folders, as torchvision's ImageFolder does: names in order, images in nested folders too.
-
-    Links to folders are not followed, and hidden class folders are left out. Images beside the class folders are left
-    out with a warning.
-
-    Args:
-        root: One folder for each class.
-
-    Returns:
-        Its images, ordered by class, then by folder, then by name.
-
-    Raises:
-        InputError: The folder is missing or unreadable, has no class folders, or a class has no images.
-    """
-    classes = _class_names(root)
-    if not classes:
-        raise InputError(f"{root}: no class folders in it (expected one folder of images for each class)")
-    if stray := sum(_is_image(entry.name) for entry in os.scandir(root) if entry.is_file()):
-        warn(f"{root}: {stray} images beside the class folders are left out", stacklevel=2)
-    paths: list[str] = []
-    labels: list[int] = []
-    for label, name in enumerate(classes):
-        # folder by folder, as ImageFolder does, so that an index means the same image to both
-        found = [
-            os.path.relpath(os.path.join(folder, file), root)
-            for folder, _, files in sorted(os.walk(root / name))
-            for file in sorted(files)
-            if _is_image(file)
-        ]
-        if not found:
-            raise InputError(f"{root / name}: a class without images ({', '.join(sorted(EXTENSIONS))})")
-        paths += found
-        labels += [label] * len(found)
-    return FolderImages(root, paths, torch.tensor(labels), classes)
-
-
-def _class_names(root: Path) -> tuple[str, ...]:
-    try:
-        names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
-    except OSError as error:
-        raise InputError(f"{root}: {error.strerror or error}") from error
-    return tuple(names)
-
-
-def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
 def _part(root: Path, name: str) -> Path | None:
     """The folder of a part, if ``root`` holds parts: a class may be called 'train' too."""
-    found = set(_class_names(root))
-    if not {name, "train"} <= found or not (found <= _PARTS or _class_names(root / "train")):
+    found = set(folder_names(root))
+    if not {name, "train"} <= found or not (found <= _PARTS or folder_names(root / "train")):
         return None
     return root / name

@@ -63,6 +63,10 @@ class View(nn.Module):
         """Whether each image is cropped at random, even one of the right size."""
         return False
 
+    def at_size(self, image_size: int) -> "View":
+        """The same view of another size in pixels."""
+        return type(self)(image_size)
+
     def resize(self, pixels: Tensor) -> Tensor:
         """One image ``[3, H, W]`` uint8 to ``[3, S, S]`` uint8.
 
@@ -101,6 +105,10 @@ class TrainView(View):
     def crops(self) -> bool:
         """Whether ``augment`` is one of the crops."""
         return self.augment in ("crop", "crop_flip")
+
+    def at_size(self, image_size: int) -> View:
+        """The same view of another size in pixels."""
+        return type(self)(image_size, self.augment)
 
     def resize(self, pixels: Tensor) -> Tensor:
         """As the evaluation view, but a random crop where ``augment`` says so."""

@@ -67,6 +67,10 @@ class ContrastView(View):
         self.recipe = recipe
         self.crop = v2.RandomResizedCrop(image_size, scale=(recipe.min_area, 1.0), antialias=True)
 
+    def at_size(self, image_size: int) -> View:
+        """The same views of another size in pixels."""
+        return type(self)(image_size, self.recipe)
+
     def resize(self, pixels: Tensor) -> Tensor:
         """Two random crops of one image ``[3, H, W]`` uint8: ``[2, 3, S, S]`` uint8."""
         return torch.stack([self.crop(pixels), self.crop(pixels)])

@@ -1,7 +1,8 @@
 """Images seen through a view: what a DataLoader draws batches from."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from copy import copy
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tlprune.data.images import ImageSet, TensorImages
 from tlprune.data.sampler import Batched, EpochSampler, Place, Reproducible
+from tlprune.data.size_schedule import SizeSchedule
 from tlprune.data.transforms import View
 
 __all__ = ["Batch", "ResumableLoader", "ViewedImages", "batches"]
@@ -49,6 +51,12 @@ class ViewedImages(Dataset[tuple[Tensor, int]]):
             return self.images.pixels[indices]
         return torch.stack([self.view.resize(self.images[index][0]) for index in indices.tolist()])
 
+    def at_size(self, image_size: int) -> Self:
+        """The same images, seen larger or smaller: ``image_size`` pixels high and wide."""
+        resized = copy(self)
+        resized.view = self.view.at_size(image_size)
+        return resized
+
     def name(self, index: int) -> str:
         """What a person calls image ``index``."""
         return self.images.name(index)
@@ -70,7 +78,13 @@ class ViewedImages(Dataset[tuple[Tensor, int]]):
 
 
 def batches(
-    images: Batched, batch_size: int, shuffle: bool, num_workers: int, seed: int = 0, place: Place | None = None
+    images: Batched,
+    batch_size: int,
+    shuffle: bool,
+    num_workers: int,
+    seed: int = 0,
+    place: Place | None = None,
+    sizes: SizeSchedule | None = None,
 ) -> DataLoader[Batch]:
     """A DataLoader of images ``[B, 3, S, S]`` float32 and labels ``[B]`` int64.
 
@@ -82,11 +96,13 @@ def batches(
         num_workers: Processes that load images.
         seed: Decides order and augmentation where batches are shuffled.
         place: Where the run is that batches are shuffled for; None at its beginning, in one process.
+        sizes: Of shuffled images, epoch by epoch; None for that of their view.
     """
     sampler = None
     if shuffle and len(images) > 0:
         sampler = EpochSampler(len(images), batch_size, seed, place or Place())
-        images = Reproducible(images, seed)
+        by_epoch = None if sizes is None else _BySize(cast(ViewedImages, images), sizes)
+        images = Reproducible(images, seed, by_epoch)
     return ResumableLoader(
         cast("Dataset[Batch]", images),
         batch_size=batch_size,
@@ -98,6 +114,17 @@ def batches(
         # a generator of its own: loading must not change what a model draws
         generator=torch.Generator(),
     )
+
+
+class _BySize:
+    """What is seen in an epoch."""
+
+    def __init__(self, images: ViewedImages, sizes: SizeSchedule) -> None:
+        self.sizes = sizes
+        self.seen = {sizes.at(epoch): images.at_size(sizes.at(epoch)) for epoch in range(sizes.end + 1)}
+
+    def __call__(self, epoch: int) -> ViewedImages:
+        return self.seen[self.sizes.at(epoch)]
 
 
 class ResumableLoader(DataLoader[Batch]):

@@ -109,7 +109,7 @@ class DownstreamDataModule(ResumableDataModule):
         Returns:
             Whether batches hold features from now on. Test batches always hold images.
         """
-        if self.augment != "none":
+        if self.augment != "none" or self.train_sizes is not None:
             return False
         for part in ("train", "val"):
             loader = batches(self._sets[part], self.batch_size, shuffle=False, num_workers=self.num_workers)

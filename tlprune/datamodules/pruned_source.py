@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tlprune.data.downstream import Downstream, check_target
-from tlprune.data.images import FolderImages, ImageSet, TensorImages
-from tlprune.data.sources import EMBEDDED_SOURCE, find_source, open_source, source_classes
+from tlprune.data.images import ImageSet, TensorImages
+from tlprune.data.sources import EMBEDDED_SOURCE, check_source, open_source, source_classes
 from tlprune.data.splits import stratified_holdout
 from tlprune.data.transforms import MAX_SIZE, Augment, EvalView, TrainView, TwoViews, View
 from tlprune.data.two_views import RECIPES, ContrastView
@@ -38,7 +38,8 @@ class PrunedSourceDataModule(ResumableDataModule):
 
     Args:
         source: ``drawn`` (the embedded source), a folder of class folders or of images without labels, a folder with
-            either in ``train`` and perhaps ``val``, or a set of images.
+            either in ``train`` and perhaps ``val``, ``unlabelled:FOLDER`` for all images at any depth, a list file
+            (``.csv``, ``.tsv``, ``.txt``), ``torchvision:NAME:FOLDER``, ``huggingface:NAME``, or a set of images.
         target: Whose training images vote: ``digits``, ``photos``, a folder, a named set (``NAME:FOLDER``, or ``NAME``
             where it lies in ``$TLPRUNE_DATA``), an opened target, or a list of them.
         selector: How units are ordered; None is Label Mapping.
@@ -54,7 +55,8 @@ class PrunedSourceDataModule(ResumableDataModule):
         images_like: A saved Selection of the same source. What is kept then has no more images than it keeps within the
             budget: a control is held against a method at equal cost. Single images reach that number exactly.
         selection: A saved Selection to use in place of selecting.
-        image_size: Height and width in pixels; None is 32 for the embedded source, else 224.
+        image_size: Height and width in pixels of training images; None is 32 for the embedded source, else 224.
+        eval_size: Height and width in pixels of images that vote or validate; None is ``image_size``.
         augment: What varies from epoch to epoch; None is ``shift`` for the embedded source, else ``crop_flip``. With
             ``simclr``, ``simclr_small``, ``simclr_colour`` or ``moco`` training batches hold two views of each image,
             ``[view, other view]`` in place of images, for any module that learns from such.
@@ -92,6 +94,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         images_like: str | None = None,
         selection: str | None = None,
         image_size: int | None = None,
+        eval_size: int | None = None,
         augment: Augment | TwoViews | None = None,
         batch_size: int = 128,
         num_workers: int = 0,
@@ -107,8 +110,9 @@ class PrunedSourceDataModule(ResumableDataModule):
         if batch_size < 1:
             raise InputError(f"`batch_size` must be at least 1, got {batch_size}")
         require_within("num_workers", num_workers, 0)
-        if image_size is not None:
-            require_within("image_size", image_size, 1, MAX_SIZE)
+        for name, size in (("image_size", image_size), ("eval_size", eval_size)):
+            if size is not None:
+                require_within(name, size, 1, MAX_SIZE)
         if not 0 <= val_share < 1:
             raise InputError(f"`val_share` must be in [0, 1), got {val_share}")
         self.targets = target if isinstance(target, list) else [] if target is None else [target]
@@ -123,8 +127,8 @@ class PrunedSourceDataModule(ResumableDataModule):
         if weights is not None and len(weights) != len(self.targets):
             raise InputError(f"`target_weights` has {len(weights)} entries, there are {len(self.targets)} targets")
         self.surrogates = surrogate if isinstance(surrogate, list) else [] if surrogate is None else [surrogate]
-        if isinstance(source, str) and source != EMBEDDED_SOURCE:
-            find_source(source)
+        if isinstance(source, str):
+            check_source(source)
         for one_surrogate in self.surrogates:
             check_weights(one_surrogate, "surrogate")
         for what, path in (("selection", selection), ("images_like", images_like)):
@@ -148,6 +152,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         embedded = source == EMBEDDED_SOURCE
         default_size = 32 if embedded or isinstance(source, TensorImages) else 224
         self.image_size = default_size if image_size is None else image_size
+        self.eval_size = self.image_size if eval_size is None else eval_size
         self.augment: Augment | TwoViews = augment or ("shift" if embedded else "crop_flip")
         self.batch_size = batch_size
         self.num_workers = num_workers
@@ -171,7 +176,7 @@ class PrunedSourceDataModule(ResumableDataModule):
             InputError: The source has no labels; or classes are pruned to a number of images or a share of votes, and
                 :meth:`setup` has not run.
         """
-        total = len(source_classes(self.source, self.cache) if isinstance(self.source, str) else self.source.classes)
+        total = self._number_of_classes()
         if total == 0:
             raise InputError("the source has no labels, so it has no classes to tell apart")
         if self._sets:
@@ -221,7 +226,7 @@ class PrunedSourceDataModule(ResumableDataModule):
     @property
     def viewed_source(self) -> ViewedImages:
         """The whole source as listed, in the evaluation view: what selectors look at."""
-        return ViewedImages(self._split()[0], EvalView(self.image_size))
+        return ViewedImages(self._split()[0], EvalView(self.eval_size))
 
     def check_inputs(self) -> None:
         """Opens all that :meth:`setup` will need, and changes nothing: wrong input is said before anything is written.
@@ -241,7 +246,7 @@ class PrunedSourceDataModule(ResumableDataModule):
     def prepare_data(self) -> None:
         """Draws the embedded source, if it is wanted and not there."""
         if self.source == EMBEDDED_SOURCE:
-            find_source(EMBEDDED_SOURCE, self.cache)
+            source_classes(EMBEDDED_SOURCE, self.cache)
 
     def setup(self, stage: str | None = None) -> None:
         """Selects, or reads the Selection, and opens what is kept. Every rank takes part; all end with the same.
@@ -276,7 +281,13 @@ class PrunedSourceDataModule(ResumableDataModule):
             val = own_val if keep_classes is None else own_val.subset(keep_classes[own_val.labels].nonzero().squeeze(1))
         train = source.subset(stay[keep[stay]])
         self._sets["train"] = self._viewed(train, self._train_view(), new_labels)
-        self._sets["val"] = self._viewed(val, EvalView(self.image_size), new_labels)
+        self._sets["val"] = self._viewed(val, EvalView(self.eval_size), new_labels)
+
+    def _number_of_classes(self) -> int:
+        """Of the whole source; a folder's images are not listed for it."""
+        if self._opened is not None:
+            return len(self._opened[0].classes)
+        return len(source_classes(self.source, self.cache) if isinstance(self.source, str) else self.source.classes)
 
     def _check_like(self, source: ImageSet) -> None:
         if self._like is not None:
@@ -298,7 +309,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         return TrainView(self.image_size, cast(Augment, self.augment))
 
     def _viewed(self, kept: ImageSet, view: View, new_labels: Tensor | None) -> ViewedImages:
-        decode = self.in_memory and isinstance(kept, FolderImages) and len(kept) > 0
+        decode = self.in_memory and not isinstance(kept, TensorImages) and len(kept) > 0
         return ViewedImages(TensorImages.from_images(kept) if decode else kept, view, new_labels)
 
     @property
@@ -310,7 +321,7 @@ class PrunedSourceDataModule(ResumableDataModule):
             self.several_targets,
             tuple(self.surrogates),
             self.surrogate_backbone,
-            self.image_size,
+            self.eval_size,
             self.target_seed,
             self.cache,
         )

@@ -7,6 +7,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
 from tlprune.data.sampler import Batched, Place
+from tlprune.data.size_schedule import SizeSchedule
 from tlprune.data.viewed import Batch, batches
 from tlprune.selection.ranks import from_first_rank
 
@@ -19,6 +20,9 @@ class ResumableDataModule(LightningDataModule):
     A checkpoint keeps that seed, so a run goes on in the same order wherever it stopped: in the middle of an epoch,
     with another number of loading processes, under another seed.
     """
+
+    train_sizes: SizeSchedule | None = None
+    """Height and width of training images, epoch by epoch; None for the same in all."""
 
     _run_seed: int | None = None
 
@@ -34,7 +38,8 @@ class ResumableDataModule(LightningDataModule):
     def _train_loader(self, images: Batched, batch_size: int, num_workers: int) -> DataLoader[Batch]:
         if self._run_seed is None:
             self._run_seed = from_first_rank(torch.initial_seed)
-        return batches(images, batch_size, True, num_workers, self._run_seed, _place_in(self.trainer))
+        place = _place_in(self.trainer)
+        return batches(images, batch_size, True, num_workers, self._run_seed, place, self.train_sizes)
 
 
 def _place_in(trainer: Trainer | None) -> Place:

@@ -1,6 +1,7 @@
 """From names and files to a Selection: opens targets and surrogates, selects, and keeps the result in the cache."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from torch import nn
 
 from tlprune.data.downstream import Downstream, absolute_target, open_target
 from tlprune.data.images import ImageSet
+from tlprune.data.sources import absolute_source
 from tlprune.data.transforms import EvalView
 from tlprune.data.viewed import ViewedImages
 from tlprune.errors import InputError
-from tlprune.models.weights import load_backbone, load_classifier, read_weights
+from tlprune.models.weights import SavedWeights, load_backbone, load_classifier, read_weights
 from tlprune.selection.manifest import Selection
 from tlprune.selection.ranks import from_first_rank, rank_and_world
 from tlprune.selection.selector import Selector
@@ -60,7 +62,7 @@ class Selecting:
         Raises:
             InputError: As :meth:`select`, as far as that can be known without looking at an image.
         """
-        self._opened(source, torch.device("cpu"))
+        self._opened(source, self._read_surrogates(), torch.device("cpu"))
 
     def select(self, source: ImageSet, device: torch.device) -> Selection:
         """Selects, or reads the Selection from the cache. Every rank must call this; all get the same.
@@ -72,18 +74,21 @@ class Selecting:
         Raises:
             InputError: Something that the selector needs is missing, or does not fit.
         """
-        viewed, targets, network = self._opened(source, device)
+        surrogates = self._read_surrogates()
+        viewed, targets, network = self._opened(source, surrogates, device)
         settings = self.selector.settings(viewed, targets, network, self.several)
         path = cache_root(self.cache) / "selections" / f"{digest_json(settings)[:32]}.safetensors"
         cached = from_first_rank(lambda: _read_cached(path)) if self.selector.reusable else None
         selection = cached or self.selector.select(viewed, targets, network, self.several, self.cache)
-        selection = replace(selection, record=selection.record | self._names())
+        selection = replace(selection, record=selection.record | self._names(surrogates))
+        if selection.unit_kind == "class":
+            selection = replace(selection, unit_names=source.titles)
         if cached is None and self.selector.reusable and rank_and_world()[0] == 0:
             selection.save(path)
         return selection
 
     def _opened(
-        self, source: ImageSet, device: torch.device
+        self, source: ImageSet, surrogates: Sequence[SavedWeights], device: torch.device
     ) -> tuple[ViewedImages, list[ViewedImages], nn.Module | None]:
         viewed = ViewedImages(source, EvalView(self.image_size))
         name = type(self.selector).__name__
@@ -95,37 +100,35 @@ class Selecting:
         opened = [open_target(one, self.target_seed) if isinstance(one, str) else one for one in voters]
         targets = [ViewedImages(one.train, EvalView(self.image_size)) for one in opened]
         self.selector.check(viewed, targets)
-        networks = [self._network(path, source.classes).to(device) for path in self._surrogates()]
+        networks = [self._network(saved, source.classes).to(device) for saved in surrogates]
         return viewed, targets, self.selector.network(networks)
 
-    def _surrogates(self) -> tuple[str, ...]:
-        return self.surrogates if self.selector.needs_surrogate is not None else ()
+    def _read_surrogates(self) -> list[SavedWeights]:
+        return [read_weights(path) for path in self.surrogates] if self.selector.needs_surrogate is not None else []
 
-    def _network(self, path: str, classes: tuple[str, ...]) -> nn.Module:
+    def _network(self, saved: SavedWeights, classes: tuple[str, ...]) -> nn.Module:
         """A surrogate, or its backbone alone, as the selector needs it."""
         if self.selector.needs_surrogate == "backbone":
-            return load_backbone(path, self.surrogate_backbone)
-        classifier, saved = load_classifier(path, self.surrogate_backbone)
+            return load_backbone(saved, self.surrogate_backbone)
+        classifier, _ = load_classifier(saved, self.surrogate_backbone)
         if saved.num_classes != len(classes):
-            raise InputError(
-                f"surrogate {path}: its head has {saved.num_classes} outputs, the source has {len(classes)} classes"
-            )
+            sizes = f"its head has {saved.num_classes} outputs, the source has {len(classes)} classes"
+            raise InputError(f"surrogate {saved.path}: {sizes}")
         if saved.classes and saved.classes != tuple(classes):
             pairs = zip(saved.classes, classes, strict=True)
             theirs, ours = next(pair for pair in pairs if pair[0] != pair[1])
             where = f"{theirs!r} where the source has {ours!r}"
-            raise InputError(f"surrogate {path}: trained on other classes ({where})")
+            raise InputError(f"surrogate {saved.path}: trained on other classes ({where})")
         return classifier
 
-    def _names(self) -> dict[str, Any]:
+    def _names(self, surrogates: Sequence[SavedWeights]) -> dict[str, Any]:
         """How the user called what the selection was made from, so that another command finds it again."""
         targets = [one if isinstance(one, str) else one.name for one in self.targets if self.selector.needs_target]
-        surrogates = self._surrogates()
         named: dict[str, Any] = {"targets": [absolute_target(one) for one in targets]}
-        named["surrogates"] = [_absolute(one) for one in surrogates]
+        named["surrogates"] = [_absolute(str(one.path)) for one in surrogates]
         if self.source is not None:
-            named["source"] = _absolute(self.source)
-        seconds = [read_weights(one).seconds for one in surrogates]
+            named["source"] = absolute_source(self.source)
+        seconds = [one.seconds for one in surrogates]
         if seconds and None not in seconds:
             named["surrogate_seconds"] = sum(filter(None, seconds))
         return {**named, "image_size": self.image_size, "target_seed": self.target_seed}

@@ -19,7 +19,7 @@ import torch
 
 from tlprune.data.downstream import Downstream, open_target
 from tlprune.data.images import TensorImages
-from tlprune.data.sources import scan_class_folder
+from tlprune.data.scanning import scan_class_folder
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
 from tlprune.experiments.comparison import Arm, Run
 from tlprune.experiments.trial import (

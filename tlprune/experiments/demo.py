@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeE
 
 from tlprune.data.downstream import list_targets, open_target
 from tlprune.data.drawn import drawn_classes, drawn_source
-from tlprune.data.sources import scan_class_folder
+from tlprune.data.scanning import scan_class_folder
 from tlprune.errors import InputError, near_miss
 from tlprune.experiments.cells import Cells, run_cells
 from tlprune.experiments.comparison import Arm, Comparison, Method, Run

@@ -144,11 +144,11 @@ def read_weights(path: str | os.PathLike[str]) -> SavedWeights:
     return replace(saved, state=found, backbone=named)
 
 
-def load_backbone(path: str | os.PathLike[str], backbone: str | None = None) -> Backbone:
+def load_backbone(weights: str | os.PathLike[str] | SavedWeights, backbone: str | None = None) -> Backbone:
     """Builds a backbone and gives it the weights of a file; a head in the file is left aside.
 
     Args:
-        path: As :func:`read_weights`.
+        weights: What :func:`read_weights` gave, or takes.
         backbone: Name of the network; None takes the one that the file names.
 
     Returns:
@@ -157,17 +157,19 @@ def load_backbone(path: str | os.PathLike[str], backbone: str | None = None) -> 
     Raises:
         InputError: As :func:`read_weights`, or the weights are those of another network.
     """
-    saved = read_weights(path)
+    saved = _read(weights)
     network = create_backbone(_name(saved, backbone))
     _load_all(network, saved, "backbone.")
     return network
 
 
-def load_classifier(path: str | os.PathLike[str], backbone: str | None = None) -> tuple[Classifier, SavedWeights]:
+def load_classifier(
+    weights: str | os.PathLike[str] | SavedWeights, backbone: str | None = None
+) -> tuple[Classifier, SavedWeights]:
     """Builds a backbone with its head and gives both the weights of a file.
 
     Args:
-        path: As :func:`read_weights`.
+        weights: What :func:`read_weights` gave, or takes.
         backbone: Name of the network; None takes the one that the file names.
 
     Returns:
@@ -176,13 +178,17 @@ def load_classifier(path: str | os.PathLike[str], backbone: str | None = None) -
     Raises:
         InputError: As :func:`read_weights`, or there is no head, or the weights are those of another network.
     """
-    saved = read_weights(path)
+    saved = _read(weights)
     if saved.num_classes is None:
-        raise InputError(f"{path}: holds a backbone without a head, so it cannot name a class")
+        raise InputError(f"{saved.path}: holds a backbone without a head, so it cannot name a class")
     classifier = Classifier(create_backbone(_name(saved, backbone)), saved.num_classes)
     _load_all(classifier.backbone, saved, "backbone.")
     _load_all(classifier.head, saved, "head.")
     return classifier, saved
+
+
+def _read(weights: str | os.PathLike[str] | SavedWeights) -> SavedWeights:
+    return weights if isinstance(weights, SavedWeights) else read_weights(weights)
 
 
 def _name(saved: SavedWeights, backbone: str | None) -> str:
@@ -264,6 +270,9 @@ def _read_checkpoint(path: Path) -> SavedWeights:
     content = _load(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: no dictionary of tensors, nor a checkpoint with one")
+    parts = content.get("state_dicts")
+    if isinstance(parts, dict):  # the method's reference code: beside the network those of optimiser and schedule
+        content = {**content, "state_dict": parts.get("network")}
     # Lightning, MoCo and most others; torchvision's training scripts; a network's tensors and nothing else
     tensors = next((content[key] for key in ("state_dict", "model") if isinstance(content.get(key), dict)), content)
     state = {str(key): value for key, value in tensors.items() if isinstance(value, Tensor)}

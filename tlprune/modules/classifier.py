@@ -28,6 +28,7 @@ class ClassificationModule(LightningModule):
         label_smoothing: Share of the target probability spread over all classes, in [0, 1].
         optimizer: Makes the optimiser of parameters.
         lr_scheduler: Makes the schedule of the optimiser.
+        flip_average: Whether evaluation takes the mean of an image's logits and of its mirror image's.
 
     Raises:
         InputError: An argument is out of range, or there is no such network.
@@ -42,6 +43,7 @@ class ClassificationModule(LightningModule):
         label_smoothing: float,
         optimizer: OptimizerCallable,
         lr_scheduler: LRSchedulerCallable | None,
+        flip_average: bool = False,
     ) -> None:
         super().__init__()
         if num_classes is not None and num_classes < 1:
@@ -53,6 +55,7 @@ class ClassificationModule(LightningModule):
         self.label_smoothing = label_smoothing
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
+        self.flip_average = flip_average
         self.classes: list[str] = []
         if num_classes is not None:
             self._build_head(num_classes)
@@ -83,9 +86,14 @@ class ClassificationModule(LightningModule):
         logits: Tensor = self.head(self.backbone(images))
         return logits
 
+    def _evaluated(self, images: Tensor) -> Tensor:
+        """Logits ``[B, C]`` as they are judged."""
+        logits: Tensor = self(images)
+        return (logits + self(images.flip(3))) / 2 if self.flip_average else logits
+
     def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
         images, labels = batch
-        logits = self(images)
+        logits = self(images) if stage == "train" else self._evaluated(images)
         smoothing = self.label_smoothing if stage == "train" else 0.0
         loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
         accuracy = {"train": self.train_accuracy, "val": self.val_accuracy, "test": self.test_accuracy}[stage]
@@ -111,7 +119,7 @@ class ClassificationModule(LightningModule):
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Probabilities ``[B, C]`` of one batch."""
-        probabilities: Tensor = self(batch[0]).softmax(1)
+        probabilities: Tensor = self._evaluated(batch[0]).softmax(1)
         return probabilities
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -163,6 +171,7 @@ class LitClassifier(ClassificationModule):
         label_smoothing: Share of the target probability spread over all classes, in [0, 1].
         optimizer: Makes the optimiser of parameters.
         lr_scheduler: Makes the schedule of the optimiser. Those of :mod:`tlprune.modules.optim` step after each batch.
+        flip_average: Whether evaluation takes the mean of an image's logits and of its mirror image's.
 
     Raises:
         InputError: An argument is out of range, or there is no such network.
@@ -180,6 +189,7 @@ class LitClassifier(ClassificationModule):
         label_smoothing: float = 0.0,
         optimizer: OptimizerCallable = lambda parameters: SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4),
         lr_scheduler: LRSchedulerCallable | None = None,
+        flip_average: bool = False,
     ) -> None:
-        super().__init__(backbone, num_classes, label_smoothing, optimizer, lr_scheduler)
+        super().__init__(backbone, num_classes, label_smoothing, optimizer, lr_scheduler, flip_average)
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])

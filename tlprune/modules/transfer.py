@@ -47,6 +47,7 @@ class TransferModule(ClassificationModule):
         label_smoothing: Share of the target probability spread over all classes, in [0, 1].
         optimizer: Makes the optimiser of parameters.
         lr_scheduler: Makes the schedule of the optimiser. Those of :mod:`tlprune.modules.optim` step after each batch.
+        flip_average: Whether evaluation takes the mean of an image's logits and of its mirror image's.
 
     Raises:
         InputError: An argument is out of range, or the weights are missing, damaged or those of another network.
@@ -61,17 +62,19 @@ class TransferModule(ClassificationModule):
         label_smoothing: float = 0.0,
         optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3),
         lr_scheduler: LRSchedulerCallable | None = None,
+        flip_average: bool = False,
     ) -> None:
         if mode not in ("probe", "finetune"):
             raise InputError(f"`mode` must be 'probe' or 'finetune', got {mode!r}")
-        name = backbone if backbone is not None or weights is None else read_weights(weights).backbone
+        saved = None if weights is None else read_weights(weights)
+        name = backbone if backbone is not None or saved is None else saved.backbone
         if name is None:
             raise InputError("TransferModule needs `backbone`: no weights are given, or their file does not name it")
-        super().__init__(name, num_classes, label_smoothing, optimizer, lr_scheduler)
+        super().__init__(name, num_classes, label_smoothing, optimizer, lr_scheduler, flip_average)
         self.mode = mode
-        self.pretrained = weights is not None
-        if weights is not None:
-            self.backbone = load_backbone(weights, name)
+        self.pretrained = saved is not None
+        if saved is not None:
+            self.backbone = load_backbone(saved, name)
         if mode == "probe":
             self.backbone.requires_grad_(False)
             self.backbone.eval()  # Lightning does not call train() at the start of a fit
@@ -99,7 +102,7 @@ class TransferModule(ClassificationModule):
         if not self.pretrained:
             raise InputError("a linear probe of random weights says nothing: give `weights`, or set `mode: finetune`")
         data = getattr(self.trainer, "datamodule", None)
-        if isinstance(data, CachesFeatures):
+        if isinstance(data, CachesFeatures) and not self.flip_average:
             data.cache_features(self._features)
 
     def _features(self, images: Tensor) -> Tensor:

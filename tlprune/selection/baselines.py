@@ -111,10 +111,11 @@ class ListSelector(SourceOnlySelector):
     """Takes the order from a text file: one class name, or one image index from 0, a line, best first.
 
     What the file does not name comes after what it names, in the source's own order. Empty lines and lines that begin
-    with a hash and a space are skipped, so the indices that ``tlprune export`` writes can be read.
+    with a hash and a space are skipped, so the indices that ``tlprune export`` writes can be read. A file ``.indices``,
+    as the method's reference code writes them with torch, is a list of the images that are kept.
 
     Args:
-        path: The text file.
+        path: The file.
         unit: ``class``: lines are class names; ``sample``: lines are image indices in the order of the source's
             listing.
 
@@ -127,8 +128,11 @@ class ListSelector(SourceOnlySelector):
     def __init__(self, path: str, unit: Literal["class", "sample"] = "class") -> None:
         super().__init__(unit)
         self.path = path
+        if path.endswith(".indices") and unit == "class":
+            raise InputError(f"list {path}: it lists images; set `unit: sample`")
         try:
-            lines = Path(path).expanduser().read_text().split("\n")
+            file = Path(path).expanduser()
+            lines = _saved_indices(file) if path.endswith(".indices") else file.read_text().split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"list {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from error
         self.named = [line for line in lines if line.strip() and line.strip() != "#" and not line.startswith("# ")]
@@ -170,6 +174,22 @@ class ListSelector(SourceOnlySelector):
         if not line.isdecimal() or len(line) > 18 or int(line) >= len(source.labels):
             raise InputError(f"list {self.path}: {line[:30]!r} is no image index in [0, {len(source.labels)})")
         return int(line)
+
+
+def _saved_indices(file: Path) -> list[str]:
+    """Indices that torch saved, as a tensor or a list; nothing else in the file is loaded."""
+    try:
+        values = torch.load(file, map_location="cpu", weights_only=True)
+        indices = torch.as_tensor(values)
+    except OSError:
+        raise
+    except Exception as error:  # damaged bytes make torch.load raise anything
+        raise InputError(f"list {file}: not indices that torch saved") from error
+    if indices.ndim != 1 or indices.is_floating_point() or indices.is_complex() or len(indices) == 0:
+        raise InputError(
+            f"list {file}: must hold a vector of integers, got {indices.dtype} of shape {[*indices.shape]}"
+        )
+    return [str(index) for index in indices.tolist()]
 
 
 class ReverseSelector(Selector):

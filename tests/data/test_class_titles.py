@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from tlprune.data.class_titles import class_titles
+from tlprune.data.sources import open_source
+
+_IDS = ("n01440764", "n02012849", "n03126707")
+_WORDS = "n01440764 tench, Tinca tinca\nn02012849 crane\nn03126707 crane\n"
+
+
+def test_folders_that_are_no_wordnet_ids_keep_their_names(tmp_path):
+    (tmp_path / "words.txt").write_text(_WORDS)
+    assert class_titles(tmp_path, ("n01440764", "cat")) == ("n01440764", "cat")
+    assert class_titles(tmp_path, ()) == ()
+
+
+@pytest.mark.parametrize("name", ["LOC_synset_mapping.txt", "classnames.txt", "words.txt"])
+@pytest.mark.parametrize("above", [0, 3])
+def test_lists_beside_or_above_the_folder_name_classes(tmp_path, name, above):
+    root = tmp_path.joinpath(*"abc"[:above])
+    root.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text(_WORDS.replace(" ", "\t", 1))
+    assert class_titles(root, _IDS) == ("tench", "crane (n02012849)", "crane (n03126707)")
+
+
+def test_torchvision_meta_file_names_classes(tmp_path):
+    synonyms = {"n01440764": ("tench", "Tinca tinca"), "n02012849": ("crane",), "n03126707": ("crane",)}
+    torch.save((synonyms, ["n01440764"]), tmp_path / "meta.bin")
+    assert class_titles(tmp_path / "train", _IDS[:2]) == ("tench", "crane")
+
+
+def test_damaged_meta_file_costs_names_and_says_so(tmp_path):
+    (tmp_path / "meta.bin").write_bytes(b"\x80\x02garbage")
+    with pytest.warns(UserWarning, match=r"meta\.bin: not a file of torchvision's ImageNet; classes go without names"):
+        assert class_titles(tmp_path, _IDS) == _IDS
+
+
+def test_ids_that_nothing_explains_stay(tmp_path):
+    assert class_titles(tmp_path, _IDS) == _IDS
+
+
+def test_a_thousand_ids_are_imagenets(tmp_path):
+    titles = class_titles(tmp_path, [f"n{number:08}" for number in range(1000)])
+    assert (titles[0], titles[134], titles[517], titles[999]) == ("tench", "crane bird", "crane", "toilet tissue")
+    assert len(set(titles)) == 1000
+
+
+def test_titles_are_for_people_and_change_no_digest(class_folder, tmp_path):
+    root = class_folder("imagenet/train", dict.fromkeys(_IDS, 2))
+    bare, _ = open_source(str(tmp_path / "imagenet"))
+    (tmp_path / "imagenet" / "LOC_synset_mapping.txt").write_text(_WORDS)
+    named, _ = open_source(str(tmp_path / "imagenet"))
+    assert named.root == root
+    assert named.classes == bare.classes == _IDS
+    assert bare.titles == _IDS
+    assert named.titles[0] == "tench"
+    assert named.digest == bare.digest
+    assert named.subset(torch.tensor([0])).titles == named.titles

@@ -1,0 +1,139 @@
+import pickle
+import re
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tlprune.data.sources import open_source, source_classes
+from tlprune.errors import InputError
+
+datasets = pytest.importorskip("datasets")
+
+
+@pytest.fixture
+def rows():
+    """Makes a table of pictures, some grey, with labels."""
+
+    def make(count=7, **columns):
+        rng = np.random.default_rng(count)
+        pictures = [Image.fromarray(rng.integers(0, 256, (9, 8), dtype=np.uint8)) for _ in range(count // 2)]
+        pictures += [
+            Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)) for _ in range(count - count // 2)
+        ]
+        features = {"img": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog", "emu"])}
+        labels = {"label": [number % 3 for number in range(count)]} | columns
+        return datasets.Dataset.from_dict({"img": pictures} | labels, features=datasets.Features(features))
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
+
+
+def _equal(ours, rows):
+    assert len(ours) == len(rows)
+    assert ours.labels.tolist() == rows["label"][:]
+    for index, row in enumerate(rows):
+        pixels = torch.from_numpy(np.array(row["img"].convert("RGB"))).permute(2, 0, 1)
+        assert torch.equal(ours[index][0], pixels)
+
+
+def test_saved_splits(tmp_path, rows):
+    train, held = rows(7), rows(3)
+    datasets.DatasetDict({"train": train, "validation": held}).save_to_disk(tmp_path / "set")
+    ours, val = open_source(f"huggingface:{tmp_path / 'set'}")
+    _equal(ours, train)
+    _equal(val, held)
+    assert ours.classes == ("cat", "dog", "emu") == source_classes(f"huggingface:{tmp_path / 'set'}")
+
+
+def test_a_saved_set_and_parquet_files(tmp_path, rows):
+    table = rows()
+    table.save_to_disk(tmp_path / "set")
+    (tmp_path / "parquet").mkdir()
+    table.to_parquet(tmp_path / "parquet" / "train-00000-of-00001.parquet")
+    saved, _ = open_source(f"huggingface:{tmp_path / 'set'}")
+    parquet, _ = open_source(f"huggingface:{tmp_path / 'parquet'}")
+    _equal(saved, table)
+    _equal(parquet, table)
+    assert saved.digest == parquet.digest
+
+
+def test_subsets_keep_their_rows_and_travel_to_other_processes(tmp_path, rows):
+    table = rows()
+    table.save_to_disk(tmp_path / "set")
+    ours, _ = open_source(f"huggingface:{tmp_path / 'set'}")
+    picked = ours.subset(torch.tensor([5, 1])).subset(torch.tensor([1, 0]))
+    part = pickle.loads(pickle.dumps(picked))  # noqa: S301 - as loading processes get it
+    assert part.name(0) == "row 1"
+    assert part.labels.tolist() == [1, 2]
+    assert torch.equal(part[0][0], ours[1][0])
+    assert torch.equal(part[1][0], ours[5][0])
+    assert part.digest != ours.subset(torch.tensor([5, 1])).digest != ours.digest
+
+
+def test_another_image_is_another_digest(tmp_path, rows):
+    changed = [*rows(7)["img"][:6], Image.new("RGB", (30, 30))]
+    for name, table in (("one", rows(7)), ("two", rows(7)), ("three", rows(7, img=changed))):
+        table.save_to_disk(tmp_path / name)
+    one, two, three = (open_source(f"huggingface:{tmp_path / name}")[0].digest for name in ("one", "two", "three"))
+    assert one == two != three
+
+
+def test_without_labels(tmp_path, rows):
+    rows().remove_columns("label").save_to_disk(tmp_path / "set")
+    ours, _ = open_source(f"huggingface:{tmp_path / 'set'}")
+    assert ours.classes == ()
+    assert ours.labels.tolist() == [0] * 7
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda rows, folder: rows.remove_columns("img").save_to_disk(folder), "no images in it, but label"),
+        (lambda rows, folder: folder.mkdir(), "huggingface:"),
+        (
+            lambda rows, folder: datasets.DatasetDict({"one": rows, "two": rows}).save_to_disk(folder),
+            "no split 'train' in it, only one, two",
+        ),
+        (
+            lambda rows, folder: datasets.DatasetDict(
+                {"train": rows, "val": rows.cast_column("label", datasets.ClassLabel(names=["emu", "cat", "dog"]))}
+            ).save_to_disk(folder),
+            "training and validation parts have other classes, such as 'emu'",
+        ),
+    ],
+)
+def test_what_cannot_be_opened_is_said(tmp_path, rows, make, message):
+    make(rows(), tmp_path / "set")
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        open_source(f"huggingface:{tmp_path / 'set'}")
+    assert "\n" not in str(error.value)
+
+
+def test_a_label_that_is_missing_is_named(tmp_path, rows):
+    rows(label=[0, 1, 2, -1, 0, 1, 2]).save_to_disk(tmp_path / "set")
+    with pytest.raises(InputError, match="row 3 has no label"):
+        open_source(f"huggingface:{tmp_path / 'set'}")
+
+
+def test_a_damaged_image_is_named_by_its_row(tmp_path):
+    features = datasets.Features({"img": datasets.Image(decode=False)})
+    content = [{"bytes": b"no image", "path": None}, None]
+    datasets.Dataset.from_dict({"img": content}, features=features).save_to_disk(tmp_path / "set")
+    ours, _ = open_source(f"huggingface:{tmp_path / 'set'}")
+    with pytest.raises(InputError, match="row 0: not an image"):
+        _ = ours[0]
+    with pytest.raises(InputError, match="row 1: the row has no image"):
+        _ = ours[1]
+
+
+def test_the_library_is_asked_for(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(InputError, match=r"needs the library datasets: pip install 'tlprune\[huggingface\]'"):
+        open_source("huggingface:/data/set")

@@ -1,0 +1,75 @@
+import re
+
+import pytest
+import torch
+
+from tlprune.data.list_files import open_list
+from tlprune.data.scanning import scan_class_folder
+from tlprune.errors import InputError
+from tlprune.selection.export import export_paths
+
+
+@pytest.fixture
+def images(class_folder):
+    return class_folder("images", {"cat": 2, "dog": 1})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.csv", "path,label\nimages/cat/000.png,cat\nimages/dog/000.png,dog\nimages/cat/001.png,cat\n"),
+        ("list.csv", "label,note,path\ncat,,images/cat/000.png\ndog,x,images/dog/000.png\ncat,,images/cat/001.png\n"),
+        ("list.tsv", "path\tlabel\nimages/cat/000.png\tcat\nimages/dog/000.png\tdog\nimages/cat/001.png\tcat\n"),
+        ("list.txt", "# of mine\nimages/cat/000.png\tcat\n\nimages/dog/000.png\tdog\nimages/cat/001.png\tcat\n"),
+    ],
+)
+def test_paths_and_labels_in_the_order_of_the_list(tmp_path, images, name, text):
+    (tmp_path / name).write_text(text)
+    found = open_list(tmp_path / name)
+    assert found.root == images
+    assert found.paths == ("cat/000.png", "dog/000.png", "cat/001.png")
+    assert found.classes == ("cat", "dog")
+    assert found.labels.tolist() == [0, 1, 0]
+    folder = scan_class_folder(images)
+    assert torch.equal(found[1][0], folder[2][0])
+    assert found.subset(torch.tensor([0, 2, 1])).digest == folder.digest
+
+
+def test_numbers_order_classes_as_numbers(tmp_path, images):
+    (tmp_path / "list.txt").write_text("images/cat/000.png 10\nimages/dog/000.png 9\nimages/cat/001.png 10\n")
+    found = open_list(tmp_path / "list.txt")
+    assert found.classes == ("9", "10")
+    assert found.labels.tolist() == [1, 0, 1]
+
+
+def test_paths_alone_have_no_labels_and_may_hold_blanks(tmp_path, images):
+    (images / "cat" / "000.png").rename(images / "cat" / "a cat.png")
+    (tmp_path / "list.txt").write_text("images/cat/a cat.png\nimages/dog/000.png\n")
+    found = open_list(tmp_path / "list.txt")
+    assert found.classes == ()
+    assert found.paths == ("cat/a cat.png", "dog/000.png")
+
+
+def test_what_is_exported_can_be_a_source(tmp_path, images):
+    folder = scan_class_folder(images)
+    export_paths(torch.tensor([0, 2]), folder.root, folder.paths, tmp_path / "kept.txt")
+    assert open_list(tmp_path / "kept.txt").paths == ("cat/000.png", "dog/000.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("list.csv", "file,label\na.png,cat\n", "its first line must name a column 'path', got ['file', 'label']"),
+        ("list.csv", "path,label\nimages/cat/000.png,cat\n,dog\n", "row 3 has no path"),
+        ("list.csv", "path,label\n", "lists no images"),
+        ("list.txt", "", "lists no images"),
+        ("list.txt", "images/cat/000.png\timages\nimages/dog/000.png\n", "'images/dog/000.png' has no label, others"),
+        ("list.txt", "images/cat/000.png\nimages/cat/000.png\n", "'images/cat/000.png' is listed twice"),
+        ("list.txt", "images/cat/000.png\nimages/x.png\n", "1 of 2 listed images are missing, first 'images/x.png'"),
+        ("list.txt", "images/cat/\0.png\n", "1 of 1 listed images are missing"),
+    ],
+)
+def test_what_is_wrong_with_a_list_is_named(tmp_path, images, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=f"{name}: .*{re.escape(message)}"):
+        open_list(tmp_path / name)

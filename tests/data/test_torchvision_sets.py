@@ -1,0 +1,135 @@
+"""torchvision's own classes on small files in the real layout: images, labels and class names must equal theirs."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+import torchvision.datasets as theirs
+from scipy.io import savemat
+from torchvision.transforms.functional import pil_to_tensor
+
+from real_layouts import write_images, write_official
+from tlprune.data import named
+from tlprune.data.images import FolderImages, TensorImages
+from tlprune.data.sources import absolute_source, open_source, source_classes
+from tlprune.data.targets import TARGET_SETS
+from tlprune.errors import InputError
+
+
+def _equal(ours, opened):
+    assert len(ours) == len(opened) > 0
+    assert list(ours.classes) == list(opened.classes)
+    for index in range(len(opened)):
+        image, label = opened[index]
+        assert int(ours.labels[index]) == label
+        assert torch.equal(ours[index][0], pil_to_tensor(image.convert("RGB")))
+
+
+def _write_idx(file, array):
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(header + array.tobytes())
+
+
+def _write_mnist(folder, prefix, classes):
+    rng = np.random.default_rng(0)
+    for part in ("train", "t10k" if prefix == "" else "test"):
+        _write_idx(folder / f"{prefix}{part}-images-idx3-ubyte", rng.integers(0, 256, (12, 28, 28), dtype=np.uint8))
+        _write_idx(
+            folder / f"{prefix}{part}-labels-idx1-ubyte", (np.arange(12) % classes + (prefix != "")).astype("u1")
+        )
+
+
+def test_images_in_memory(tmp_path):
+    _write_mnist(tmp_path / "MNIST" / "raw", "", 10)
+    ours, val = open_source(f"torchvision:MNIST:{tmp_path}")
+    assert isinstance(ours, TensorImages)
+    assert val is None
+    _equal(ours, theirs.MNIST(tmp_path))
+
+
+def test_arguments_of_the_class(tmp_path):
+    _write_mnist(tmp_path / "EMNIST" / "raw", "emnist-letters-", 26)
+    ours, _ = open_source(f"torchvision:EMNIST,split=letters:{tmp_path}")
+    _equal(ours, theirs.EMNIST(tmp_path, split="letters"))
+
+
+def test_colour_images_with_channels_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(theirs.SVHN, "_check_integrity", lambda self: True)
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 8), dtype=np.uint8)
+    savemat(tmp_path / "train_32x32.mat", {"X": pixels, "y": np.arange(8)[:, None] + 1})
+    ours, _ = open_source(f"torchvision:SVHN:{tmp_path}")
+    opened = theirs.SVHN(tmp_path)
+    opened.classes = [str(number) for number in range(9)]
+    _equal(ours, opened)
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_places(tmp_path, monkeypatch, small):
+    monkeypatch.setattr(theirs.Places365, "_CATEGORIES_META", ("categories_places365.txt", None))
+    files = {"train-standard": ("places365_train_standard.txt", None)}
+    monkeypatch.setattr(theirs.Places365, "_FILE_LIST_META", files)
+    (tmp_path / "categories_places365.txt").write_text("/a/airfield 0\n/b/bar 1\n")
+    rows = [f"/a/airfield/{number:08}.jpg 0" for number in (3, 1)] + ["/b/bar/00000001.jpg 1"]
+    (tmp_path / "places365_train_standard.txt").write_text("\n".join(rows) + "\n")
+    folder = tmp_path / ("data_256_standard" if small else "data_large_standard")
+    write_images(folder, [row.split()[0][1:] for row in rows])
+    ours, _ = open_source(f"torchvision:Places365{',small=true' if small else ''}:{tmp_path}")
+    assert isinstance(ours, FolderImages)
+    assert ours.root == folder
+    assert ours.paths == ("a/airfield/00000003.jpg", "a/airfield/00000001.jpg", "b/bar/00000001.jpg")
+    _equal(ours, theirs.Places365(tmp_path, small=small))
+
+
+@pytest.mark.parametrize(("name", "folder", "made"), [("dtd", "dtd/dtd", "DTD"), ("food101", "food-101", "Food101")])
+def test_files_with_labels_beside_them(tmp_path, name, folder, made):
+    made = getattr(theirs, made)
+    write_official(name, tmp_path / folder)
+    ours, _ = open_source(f"torchvision:{made.__name__}:{tmp_path}")
+    assert isinstance(ours, FolderImages)
+    _equal(ours, made(tmp_path))
+
+
+def test_class_folders_by_name(tmp_path, class_folder):
+    class_folder("eurosat/2750", {"Forest": 2, "River": 3})
+    name = f"torchvision:EuroSAT:{tmp_path}"
+    _equal(open_source(name)[0], theirs.EuroSAT(tmp_path))
+    assert source_classes(name) == ("Forest", "River")
+
+
+def test_cifar_is_read_without_unpickling(tmp_path, monkeypatch):
+    entry = write_official("cifar100", tmp_path / "cifar-100-python")
+    monkeypatch.setitem(TARGET_SETS, "cifar100", entry)
+    ours, _ = open_source(f"torchvision:CIFAR100:{tmp_path}")
+    assert len(ours) == 15
+    assert ours.classes == ("apple", "aquarium_fish", "baby")
+    expected = named.open_set(entry, tmp_path).train
+    assert torch.equal(ours.pixels, expected.pixels)
+
+
+def test_a_name_that_means_the_same_from_any_folder(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert absolute_source("torchvision:Places365,small=true:data") == (
+        f"torchvision:Places365,small=true:{tmp_path / 'data'}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("torchvision:Places356:{}", "no data set 'Places356': did you mean 'Places365'?"),
+        ("torchvision:Places365", "say where it lies: torchvision:Places365:FOLDER"),
+        ("torchvision:Places365:{}/none", "none: no such folder"),
+        ("torchvision:Places365,smal=true:{}", "it has no argument 'smal': did you mean 'small'?"),
+        ("torchvision:Places365,small:{}", "'small' must be KEY=VALUE"),
+        ("torchvision:MNIST:{}", "Dataset not found"),
+        ("torchvision:EMNIST:{}", "split"),
+        ("torchvision:FakeData,size=4:{}", "FakeData"),
+    ],
+)
+def test_what_cannot_be_opened_is_said(tmp_path, source, message):
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        open_source(source.format(tmp_path))
+    assert "\n" not in str(error.value)

@@ -1,0 +1,60 @@
+import pytest
+import torch
+from lightning.pytorch import seed_everything
+
+from tlprune import LitAdversarialClassifier, LitClassifier, PrunedSourceDataModule
+from tlprune.models.weights import load_backbone
+
+
+@pytest.fixture
+def fit(coloured, trainer):
+    def run(made, precision="32-true", epochs=8, **options):
+        seed_everything(0, verbose=False)
+        module = made("resnet8_w8", optimizer=lambda parameters: torch.optim.SGD(parameters, 0.05, 0.9), **options)
+        data = PrunedSourceDataModule(coloured(6, 20), augment="none", batch_size=20, val_share=0.2)
+        run = trainer(max_epochs=epochs, precision=precision)
+        run.fit(module, datamodule=data)
+        return module, data, run
+
+    return run
+
+
+def robust_accuracy(module, data):
+    """Under an attack of its own, ten steps long."""
+    from tlprune.models.adversarial import PGD
+
+    torch.manual_seed(1)
+    module.eval()
+    attack = PGD(24, 10)
+    right = [(module(attack(module, *batch)).argmax(1) == batch[1]).float() for batch in data.val_dataloader()]
+    return torch.cat(right).mean().item()
+
+
+def test_it_learns_to_withstand_the_attack(fit):
+    hardened, data, run = fit(LitAdversarialClassifier, epsilon=24.0)
+    plain, _, _ = fit(LitClassifier)
+    assert run.callback_metrics["val/accuracy"] > 0.8
+    assert run.callback_metrics["val/robust_accuracy"] <= run.callback_metrics["val/accuracy"]
+    assert run.callback_metrics["val/robust_accuracy"] > 0.5
+    assert robust_accuracy(hardened, data) > robust_accuracy(plain, data) + 0.1
+
+
+def test_test_reports_both_accuracies(fit):
+    module, data, run = fit(LitAdversarialClassifier, epochs=1)
+    [logged] = run.test(module, datamodule=data, verbose=False)
+    assert {"test/loss", "test/accuracy", "test/robust_accuracy"} <= logged.keys()
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_reduced_precision(fit, precision):
+    module, _, run = fit(LitAdversarialClassifier, precision, epochs=2)
+    assert torch.isfinite(run.callback_metrics["train/loss"])
+    assert all(torch.isfinite(parameter).all() for parameter in module.parameters())
+
+
+def test_its_checkpoint_is_a_surrogate_like_any_other(fit, tmp_path):
+    module, _, run = fit(LitAdversarialClassifier, epochs=1)
+    run.save_checkpoint(tmp_path / "w.ckpt")
+    backbone = load_backbone(tmp_path / "w.ckpt")
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(backbone.eval()(images), module.eval().backbone(images))

@@ -1,0 +1,70 @@
+"""What a person calls a class whose folder is named by a WordNet id, as ImageNet's are: ``n01440764`` is a tench."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from warnings import warn
+
+import torch
+
+from tlprune.data.listed import read_lines
+from tlprune.errors import InputError
+
+__all__ = ["class_titles"]
+
+_WORDNET_ID = re.compile(r"n\d{8}")
+_LISTS = ("LOC_synset_mapping.txt", "classnames.txt", "words.txt")
+_FOLDERS_ABOVE = 4
+
+
+def class_titles(root: Path, classes: Sequence[str]) -> tuple[str, ...]:
+    """Names of classes for people, unique as the classes are.
+
+    Of WordNet ids the first synonym is taken, from what lies in ``root`` or in a folder above it: torchvision's
+    ``meta.bin``, Kaggle's ``LOC_synset_mapping.txt``, CoOp's ``classnames.txt``, WordNet's ``words.txt``. Without
+    these, a thousand ids are ImageNet's, and torchvision knows their names.
+
+    Args:
+        root: The folder that holds the class folders.
+        classes: Names of those.
+
+    Returns:
+        A title for each class; ``classes`` themselves where they are no WordNet ids or nothing says what they mean.
+
+    Example:
+        >>> class_titles(Path("/data/fruit"), ["apple", "pear"])
+        ('apple', 'pear')
+    """
+    if not classes or not all(map(_WORDNET_ID.fullmatch, classes)):
+        return tuple(classes)
+    for folder in (root, *list(root.absolute().parents)[:_FOLDERS_ABOVE]):
+        for name in ("meta.bin", *_LISTS):
+            if (folder / name).is_file() and (named := _read(folder / name)):
+                return _unique(classes, named)
+    if len(classes) == 1000:
+        from torchvision.models import ResNet18_Weights
+
+        return _unique(classes, dict(zip(classes, ResNet18_Weights.IMAGENET1K_V1.meta["categories"], strict=True)))
+    return tuple(classes)
+
+
+def _read(file: Path) -> Mapping[str, str]:
+    """Titles by WordNet id; a file that cannot be read costs names, and nothing else."""
+    try:
+        if file.name == "meta.bin":
+            synonyms, _ = torch.load(file, weights_only=True)
+            return {str(key): str(names[0]) for key, names in synonyms.items()}
+        pairs = [line.replace("\t", " ").partition(" ") for line in read_lines(file)]
+        return {key: names.split(",")[0].strip() for key, _, names in pairs if _WORDNET_ID.fullmatch(key)}
+    except InputError as error:
+        warn(f"{error}; classes go without names", stacklevel=2)
+    except Exception:  # damaged bytes make torch.load raise anything
+        warn(f"{file}: not a file of torchvision's ImageNet; classes go without names", stacklevel=2)
+    return {}
+
+
+def _unique(classes: Sequence[str], named: Mapping[str, str]) -> tuple[str, ...]:
+    titles = [named.get(name) or name for name in classes]
+    return tuple(
+        title if titles.count(title) == 1 else f"{title} ({name})" for title, name in zip(titles, classes, strict=True)
+    )

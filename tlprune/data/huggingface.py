@@ -1,0 +1,143 @@
+"""Image sets of Hugging Face's library ``datasets``, which the extra ``huggingface`` installs."""
+
+import os
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from tlprune.data.decoding import decode_bytes, decode_image
+from tlprune.data.images import ImageSet
+from tlprune.errors import InputError
+from tlprune.storage.fingerprint import digest_json
+
+__all__ = ["HuggingFaceImages", "open_huggingface"]
+
+_SAVED = ("dataset_dict.json", "state.json")
+_VALIDATION = ("validation", "val", "valid")
+_LABELS = ("label", "labels", "fine_label")
+
+
+class HuggingFaceImages(ImageSet):
+    """Images in the rows of a table, decoded when asked for by tlprune's own reader.
+
+    Args:
+        rows: A ``datasets.Dataset`` whose images are not decoded.
+        column: Of the images.
+        labels: ``[N]`` int64.
+        classes: Class names.
+        order: ``[N]`` int64, the row of each image.
+    """
+
+    def __init__(self, rows: Any, column: str, labels: Tensor, classes: tuple[str, ...], order: Tensor) -> None:
+        self.rows = rows
+        self.column = column
+        self.labels = labels
+        self.classes = classes
+        self.order = order
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Decodes one image: ``[3, H, W]`` uint8, and its label."""
+        image = self.rows[int(self.order[index])][self.column]
+        if image is None:
+            raise InputError(f"{self.name(index)}: the row has no image")
+        if image["bytes"] is None:
+            return decode_image(Path(image["path"])), int(self.labels[index])
+        return decode_bytes(image["bytes"], self.name(index)), int(self.labels[index])
+
+    def name(self, index: int) -> str:
+        """The number of its row."""
+        return f"row {int(self.order[index])}"
+
+    @cached_property
+    def digest(self) -> str:
+        """Of labels, class names, and the bytes that each image takes; the bytes are not read."""
+        sizes = self._sizes[self.order]
+        return digest_json([sizes.tolist(), self.labels.tolist(), self.classes])
+
+    @cached_property
+    def _sizes(self) -> Tensor:
+        compute = import_module("pyarrow.compute")
+        sizes: list[int] = []
+        for batch in self.rows.select_columns([self.column]).with_format("arrow").iter(batch_size=10_000):
+            images = batch[self.column]
+            lengths = compute.binary_length(compute.struct_field(images, "bytes")).to_pylist()
+            paths = compute.struct_field(images, "path").to_pylist()
+            sizes += [_file_size(path) if size is None else size for size, path in zip(lengths, paths, strict=True)]
+        return torch.tensor(sizes)
+
+    def subset(self, indices: Tensor) -> Self:
+        """The images at ``indices`` (``[M]`` int64), in that order."""
+        return type(self)(self.rows, self.column, self.labels[indices], self.classes, self.order[indices])
+
+
+def open_huggingface(name: str) -> tuple[HuggingFaceImages, HuggingFaceImages | None]:
+    """Opens a set of images.
+
+    Args:
+        name: A folder that ``save_to_disk`` wrote, any folder that ``load_dataset`` reads (parquet files, say), or the
+            set's name on the hub, which the library then looks up in its cache or downloads.
+
+    Returns:
+        The split ``train``, or the only one there is; and the validation split, if there is one.
+
+    Raises:
+        InputError: The library is not installed, cannot open the set, or finds no images in it.
+    """
+    splits = _open(name)
+    if "train" not in splits and len(splits) > 1:
+        raise InputError(f"source huggingface:{name}: no split 'train' in it, only {', '.join(splits)}")
+    train = _images(name, splits.get("train") or next(iter(splits.values())))
+    held = next((splits[split] for split in _VALIDATION if split in splits), None)
+    return train, None if held is None else _images(name, held)
+
+
+def _open(name: str) -> dict[str, Any]:
+    """A set's splits by their names."""
+    try:
+        library = import_module("datasets")
+    except ModuleNotFoundError as error:
+        message = "needs the library datasets: pip install 'tlprune[huggingface]'"
+        raise InputError(f"source huggingface:{name} {message}") from error
+    folder = Path(name).expanduser()
+    shown = library.is_progress_bar_enabled()
+    library.disable_progress_bars()
+    try:
+        if any((folder / file).is_file() for file in _SAVED):
+            opened = library.load_from_disk(str(folder))
+        else:
+            opened = library.load_dataset(str(folder) if folder.exists() else name)
+    except Exception as error:  # the library raises whatever the readers below it do
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"source huggingface:{name}: {reason}") from error
+    finally:
+        if shown:
+            library.enable_progress_bars()
+    return dict(opened) if isinstance(opened, dict) else {"train": opened}
+
+
+def _images(name: str, rows: Any) -> HuggingFaceImages:
+    library = import_module("datasets")
+    columns = [column for column, kind in rows.features.items() if isinstance(kind, library.Image)]
+    if not columns or len(rows) == 0:
+        raise InputError(f"source huggingface:{name}: no images in it, but {', '.join(rows.features) or 'nothing'}")
+    named = [column for column, kind in rows.features.items() if isinstance(kind, library.ClassLabel)]
+    column = next((one for one in _LABELS if one in named), named[0] if named else None)
+    if column is None:
+        labels, classes = torch.zeros(len(rows), dtype=torch.int64), ()
+    else:
+        labels, classes = torch.tensor(rows[column][:]), tuple(rows.features[column].names)
+        if int(labels.min()) < 0:
+            raise InputError(f"source huggingface:{name}: row {int(labels.argmin())} has no label")
+    undecoded = rows.cast_column(columns[0], library.Image(decode=False))
+    return HuggingFaceImages(undecoded, columns[0], labels, classes, torch.arange(len(rows)))
+
+
+def _file_size(path: str | None) -> int:
+    try:
+        return 0 if path is None else os.stat(path).st_size
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error

@@ -1,0 +1,52 @@
+"""Image sizes that grow as training goes on."""
+
+from dataclasses import dataclass
+
+from tlprune.errors import InputError
+
+__all__ = ["SizeSchedule"]
+
+
+@dataclass(frozen=True)
+class SizeSchedule:
+    """Small images first, larger ones towards the end: most steps are cheap, and the network sees full size in time.
+
+    Args:
+        low: Height and width in pixels up to epoch ``begin``.
+        high: Height and width in pixels from epoch ``end`` on.
+        begin: Epoch, from 0, after which images grow.
+        end: Epoch, from 0, from which they are full.
+        multiple: Sizes between are rounded to a multiple of so many pixels.
+
+    Raises:
+        InputError: A number is out of range.
+
+    Example:
+        >>> sizes = SizeSchedule(160, 192, begin=11, end=13)
+        >>> [sizes.at(epoch) for epoch in (0, 11, 12, 13, 15)]
+        [160, 160, 192, 192, 192]
+    """
+
+    low: int
+    high: int
+    begin: int
+    end: int
+    multiple: int = 32
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.low <= self.high:
+            raise InputError(f"`low` must be at least 1 and not above `high`, got {self.low} and {self.high}")
+        if not 0 <= self.begin <= self.end:
+            raise InputError(f"`begin` must be at least 0 and not after `end`, got {self.begin} and {self.end}")
+        if self.multiple < 1:
+            raise InputError(f"`multiple` must be at least 1, got {self.multiple}")
+
+    def at(self, epoch: int) -> int:
+        """Height and width in pixels in an epoch, from 0."""
+        if epoch <= self.begin:
+            return self.low
+        if epoch >= self.end:
+            return self.high
+        share = (epoch - self.begin) / (self.end - self.begin)
+        size = round((self.low + share * (self.high - self.low)) / self.multiple) * self.multiple
+        return min(max(size, self.low), self.high)

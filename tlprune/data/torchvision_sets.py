@@ -1,0 +1,137 @@
+"""Sets that torchvision reads, by the name of its class: only where they lie is asked for, nothing is downloaded."""
+
+import inspect
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision.datasets
+from torch import Tensor
+
+from tlprune.data.images import FolderImages, ImageSet, TensorImages
+from tlprune.data.named import open_set
+from tlprune.data.targets import TARGET_SETS
+from tlprune.errors import InputError, near_miss
+
+__all__ = ["check_torchvision", "open_torchvision"]
+
+_READ_HERE = {"CIFAR10": "cifar10", "CIFAR100": "cifar100"}  # torchvision unpickles them
+_PAIRS = ("samples", "imgs", "_samples")
+_FILES = ("_image_files", "_images")
+_LABELS = ("targets", "labels", "_labels")
+_CLASSES = ("classes", "categories")
+
+
+def check_torchvision(name: str, folder: str) -> None:
+    """Refuses a set that there cannot be, without opening it.
+
+    Args:
+        name: As :func:`open_torchvision`.
+        folder: Likewise.
+
+    Raises:
+        InputError: torchvision has no such set, or there is no such folder.
+    """
+    kind = name.partition(",")[0]
+    known = [one for one in torchvision.datasets.__all__ if inspect.isclass(getattr(torchvision.datasets, one))]
+    if kind not in known:
+        raise InputError(f"torchvision has no data set {kind!r}: {near_miss(kind, known)}")
+    if not folder:
+        raise InputError(f"source torchvision:{name}: say where it lies: torchvision:{name}:FOLDER")
+    if not Path(folder).expanduser().is_dir():
+        raise InputError(f"source torchvision:{name}: {folder}: no such folder")
+
+
+def open_torchvision(name: str, folder: str) -> ImageSet:
+    """Opens the training images of a set that torchvision has a class for.
+
+    Args:
+        name: Of the class in :mod:`torchvision.datasets`, and arguments of it where they are needed:
+            ``Places365``, ``Places365,small=true``, ``EMNIST,split=letters``.
+        folder: The class's ``root``.
+
+    Returns:
+        Files as they lie on disk, or images that the class has in memory; torchvision's order, labels and class names.
+
+    Raises:
+        InputError: There is no such class or folder, the class refuses the folder, or does not give one label for each
+            image.
+    """
+    check_torchvision(name, folder)
+    kind, *options = name.split(",")
+    root = Path(folder).expanduser()
+    if kind in _READ_HERE:
+        return open_set(TARGET_SETS[_READ_HERE[kind]], root).train
+    opened = _construct(kind, root, dict(_option(name, one) for one in options))
+    found = _from_files(opened) or _from_memory(opened)
+    if found is None:
+        message = f"torchvision's {kind} does not list a label for each image"
+        raise InputError(f"source torchvision:{name}: {message}; give its class folders as a folder, or a list file")
+    return found
+
+
+def _option(name: str, text: str) -> tuple[str, bool | int | str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals and value):
+        raise InputError(f"source torchvision:{name}: {text!r} must be KEY=VALUE")
+    if value.lower() in ("true", "false"):
+        return key, value.lower() == "true"
+    return key, int(value) if value.isdecimal() else value
+
+
+def _construct(kind: str, root: Path, options: Mapping[str, Any]) -> Any:
+    made = getattr(torchvision.datasets, kind)
+    takes = inspect.signature(made.__init__).parameters
+    if odd := sorted(options.keys() - takes.keys()):
+        raise InputError(f"source torchvision:{kind}: it has no argument {odd[0]!r}: {near_miss(odd[0], list(takes))}")
+    try:
+        return made(root, **options)
+    except InputError:
+        raise
+    except Exception as error:  # each class has its own way to say that files are missing
+        raise InputError(f"source torchvision:{kind}: {root}: {' '.join(str(error).split())[:200]}") from error
+
+
+def _from_files(opened: Any) -> FolderImages | None:
+    """Images that the class knows by their paths."""
+    pairs = next((value for name in _PAIRS if (value := getattr(opened, name, None))), None)
+    if pairs is not None:
+        paths, labels = [os.fspath(pair[0]) for pair in pairs], [pair[1] for pair in pairs]
+    else:
+        files: Sequence[Any] = next((value for name in _FILES if (value := getattr(opened, name, None))), [])
+        paths, labels = [os.fspath(file) for file in files], _labels(opened)
+    if not paths or len(paths) != len(labels) or not all(isinstance(label, int) for label in labels):
+        return None
+    return FolderImages.of_files(paths, torch.tensor(labels), _classes(opened, labels))
+
+
+def _from_memory(opened: Any) -> TensorImages | None:
+    """Images that the class holds as an array."""
+    labels = _labels(opened)
+    pixels = torch.as_tensor(getattr(opened, "data", np.empty(0)))
+    if not labels or len(pixels) != len(labels) or pixels.dtype != torch.uint8 or pixels.ndim not in (3, 4):
+        return None
+    return TensorImages(_as_rgb(pixels), torch.tensor(labels), _classes(opened, labels))
+
+
+def _as_rgb(pixels: Tensor) -> Tensor:
+    """``[N, H, W]``, ``[N, H, W, 3]`` or ``[N, 3, H, W]`` to the last of these."""
+    if pixels.ndim == 3:
+        return pixels[:, None].expand(-1, 3, -1, -1).contiguous()
+    return pixels if pixels.shape[1] == 3 else pixels.permute(0, 3, 1, 2).contiguous()
+
+
+def _labels(opened: Any) -> list[int]:
+    found = next((value for name in _LABELS if (value := getattr(opened, name, None)) is not None), ())
+    return [int(label) for label in found] if all(isinstance(one, (int, np.integer, Tensor)) for one in found) else []
+
+
+def _classes(opened: Any, labels: Sequence[int]) -> list[str]:
+    """The class's own names, unless it has none or not for each label: then the numbers."""
+    named = next((value for name in _CLASSES if (value := getattr(opened, name, None))), ())
+    names = [one[0] if isinstance(one, tuple) else str(one) for one in named]
+    fits = len(set(names)) == len(names) > max(labels)
+    return names if fits else [str(number) for number in range(max(labels) + 1)]
