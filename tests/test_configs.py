@@ -31,7 +31,9 @@ _ADAM = ("oxford_pets", "flowers102", "dtd", "ucf101", "cifar10", "cifar100")
 _SGD = ("stanford_cars", "sun397", "food101", "waterbirds")
 pytestmark = [
     pytest.mark.usefixtures("drawn_cached"),
-    pytest.mark.filterwarnings("ignore:Found .* in eval mode", "ignore:.* units are kept, but only", "ignore:Total length of"),
+    pytest.mark.filterwarnings(
+        "ignore:Found .* in eval mode", "ignore:.* units are kept, but only", "ignore:Total length of"
+    ),
 ]
 
 
@@ -94,15 +96,11 @@ def set_of(tmp_path, monkeypatch):
 
 def arguments_of(path, set_of, imagenet):
     """What a user would have to say besides."""
-    if (
-        path.parent.name == "transfer"
-        and "drawn" not in path.stem
-        and path.stem.split("_")[0] not in ("digits", "photos")
-    ):
+    if path.stem.startswith(("drawn", "digits", "photos")):
+        return []
+    if path.parent.name == "transfer":
         target = yaml.safe_load(path.read_text())["data"]["init_args"]["target"].partition(":")[0]
         return [set_of(target), "--data.batch_size=4"]
-    if path.stem.startswith("drawn") or path.parent.name == "transfer":
-        return []
     return [f"--data.source={imagenet}", "--data.batch_size=2"]
 
 

@@ -83,13 +83,6 @@ def test_works_with_lightnings_own_backbone_finetuning(coloured, trainer):
     assert all(parameter.requires_grad for parameter in module.backbone.parameters())
 
 
-def test_trains_under_bf16(coloured, trainer):
-    module = LitClassifier("resnet8_w8")
-    run = trainer(precision="bf16-mixed")
-    run.fit(module, datamodule=data(coloured))
-    assert torch.isfinite(run.callback_metrics["val/loss"])
-
-
 @pytest.mark.parametrize("stage", ["validate", "test"])
 def test_flip_averaging_judges_the_mean_of_both_views(coloured, trainer, stage):
     torch.manual_seed(0)

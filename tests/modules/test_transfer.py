@@ -125,3 +125,14 @@ def test_foreign_checkpoints_are_refused(target, surrogate_file, tmp_path, train
 
 def PlainLoader():  # noqa: N802 - reads like the DataModules beside it
     return DataLoader(TensorDataset(torch.zeros(2, 3, 32, 32), torch.zeros(2, dtype=torch.int64)))
+
+
+@pytest.mark.filterwarnings("ignore:Found .* in eval mode")
+@pytest.mark.parametrize("mode", ["probe", "finetune"])
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_reduced_precision_trains_to_finite_weights(trainer, target, surrogate_file, mode, precision):
+    module = TransferModule(weights=str(surrogate_file(6)), mode=mode)
+    run = trainer(max_epochs=2, precision=precision)
+    run.fit(module, datamodule=DownstreamDataModule(target, batch_size=8))
+    assert torch.isfinite(run.callback_metrics["train/loss"])
+    assert all(torch.isfinite(parameter).all() for parameter in module.parameters())

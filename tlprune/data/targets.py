@@ -221,7 +221,7 @@ _ALL = (
         ),
         coop_file="split_zhou_UCF101.json",
         coop_sizes=Sizes(7639, 1898, 3783),
-        remark="the archive holds videos; CoOp's page links UCF-101-midframes.zip",
+        remark="videos: get UCF-101-midframes.zip by CoOp's page, or use 'tlprune frames'",
     ),
     TargetSet(
         name="food101",

@@ -107,8 +107,9 @@ class TransferModule(ClassificationModule):
 
     def _features(self, images: Tensor) -> Tensor:
         self.backbone.eval()
-        with torch.inference_mode():
-            features: Tensor = self.backbone(images.to(self.device))
+        with torch.inference_mode(), self.trainer.precision_plugin.forward_context():
+            given = self.trainer.precision_plugin.convert_input(images.to(self.device))
+            features: Tensor = self.backbone(given)
         return features.cpu().clone()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
