@@ -104,6 +104,9 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp())
     try:
         os.environ["TLPRUNE_CACHE"] = str(folder / "cache")
+        if given.output:
+            given.output = given.output.absolute()
+        os.chdir(folder)  # commands write their configuration where they run
         stages = run_stages(folder, given.workers)
         for name, seconds in stages.items():
             print(f"{name:<45} {seconds:8.2f} s", flush=True)

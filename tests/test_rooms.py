@@ -12,7 +12,7 @@ EVERYONE = {"errors"}
 COMMANDS_TOO = {"parser_messages"}
 MAY_IMPORT = {
     "storage": set(),
-    "models": set(),
+    "models": {"storage"},
     "selection": {"storage"},
     "data": {"storage"},
     "modules": {"models"},

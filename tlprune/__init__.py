@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tlprune.callbacks.progressive_resize import ProgressiveResize
     from tlprune.callbacks.representation_monitor import RepresentationMonitor
     from tlprune.callbacks.selection_monitor import SelectionMonitor
+    from tlprune.checkpoint_io import WholeCheckpointIO
     from tlprune.data.images import ImageSet
     from tlprune.datamodules.downstream import DownstreamDataModule
     from tlprune.datamodules.pruned_source import PrunedSourceDataModule
@@ -57,6 +58,7 @@ _HOMES = {
     "SelectionMonitor": "callbacks.selection_monitor",
     "Selector": "selection.selector",
     "TransferModule": "modules.transfer",
+    "WholeCheckpointIO": "checkpoint_io",
 }
 
 __all__ = [
@@ -86,6 +88,7 @@ __all__ = [
     "SelectionMonitor",
     "Selector",
     "TransferModule",
+    "WholeCheckpointIO",
 ]
 
 

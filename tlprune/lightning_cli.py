@@ -7,10 +7,11 @@ from pathlib import Path
 
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 import tlprune
+from tlprune.checkpoint_io import WholeCheckpointIO
 from tlprune.errors import InputError
-from tlprune.models.weights import read_checkpoint
 from tlprune.modules.classifier import ClassificationModule
 from tlprune.parser_messages import Refusal, check_configs, in_short
 
@@ -43,7 +44,15 @@ class TLPruneCLI(LightningCLI):
             if refusal.error is not None:
                 raise refusal.error from None
             raise
+        self._write_whole_checkpoints()
         self._check_inputs()
+
+    def _write_whole_checkpoints(self) -> None:
+        """Has the Trainer write and read checkpoints as we do, unless the user chose another way."""
+        strategy = self.trainer.strategy
+        if type(strategy.checkpoint_io) is TorchCheckpointIO:
+            asked = self.config[self.config["subcommand"]].get("ckpt_path")
+            strategy.checkpoint_io = WholeCheckpointIO(fall_back=asked == "last")
 
     def _find_checkpoint(self) -> Path | None:
         """The checkpoint file asked for; None if there is none, or if Lightning finds it by a name such as ``last``."""
@@ -68,8 +77,11 @@ class TLPruneCLI(LightningCLI):
         if check is not None:
             check()
         file = self._find_checkpoint()
-        if file is not None and file.is_file() and isinstance(self.model, ClassificationModule):
-            self.model.check_checkpoint(read_checkpoint(file))
+        if file is None or not file.is_file():
+            return
+        checkpoint = WholeCheckpointIO().load_checkpoint(file)
+        if isinstance(self.model, ClassificationModule):
+            self.model.check_checkpoint(checkpoint)
 
 
 def _load_named_classes() -> None:

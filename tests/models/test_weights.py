@@ -124,3 +124,16 @@ def test_urls_and_foreign_files_are_refused(tmp_path):
     torch.save({"state_dict": {"fc.weight": torch.zeros(1)}}, tmp_path / "f.ckpt")
     with pytest.raises(InputError, match="does not say which network it holds"):
         load_backbone(tmp_path / "f.ckpt")
+
+
+def test_every_changed_byte_of_our_weights_is_noticed(surrogate_file):
+    import random
+
+    path = surrogate_file(["ant", "bee"])
+    whole = path.read_bytes()
+    for place in [*random.Random(0).sample(range(len(whole)), 200), *range(8, 400)]:
+        changed = bytearray(whole)
+        changed[place] ^= 1 << place % 7
+        path.write_bytes(changed)
+        with pytest.raises(InputError, match=r"surrogate\.safetensors"):
+            read_weights(path)

@@ -11,10 +11,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from warnings import warn
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -23,19 +22,22 @@ from tlprune.errors import InputError
 from tlprune.models.backbones import Backbone, Classifier, create_backbone, list_backbones, recognise_backbone
 from tlprune.models.layouts import recognise
 from tlprune.models.published import check_published, is_published, read_published
+from tlprune.storage.checkpoints import load_torch
+from tlprune.storage.fingerprint import digest_json, digest_tensors
 
 __all__ = [
     "SavedWeights",
     "check_weights",
     "load_backbone",
     "load_classifier",
-    "read_checkpoint",
     "read_weights",
     "save_classifier",
 ]
 
 
 Value = TypeVar("Value")
+
+_FORMAT = "weights, with checksum"
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,10 @@ def save_classifier(
     if head is not None:
         state |= {f"head.{key}": value for key, value in head.state_dict().items()}
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    metadata = {"tlprune": "weights", "backbone": backbone, "classes": json.dumps(list(classes))}
+    metadata = {"tlprune": _FORMAT, "backbone": backbone, "classes": json.dumps(list(classes))}
     if seconds is not None:
         metadata["seconds"] = repr(seconds)
+    metadata["checksum"] = _checksum(tensors, metadata)
     save_file(tensors, path, metadata)
 
 
@@ -226,6 +229,10 @@ def _read_safetensors(path: Path) -> SavedWeights:
             metadata: dict[str, str] = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
         classes = tuple(map(str, _list(json.loads(metadata.get("classes", "[]")))))
+        checksum = metadata.pop("checksum", None)
+        # files of others have none
+        if (checksum or metadata.get("tlprune") == _FORMAT) and checksum != _checksum(state, metadata):
+            raise ValueError("its checksum does not match")
         seconds = float(metadata["seconds"]) if "seconds" in metadata else None
         if seconds is not None and not 0 <= seconds < math.inf:
             raise ValueError(f"training took {seconds} seconds")
@@ -234,40 +241,18 @@ def _read_safetensors(path: Path) -> SavedWeights:
     return SavedWeights(path, metadata.get("backbone"), state, classes, seconds)
 
 
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    return digest_json([digest_tensors(tensors), dict(metadata)])
+
+
 def _list(value: object) -> list[object]:
     if not isinstance(value, list):
         raise ValueError("class names are no list")
     return value
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Reads a Lightning checkpoint without executing anything.
-
-    Args:
-        path: The file.
-
-    Returns:
-        Its content; ``state_dict`` is a dictionary.
-
-    Raises:
-        InputError: The file is damaged, holds more than tensors and plain values, or is no Lightning checkpoint.
-    """
-    content = _load(path)
-    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
-        raise InputError(f"{path}: not a Lightning checkpoint (no 'state_dict' in it)")
-    return content
-
-
-def _load(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a hostile or damaged file can raise anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: damaged, or holds more than tensors and is not loaded ({reason[:120]})") from error
-
-
 def _read_checkpoint(path: Path) -> SavedWeights:
-    content = _load(path)
+    content = load_torch(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: no dictionary of tensors, nor a checkpoint with one")
     parts = content.get("state_dicts")
