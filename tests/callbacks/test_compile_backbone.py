@@ -31,6 +31,11 @@ def test_a_compiled_network_learns_the_same_and_is_saved_as_ever(coloured, train
     torch.testing.assert_close(ours.eval()(images), theirs.eval()(images), rtol=1e-3, atol=1e-3)
 
 
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(InputError, match="unknown `mode` 'max-autotun': did you mean 'max-autotune'?"):
+        CompileBackbone(mode="max-autotun")
+
+
 def test_a_module_without_a_backbone_is_refused(trainer):
     with pytest.raises(InputError, match="CompileBackbone needs a module with a `backbone`, got LightningModule"):
         CompileBackbone().on_fit_start(trainer(), LightningModule())

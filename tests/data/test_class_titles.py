@@ -31,7 +31,9 @@ def test_torchvision_meta_file_names_classes(tmp_path):
 
 def test_damaged_meta_file_costs_names_and_says_so(tmp_path):
     (tmp_path / "meta.bin").write_bytes(b"\x80\x02garbage")
-    with pytest.warns(UserWarning, match=r"meta\.bin: not a file of torchvision's ImageNet; classes go without names"):
+    with pytest.warns(
+        UserWarning, match=r"meta\.bin: not a file of torchvision's ImageNet; no names are taken from it"
+    ):
         assert class_titles(tmp_path, _IDS) == _IDS
 
 
@@ -40,7 +42,17 @@ def test_ids_that_nothing_explains_stay(tmp_path):
 
 
 def test_a_thousand_ids_are_imagenets(tmp_path):
-    titles = class_titles(tmp_path, [f"n{number:08}" for number in range(1000)])
+    known = {0: "n01440764", 217: "n02102040", 491: "n03000684", 569: "n03417042", 701: "n03888257", 999: "n15075141"}
+    ids = [known.get(place, f"n{place:08}") for place in range(1000)]
+    titles = class_titles(tmp_path, ids)
+    assert (titles[217], titles[491], titles[569], titles[701]) == (
+        "English springer",
+        "chain saw",
+        "garbage truck",
+        "parachute",
+    )
+    others = [f"n2{place:07}" for place in range(1000)]
+    assert class_titles(tmp_path, others) == tuple(others)
     assert (titles[0], titles[134], titles[517], titles[999]) == ("tench", "crane bird", "crane", "toilet tissue")
     assert len(set(titles)) == 1000
 

@@ -84,10 +84,16 @@ def test_what_is_no_folder_of_videos_is_said(tmp_path):
         list_videos(tmp_path / "none")
     with pytest.raises(InputError, match=r"no videos in it \(\.avi, "):
         list_videos(tmp_path)
-    for ending in ("avi", "mp4"):
-        (tmp_path / f"a.{ending}").write_bytes(b"")
+    for name in ("a.avi", "a.b.avi", "a.mp4"):
+        (tmp_path / name).write_bytes(b"")
     with pytest.raises(InputError, match=r"two videos would share the frame 'a\.jpg'"):
         next(extract_frames(tmp_path, tmp_path / "frames"))
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, videos, capsys):
+    (tmp_path / "afile").write_text("")
+    assert main(["frames", str(videos), str(tmp_path / "afile")]) == 2
+    assert f"cannot write {tmp_path / 'afile'}: File exists" in capsys.readouterr().err
 
 
 def test_pyav_is_asked_for(tmp_path, monkeypatch):

@@ -78,7 +78,7 @@ def test_subsets_keep_their_rows_and_travel_to_other_processes(tmp_path, rows):
 
 
 def test_another_image_is_another_digest(tmp_path, rows):
-    changed = [*rows(7)["img"][:6], Image.new("RGB", (30, 30))]
+    changed = [*rows(7)["img"][:6], rows(7)["img"][6].rotate(180)]
     for name, table in (("one", rows(7)), ("two", rows(7)), ("three", rows(7, img=changed))):
         table.save_to_disk(tmp_path / name)
     one, two, three = (open_source(f"huggingface:{tmp_path / name}")[0].digest for name in ("one", "two", "three"))
@@ -117,9 +117,10 @@ def test_what_cannot_be_opened_is_said(tmp_path, rows, make, message):
 
 
 def test_a_label_that_is_missing_is_named(tmp_path, rows):
-    rows(label=[0, 1, 2, -1, 0, 1, 2]).save_to_disk(tmp_path / "set")
-    with pytest.raises(InputError, match="row 3 has no label"):
-        open_source(f"huggingface:{tmp_path / 'set'}")
+    for missing in (-1, None):
+        rows(label=[0, 1, 2, missing, 0, 1, 2]).save_to_disk(tmp_path / f"set{missing}")
+        with pytest.raises(InputError, match="row 3 of .* has no label"):
+            open_source(f"huggingface:{tmp_path / f'set{missing}'}")
 
 
 def test_a_damaged_image_is_named_by_its_row(tmp_path):
@@ -127,9 +128,9 @@ def test_a_damaged_image_is_named_by_its_row(tmp_path):
     content = [{"bytes": b"no image", "path": None}, None]
     datasets.Dataset.from_dict({"img": content}, features=features).save_to_disk(tmp_path / "set")
     ours, _ = open_source(f"huggingface:{tmp_path / 'set'}")
-    with pytest.raises(InputError, match="row 0: not an image"):
+    with pytest.raises(InputError, match="set, row 0: not an image"):
         _ = ours[0]
-    with pytest.raises(InputError, match="row 1: the row has no image"):
+    with pytest.raises(InputError, match="set, row 1: it has no image"):
         _ = ours[1]
 
 

@@ -20,6 +20,11 @@ def images(class_folder):
         ("list.csv", "path,label\nimages/cat/000.png,cat\nimages/dog/000.png,dog\nimages/cat/001.png,cat\n"),
         ("list.csv", "label,note,path\ncat,,images/cat/000.png\ndog,x,images/dog/000.png\ncat,,images/cat/001.png\n"),
         ("list.tsv", "path\tlabel\nimages/cat/000.png\tcat\nimages/dog/000.png\tdog\nimages/cat/001.png\tcat\n"),
+        (
+            "list.csv",
+            "\ufeffPath, Label\r\nimages/cat/000.png,cat\r\nimages/dog/000.png,dog\r\nimages/cat/001.png,cat\r\n",
+        ),
+        ("list.txt", "\ufeffimages/cat/000.png\tcat\r\nimages/dog/000.png\tdog\r\nimages/cat/001.png\tcat\r\n"),
         ("list.txt", "# of mine\nimages/cat/000.png\tcat\n\nimages/dog/000.png\tdog\nimages/cat/001.png\tcat\n"),
     ],
 )
@@ -40,6 +45,13 @@ def test_numbers_order_classes_as_numbers(tmp_path, images):
     found = open_list(tmp_path / "list.txt")
     assert found.classes == ("9", "10")
     assert found.labels.tolist() == [1, 0, 1]
+
+
+def test_labels_that_are_one_number_stay_two_classes_in_one_order(tmp_path, images):
+    (tmp_path / "list.txt").write_text("images/cat/000.png 1\nimages/dog/000.png 01\nimages/cat/001.png 2\n")
+    assert open_list(tmp_path / "list.txt").classes == ("01", "1", "2")
+    (tmp_path / "long.txt").write_text(f"images/cat/000.png {'1' * 5000}\nimages/dog/000.png 7\n")
+    assert open_list(tmp_path / "long.txt").classes == ("1" * 5000, "7")
 
 
 def test_paths_alone_have_no_labels_and_may_hold_blanks(tmp_path, images):
@@ -67,6 +79,10 @@ def test_what_is_exported_can_be_a_source(tmp_path, images):
         ("list.txt", "images/cat/000.png\nimages/cat/000.png\n", "'images/cat/000.png' is listed twice"),
         ("list.txt", "images/cat/000.png\nimages/x.png\n", "1 of 2 listed images are missing, first 'images/x.png'"),
         ("list.txt", "images/cat/\0.png\n", "1 of 1 listed images are missing"),
+        ("list.txt", "images/cat/000.png\n./images/dog/../cat/000.png\n", "000.png' is listed twice"),
+        ("list.txt", "images/cat\n", "1 of 1 listed images are missing"),
+        ("list.csv", "path\n" + "x" * 200_000, "not a table: field larger than"),
+        ("list.csv", "", "not a table: it is empty"),
     ],
 )
 def test_what_is_wrong_with_a_list_is_named(tmp_path, images, name, text, message):

@@ -5,13 +5,16 @@ from tlprune.data.size_schedule import SizeSchedule
 from tlprune.errors import InputError
 
 
-@pytest.mark.parametrize(("low", "high", "begin", "end"), [(160, 192, 11, 13), (96, 224, 2, 14), (128, 128, 0, 0)])
+@pytest.mark.parametrize(
+    ("low", "high", "begin", "end"), [(160, 192, 11, 13), (96, 224, 2, 14), (128, 128, 0, 0), (96, 160, 5, 5)]
+)
 def test_against_linear_interpolation(low, high, begin, end):
     sizes = SizeSchedule(low, high, begin, end)
     for epoch in range(20):
-        between = np.interp(epoch, [begin, end], [low, high]) if begin < end else high
+        between = np.interp(epoch, [begin, end], [low, high]) if begin < end else (low if epoch < end else high)
         assert sizes.at(epoch) == int(np.round(between / 32)) * 32
     assert [sizes.at(epoch) for epoch in range(begin)] == [low] * begin
+    assert sizes.at(end) == high
 
 
 def test_sizes_that_are_no_multiple_stay_within_their_bounds():

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -183,3 +184,31 @@ def test_a_link_to_nowhere_and_a_folder_that_cannot_be_read_are_named(class_fold
     (root / "a" / "gone.png").symlink_to(root / "nothing.png")
     with pytest.raises(InputError, match="gone.png: No such file"):
         scan_class_folder(root)
+
+
+def test_folders_beside_a_training_part_are_said(class_folder, tmp_path):
+    class_folder("src/train", {"a": 1})
+    class_folder("src", {"bus": 1})
+    with pytest.warns(UserWarning, match="'train' is taken for its training part; bus beside it left out"):
+        assert open_source(str(tmp_path / "src"))[0].classes == ("a",)
+
+
+def test_a_validation_part_without_class_folders_is_said(class_folder, tmp_path):
+    class_folder("src/train", {"a": 1})
+    class_folder("flat", {"x": 1}).joinpath("x").rename(tmp_path / "src" / "val")
+    with pytest.raises(InputError, match=r"its validation part has no labels \(no class folders\)"):
+        open_source(str(tmp_path / "src"))
+
+
+def test_names_that_no_file_can_have_and_deep_folders(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        check_source("x" * 300)
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    os.chdir(deep)
+    for _ in range(1100):
+        Path("d").mkdir()
+        os.chdir("d")
+    os.chdir(tmp_path)
+    with pytest.raises(InputError, match="no images in it"):
+        open_source(f"unlabelled:{deep}")

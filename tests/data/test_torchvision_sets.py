@@ -119,14 +119,21 @@ def test_a_name_that_means_the_same_from_any_folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("torchvision:Places356:{}", "no data set 'Places356': did you mean 'Places365'?"),
+        ("torchvision:Places356:{}", "torchvision has no such data set: did you mean 'Places365'?"),
+        (
+            "torchvision:LSUN:{}",
+            "torchvision:LSUN: not read here; give class folders or a list file (read are CIFAR10, ",
+        ),
         ("torchvision:Places365", "say where it lies: torchvision:Places365:FOLDER"),
         ("torchvision:Places365:{}/none", "none: no such folder"),
         ("torchvision:Places365,smal=true:{}", "it has no argument 'smal': did you mean 'small'?"),
         ("torchvision:Places365,small:{}", "'small' must be KEY=VALUE"),
         ("torchvision:MNIST:{}", "Dataset not found"),
         ("torchvision:EMNIST:{}", "split"),
-        ("torchvision:FakeData,size=4:{}", "FakeData"),
+        ("torchvision:FakeData,size=4:{}", "not read here"),
+        ("torchvision:MNIST,download=true:{}", "it has no argument 'download'"),
+        ("torchvision:MNIST,transform=x:{}", "it has no argument 'transform'"),
+        ("torchvision:CIFAR10,train=false:{}", "CIFAR10 takes no arguments here"),
     ],
 )
 def test_what_cannot_be_opened_is_said(tmp_path, source, message):

@@ -119,8 +119,9 @@ def test_half_precision(network, batch):
         ({"epsilon": math.nan}, "`epsilon` must be in"),
         ({"steps": 0}, "`steps` must be at least 1, got 0"),
         ({"step_size": 0}, "`step_size` must be above 0"),
-        ({"std": (1.0, 0.0, 1.0)}, "`mean` and `std` must be as long"),
-        ({"std": (1.0,)}, "`mean` and `std` must be as long"),
+        ({"std": (1.0, 0.0, 1.0)}, r"`std` must be three numbers in \(0, 1\], got \[1.0, 0.0, 1.0\]"),
+        ({"std": (1.0,)}, "`std` must be three numbers"),
+        ({"mean": (123.7, 116.3, 103.5)}, r"`mean` must be three numbers in \[0, 1\], got"),
     ],
 )
 def test_out_of_range(options, message):

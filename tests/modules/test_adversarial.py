@@ -1,8 +1,10 @@
 import pytest
 import torch
 from lightning.pytorch import seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from tlprune import LitAdversarialClassifier, LitClassifier, PrunedSourceDataModule
+from tlprune.errors import InputError
 from tlprune.models.weights import load_backbone
 
 
@@ -58,3 +60,29 @@ def test_its_checkpoint_is_a_surrogate_like_any_other(fit, tmp_path):
     backbone = load_backbone(tmp_path / "w.ckpt")
     images = torch.randn(2, 3, 32, 32)
     assert torch.equal(backbone.eval()(images), module.eval().backbone(images))
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed", "ignore:Checkpoint directory")
+def test_a_run_that_goes_on_ends_with_the_same_weights(coloured, trainer, tmp_path):
+    def fit(epochs, resume=None):
+        seed_everything(0, verbose=False)
+        module = LitAdversarialClassifier("resnet8_w8", optimizer=lambda parameters: torch.optim.SGD(parameters, 0.05))
+        data = PrunedSourceDataModule(coloured(3, 10), batch_size=8, val_share=0.2)
+        save = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1)
+        run = trainer(max_epochs=epochs, callbacks=[save], enable_checkpointing=True)
+        torch.rand(3 if resume else 1)  # other draws before must not matter
+        run.fit(module, datamodule=data, ckpt_path=resume)
+        return torch.cat([value.flatten().double() for value in module.state_dict().values()])
+
+    whole = fit(3)
+    fit(1)
+    assert torch.equal(fit(3, tmp_path / "epoch=0.ckpt"), whole)
+
+
+def test_flip_averaging_and_one_view(fit, coloured, trainer):
+    _, _, run = fit(LitAdversarialClassifier, epochs=1, flip_average=True)
+    assert 0 <= run.callback_metrics["val/robust_accuracy"] <= 1
+    data = PrunedSourceDataModule(coloured(3, 10), batch_size=8, augment="simclr_small")
+    for made in (LitClassifier, LitAdversarialClassifier):
+        with pytest.raises(InputError, match=f"{made.__name__} takes one view of each image, got 2"):
+            trainer().fit(made("resnet8_w8"), datamodule=data)

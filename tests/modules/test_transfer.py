@@ -136,3 +136,14 @@ def test_reduced_precision_trains_to_finite_weights(trainer, target, surrogate_f
     run.fit(module, datamodule=DownstreamDataModule(target, batch_size=8))
     assert torch.isfinite(run.callback_metrics["train/loss"])
     assert all(torch.isfinite(parameter).all() for parameter in module.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:Found .* in eval mode")
+def test_a_second_run_on_the_same_data_sees_images_again(trainer, target, surrogate_file):
+    data = DownstreamDataModule(target, batch_size=8)
+    weights = str(surrogate_file(6))
+    trainer().fit(TransferModule(weights=weights, mode="probe"), datamodule=data)
+    assert next(iter(data.train_dataloader()))[0].ndim == 2
+    trainer().fit(TransferModule(weights=weights, mode="probe", flip_average=True), datamodule=data)
+    assert next(iter(data.train_dataloader()))[0].ndim == 4
+    trainer().fit(TransferModule(weights=weights, mode="finetune"), datamodule=data)

@@ -130,3 +130,12 @@ def test_indices_are_of_images_and_must_be_there(tmp_path):
         ListSelector(str(tmp_path / "x.indices"))
     with pytest.raises(InputError, match=r"x\.indices: No such file"):
         ListSelector(str(tmp_path / "x.indices"), unit="sample")
+
+
+def test_titles_are_names_too(source, tmp_path):
+    source.titles = ("wood ant", "honey bee", "tabby cat")
+    (tmp_path / "classes.txt").write_text("\ufeffhoney bee\ncat\n")
+    assert ListSelector(str(tmp_path / "classes.txt")).select(source).ranking.tolist() == [1, 2, 0]
+    (tmp_path / "twice.txt").write_text("honey bee\nbee\n")
+    with pytest.raises(InputError, match="'bee' is named twice"):
+        ListSelector(str(tmp_path / "twice.txt")).select(source)

@@ -3,9 +3,11 @@
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
-from tlprune.errors import InputError
+from tlprune.errors import InputError, near_miss
 
 __all__ = ["CompileBackbone"]
+
+_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
 class CompileBackbone(Callback):
@@ -16,9 +18,14 @@ class CompileBackbone(Callback):
     Args:
         mode: As ``torch.compile`` takes it: ``default``, ``reduce-overhead``, ``max-autotune``.
         dynamic: Whether one compilation shall serve all sizes; None lets torch decide.
+
+    Raises:
+        InputError: There is no such mode.
     """
 
     def __init__(self, mode: str = "default", dynamic: bool | None = None) -> None:
+        if mode not in _MODES:
+            raise InputError(f"unknown `mode` {mode!r}: {near_miss(mode, _MODES)}")
         self.mode = mode
         self.dynamic = dynamic
 

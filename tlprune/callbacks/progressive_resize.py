@@ -42,6 +42,12 @@ class ProgressiveResize(Callback):
             raise InputError(f"ProgressiveResize needs PrunedSourceDataModule or DownstreamDataModule, got {name}")
         data.train_sizes = self.sizes
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leaves the DataModule as it was."""
+        data = getattr(trainer, "datamodule", None)
+        if data is not None and getattr(data, "train_sizes", None) is self.sizes:
+            data.train_sizes = None
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Logs the size of this epoch's images."""
         pl_module.log("train/image_size", float(self.sizes.at(trainer.current_epoch)), rank_zero_only=True)

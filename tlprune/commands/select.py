@@ -21,6 +21,7 @@ __all__ = ["run"]
 # --selector names these without their modules: the parser finds a bare class name only among what is loaded
 _CONTROLS = (RandomSelector, ReverseSelector, ListSelector, Moderate, EL2N, GraNd, Forgetting)
 _SELECTORS = (LabelMapping, FeatureMapping, *_CONTROLS)
+_SOURCE_HELP = "'drawn', a folder, unlabelled:FOLDER, a list file, torchvision:NAME:FOLDER, huggingface:NAME"
 _SELECTOR_HELP = f"how to order: {', '.join(one.__name__ for one in _SELECTORS)}, or a class_path (default: the first)"
 
 
@@ -36,7 +37,7 @@ def run(arguments: list[str]) -> None:
     parser = make_parser("select", "Order the units of a source for a target, and write the Selection.")
     add = parser.add_argument
     add("--config", action="config", help="yaml file with any of these; the command line beats it")
-    add("--source", type=str, required=True, help="'drawn', a folder of class folders, or a folder of images")
+    add("--source", type=str, required=True, help=_SOURCE_HELP)
     add("--target", type=str, nargs="+", default=None, help="'digits', 'photos', a folder, or several of these")
     add("--combine", type=Combination, default="worst_case", help="how several targets share one order")
     add("--target_weights", type=float, nargs="+", default=None, help="what each target counts in a weighted_sum")

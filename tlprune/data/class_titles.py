@@ -1,6 +1,7 @@
 """What a person calls a class whose folder is named by a WordNet id, as ImageNet's are: ``n01440764`` is a tench."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from warnings import warn
@@ -15,6 +16,8 @@ __all__ = ["class_titles"]
 _WORDNET_ID = re.compile(r"n\d{8}")
 _LISTS = ("LOC_synset_mapping.txt", "classnames.txt", "words.txt")
 _FOLDERS_ABOVE = 4
+_IMAGENET = {0: "n01440764", 217: "n02102040", 491: "n03000684", 569: "n03417042", 701: "n03888257", 999: "n15075141"}
+"""Some of ImageNet's thousand ids by their places: other thousands have other names."""
 
 
 def class_titles(root: Path, classes: Sequence[str]) -> tuple[str, ...]:
@@ -41,7 +44,7 @@ def class_titles(root: Path, classes: Sequence[str]) -> tuple[str, ...]:
         for name in ("meta.bin", *_LISTS):
             if (folder / name).is_file() and (named := _read(folder / name)):
                 return _unique(classes, named)
-    if len(classes) == 1000:
+    if len(classes) == 1000 and all(classes[place] == name for place, name in _IMAGENET.items()):
         from torchvision.models import ResNet18_Weights
 
         return _unique(classes, dict(zip(classes, ResNet18_Weights.IMAGENET1K_V1.meta["categories"], strict=True)))
@@ -57,14 +60,15 @@ def _read(file: Path) -> Mapping[str, str]:
         pairs = [line.replace("\t", " ").partition(" ") for line in read_lines(file)]
         return {key: names.split(",")[0].strip() for key, _, names in pairs if _WORDNET_ID.fullmatch(key)}
     except InputError as error:
-        warn(f"{error}; classes go without names", stacklevel=2)
+        warn(f"{error}; no names are taken from it", stacklevel=2)
     except Exception:  # damaged bytes make torch.load raise anything
-        warn(f"{file}: not a file of torchvision's ImageNet; classes go without names", stacklevel=2)
+        warn(f"{file}: not a file of torchvision's ImageNet; no names are taken from it", stacklevel=2)
     return {}
 
 
 def _unique(classes: Sequence[str], named: Mapping[str, str]) -> tuple[str, ...]:
     titles = [named.get(name) or name for name in classes]
+    counts = Counter(titles)
     return tuple(
-        title if titles.count(title) == 1 else f"{title} ({name})" for title, name in zip(titles, classes, strict=True)
+        title if counts[title] == 1 else f"{title} ({name})" for title, name in zip(titles, classes, strict=True)
     )

@@ -1,6 +1,7 @@
 """The middle frame of each video of a folder, as UCF101 is used: a set of videos becomes a set of images, once."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -61,6 +62,8 @@ def middle_frame(video: Path) -> Image.Image:
     av = _pyav()
     try:
         with av.open(str(video)) as container:
+            if not container.streams.video:
+                raise InputError(f"{video}: no pictures in it")
             count = sum(packet.size > 0 for packet in container.demux(video=0))
             container.seek(0)
             frame = None
@@ -98,7 +101,7 @@ def extract_frames(videos: Path, frames: Path, workers: int = 1) -> Iterator[tup
     """
     paths = list_videos(videos)
     goals = [f"{os.path.splitext(path)[0]}.jpg" for path in paths]
-    if twice := next((goal for place, goal in enumerate(goals[1:]) if goals[place] == goal), None):
+    if twice := next((goal for goal, count in Counter(goals).items() if count > 1), None):
         raise InputError(f"{videos}: two videos would share the frame {twice!r}")
 
     def extract(path: str, goal: Path) -> str:
@@ -110,11 +113,14 @@ def extract_frames(videos: Path, frames: Path, workers: int = 1) -> Iterator[tup
             return str(error)
         stream = BytesIO()
         picture.save(stream, "JPEG", quality=_QUALITY)
-        goal.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(goal, stream.getvalue())
         return "written"
 
     _pyav()
+    try:
+        frames.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {frames}: {error.strerror or error}") from error
     with ThreadPoolExecutor(workers) as threads:
         yield from zip(paths, threads.map(extract, paths, (frames / goal for goal in goals)), strict=True)
 

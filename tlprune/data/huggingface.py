@@ -1,5 +1,6 @@
 """Image sets of Hugging Face's library ``datasets``, which the extra ``huggingface`` installs."""
 
+import hashlib
 import os
 from functools import cached_property
 from importlib import import_module
@@ -30,23 +31,28 @@ class HuggingFaceImages(ImageSet):
         labels: ``[N]`` int64.
         classes: Class names.
         order: ``[N]`` int64, the row of each image.
+        source: What messages call the set.
     """
 
-    def __init__(self, rows: Any, column: str, labels: Tensor, classes: tuple[str, ...], order: Tensor) -> None:
+    def __init__(
+        self, rows: Any, column: str, labels: Tensor, classes: tuple[str, ...], order: Tensor, source: str
+    ) -> None:
         self.rows = rows
         self.column = column
         self.labels = labels
         self.classes = classes
         self.order = order
+        self.source = source
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Decodes one image: ``[3, H, W]`` uint8, and its label."""
         image = self.rows[int(self.order[index])][self.column]
-        if image is None:
-            raise InputError(f"{self.name(index)}: the row has no image")
-        if image["bytes"] is None:
-            return decode_image(Path(image["path"])), int(self.labels[index])
-        return decode_bytes(image["bytes"], self.name(index)), int(self.labels[index])
+        label = int(self.labels[index])
+        if image is not None and image["bytes"] is not None:
+            return decode_bytes(image["bytes"], f"{self.source}, {self.name(index)}"), label
+        if image is not None and image["path"] is not None:
+            return decode_image(Path(image["path"])), label
+        raise InputError(f"{self.source}, {self.name(index)}: it has no image")
 
     def name(self, index: int) -> str:
         """The number of its row."""
@@ -54,24 +60,26 @@ class HuggingFaceImages(ImageSet):
 
     @cached_property
     def digest(self) -> str:
-        """Of labels, class names, and the bytes that each image takes; the bytes are not read."""
-        sizes = self._sizes[self.order]
-        return digest_json([sizes.tolist(), self.labels.tolist(), self.classes])
+        """Of labels, class names and images: their bytes are read, once; of images in files, path and size."""
+        images = self._digests
+        return digest_json([[images[row] for row in self.order.tolist()], self.labels.tolist(), self.classes])
 
     @cached_property
-    def _sizes(self) -> Tensor:
-        compute = import_module("pyarrow.compute")
-        sizes: list[int] = []
-        for batch in self.rows.select_columns([self.column]).with_format("arrow").iter(batch_size=10_000):
-            images = batch[self.column]
-            lengths = compute.binary_length(compute.struct_field(images, "bytes")).to_pylist()
-            paths = compute.struct_field(images, "path").to_pylist()
-            sizes += [_file_size(path) if size is None else size for size, path in zip(lengths, paths, strict=True)]
-        return torch.tensor(sizes)
+    def _digests(self) -> list[str]:
+        """Of each row's image."""
+        digests = []
+        for batch in self.rows.select_columns([self.column]).with_format("arrow").iter(batch_size=100):
+            for image in batch[self.column].to_pylist():
+                content = (image or {}).get("bytes")
+                path = (image or {}).get("path")
+                digests.append(
+                    f"{path} {_file_size(path)}" if content is None else hashlib.sha256(content).hexdigest()[:32]
+                )
+        return digests
 
     def subset(self, indices: Tensor) -> Self:
         """The images at ``indices`` (``[M]`` int64), in that order."""
-        return type(self)(self.rows, self.column, self.labels[indices], self.classes, self.order[indices])
+        return type(self)(self.rows, self.column, self.labels[indices], self.classes, self.order[indices], self.source)
 
 
 def open_huggingface(name: str) -> tuple[HuggingFaceImages, HuggingFaceImages | None]:
@@ -129,11 +137,12 @@ def _images(name: str, rows: Any) -> HuggingFaceImages:
     if column is None:
         labels, classes = torch.zeros(len(rows), dtype=torch.int64), ()
     else:
-        labels, classes = torch.tensor(rows[column][:]), tuple(rows.features[column].names)
+        listed = [-1 if label is None else label for label in rows[column][:]]
+        labels, classes = torch.tensor(listed), tuple(rows.features[column].names)
         if int(labels.min()) < 0:
-            raise InputError(f"source huggingface:{name}: row {int(labels.argmin())} has no label")
+            raise InputError(f"source huggingface:{name}: row {listed.index(-1)} of {rows.split or 'it'} has no label")
     undecoded = rows.cast_column(columns[0], library.Image(decode=False))
-    return HuggingFaceImages(undecoded, columns[0], labels, classes, torch.arange(len(rows)))
+    return HuggingFaceImages(undecoded, columns[0], labels, classes, torch.arange(len(rows)), f"huggingface:{name}")
 
 
 def _file_size(path: str | None) -> int:

@@ -3,6 +3,7 @@
 import csv
 import os
 from pathlib import Path
+from stat import S_ISREG
 
 import torch
 
@@ -16,6 +17,7 @@ ENDINGS = (".csv", ".tsv", ".txt")
 """What the name of such a file ends in."""
 
 _PATH, _LABEL = "path", "label"
+_DIGITS = 18
 
 
 def open_list(file: Path) -> FolderImages:
@@ -40,20 +42,21 @@ def open_list(file: Path) -> FolderImages:
     if not rows:
         raise InputError(f"{file}: lists no images")
     paths = [path for path, _ in rows]
-    if len(set(paths)) != len(paths):
-        seen: set[str] = set()
-        twice = next(path for path in paths if path in seen or seen.add(path))  # type: ignore[func-returns-value]
-        raise InputError(f"{file}: {in_short(twice)} is listed twice")
+    whole = [os.path.abspath(os.path.join(file.absolute().parent, path)) for path in paths]  # noqa: PTH100 - not links
+    seen: set[str] = set()
+    for path, absolute in zip(paths, whole, strict=True):
+        if absolute in seen:
+            raise InputError(f"{file}: {in_short(path)} is listed twice")
+        seen.add(absolute)
     labels = [label for _, label in rows if label]
     if labels and len(labels) != len(rows):
         bare = next(path for path, label in rows if not label)
         raise InputError(f"{file}: {in_short(bare)} has no label, others have")
-    numbers = all(label.isdecimal() for label in labels)
-    classes = sorted(set(labels), key=int if numbers else None)
+    numbers = all(label.isascii() and label.isdecimal() and len(label) <= _DIGITS for label in labels)
+    classes = sorted(set(labels), key=lambda label: (int(label) if numbers else 0, label))
     place = {name: number for number, name in enumerate(classes)}
     numbered = torch.tensor([place[label] if label else 0 for _, label in rows])
-    whole = [os.path.join(file.absolute().parent, path) for path in paths]
-    return FolderImages.of_files(whole, numbered, classes, _sizes(file, paths))
+    return FolderImages.of_files(whole, numbered, classes, _sizes(file, paths, whole))
 
 
 def _lines(file: Path) -> list[tuple[str, str]]:
@@ -70,24 +73,34 @@ def _lines(file: Path) -> list[tuple[str, str]]:
 
 
 def _table(file: Path) -> list[tuple[str, str]]:
-    reader = csv.DictReader(read_lines(file), delimiter="\t" if file.suffix == ".tsv" else ",")
-    if _PATH not in (reader.fieldnames or ()):
-        raise InputError(f"{file}: its first line must name a column {_PATH!r}, got {in_short(reader.fieldnames)}")
+    try:
+        header, *table = csv.reader(read_lines(file), delimiter="\t" if file.suffix == ".tsv" else ",")
+    except (csv.Error, ValueError) as error:
+        raise InputError(f"{file}: not a table: {error if isinstance(error, csv.Error) else 'it is empty'}") from error
+    names = [name.strip().lower() for name in header]
+    if _PATH not in names:
+        raise InputError(f"{file}: its first line must name a column {_PATH!r}, got {in_short(header)}")
+    columns = [names.index(name) for name in (_PATH, _LABEL) if name in names]
     rows = []
-    for number, row in enumerate(reader, 2):
-        if not row[_PATH]:
+    for number, row in enumerate(table, 2):
+        found = [row[column].strip() if column < len(row) else "" for column in columns]
+        if not found[0]:
             raise InputError(f"{file}: row {number} has no path")
-        rows.append((row[_PATH].strip(), (row.get(_LABEL) or "").strip()))
+        rows.append((found[0], found[1] if len(found) > 1 else ""))
     return rows
 
 
-def _sizes(file: Path, paths: list[str]) -> list[int]:
+def _sizes(file: Path, paths: list[str], whole: list[str]) -> list[int]:
     sizes, missing = [], []
-    for path in paths:
+    for path, absolute in zip(paths, whole, strict=True):
         try:
-            sizes.append(os.stat(os.path.join(file.parent, path)).st_size)
+            found = os.stat(absolute)
         except (OSError, ValueError):
+            found = None
+        if found is None or not S_ISREG(found.st_mode):
             missing.append(path)
+        else:
+            sizes.append(found.st_size)
     if missing:
         raise InputError(
             f"{file}: {len(missing):,} of {len(paths):,} listed images are missing, first {in_short(missing[0])}"

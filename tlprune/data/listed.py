@@ -138,7 +138,7 @@ def read_lines(file: Path) -> list[str]:
     Raises:
         InputError: The file is unreadable.
     """
-    return [line for line in _text(file).splitlines() if line.strip()]
+    return [line.rstrip("\r") for line in _text(file).split("\n") if line.strip()]
 
 
 def read_rows(file: Path, columns: Sequence[int]) -> list[list[str]]:
@@ -167,7 +167,7 @@ def read_rows(file: Path, columns: Sequence[int]) -> list[list[str]]:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text in UTF-8"
         raise InputError(f"{file}: {reason}") from error

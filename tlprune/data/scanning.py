@@ -11,7 +11,7 @@ from tlprune.data.decoding import EXTENSIONS
 from tlprune.data.images import FolderImages
 from tlprune.errors import InputError
 
-__all__ = ["folder_names", "scan_all_images", "scan_class_folder", "scan_folder"]
+__all__ = ["folder_names", "holds_images", "scan_all_images", "scan_class_folder", "scan_folder"]
 
 _ENDINGS = tuple(sorted(EXTENSIONS))
 _Found = tuple[str, int]
@@ -92,6 +92,21 @@ def folder_names(root: Path) -> tuple[str, ...]:
         raise InputError(f"{root}: {error.strerror or error}") from error
 
 
+def holds_images(folder: Path) -> bool:
+    """Whether there are images in a folder, those in folders in it not counted.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        InputError: It is missing or unreadable.
+    """
+    try:
+        return any(_is_image(entry.name) for entry in os.scandir(folder))
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror or error}") from error
+
+
 def _folder_images(root: Path, found: Sequence[_Found], labels: torch.Tensor, classes: Sequence[str]) -> FolderImages:
     return FolderImages(root, [path for path, _ in found], labels, classes, sizes=[size for _, size in found])
 
@@ -103,18 +118,22 @@ def _images_below(root: Path, folder: str) -> list[_Found]:
 
 def _folders_below(root: Path, folder: str) -> list[tuple[str, list[_Found]]]:
     """A folder and all in it, each with its own images; paths are relative to ``root``."""
-    prefix = f"{folder}/" if folder else ""
-    images: list[_Found] = []
-    below = [(folder, images)]
-    try:
-        with os.scandir(f"{root}/{folder}") as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    below += _folders_below(root, f"{prefix}{entry.name}")
-                elif _is_image(entry.name) and not entry.is_dir():
-                    images.append((prefix + entry.name, entry.stat().st_size))
-    except OSError as error:  # a folder that cannot be read, a link to nowhere, or a file that has just gone
-        raise InputError(f"{error.filename}: {error.strerror or error}") from error
+    below: list[tuple[str, list[_Found]]] = []
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        prefix = f"{here}/" if here else ""
+        images: list[_Found] = []
+        below.append((here, images))
+        try:
+            with os.scandir(f"{root}/{here}") as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(f"{prefix}{entry.name}")
+                    elif _is_image(entry.name) and not entry.is_dir():
+                        images.append((prefix + entry.name, entry.stat().st_size))
+        except OSError as error:  # a folder that cannot be read, a link to nowhere, or a file that has just gone
+            raise InputError(f"{error.filename}: {error.strerror or error}") from error
     return below
 
 

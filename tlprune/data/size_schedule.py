@@ -43,10 +43,10 @@ class SizeSchedule:
 
     def at(self, epoch: int) -> int:
         """Height and width in pixels in an epoch, from 0."""
-        if epoch <= self.begin:
-            return self.low
         if epoch >= self.end:
             return self.high
+        if epoch <= self.begin:
+            return self.low
         share = (epoch - self.begin) / (self.end - self.begin)
         size = round((self.low + share * (self.high - self.low)) / self.multiple) * self.multiple
         return min(max(size, self.low), self.high)

@@ -5,13 +5,14 @@ No image is decoded to list them.
 
 import os
 from pathlib import Path
+from warnings import warn
 
 from tlprune.data.class_titles import class_titles
 from tlprune.data.drawn import drawn_source
 from tlprune.data.huggingface import open_huggingface
 from tlprune.data.images import FolderImages, ImageSet
 from tlprune.data.list_files import ENDINGS, open_list
-from tlprune.data.scanning import folder_names, scan_all_images, scan_folder
+from tlprune.data.scanning import folder_names, holds_images, scan_all_images, scan_folder
 from tlprune.data.torchvision_sets import check_torchvision, open_torchvision
 from tlprune.errors import InputError
 from tlprune.storage.cache import cache_root
@@ -79,7 +80,7 @@ def open_source(source: str, cache: str | os.PathLike[str] | None = None) -> tup
         Training images, and validation images where the source has its own.
 
     Raises:
-        InputError: There is no such thing, it has no images, a class has no images, or the two parts have other
+        InputError: There is no such thing, it has no images, a class folder has none, or the two parts have other
             classes.
     """
     check_source(source)
@@ -111,14 +112,21 @@ def absolute_source(source: str) -> str:
     if source == EMBEDDED_SOURCE:
         return source
     before, path = _name_and_folder(rest) if kind == "torchvision" else ("", rest)
-    absolute = str(Path(path).expanduser().absolute()) if Path(path).expanduser().exists() else path
+    absolute = str(Path(path).expanduser().absolute()) if _exists(path) else path
     return ":".join(filter(None, (kind, before, absolute)))
 
 
 def _kind_of(source: str) -> tuple[str, str]:
     """What comes before the colon, if that is a kind of source, and the rest. A folder's name may have a colon too."""
     kind, colon, rest = source.partition(":")
-    return (kind, rest) if colon and kind in _KINDS and not Path(source).exists() else ("", source)
+    return (kind, rest) if colon and kind in _KINDS and not _exists(source) else ("", source)
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists()
+    except OSError:  # a name that is too long for a file
+        return False
 
 
 def _name_and_folder(rest: str) -> tuple[str, str]:
@@ -135,12 +143,13 @@ def _path_of(source: str, given: str) -> Path:
     if not given:
         raise InputError(f"the source has no name: give a folder, or {EMBEDDED_SOURCE!r} (got {source!r})")
     path = Path(given).expanduser()
+    if not _exists(given):
+        what = "no such file" if given.endswith(ENDINGS) else "no such folder"
+        raise InputError(f"source {source}: {what} (the embedded source is called {EMBEDDED_SOURCE!r})")
     if given.endswith(ENDINGS) and path.is_file():
         return path
     if not path.is_dir():
-        what = f"a file, but none of {', '.join(ENDINGS)}" if path.exists() else "no such folder"
-        if given.endswith(ENDINGS) and not path.exists():
-            what = "no such file"
+        what = f"a file, but none of {', '.join(ENDINGS)}"
         raise InputError(f"source {source}: {what} (the embedded source is called {EMBEDDED_SOURCE!r})")
     return path
 
@@ -151,6 +160,10 @@ def _titled(images: FolderImages) -> FolderImages:
 
 def _like_each_other(source: str, train: ImageSet, val: ImageSet | None) -> tuple[ImageSet, ImageSet | None]:
     """Both, unless labels would mean one thing in one and another in the other."""
+    if val is not None and train.classes and not val.classes:
+        raise InputError(
+            f"source {source}: its validation part has no labels (no class folders), its training part has"
+        )
     if val is not None and val.classes != train.classes:
         odd = sorted(set(val.classes) ^ set(train.classes)) or list(val.classes)
         raise InputError(f"source {source}: its training and validation parts have other classes, such as {odd[0]!r}")
@@ -162,4 +175,9 @@ def _part(root: Path, name: str) -> Path | None:
     found = set(folder_names(root))
     if not {name, "train"} <= found or not (found <= _PARTS or folder_names(root / "train")):
         return None
+    others = [other for other in sorted(found - _PARTS) if holds_images(root / other)]
+    if name == "train" and others:
+        warn(
+            f"{root}: 'train' is taken for its training part; {', '.join(others[:3])} beside it left out", stacklevel=2
+        )
     return root / name

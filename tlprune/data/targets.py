@@ -221,7 +221,7 @@ _ALL = (
         ),
         coop_file="split_zhou_UCF101.json",
         coop_sizes=Sizes(7639, 1898, 3783),
-        remark="videos: get UCF-101-midframes.zip by CoOp's page, or use 'tlprune frames'",
+        remark="videos: CoOp's page links the frames, or use 'tlprune frames'",
     ),
     TargetSet(
         name="food101",

@@ -18,6 +18,36 @@ from tlprune.errors import InputError, near_miss
 
 __all__ = ["check_torchvision", "open_torchvision"]
 
+_KNOWN = [
+    "CIFAR10",
+    "CIFAR100",
+    "Country211",
+    "DTD",
+    "EMNIST",
+    "EuroSAT",
+    "FGVCAircraft",
+    "FashionMNIST",
+    "Flowers102",
+    "Food101",
+    "GTSRB",
+    "ImageFolder",
+    "ImageNet",
+    "Imagenette",
+    "KMNIST",
+    "MNIST",
+    "OxfordIIITPet",
+    "Places365",
+    "QMNIST",
+    "RenderedSST2",
+    "STL10",
+    "SUN397",
+    "SVHN",
+    "StanfordCars",
+    "USPS",
+]
+"""Those with images and one class for each: a list, since others (LSUN) execute what lies beside them."""
+_NOT_YOURS = {"self", "root", "download", "transform", "target_transform", "transforms", "loader", "is_valid_file"}
+_NOT_YOURS |= {"args", "kwargs"}
 _READ_HERE = {"CIFAR10": "cifar10", "CIFAR100": "cifar100"}  # torchvision unpickles them
 _PAIRS = ("samples", "imgs", "_samples")
 _FILES = ("_image_files", "_images")
@@ -36,9 +66,11 @@ def check_torchvision(name: str, folder: str) -> None:
         InputError: torchvision has no such set, or there is no such folder.
     """
     kind = name.partition(",")[0]
-    known = [one for one in torchvision.datasets.__all__ if inspect.isclass(getattr(torchvision.datasets, one))]
-    if kind not in known:
-        raise InputError(f"torchvision has no data set {kind!r}: {near_miss(kind, known)}")
+    if kind not in torchvision.datasets.__all__:
+        raise InputError(f"source torchvision:{kind}: torchvision has no such data set: {near_miss(kind, _KNOWN)}")
+    if kind not in _KNOWN:
+        others = f"read are {', '.join(_KNOWN)}"
+        raise InputError(f"source torchvision:{kind}: not read here; give class folders or a list file ({others})")
     if not folder:
         raise InputError(f"source torchvision:{name}: say where it lies: torchvision:{name}:FOLDER")
     if not Path(folder).expanduser().is_dir():
@@ -63,6 +95,8 @@ def open_torchvision(name: str, folder: str) -> ImageSet:
     check_torchvision(name, folder)
     kind, *options = name.split(",")
     root = Path(folder).expanduser()
+    if kind in _READ_HERE and options:
+        raise InputError(f"source torchvision:{name}: {kind} takes no arguments here; its training part is read")
     if kind in _READ_HERE:
         return open_set(TARGET_SETS[_READ_HERE[kind]], root).train
     opened = _construct(kind, root, dict(_option(name, one) for one in options))
@@ -84,9 +118,10 @@ def _option(name: str, text: str) -> tuple[str, bool | int | str]:
 
 def _construct(kind: str, root: Path, options: Mapping[str, Any]) -> Any:
     made = getattr(torchvision.datasets, kind)
-    takes = inspect.signature(made.__init__).parameters
-    if odd := sorted(options.keys() - takes.keys()):
-        raise InputError(f"source torchvision:{kind}: it has no argument {odd[0]!r}: {near_miss(odd[0], list(takes))}")
+    takes = {*inspect.signature(made.__init__).parameters} - _NOT_YOURS
+    if odd := sorted(options.keys() - takes):
+        choices = near_miss(odd[0], takes) if takes else "it takes none"
+        raise InputError(f"source torchvision:{kind}: it has no argument {odd[0]!r}: {choices}")
     try:
         return made(root, **options)
     except InputError:
@@ -98,21 +133,24 @@ def _construct(kind: str, root: Path, options: Mapping[str, Any]) -> Any:
 def _from_files(opened: Any) -> FolderImages | None:
     """Images that the class knows by their paths."""
     pairs = next((value for name in _PAIRS if (value := getattr(opened, name, None))), None)
-    if pairs is not None:
-        paths, labels = [os.fspath(pair[0]) for pair in pairs], [pair[1] for pair in pairs]
-    else:
+    if pairs is None:
         files: Sequence[Any] = next((value for name in _FILES if (value := getattr(opened, name, None))), [])
-        paths, labels = [os.fspath(file) for file in files], _labels(opened)
-    if not paths or len(paths) != len(labels) or not all(isinstance(label, int) for label in labels):
+        pairs = list(zip(files, _labels(opened), strict=False)) if len(files) == len(_labels(opened)) else []
+    if not pairs or not all(isinstance(path, (str, Path)) and isinstance(label, int) for path, label in pairs):
+        return None
+    paths, labels = [os.fspath(path) for path, _ in pairs], [label for _, label in pairs]
+    if min(labels) < 0:
         return None
     return FolderImages.of_files(paths, torch.tensor(labels), _classes(opened, labels))
 
 
 def _from_memory(opened: Any) -> TensorImages | None:
     """Images that the class holds as an array."""
-    labels = _labels(opened)
-    pixels = torch.as_tensor(getattr(opened, "data", np.empty(0)))
-    if not labels or len(pixels) != len(labels) or pixels.dtype != torch.uint8 or pixels.ndim not in (3, 4):
+    labels, data = _labels(opened), getattr(opened, "data", None)
+    if not labels or min(labels) < 0 or not isinstance(data, (Tensor, np.ndarray)):
+        return None
+    pixels = torch.as_tensor(data)
+    if len(pixels) != len(labels) or pixels.dtype != torch.uint8 or pixels.ndim not in (3, 4):
         return None
     return TensorImages(_as_rgb(pixels), torch.tensor(labels), _classes(opened, labels))
 
@@ -126,7 +164,8 @@ def _as_rgb(pixels: Tensor) -> Tensor:
 
 def _labels(opened: Any) -> list[int]:
     found = next((value for name in _LABELS if (value := getattr(opened, name, None)) is not None), ())
-    return [int(label) for label in found] if all(isinstance(one, (int, np.integer, Tensor)) for one in found) else []
+    listed = found.tolist() if isinstance(found, (Tensor, np.ndarray)) else list(found)
+    return [int(label) for label in listed] if all(isinstance(one, (int, np.integer)) for one in listed) else []
 
 
 def _classes(opened: Any, labels: Sequence[int]) -> list[str]:

@@ -67,6 +67,11 @@ class ViewedImages(Dataset[tuple[Tensor, int]]):
         return self.images.classes
 
     @property
+    def titles(self) -> tuple[str, ...]:
+        """What a person calls the classes."""
+        return self.images.titles
+
+    @property
     def digest(self) -> str:
         """Names the images, whatever the view."""
         return self.images.digest

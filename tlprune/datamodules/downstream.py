@@ -88,9 +88,7 @@ class DownstreamDataModule(ResumableDataModule):
         _ = self.opened
 
     def setup(self, stage: str | None = None) -> None:
-        """Opens the target; no image is decoded."""
-        if self._sets:
-            return
+        """Opens the target, images in place of features that an earlier run cached; no image is decoded."""
         target = self.opened
         size = self.image_size or target.image_size
         self._sets = {

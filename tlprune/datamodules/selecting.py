@@ -80,9 +80,7 @@ class Selecting:
         path = cache_root(self.cache) / "selections" / f"{digest_json(settings)[:32]}.safetensors"
         cached = from_first_rank(lambda: _read_cached(path)) if self.selector.reusable else None
         selection = cached or self.selector.select(viewed, targets, network, self.several, self.cache)
-        selection = replace(selection, record=selection.record | self._names(surrogates))
-        if selection.unit_kind == "class":
-            selection = replace(selection, unit_names=source.titles)
+        selection = replace(selection, record=selection.record | self._names(source, surrogates))
         if cached is None and self.selector.reusable and rank_and_world()[0] == 0:
             selection.save(path)
         return selection
@@ -121,7 +119,7 @@ class Selecting:
             raise InputError(f"surrogate {saved.path}: trained on other classes ({where})")
         return classifier
 
-    def _names(self, surrogates: Sequence[SavedWeights]) -> dict[str, Any]:
+    def _names(self, source: ImageSet, surrogates: Sequence[SavedWeights]) -> dict[str, Any]:
         """How the user called what the selection was made from, so that another command finds it again."""
         targets = [one if isinstance(one, str) else one.name for one in self.targets if self.selector.needs_target]
         named: dict[str, Any] = {"targets": [absolute_target(one) for one in targets]}
@@ -131,6 +129,8 @@ class Selecting:
         seconds = [one.seconds for one in surrogates]
         if seconds and None not in seconds:
             named["surrogate_seconds"] = sum(filter(None, seconds))
+        if source.titles != source.classes:
+            named["titles"] = list(source.titles)
         return {**named, "image_size": self.image_size, "target_seed": self.target_seed}
 
 

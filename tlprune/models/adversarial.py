@@ -28,7 +28,7 @@ class PGD:
         steps: Steps of the attack, at least 1.
         step_size: Length of a step in 1/255; None is twice ``epsilon`` over ``steps``.
         mean: That images are normalised by, for each channel, in [0, 1].
-        std: Likewise, above 0.
+        std: Likewise, in (0, 1].
 
     Raises:
         InputError: A number is out of range.
@@ -47,10 +47,14 @@ class PGD:
             raise InputError(f"`steps` must be at least 1, got {self.steps}")
         if self.step_size is not None and self.step_size <= 0:
             raise InputError(f"`step_size` must be above 0, in 1/255, got {self.step_size}")
-        if len(self.mean) != len(self.std) or not all(one > 0 for one in self.std):
-            raise InputError(f"`mean` and `std` must be as long, `std` above 0, got {self.mean} and {self.std}")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != 3 or not all(0 <= one <= 1 for one in values) or (name == "std" and 0 in values):
+                least = "(0" if name == "std" else "[0"
+                raise InputError(f"`{name}` must be three numbers in {least}, 1], got {[*values]}")
 
-    def __call__(self, classifier: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    def __call__(
+        self, classifier: nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
         """Attacks a batch.
 
         Args:
@@ -58,6 +62,7 @@ class PGD:
                 their gradients change.
             images: ``[B, 3, H, W]``, normalised by ``mean`` and ``std``.
             labels: ``[B]`` int64.
+            generator: Draws where the attack begins, on the device of ``images``; None for torch's global one.
 
         Returns:
             The same shape and dtype: within ``epsilon`` of ``images``, and within [0, 1] as pixels.
@@ -70,7 +75,9 @@ class PGD:
             mean, std = (images.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
             pixels = (images * std + mean).clamp_(0, 1)
             lowest, highest = (pixels - epsilon).clamp_(min=0), (pixels + epsilon).clamp_(max=1)
-            changed = torch.empty_like(pixels).uniform_(-epsilon, epsilon).add_(pixels).clamp_(0, 1)
+            changed = (
+                torch.empty_like(pixels).uniform_(-epsilon, epsilon, generator=generator).add_(pixels).clamp_(0, 1)
+            )
             for _ in range(self.steps):
                 changed.requires_grad_(True)
                 # a sum, not a mean: small gradients of large batches would vanish in half precision

@@ -1,7 +1,9 @@
 """Supervised pretraining on images changed to mislead the network."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from torch.optim import SGD
@@ -31,6 +33,8 @@ class LitAdversarialClassifier(ClassificationModule):
         label_smoothing: Share of the target probability spread over all classes, in [0, 1]; the attack has none.
         optimizer: Makes the optimiser of parameters.
         lr_scheduler: Makes the schedule of the optimiser.
+        flip_average: Whether evaluation takes the mean of an image's logits and of its mirror image's; the attack
+            follows those of the image.
 
     Raises:
         InputError: An argument is out of range, or there is no such network.
@@ -48,8 +52,10 @@ class LitAdversarialClassifier(ClassificationModule):
         label_smoothing: float = 0.0,
         optimizer: OptimizerCallable = lambda parameters: SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4),
         lr_scheduler: LRSchedulerCallable | None = None,
+        flip_average: bool = False,
     ) -> None:
-        super().__init__(backbone, num_classes, label_smoothing, optimizer, lr_scheduler)
+        super().__init__(backbone, num_classes, label_smoothing, optimizer, lr_scheduler, flip_average)
+        self._attack_seed: int | None = None
         self.attack = PGD(epsilon, steps, step_size, tuple(mean), tuple(std))
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
 
@@ -60,20 +66,39 @@ class LitAdversarialClassifier(ClassificationModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Cross entropy of the changed images of one batch: images ``[B, 3, H, W]`` float, labels ``[B]`` int64."""
-        images, labels = batch
-        return self._step((self.attack(self, images, labels), labels), "train")
+        return self._step((self._attacked(batch, batch_idx), batch[1]), "train")
+
+    def _attacked(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """The batch's images, changed: by the run's seed, step and rank alone, so that a run can go on as it was."""
+        images, labels = self._one_view(batch)
+        if self._attack_seed is None:
+            self._attack_seed = torch.initial_seed()
+        seed = hash((self._attack_seed, self.global_step, batch_idx, self.global_rank))
+        generator = torch.Generator(images.device).manual_seed(seed & 0x7FFF_FFFF_FFFF_FFFF)
+        return self.attack(self, images, labels, generator)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps what the attack is drawn from."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["attack_seed"] = self._attack_seed
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes the attack's seed over, so that a run goes on as it would have."""
+        super().on_load_checkpoint(checkpoint)
+        self._attack_seed = checkpoint.get("attack_seed")
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Loss and accuracy of one batch, and accuracy once its images are changed."""
         self._step(batch, "val")
-        self._robust_accuracy(batch, "val", self.val_robust_accuracy)
+        self._robust_accuracy(batch, batch_idx, "val", self.val_robust_accuracy)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Loss and accuracy of one batch, and accuracy once its images are changed."""
         self._step(batch, "test")
-        self._robust_accuracy(batch, "test", self.test_robust_accuracy)
+        self._robust_accuracy(batch, batch_idx, "test", self.test_robust_accuracy)
 
-    def _robust_accuracy(self, batch: tuple[Tensor, Tensor], stage: str, accuracy: MulticlassAccuracy) -> None:
-        images, labels = batch
-        accuracy.update(self(self.attack(self, images, labels)), labels)
+    def _robust_accuracy(
+        self, batch: tuple[Tensor, Tensor], batch_idx: int, stage: str, accuracy: MulticlassAccuracy
+    ) -> None:
+        accuracy.update(self._evaluated(self._attacked(batch, batch_idx)), batch[1])
         self.log(f"{stage}/robust_accuracy", accuracy, on_step=False, on_epoch=True, prog_bar=True)

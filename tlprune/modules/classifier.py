@@ -91,8 +91,15 @@ class ClassificationModule(LightningModule):
         logits: Tensor = self(images)
         return (logits + self(images.flip(3))) / 2 if self.flip_average else logits
 
+    def _one_view(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """The batch, if it is one that a classifier can learn from."""
+        if not isinstance(batch[0], Tensor):
+            name = type(self).__name__
+            raise InputError(f"{name} takes one view of each image, got {len(batch[0])}: set another `augment`")
+        return batch
+
     def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
-        images, labels = batch
+        images, labels = self._one_view(batch)
         logits = self(images) if stage == "train" else self._evaluated(images)
         smoothing = self.label_smoothing if stage == "train" else 0.0
         loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)

@@ -1,6 +1,6 @@
 """Controls that look at no image: random, the reverse of any order, and a list that the user brings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -132,7 +132,9 @@ class ListSelector(SourceOnlySelector):
             raise InputError(f"list {path}: it lists images; set `unit: sample`")
         try:
             file = Path(path).expanduser()
-            lines = _saved_indices(file) if path.endswith(".indices") else file.read_text().split("\n")
+            lines = (
+                _saved_indices(file) if path.endswith(".indices") else file.read_text(encoding="utf-8-sig").split("\n")
+            )
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"list {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from error
         self.named = [line for line in lines if line.strip() and line.strip() != "#" and not line.startswith("# ")]
@@ -155,21 +157,25 @@ class ListSelector(SourceOnlySelector):
         Raises:
             InputError: A name is not one of the source's, or is there twice.
         """
-        units = [self._unit(line, source) for line in self.named]
-        if len(set(units)) != len(units):
-            twice = next(line for place, line in enumerate(self.named) if units.index(units[place]) != place)
-            raise InputError(f"list {self.path}: {twice!r} is named twice")
+        titles: tuple[str, ...] = getattr(source, "titles", source.classes)
+        names = {name: unit for unit, name in [*enumerate(titles), *enumerate(source.classes)]}
+        units = [self._unit(line, source, names) for line in self.named]
+        seen: set[int] = set()
+        for unit, line in zip(units, self.named, strict=True):
+            if unit in seen:
+                raise InputError(f"list {self.path}: {line!r} is named twice")
+            seen.add(unit)
         named = torch.tensor(units, dtype=torch.int64)
         rest = torch.ones(self._units(source), dtype=torch.bool)
         rest[named] = False
         return self._ordered(source, torch.cat([named, rest.nonzero().squeeze(1)]))
 
-    def _unit(self, line: str, source: SourceImages) -> int:
+    def _unit(self, line: str, source: SourceImages, names: Mapping[str, int]) -> int:
         if self.unit == "class":
-            line = line if line in source.classes else line.strip()
-            if line not in source.classes:
+            line = line if line in names else line.strip()
+            if line not in names:
                 raise InputError(f"list {self.path}: no class {line!r}: {near_miss(line, source.classes)}")
-            return source.classes.index(line)
+            return names[line]
         line = line.strip()
         if not line.isdecimal() or len(line) > 18 or int(line) >= len(source.labels):
             raise InputError(f"list {self.path}: {line[:30]!r} is no image index in [0, {len(source.labels)})")

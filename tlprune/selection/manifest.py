@@ -119,8 +119,20 @@ class Selection:
         return digest_json([self._content(), digest_tensors(self._tensors())])
 
     def name(self, unit: int) -> str:
-        """What a person calls a unit: a class's name, or ``cluster 7``, ``sample 7``."""
-        return self.unit_names[unit] if self.unit_kind == "class" else f"{self.unit_kind} {unit}"
+        """What a person calls a unit: a class's title or name, or ``cluster 7``, ``sample 7``."""
+        return self.titles[unit] if self.unit_kind == "class" else f"{self.unit_kind} {unit}"
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """What a person calls classes whose names are codes, where the record has it; else their names."""
+        noted = self.record.get("titles")
+        if (
+            isinstance(noted, list)
+            and len(noted) == len(self.unit_names)
+            and all(isinstance(one, str) for one in noted)
+        ):
+            return tuple(noted)
+        return self.unit_names
 
     def example(self, unit: int) -> int:
         """The index of an image of a unit, from the middle of it: clusters begin with images of the first classes."""
@@ -213,7 +225,7 @@ class Selection:
         """The unit of that name.
 
         Args:
-            name: As :meth:`name` gives it; for clusters and samples the number will do.
+            name: As :meth:`name` gives it, or a class's own name; for clusters and samples the number will do.
 
         Raises:
             InputError: There is no such unit; the near miss is offered.
@@ -223,9 +235,10 @@ class Selection:
             if not number.isdecimal() or len(number) > 18 or int(number) >= self.num_units:
                 raise InputError(f"no unit {name!r}: the {self.unit_kind}s are numbered 0 to {self.num_units - 1}")
             return int(number)
-        if name not in self.unit_names:
-            raise InputError(f"no unit {name!r}: {near_miss(name, self.unit_names)}")
-        return self.unit_names.index(name)
+        names = self.unit_names if name in self.unit_names else self.titles
+        if name not in names:
+            raise InputError(f"no unit {name!r}: {near_miss(name, names)}")
+        return names.index(name)
 
     def explain(self, unit: int) -> Explanation:
         """Where a unit stands and who put it there.
