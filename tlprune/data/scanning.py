@@ -102,7 +102,8 @@ def holds_images(folder: Path) -> bool:
         InputError: It is missing or unreadable.
     """
     try:
-        return any(_is_image(entry.name) for entry in os.scandir(folder))
+        with os.scandir(folder) as entries:
+            return any(_is_image(entry.name) for entry in entries)
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror or error}") from error
 
