@@ -209,6 +209,11 @@ def test_names_that_no_file_can_have_and_deep_folders(tmp_path):
     for _ in range(1100):
         Path("d").mkdir()
         os.chdir("d")
-    os.chdir(tmp_path)
-    with pytest.raises(InputError, match="no images in it"):
-        open_source(f"unlabelled:{deep}")
+    try:
+        with pytest.raises(InputError, match="no images in it"):
+            open_source(f"unlabelled:{deep}")
+    finally:
+        for _ in range(1100):  # what removes folders for pytest calls itself for each
+            os.chdir("..")
+            Path("d").rmdir()
+        os.chdir(tmp_path)
