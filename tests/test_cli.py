@@ -303,3 +303,9 @@ def test_recipes_for_imagenet_run_on_a_small_folder(source, pets, surrogate_file
         own += ["--trainer.sync_batchnorm=false"]
     assert main(["fit", "--config", str(CONFIGS / f"ssl/{name}.yaml"), *own, *FAST]) == 0
     assert f"runs/ssl/{name}.safetensors" in written()
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    show = f"{sys.executable} -m tlprune datasets; echo status $? >&2"
+    done = subprocess.run(["/bin/sh", "-c", f"({show}) | true"], capture_output=True, text=True, check=False)
+    assert done.stderr == "status 141\n"

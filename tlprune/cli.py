@@ -95,7 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows ``tlprune`` on the command line; None takes it from the process.
 
     Returns:
-        The exit status: 0; 2 for bad input, which is said in one line on standard error; 130 after Ctrl-C.
+        The exit status: 0; 2 for bad input, which is said in one line on standard error; 130 after Ctrl-C; 141 where
+        nobody reads the output any more.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
@@ -111,9 +112,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name may be no text
     try:
-        return _run(given)
+        status = _run(given)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # who read the output has seen enough, as in '... | head'
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except Exception as error:
         if debug or not _is_input_error(error):
             raise

@@ -55,7 +55,20 @@ def test_the_table_says_what_was_found(capsys, tmp_path, monkeypatch):
     assert (found["flowers102"], found["dtd"], found["food101"]) == ("flowers-102", "incomplete", "-")
     assert found["waterbirds"] == "waterbird_complete95_forest2water2"
     assert main(["datasets", "flowers102"]) == 0
-    assert f"found      {tmp_path / 'flowers-102'}\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"found      {tmp_path / 'flowers-102'}\nholds      target flowers102: " in said
+    assert "3 classes" in said
+
+
+def test_details_count_what_is_there(capsys, tmp_path, monkeypatch):
+    monkeypatch.setitem(TARGET_SETS, "dtd", write_official("dtd", tmp_path / "dtd"))
+    monkeypatch.setenv("TLPRUNE_DATA", str(tmp_path))
+    assert main(["datasets", "dtd"]) == 0
+    said = capsys.readouterr().out
+    assert "holds      12 train, 6 val, 9 test\n           split: official, partition 1\n" in said
+    next((tmp_path / "dtd" / "images").rglob("*.jpg")).unlink()
+    assert main(["datasets", "dtd"]) == 0
+    assert "1 of 27 listed images are missing" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("name", TARGET_SETS)

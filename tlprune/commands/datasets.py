@@ -5,7 +5,7 @@ from textwrap import wrap
 
 from tlprune.commands.arguments import make_parser, parse
 from tlprune.data.downstream import list_targets
-from tlprune.data.named import DATA_VARIABLE, data_root, find_set
+from tlprune.data.named import DATA_VARIABLE, data_root, find_set, open_set
 from tlprune.data.targets import TARGET_SETS, Sizes, TargetSet
 from tlprune.errors import InputError, near_miss
 
@@ -67,11 +67,14 @@ def _table(root: Path | None) -> list[str]:
 def _details(entry: TargetSet) -> list[str]:
     found = find_set(entry)
     state = "not there" if found is None else f"{found}{'' if _is_whole(entry, found) else ', incomplete'}"
+    lines = [] if found is None else _counted(entry, found)
+    counted = [f"{'' if place else 'holds':<11}{line}" for place, line in enumerate(lines)]
     names = " or ".join(dict.fromkeys((entry.name, *entry.folders)))
     lines = [
         f"{entry.name}: {entry.title}, {entry.num_classes} classes, {entry.image_size} pixels",
         "",
         f"found      {state if data_root() else f'${DATA_VARIABLE} is not set'}",
+        *counted,
         f"looked for in ${DATA_VARIABLE} as",
         f"           {names}",
         f"or give    target: {entry.name}:FOLDER",
@@ -88,6 +91,16 @@ def _details(entry: TargetSet) -> list[str]:
     else:
         lines += ["", "split:"]
     return [*lines, f"  {_sizes(entry.official_sizes)}", *_wrapped(", ".join(entry.files))]
+
+
+def _counted(entry: TargetSet, folder: Path) -> list[str]:
+    """What is there, in words: the sizes of its parts, or what is wrong with it."""
+    try:
+        parts = open_set(entry, folder)
+    except InputError as error:
+        return wrap(str(error), 68, break_long_words=False)
+    val = None if parts.val is None else len(parts.val)
+    return [_sizes(Sizes(len(parts.train), val, len(parts.test))), f"split: {parts.split}"]
 
 
 def _wrapped(text: str) -> list[str]:
