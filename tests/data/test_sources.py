@@ -51,7 +51,7 @@ def test_links_to_folders_are_not_followed(class_folder):
     [
         (lambda root: None, "no such folder"),
         (lambda root: root.write_text(""), "a file, but none of"),
-        (lambda root: root.mkdir(), "no images in it"),
+        (lambda root: root.mkdir(), "neither class folders nor images in it"),
         (lambda root: (root / "cat").mkdir(parents=True), "cat: a class without images"),
     ],
 )

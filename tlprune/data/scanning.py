@@ -29,7 +29,9 @@ def scan_folder(root: Path) -> FolderImages:
     Raises:
         InputError: The folder is unreadable or has no images, or a class has none.
     """
-    return scan_class_folder(root) if folder_names(root) else scan_all_images(root)
+    return (
+        scan_class_folder(root) if folder_names(root) else _unlabelled(root, "neither class folders nor images in it")
+    )
 
 
 def scan_class_folder(root: Path) -> FolderImages:
@@ -71,9 +73,13 @@ def scan_all_images(root: Path) -> FolderImages:
     Raises:
         InputError: The folder is missing or unreadable, or there is no image in it.
     """
+    return _unlabelled(root, "no images in it, nor in folders in it")
+
+
+def _unlabelled(root: Path, otherwise: str) -> FolderImages:
     found = _images_below(root, "")
     if not found:
-        raise InputError(f"{root}: no images in it ({', '.join(_ENDINGS)})")
+        raise InputError(f"{root}: {otherwise} ({', '.join(_ENDINGS)})")
     return _folder_images(root, found, torch.zeros(len(found), dtype=torch.int64), ())
 
 
