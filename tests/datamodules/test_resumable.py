@@ -1,11 +1,19 @@
 """A run that is stopped and goes on ends with the same weights, bit for bit."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 import torch
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from tlprune import DownstreamDataModule, LitClassifier, PrunedSourceDataModule, RandomSelector, TransferModule
+from tlprune.storage.checkpoints import load_torch
 
 pytestmark = pytest.mark.filterwarnings("ignore:The dirpath has changed")
 
@@ -114,3 +122,34 @@ def test_transfer_resumes_too(target, trainer, tmp_path):
     whole = run("whole", 4)
     run("half", 2)
     assert torch.equal(run("rest", 4, tmp_path / "half" / "last.ckpt"), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("step", [9, 12])  # six batches an epoch: in the middle of one, and between two
+def test_two_ranks_killed_at_any_batch_end_with_the_same_weights(tmp_path, workers, step):
+    script = str(Path(__file__).with_name("train_on_ranks.py"))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script]
+
+    def command(name):
+        return [*torchrun, str(tmp_path / name), str(workers), str(tmp_path / f"{name}.pt")]
+
+    done = subprocess.run(command("whole"), check=False, timeout=200, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command("killed"), start_new_session=True, **quiet)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed" / f"step={step}.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed.pt").exists()
+    for late in (tmp_path / "killed").glob("step=*.ckpt"):  # the run went on until the signal came
+        if int(late.stem.removeprefix("step=")) > step:
+            late.unlink()
+    done = subprocess.run(command("killed"), check=False, timeout=200, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    whole, resumed = (load_torch(tmp_path / f"{name}.pt") for name in ("whole", "killed"))
+    assert whole["steps"] == resumed["steps"] == 24
+    for key, value in whole["state_dict"].items():
+        assert torch.equal(value, resumed["state_dict"][key]), key

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 from torch import Tensor
@@ -156,6 +157,10 @@ def opened_source(selection: Selection, source: str | None, cache: str | None) -
     if name is None:
         raise InputError("this selection does not say where its source lies; give --source")
     images, _ = open_source(name, cache)
+    if selection.skipped:
+        left_out = set(selection.skipped)
+        stay = [index for index in range(len(images)) if images.name(index) not in left_out]
+        images = images.subset(torch.tensor(stay, dtype=torch.int64))
     selection.require_source(images.digest, f"source {name}")
     return images
 

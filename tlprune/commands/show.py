@@ -60,6 +60,8 @@ def _origin(selection: Selection) -> list[tuple[str, str]]:
     unnamed = "given in Python"
     if digest := settings.get("source_digest"):
         rows.append(("source", f"{record.get('source', unnamed)}, digest {digest[:12]}"))
+    if skipped := selection.skipped:
+        rows.append(("skipped", f"{len(skipped):,} source images that cannot be decoded, first {skipped[0]}"))
     targets = settings.get("targets", [])
     names = record.get("targets", [])
     for place, target in enumerate(targets):

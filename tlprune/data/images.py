@@ -50,6 +50,11 @@ class ImageSet(ABC):
     def digest(self) -> str:
         """Names the content: other images, another order or other labels give another digest."""
 
+    @property
+    def stamp(self) -> str:
+        """Changes when files were written anew though the digest, which need not read pixels, stays the same."""
+        return ""
+
     @abstractmethod
     def subset(self, indices: Tensor) -> Self:
         """The images at ``indices`` (``[M]`` int64), in that order; the classes stay."""
@@ -121,6 +126,15 @@ class FolderImages(ImageSet):
     def digest(self) -> str:
         """Of paths, labels, class names and file sizes; the pixels are not read."""
         return digest_json([self.paths, self.labels.tolist(), self.classes, self._sizes or self._look_up_sizes()])
+
+    @property
+    def stamp(self) -> str:
+        """Of the times at which the files were changed."""
+        try:
+            times = [os.stat(os.path.join(self.root, path)).st_mtime_ns for path in self.paths]
+        except OSError as error:
+            raise InputError(f"{error.filename}: {error.strerror or error}") from error
+        return digest_json(times)
 
     def _look_up_sizes(self) -> list[int]:
         try:

@@ -1,7 +1,7 @@
 """The pruned source as a DataModule: it selects when it is set up, then gives loaders over what is kept."""
 
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 from warnings import warn
 
 import torch
@@ -15,6 +15,7 @@ from tlprune.data.splits import stratified_holdout
 from tlprune.data.transforms import MAX_SIZE, Augment, EvalView, TrainView, TwoViews, View
 from tlprune.data.two_views import RECIPES, ContrastView
 from tlprune.data.viewed import Batch, ViewedImages, batches
+from tlprune.datamodules.damaged_images import without_damaged
 from tlprune.datamodules.resumable import ResumableDataModule
 from tlprune.datamodules.selecting import Selecting
 from tlprune.errors import InputError, require_within
@@ -24,6 +25,7 @@ from tlprune.selection.manifest import Selection, UnitKind
 from tlprune.selection.ranking import Budget
 from tlprune.selection.selector import Selector
 from tlprune.selection.several_targets import Combination, SeveralTargets
+from tlprune.storage.cache import cache_root
 
 __all__ = ["PrunedSourceDataModule"]
 
@@ -62,6 +64,9 @@ class PrunedSourceDataModule(ResumableDataModule):
             ``[view, other view]`` in place of images, for any module that learns from such.
         batch_size: Images in a batch, at least 1.
         num_workers: Processes that load images.
+        on_bad_image: What is done about source images that cannot be decoded: ``error`` stops when one is met and names
+            it; ``skip`` decodes all of the source once, before anything else, leaves them out and notes them in the
+            Selection, unless they are more than one in a hundred.
         in_memory: Decode what is kept once and hold it; for images of one size that fit.
         val_share: Share of the source held out for validation where it has no ``val``, in [0, 1).
         seed: Decides what is held out.
@@ -70,6 +75,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         cache: The cache folder; None for the user's.
 
     Attributes:
+        skipped: Names of source images that cannot be decoded and were left out, after :meth:`setup`.
         selection: The Selection in use after :meth:`setup`; None where nothing is pruned.
         source_images: The source as it is listed, before pruning and before any are held out, after :meth:`setup`; the
             Selection's samples are its images, in its order.
@@ -98,6 +104,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         augment: Augment | TwoViews | None = None,
         batch_size: int = 128,
         num_workers: int = 0,
+        on_bad_image: Literal["error", "skip"] = "error",
         in_memory: bool = False,
         val_share: float = 0.1,
         seed: int = 0,
@@ -156,6 +163,10 @@ class PrunedSourceDataModule(ResumableDataModule):
         self.augment: Augment | TwoViews = augment or ("shift" if embedded else "crop_flip")
         self.batch_size = batch_size
         self.num_workers = num_workers
+        if on_bad_image not in ("error", "skip"):
+            raise InputError(f"`on_bad_image` must be 'error' or 'skip', got {on_bad_image!r}")
+        self.on_bad_image = on_bad_image
+        self.skipped: tuple[str, ...] = ()
         self.in_memory = in_memory
         self.val_share = val_share
         self.seed = seed
@@ -234,6 +245,9 @@ class PrunedSourceDataModule(ResumableDataModule):
         Raises:
             InputError: As :meth:`setup`.
         """
+        if self.on_bad_image == "skip":  # which images there are is known only once all ranks have looked
+            self._list()
+            return
         source = self._split()[0]
         if self.budget is None:
             return
@@ -296,12 +310,18 @@ class PrunedSourceDataModule(ResumableDataModule):
     def _split(self) -> tuple[ImageSet, Tensor, Tensor, ImageSet | None]:
         """The source as listed; which of it is trained on and held out (``[n]`` int64 each); its own validation set."""
         if self._opened is None:
-            source: ImageSet
-            val: ImageSet | None
-            source, val = open_source(self.source, self.cache) if isinstance(self.source, str) else (self.source, None)
+            source, val = self._list()
+            if self.on_bad_image == "skip":
+                cache = cache_root(self.cache)
+                source, self.skipped = without_damaged(source, cache, self.num_workers)
+                val = None if val is None else without_damaged(val, cache, self.num_workers)[0]
             count = 0 if val is not None else round(self.val_share * len(source))
             self._opened = source, *stratified_holdout(source.labels, count, self.seed), val
         return self._opened
+
+    def _list(self) -> tuple[ImageSet, ImageSet | None]:
+        """The source's images and its own validation images, before any are left out."""
+        return open_source(self.source, self.cache) if isinstance(self.source, str) else (self.source, None)
 
     def _train_view(self) -> View:
         if self.augment in RECIPES:
@@ -324,6 +344,7 @@ class PrunedSourceDataModule(ResumableDataModule):
             self.eval_size,
             self.target_seed,
             self.cache,
+            self.skipped,
         )
 
     def _selection(self, source: ImageSet) -> Selection:
@@ -340,6 +361,11 @@ class PrunedSourceDataModule(ResumableDataModule):
 
     def _saved_selection(self, source: ImageSet) -> Selection:
         selection = self._read_selection()
+        if selection.skipped and self.on_bad_image == "error":
+            count = len(selection.skipped)
+            raise InputError(
+                f"selection {self.selection_file}: it skipped {count} bad images; set `on_bad_image: skip`"
+            )
         selection.require_source(source.digest, "the source at hand")
         return selection
 

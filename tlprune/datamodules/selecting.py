@@ -41,6 +41,7 @@ class Selecting:
         image_size: Height and width in pixels that the surrogate sees.
         target_seed: Decides the split of targets that have none of their own.
         cache: The cache folder; None for the user's.
+        skipped: Names of source images that are left out of the source, since they cannot be decoded.
     """
 
     selector: Selector
@@ -52,6 +53,7 @@ class Selecting:
     image_size: int
     target_seed: int
     cache: str | None
+    skipped: tuple[str, ...] = ()
 
     def check(self, source: ImageSet) -> None:
         """Opens all that :meth:`select` will need, and changes nothing.
@@ -129,6 +131,8 @@ class Selecting:
         seconds = [one.seconds for one in surrogates]
         if seconds and None not in seconds:
             named["surrogate_seconds"] = sum(filter(None, seconds))
+        if self.skipped:
+            named["skipped"] = list(self.skipped)
         if source.titles != source.classes:
             named["titles"] = list(source.titles)
         return {**named, "image_size": self.image_size, "target_seed": self.target_seed}

@@ -123,6 +123,12 @@ class Selection:
         return self.titles[unit] if self.unit_kind == "class" else f"{self.unit_kind} {unit}"
 
     @property
+    def skipped(self) -> tuple[str, ...]:
+        """Names of source images that could not be decoded: they are no samples of this selection."""
+        noted = self.record.get("skipped")
+        return tuple(one for one in noted if isinstance(one, str)) if isinstance(noted, list) else ()
+
+    @property
     def titles(self) -> tuple[str, ...]:
         """What a person calls classes whose names are codes, where the record has it; else their names."""
         noted = self.record.get("titles")

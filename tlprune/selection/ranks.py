@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-__all__ = ["barrier", "from_first_rank", "rank_and_world"]
+__all__ = ["barrier", "from_every_rank", "from_first_rank", "rank_and_world"]
 
 Result = TypeVar("Result")
 
@@ -46,6 +46,24 @@ def from_first_rank(compute: Callable[[], Result]) -> Result:
         raise shared[1]
     result: Result = shared[0]
     return result
+
+
+def from_every_rank(own: Result) -> list[Result]:
+    """Gives what every rank has to all, however long the slowest takes.
+
+    Args:
+        own: Something that can be pickled.
+
+    Returns:
+        One entry for each rank, in their order.
+    """
+    world = rank_and_world()[1]
+    if world == 1:
+        return [own]
+    found: list[Any] = [None] * world
+    with _patient_group() as group:
+        dist.all_gather_object(found, own, group=group)
+    return found
 
 
 def barrier() -> None:

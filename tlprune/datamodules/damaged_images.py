@@ -1,0 +1,133 @@
+"""Which images of a set cannot be decoded: looked up once, by all processes together, and remembered."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+from warnings import warn
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from tlprune.data.images import ImageSet
+from tlprune.errors import InputError
+from tlprune.selection.ranks import from_every_rank, from_first_rank, rank_and_world
+from tlprune.storage.atomic import write_bytes
+from tlprune.storage.fingerprint import digest_json
+
+__all__ = ["MOST_SKIPPED", "Damaged", "find_damaged", "without_damaged"]
+
+MOST_SKIPPED = 0.01
+"""Share of a set above which something else is wrong than a few bad files."""
+
+_BATCH = 64
+
+
+class Damaged(NamedTuple):
+    """An image that cannot be decoded.
+
+    Args:
+        number: Its index in the set.
+        name: What a person calls it.
+        reason: Why not.
+    """
+
+    number: int
+    name: str
+    reason: str
+
+
+def without_damaged(images: ImageSet, cache: Path, num_workers: int = 0) -> tuple[ImageSet, tuple[str, ...]]:
+    """Leaves out what cannot be decoded, with a warning. Every rank must call this.
+
+    Args:
+        images: The set.
+        cache: The cache folder.
+        num_workers: Processes of each rank that decode.
+
+    Returns:
+        The images that can be decoded, in their order, and the names of the others.
+
+    Raises:
+        InputError: As :func:`find_damaged`.
+    """
+    damaged = find_damaged(images, cache, num_workers)
+    if not damaged:
+        return images, ()
+    counts = f"{len(damaged):,} of {len(images):,} images cannot be decoded and are skipped"
+    warn(f"{counts}; first {damaged[0].reason}", stacklevel=2)
+    whole = torch.ones(len(images), dtype=torch.bool)
+    whole[[one.number for one in damaged]] = False
+    return images.subset(whole.nonzero().squeeze(1)), tuple(one.name for one in damaged)
+
+
+def find_damaged(images: ImageSet, cache: Path, num_workers: int = 0) -> list[Damaged]:
+    """Decodes every image once, unless that was done before. Every rank must call this; all get the same.
+
+    Args:
+        images: The set.
+        cache: The cache folder.
+        num_workers: Processes of each rank that decode.
+
+    Returns:
+        Those that cannot be decoded, in the order of the set.
+
+    Raises:
+        InputError: They are more than :data:`MOST_SKIPPED` of the set.
+    """
+    path = cache / "damaged" / f"{digest_json([images.digest, images.stamp])[:32]}.json"
+    known = from_first_rank(lambda: _read(path))
+    if known is None:
+        rank, world = rank_and_world()
+        own = range(len(images))[rank::world]
+        known = sorted(one for part in from_every_rank(_decode(images, own, num_workers)) for one in part)
+        if rank == 0:
+            _write(path, known)
+    if len(known) > MOST_SKIPPED * len(images):
+        share = f"{len(known):,} of {len(images):,} images cannot be decoded, more than {MOST_SKIPPED:.0%}"
+        raise InputError(f"{share}; first {known[0].reason}")
+    return known
+
+
+def _decode(images: ImageSet, indices: range, num_workers: int) -> list[Damaged]:
+    loader: Any = DataLoader(
+        _Tried(images, indices), batch_size=_BATCH, num_workers=num_workers, collate_fn=_only_failures
+    )
+    return [one for batch in loader for one in batch]
+
+
+class _Tried(Dataset[Damaged | None]):
+    """What is wrong with each image."""
+
+    def __init__(self, images: ImageSet, indices: range) -> None:
+        self.images = images
+        self.indices = indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: int) -> Damaged | None:
+        index = self.indices[place]
+        try:
+            _ = self.images[index]
+        except InputError as error:
+            return Damaged(index, self.images.name(index), str(error))
+        return None
+
+
+def _only_failures(batch: list[Damaged | None]) -> list[Damaged]:
+    return [one for one in batch if one is not None]
+
+
+def _read(path: Path) -> list[Damaged] | None:
+    """None where nothing is remembered, or what is does not hold together."""
+    try:
+        noted = json.loads(path.read_text())
+        found = [Damaged(int(index), str(name), str(reason)) for index, name, reason in noted["damaged"]]
+        return found if noted["checksum"] == digest_json([list(one) for one in found]) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(path: Path, found: list[Damaged]) -> None:
+    rows = [list(one) for one in found]
+    write_bytes(path, json.dumps({"damaged": rows, "checksum": digest_json(rows)}).encode())
