@@ -47,6 +47,7 @@ def run(arguments: list[str]) -> None:
     add("--image_size", type=int | None, default=None, help="pixels (default: 32 for 'drawn', else 224)")
     text = "what is done about source images that cannot be decoded: 'error', or 'skip' and note them"
     add("--on_bad_image", choices=["error", "skip"], default="error", help=text)
+    add("--num_workers", type=int, default=0, help="processes that look for bad images to skip")
     add("--cache", type=str | None, default=None, help="cache folder")
     add("--output", type=str, required=True, help="the Selection to write, *.safetensors")
     add_budget(parser)
@@ -57,7 +58,9 @@ def run(arguments: list[str]) -> None:
     given = parse(parser, arguments)
     built = build(parser, given)
     names = ("source", "target", "combine", "target_weights", "selector", "surrogate", "surrogate_backbone")
-    options: dict[str, Any] = {name: built[name] for name in (*names, "image_size", "on_bad_image", "cache")}
+    options: dict[str, Any] = {
+        name: built[name] for name in (*names, "image_size", "on_bad_image", "num_workers", "cache")
+    }
     budget = given_budget(given)
     require_writable(given.output)
     data = PrunedSourceDataModule(**options, prune_ratio=0.0)
