@@ -176,6 +176,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         self.source_images: ImageSet | None = None
         self._kept_units: Tensor | None = None
         self._saved: Selection | None = None
+        self._listed: tuple[ImageSet, ImageSet | None] | None = None
         self._opened: tuple[ImageSet, Tensor, Tensor, ImageSet | None] | None = None
         self._sets: dict[str, ViewedImages] = {}
 
@@ -299,8 +300,8 @@ class PrunedSourceDataModule(ResumableDataModule):
 
     def _number_of_classes(self) -> int:
         """Of the whole source; a folder's images are not listed for it."""
-        if self._opened is not None:
-            return len(self._opened[0].classes)
+        if self._listed is not None:
+            return len(self._listed[0].classes)
         return len(source_classes(self.source, self.cache) if isinstance(self.source, str) else self.source.classes)
 
     def _check_like(self, source: ImageSet) -> None:
@@ -321,7 +322,10 @@ class PrunedSourceDataModule(ResumableDataModule):
 
     def _list(self) -> tuple[ImageSet, ImageSet | None]:
         """The source's images and its own validation images, before any are left out."""
-        return open_source(self.source, self.cache) if isinstance(self.source, str) else (self.source, None)
+        if self._listed is None:
+            own = isinstance(self.source, str)
+            self._listed = open_source(str(self.source), self.cache) if own else (cast(ImageSet, self.source), None)
+        return self._listed
 
     def _train_view(self) -> View:
         if self.augment in RECIPES:
