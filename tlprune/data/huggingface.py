@@ -79,7 +79,10 @@ class HuggingFaceImages(ImageSet):
 
     def subset(self, indices: Tensor) -> Self:
         """The images at ``indices`` (``[M]`` int64), in that order."""
-        return type(self)(self.rows, self.column, self.labels[indices], self.classes, self.order[indices], self.source)
+        part = type(self)(self.rows, self.column, self.labels[indices], self.classes, self.order[indices], self.source)
+        if "_digests" in self.__dict__:  # of the same rows: they need not be read again
+            part.__dict__["_digests"] = self._digests
+        return part
 
 
 def open_huggingface(name: str) -> tuple[HuggingFaceImages, HuggingFaceImages | None]:
