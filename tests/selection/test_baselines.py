@@ -111,7 +111,7 @@ class _Marks:
 @pytest.mark.parametrize(
     ("saved", "message"),
     [
-        (lambda folder: _Marks(str(folder / "marker")), "not indices that torch saved"),
+        (lambda folder: _Marks(str(folder / "marker")), "holds more than tensors and is not loaded"),
         (lambda folder: torch.tensor([[1, 2]]), r"must hold a vector of integers, got torch.int64 of shape \[1, 2\]"),
         (lambda folder: torch.tensor([0.5]), "must hold a vector of integers, got torch.float32"),
         (lambda folder: torch.tensor([], dtype=torch.int64), "must hold a vector of integers"),

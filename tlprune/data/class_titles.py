@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from warnings import warn
 
-import torch
-
 from tlprune.data.listed import read_lines
 from tlprune.errors import InputError
+from tlprune.storage.checkpoints import load_torch
 
 __all__ = ["class_titles"]
 
@@ -55,13 +54,13 @@ def _read(file: Path) -> Mapping[str, str]:
     """Titles by WordNet id; a file that cannot be read costs names, and nothing else."""
     try:
         if file.name == "meta.bin":
-            synonyms, _ = torch.load(file, weights_only=True)
+            synonyms, _ = load_torch(file)
             return {str(key): str(names[0]) for key, names in synonyms.items()}
         pairs = [line.replace("\t", " ").partition(" ") for line in read_lines(file)]
         return {key: names.split(",")[0].strip() for key, _, names in pairs if _WORDNET_ID.fullmatch(key)}
     except InputError as error:
         warn(f"{error}; no names are taken from it", stacklevel=2)
-    except Exception:  # damaged bytes make torch.load raise anything
+    except (TypeError, ValueError, AttributeError, IndexError):
         warn(f"{file}: not a file of torchvision's ImageNet; no names are taken from it", stacklevel=2)
     return {}
 

@@ -12,6 +12,7 @@ from tlprune.errors import InputError, near_miss, require_within
 from tlprune.selection.manifest import Selection, UnitKind
 from tlprune.selection.selector import Selector, SourceImages, SurrogatePart, TargetImages
 from tlprune.selection.several_targets import SeveralTargets
+from tlprune.storage.checkpoints import load_torch
 from tlprune.storage.fingerprint import digest_json
 
 __all__ = ["ListSelector", "RandomSelector", "ReverseSelector", "SourceOnlySelector"]
@@ -184,12 +185,10 @@ class ListSelector(SourceOnlySelector):
 
 def _saved_indices(file: Path) -> list[str]:
     """Indices that torch saved, as a tensor or a list; nothing else in the file is loaded."""
+    values = load_torch(file)
     try:
-        values = torch.load(file, map_location="cpu", weights_only=True)
         indices = torch.as_tensor(values)
-    except OSError:
-        raise
-    except Exception as error:  # damaged bytes make torch.load raise anything
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"list {file}: not indices that torch saved") from error
     if indices.ndim != 1 or indices.is_floating_point() or indices.is_complex() or len(indices) == 0:
         raise InputError(
