@@ -57,7 +57,10 @@ class WholeCheckpointIO(CheckpointIO):
         Raises:
             InputError: The file is missing, damaged, no checkpoint, or holds more than tensors and plain values.
         """
-        content = load_torch(self._whole(Path(path)))
+        try:
+            content = load_torch(path)
+        except InputError as error:
+            content = load_torch(self._instead_of(Path(path), error))
         if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
             raise InputError(f"{path}: not a Lightning checkpoint (no 'state_dict' in it)")
         return content
@@ -66,16 +69,16 @@ class WholeCheckpointIO(CheckpointIO):
         """Removes a checkpoint, if it is there."""
         Path(path).unlink(missing_ok=True)
 
-    def _whole(self, path: Path) -> Path:
-        """The checkpoint, or what stands in for it."""
+    def _instead_of(self, path: Path, error: InputError) -> Path:
+        """What stands in for a checkpoint that is not whole; whatever else is wrong with one is raised."""
         try:
             check_whole(path)
-            return path
-        except InputError as error:
+        except InputError:
             other = newest_whole(path.parent, but=path) if path.parent.is_dir() else None
             if other is None:
-                raise
+                raise error from None
             if not self.fall_back:
                 raise InputError(f"{error}; the newest whole checkpoint beside it is {other}") from error
-            warn(f"{error}; going on from {other}", stacklevel=2)
+            warn(f"{error}; going on from {other}", stacklevel=3)
             return other
+        raise error
