@@ -128,7 +128,7 @@ class Selection:
         noted = self.record.get("skipped")
         return tuple(one for one in noted if isinstance(one, str)) if isinstance(noted, list) else ()
 
-    @property
+    @cached_property
     def titles(self) -> tuple[str, ...]:
         """What a person calls classes whose names are codes, where the record has it; else their names."""
         noted = self.record.get("titles")
