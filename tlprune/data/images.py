@@ -100,14 +100,13 @@ class FolderImages(ImageSet):
         """A set of files anywhere.
 
         Args:
-            paths: ``N`` paths, at least one; the folder that they share becomes the set's.
+            paths: ``N`` absolute paths without ``..``, at least one; the folder that they share becomes the set's.
             labels: ``[N]`` int64.
             classes: Class names.
             sizes: ``N`` sizes of the files in bytes.
         """
-        whole = [os.path.abspath(path) for path in paths]  # noqa: PTH100 - resolve() would follow links
-        root = os.path.commonpath({path.rpartition("/")[0] or "/" for path in whole})
-        relative = [path[len(root) :].lstrip("/") for path in whole]
+        root = os.path.commonpath({path.rpartition("/")[0] or "/" for path in paths})
+        relative = [path[len(root) :].lstrip("/") for path in paths]
         return cls(Path(root), relative, labels, classes, sizes=sizes)
 
     def with_titles(self, titles: Sequence[str]) -> Self:

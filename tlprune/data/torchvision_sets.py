@@ -138,7 +138,8 @@ def _from_files(opened: Any) -> FolderImages | None:
         pairs = list(zip(files, _labels(opened), strict=False)) if len(files) == len(_labels(opened)) else []
     if not pairs or not all(isinstance(path, (str, Path)) and isinstance(label, int) for path, label in pairs):
         return None
-    paths, labels = [os.fspath(path) for path, _ in pairs], [label for _, label in pairs]
+    paths = [os.path.abspath(path) for path, _ in pairs]  # noqa: PTH100 - resolve() would follow links
+    labels = [label for _, label in pairs]
     if min(labels) < 0:
         return None
     return FolderImages.of_files(paths, torch.tensor(labels), _classes(opened, labels))
