@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from tlprune import PrunedSourceDataModule, RandomSelector, Selection
@@ -29,7 +30,9 @@ def source(class_folder):
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_those_that_cannot_be_decoded_are_found(source, tmp_path, workers):
+    before = torch.get_rng_state()
     found = find_damaged(scan_class_folder(source), tmp_path / "cache", workers)
+    assert torch.equal(torch.get_rng_state(), before)  # so that training draws the same whether this was cached or not
     assert [one.name for one in found] == BAD
     assert [one.number for one in found] == [7, 150, 199]
     for one in found:

@@ -89,8 +89,13 @@ def find_damaged(images: ImageSet, cache: Path, num_workers: int = 0) -> list[Da
 
 
 def _decode(images: ImageSet, indices: range, num_workers: int) -> list[Damaged]:
+    # a generator of its own: a run that remembers what is damaged must draw the same afterwards as one that looks
     loader: Any = DataLoader(
-        _Tried(images, indices), batch_size=_BATCH, num_workers=num_workers, collate_fn=_only_failures
+        _Tried(images, indices),
+        batch_size=_BATCH,
+        num_workers=num_workers,
+        collate_fn=_only_failures,
+        generator=torch.Generator(),
     )
     return [one for batch in loader for one in batch]
 
