@@ -50,7 +50,12 @@ def select(source: Path, surrogate: Path, folder: Path, selector: str, kill_afte
 
 def finished(folder: Path) -> dict[str, int]:
     """Files of the cache that have taken their names, and when."""
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".part")]
+    unfinished = (".part", ".lock")
+    files = [
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part.endswith(unfinished) for part in path.relative_to(folder).parts)
+    ]
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in files}
 
 

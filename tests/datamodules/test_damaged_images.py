@@ -47,7 +47,7 @@ def test_what_was_found_is_remembered_until_a_file_changes(source, tmp_path, mon
     monkeypatch.setattr(type(images), "__getitem__", lambda self, index: decoded.append(index) or whole(self, index))
     assert find_damaged(scan_class_folder(source), tmp_path / "cache") == first
     assert decoded == []
-    [note] = (tmp_path / "cache" / "damaged").iterdir()
+    [note] = (tmp_path / "cache" / "damaged").glob("*.json")
     content = json.loads(note.read_text())
     content["damaged"] = content["damaged"][:1]
     note.write_text(json.dumps(content))  # somebody changed what was remembered

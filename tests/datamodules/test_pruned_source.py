@@ -169,7 +169,7 @@ def test_selection_is_cached_and_a_damaged_cache_is_made_again(coloured, target,
         return data.selection
 
     first = selection()
-    [file] = (tmp_path / "cache" / "selections").iterdir()
+    [file] = (tmp_path / "cache" / "selections").glob("*.safetensors")
     assert "cached" not in first.record
     assert selection().record == first.record | {"cached": str(file)}
     file.write_bytes(file.read_bytes()[:-1])

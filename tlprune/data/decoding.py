@@ -2,6 +2,7 @@
 
 from io import BytesIO
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 import torch
@@ -18,6 +19,9 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif",
 MAX_PIXELS = 89_478_485
 """Height times width above which an image is refused: Pillow's own bound, where it only warns."""
 
+_STRIP = 2**22
+"""Pixels that are converted at a time."""
+
 
 def decode_image(path: Path) -> Tensor:
     """Reads one image as RGB.
@@ -29,8 +33,8 @@ def decode_image(path: Path) -> Tensor:
         ``[3, H, W]`` uint8.
 
     Raises:
-        InputError: The file is missing, unreadable, truncated, no image, larger than :data:`MAX_PIXELS`, or has pixels
-            of 32 bits.
+        InputError: The file is missing, unreadable, no regular file, truncated, no image, larger than
+            :data:`MAX_PIXELS`, or has pixels of 32 bits.
     """
     return _decode(path, str(path))
 
@@ -53,11 +57,12 @@ def decode_bytes(content: bytes, name: str) -> Tensor:
 
 def _decode(file: Path | BytesIO, name: str) -> Tensor:
     try:
+        if isinstance(file, Path) and not S_ISREG(file.stat().st_mode):  # to open a named pipe would wait for a writer
+            raise InputError(f"{name}: not a regular file")
         with Image.open(file) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(f"{name}: {image.width} x {image.height} pixels is more than {MAX_PIXELS} allowed")
-            pixels = torch.frombuffer(bytearray(_in_eight_bits(image, name).tobytes()), dtype=torch.uint8)
-            return pixels.reshape(image.height, image.width, 3).permute(2, 0, 1).contiguous()
+            return _pixels(image, name)
     except InputError:
         raise
     except UnidentifiedImageError as error:
@@ -67,6 +72,19 @@ def _decode(file: Path | BytesIO, name: str) -> Tensor:
     except Exception as error:  # damaged bytes make Pillow's readers raise anything
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise InputError(f"{name}: {reason or 'damaged'}") from error
+
+
+def _pixels(image: Image.Image, name: str) -> Tensor:
+    """``[3, H, W]`` uint8. A large image is converted strip by strip, since each step of it makes a copy."""
+    width, height = image.size
+    rows = max(1, _STRIP // width)
+    pixels = torch.empty((3, height, width), dtype=torch.uint8)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        strip = image if bottom - top == height else image.crop((0, top, width, bottom))
+        content = bytearray(_in_eight_bits(strip, name).tobytes())
+        pixels[:, top:bottom] = torch.frombuffer(content, dtype=torch.uint8).reshape(-1, width, 3).permute(2, 0, 1)
+    return pixels
 
 
 def _in_eight_bits(image: Image.Image, name: str) -> Image.Image:

@@ -6,10 +6,13 @@ a source worth pruning. Images are 32 x 32 RGB, and a seed decides every one of 
 """
 
 import math
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
+from io import BytesIO
 from pathlib import Path
+from warnings import warn
 
 import numpy as np
 from filelock import FileLock
@@ -17,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from tlprune.errors import InputError
-from tlprune.storage.atomic import atomic_folder
+from tlprune.storage.atomic import atomic_folder, write_bytes
 
 __all__ = ["FAMILIES", "IMAGE_SIZE", "DrawnClass", "draw_image", "drawn_classes", "drawn_source"]
 
@@ -26,6 +29,7 @@ IMAGE_SIZE = 32
 _VERSION = 1
 _SCALE = 3  # glyphs and shapes are drawn this many times larger and reduced, which smooths their edges
 _CANVAS = IMAGE_SIZE * _SCALE
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 Mask = NDArray[np.float64]
 """H x W in [0, 1]: 0 shows the first colour of an image, 1 the second."""
@@ -275,7 +279,7 @@ def drawn_classes() -> tuple[DrawnClass, ...]:
 def drawn_source(
     cache: Path, images_per_class: int = 100, seed: int = 0, drawn: Callable[[], None] | None = None
 ) -> Path:
-    """Draws the embedded source into the cache, unless it is there.
+    """Draws the embedded source into the cache, unless it is there; images that are damaged or missing drawn anew.
 
     Several processes may ask at once: one draws, the others wait for it.
 
@@ -295,6 +299,7 @@ def drawn_source(
         raise InputError(f"`images_per_class` must be at least 1, got {images_per_class}")
     root = cache / f"drawn-v{_VERSION}-{images_per_class}-seed{seed}"
     if root.is_dir():
+        _mend(root, images_per_class, seed)
         return root
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -313,5 +318,38 @@ def drawn_source(
 def _draw_class(drawn: DrawnClass, folder: Path, count: int, seed: int) -> None:
     folder.mkdir()
     for number in range(count):
-        rng = np.random.default_rng([seed, number, *drawn.name.encode()])
-        draw_image(drawn, rng).save(folder / f"{number:04}.png")
+        (folder / _file_name(number)).write_bytes(_png(drawn, number, seed))
+
+
+def _file_name(number: int) -> str:
+    return f"{number:04}.png"
+
+
+def _png(drawn: DrawnClass, number: int, seed: int) -> bytes:
+    buffer = BytesIO()
+    draw_image(drawn, np.random.default_rng([seed, number, *drawn.name.encode()])).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _mend(root: Path, count: int, seed: int) -> None:
+    for drawn in drawn_classes():
+        for number in range(count):
+            path = root / drawn.name / _file_name(number)
+            if not _is_whole(path):
+                warn(f"{path}: damaged or missing; drawing it again", stacklevel=3)
+                write_bytes(path, _png(drawn, number, seed))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a PNG file is as it was written. Pillow skips the checksums that each of its chunks has."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    begin = len(_PNG_SIGNATURE)
+    while begin < len(content):
+        end = begin + 8 + int.from_bytes(content[begin : begin + 4])
+        if zlib.crc32(content[begin + 4 : end]) != int.from_bytes(content[end : end + 4]):
+            return False
+        begin = end + 4
+    return begin == len(content) and content.startswith(_PNG_SIGNATURE) and content[-8:-4] == b"IEND"

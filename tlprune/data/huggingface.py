@@ -64,6 +64,11 @@ class HuggingFaceImages(ImageSet):
         images = self._digests
         return digest_json([[images[row] for row in self.order.tolist()], self.labels.tolist(), self.classes])
 
+    @property
+    def mark(self) -> str:
+        """Of the library's own fingerprint of the rows, whose images are not read for it."""
+        return digest_json([self.rows._fingerprint, self.order.tolist(), self.labels.tolist(), self.classes])
+
     @cached_property
     def _digests(self) -> list[str]:
         """Of each row's image."""

@@ -3,7 +3,9 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Self
 
@@ -12,9 +14,14 @@ from torch import Tensor
 
 from tlprune.data.decoding import decode_image
 from tlprune.errors import InputError
-from tlprune.storage.fingerprint import digest_json, digest_tensors
+from tlprune.storage.fingerprint import digest_file, digest_json, digest_tensors
 
-__all__ = ["FolderImages", "ImageSet", "TensorImages"]
+__all__ = ["FileStat", "FolderImages", "ImageSet", "TensorImages"]
+
+FileStat = tuple[int, int]
+"""Size in bytes, and time of change in ns."""
+
+_READ_AHEAD = 4096
 
 
 class ImageSet(ABC):
@@ -55,6 +62,15 @@ class ImageSet(ABC):
         """Changes when files were written anew though the digest, which need not read pixels, stays the same."""
         return ""
 
+    def read_whole(self) -> str:
+        """Names every byte of the files, which takes as long as reading them; empty where the digest does so."""
+        return ""
+
+    @property
+    def mark(self) -> str:
+        """Changes when the content does, and reads no more than it must; other sets of the same content may differ."""
+        return digest_json([self.digest, self.stamp])
+
     @abstractmethod
     def subset(self, indices: Tensor) -> Self:
         """The images at ``indices`` (``[M]`` int64), in that order; the classes stay."""
@@ -69,7 +85,7 @@ class FolderImages(ImageSet):
         labels: ``[N]`` int64.
         classes: Class names.
         titles: What a person calls the classes; None for their names.
-        sizes: ``N`` sizes of the files in bytes; None looks them up when the digest is asked for.
+        stats: ``N`` files' sizes in bytes and times of change in ns; None looks them up when they are asked for.
     """
 
     def __init__(
@@ -79,14 +95,14 @@ class FolderImages(ImageSet):
         labels: Tensor,
         classes: Sequence[str],
         titles: Sequence[str] | None = None,
-        sizes: Sequence[int] | None = None,
+        stats: Sequence[FileStat] | None = None,
     ) -> None:
         self.root = root
         self.paths = tuple(paths)
         self.labels = labels
         self.classes = tuple(classes)
         self._titles = None if titles is None else tuple(titles)
-        self._sizes = sizes
+        self._given_stats = stats
 
     @property
     def titles(self) -> tuple[str, ...]:
@@ -95,7 +111,7 @@ class FolderImages(ImageSet):
 
     @classmethod
     def of_files(
-        cls, paths: Sequence[str], labels: Tensor, classes: Sequence[str], sizes: Sequence[int] | None = None
+        cls, paths: Sequence[str], labels: Tensor, classes: Sequence[str], stats: Sequence[FileStat] | None = None
     ) -> Self:
         """A set of files anywhere.
 
@@ -103,15 +119,15 @@ class FolderImages(ImageSet):
             paths: ``N`` absolute paths without ``..``, at least one; the folder that they share becomes the set's.
             labels: ``[N]`` int64.
             classes: Class names.
-            sizes: ``N`` sizes of the files in bytes.
+            stats: ``N`` files' sizes in bytes and times of change in ns.
         """
         root = os.path.commonpath({path.rpartition("/")[0] or "/" for path in paths})
         relative = [path[len(root) :].lstrip("/") for path in paths]
-        return cls(Path(root), relative, labels, classes, sizes=sizes)
+        return cls(Path(root), relative, labels, classes, stats=stats)
 
     def with_titles(self, titles: Sequence[str]) -> Self:
         """The same images, the classes called otherwise."""
-        return type(self)(self.root, self.paths, self.labels, self.classes, titles, self._sizes)
+        return type(self)(self.root, self.paths, self.labels, self.classes, titles, self._given_stats)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Decodes one image: ``[3, H, W]`` uint8, and its label."""
@@ -124,29 +140,46 @@ class FolderImages(ImageSet):
     @cached_property
     def digest(self) -> str:
         """Of paths, labels, class names and file sizes; the pixels are not read."""
-        return digest_json([self.paths, self.labels.tolist(), self.classes, self._sizes or self._look_up_sizes()])
+        sizes = [size for size, _ in self._stats]
+        return digest_json([self.paths, self.labels.tolist(), self.classes, sizes])
 
     @property
     def stamp(self) -> str:
         """Of the times at which the files were changed."""
-        try:
-            times = [os.stat(os.path.join(self.root, path)).st_mtime_ns for path in self.paths]
-        except OSError as error:
-            raise InputError(f"{error.filename}: {error.strerror or error}") from error
-        return digest_json(times)
+        return digest_json([changed for _, changed in self._stats])
 
-    def _look_up_sizes(self) -> list[int]:
+    def read_whole(self) -> str:
+        """Of the bytes of every file.
+
+        Raises:
+            InputError: A file cannot be read.
+        """
+        whole = sha256()
         try:
-            return [os.stat(os.path.join(self.root, path)).st_size for path in self.paths]
+            with ThreadPoolExecutor() as pool:
+                for start in range(0, len(self.paths), _READ_AHEAD):
+                    files = [self.root / path for path in self.paths[start : start + _READ_AHEAD]]
+                    whole.update("".join(pool.map(digest_file, files)).encode())
         except OSError as error:
             raise InputError(f"{error.filename}: {error.strerror or error}") from error
+        return whole.hexdigest()
+
+    @cached_property
+    def _stats(self) -> Sequence[FileStat]:
+        if self._given_stats is not None:
+            return self._given_stats
+        try:
+            found = [os.stat(os.path.join(self.root, path)) for path in self.paths]
+        except OSError as error:
+            raise InputError(f"{error.filename}: {error.strerror or error}") from error
+        return [(one.st_size, one.st_mtime_ns) for one in found]
 
     def subset(self, indices: Tensor) -> Self:
         """The images at ``indices`` (``[M]`` int64), in that order."""
         picked = indices.tolist()
         paths = [self.paths[index] for index in picked]
-        sizes = None if self._sizes is None else [self._sizes[index] for index in picked]
-        return type(self)(self.root, paths, self.labels[indices], self.classes, self._titles, sizes)
+        stats = None if self._given_stats is None else [self._given_stats[index] for index in picked]
+        return type(self)(self.root, paths, self.labels[indices], self.classes, self._titles, stats)
 
 
 class TensorImages(ImageSet):

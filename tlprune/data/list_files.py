@@ -7,7 +7,7 @@ from stat import S_ISREG
 
 import torch
 
-from tlprune.data.images import FolderImages
+from tlprune.data.images import FileStat, FolderImages
 from tlprune.data.listed import in_short, read_lines
 from tlprune.errors import InputError
 
@@ -56,7 +56,7 @@ def open_list(file: Path) -> FolderImages:
     classes = sorted(set(labels), key=lambda label: (int(label) if numbers else 0, label))
     place = {name: number for number, name in enumerate(classes)}
     numbered = torch.tensor([place[label] if label else 0 for _, label in rows])
-    return FolderImages.of_files(whole, numbered, classes, _sizes(file, paths, whole))
+    return FolderImages.of_files(whole, numbered, classes, _stats(file, paths, whole))
 
 
 def _lines(file: Path) -> list[tuple[str, str]]:
@@ -90,8 +90,8 @@ def _table(file: Path) -> list[tuple[str, str]]:
     return rows
 
 
-def _sizes(file: Path, paths: list[str], whole: list[str]) -> list[int]:
-    sizes, missing = [], []
+def _stats(file: Path, paths: list[str], whole: list[str]) -> list[FileStat]:
+    stats, missing = [], []
     for path, absolute in zip(paths, whole, strict=True):
         try:
             found = os.stat(absolute)
@@ -100,9 +100,9 @@ def _sizes(file: Path, paths: list[str], whole: list[str]) -> list[int]:
         if found is None or not S_ISREG(found.st_mode):
             missing.append(path)
         else:
-            sizes.append(found.st_size)
+            stats.append((found.st_size, found.st_mtime_ns))
     if missing:
         raise InputError(
             f"{file}: {len(missing):,} of {len(paths):,} listed images are missing, first {in_short(missing[0])}"
         )
-    return sizes
+    return stats

@@ -8,13 +8,13 @@ from warnings import warn
 import torch
 
 from tlprune.data.decoding import EXTENSIONS
-from tlprune.data.images import FolderImages
+from tlprune.data.images import FileStat, FolderImages
 from tlprune.errors import InputError
 
 __all__ = ["folder_names", "holds_images", "scan_all_images", "scan_class_folder", "scan_folder"]
 
 _ENDINGS = tuple(sorted(EXTENSIONS))
-_Found = tuple[str, int]
+_Found = tuple[str, FileStat]
 
 
 def scan_folder(root: Path) -> FolderImages:
@@ -37,8 +37,8 @@ def scan_folder(root: Path) -> FolderImages:
 def scan_class_folder(root: Path) -> FolderImages:
     """Lists a folder of class folders, as torchvision's ImageFolder does: names in order, images in nested folders too.
 
-    Links to folders are not followed, and hidden class folders are left out. Images beside the class folders are left
-    out with a warning.
+    A class folder may be a link. Links to folders inside it are not followed, images beside the class folders and
+    links to nowhere there are left out, all three with a warning; hidden class folders are left out.
 
     Args:
         root: One folder for each class.
@@ -52,9 +52,14 @@ def scan_class_folder(root: Path) -> FolderImages:
     classes = folder_names(root)
     if not classes:
         raise InputError(f"{root}: no class folders in it (expected one folder of images for each class)")
-    if stray := sum(_is_image(entry.name) for entry in os.scandir(root) if entry.is_file()):
+    with os.scandir(root) as entries:
+        beside = [entry for entry in entries if not entry.is_dir()]
+    if stray := sum(_is_image(entry.name) for entry in beside if entry.is_file()):
         warn(f"{root}: {stray} images beside the class folders are left out", stacklevel=2)
-    found = [_images_below(root, name) for name in classes]
+    if dead := sorted(entry.name for entry in beside if entry.is_symlink() and not Path(entry).exists()):
+        warn(f"{root}: {_first_of(dead)}: links to nowhere are left out", stacklevel=2)
+    found, links = zip(*(_images_below(root, name) for name in classes), strict=True)
+    _warn_of_links(root, [link for some in links for link in some])
     if empty := next((name for name, images in zip(classes, found, strict=True) if not images), None):
         raise InputError(f"{root / empty}: a class without images ({', '.join(_ENDINGS)})")
     labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(images) for images in found]))
@@ -65,7 +70,7 @@ def scan_all_images(root: Path) -> FolderImages:
     """Lists every image of a folder and of the folders in it, without labels.
 
     Args:
-        root: The folder. Links to folders are not followed.
+        root: The folder. Links to folders are not followed, with a warning.
 
     Returns:
         Its images, ordered by folder, then by name.
@@ -77,7 +82,8 @@ def scan_all_images(root: Path) -> FolderImages:
 
 
 def _unlabelled(root: Path, otherwise: str) -> FolderImages:
-    found = _images_below(root, "")
+    found, links = _images_below(root, "")
+    _warn_of_links(root, links)
     if not found:
         raise InputError(f"{root}: {otherwise} ({', '.join(_ENDINGS)})")
     return _folder_images(root, found, torch.zeros(len(found), dtype=torch.int64), ())
@@ -93,9 +99,10 @@ def folder_names(root: Path) -> tuple[str, ...]:
         InputError: The folder is missing or unreadable.
     """
     try:
-        return tuple(sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."))
+        with os.scandir(root) as entries:
+            return tuple(sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] != "."))
     except OSError as error:
-        raise InputError(f"{root}: {error.strerror or error}") from error
+        raise InputError(f"{error.filename or root}: {error.strerror or error}") from error
 
 
 def holds_images(folder: Path) -> bool:
@@ -115,17 +122,22 @@ def holds_images(folder: Path) -> bool:
 
 
 def _folder_images(root: Path, found: Sequence[_Found], labels: torch.Tensor, classes: Sequence[str]) -> FolderImages:
-    return FolderImages(root, [path for path, _ in found], labels, classes, sizes=[size for _, size in found])
+    return FolderImages(root, [path for path, _ in found], labels, classes, stats=[stat for _, stat in found])
 
 
-def _images_below(root: Path, folder: str) -> list[_Found]:
-    """Images of a folder and of those in it, folder by folder, so that an index means the same image to ImageFolder."""
-    return [image for _, images in sorted(_folders_below(root, folder)) for image in sorted(images)]
+def _images_below(root: Path, folder: str) -> tuple[list[_Found], list[str]]:
+    """Images of a folder and of those in it, folder by folder, so that an index means the same image to ImageFolder.
+
+    Beside them the links to folders, which are not followed.
+    """
+    folders, links = _folders_below(root, folder)
+    return [image for _, images in sorted(folders) for image in sorted(images)], sorted(links)
 
 
-def _folders_below(root: Path, folder: str) -> list[tuple[str, list[_Found]]]:
-    """A folder and all in it, each with its own images; paths are relative to ``root``."""
+def _folders_below(root: Path, folder: str) -> tuple[list[tuple[str, list[_Found]]], list[str]]:
+    """A folder and all in it, each with its own images, and links to folders; paths are relative to ``root``."""
     below: list[tuple[str, list[_Found]]] = []
+    links: list[str] = []
     waiting = [folder]
     while waiting:
         here = waiting.pop()
@@ -136,12 +148,24 @@ def _folders_below(root: Path, folder: str) -> list[tuple[str, list[_Found]]]:
             with os.scandir(f"{root}/{here}") as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
-                        waiting.append(f"{prefix}{entry.name}")
-                    elif _is_image(entry.name) and not entry.is_dir():
-                        images.append((prefix + entry.name, entry.stat().st_size))
+                        waiting.append(prefix + entry.name)
+                    elif entry.is_dir():
+                        links.append(prefix + entry.name)
+                    elif _is_image(entry.name):
+                        found = entry.stat()
+                        images.append((prefix + entry.name, (found.st_size, found.st_mtime_ns)))
         except OSError as error:  # a folder that cannot be read, a link to nowhere, or a file that has just gone
             raise InputError(f"{error.filename}: {error.strerror or error}") from error
-    return below
+    return below, links
+
+
+def _warn_of_links(root: Path, links: Sequence[str]) -> None:
+    if links:
+        warn(f"{root}: {_first_of(links)}: links to folders are not followed", stacklevel=3)
+
+
+def _first_of(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f", ... ({len(names)} in all)" if len(names) > 3 else "")
 
 
 def _is_image(name: str) -> bool:

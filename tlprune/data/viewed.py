@@ -25,12 +25,16 @@ class ViewedImages(Dataset[tuple[Tensor, int]]):
         images: What is seen.
         view: How.
         new_labels: ``[C]`` int64, the label that each old label becomes; None leaves them.
+
+    Attributes:
+        stamp: What is made of the images and kept in the cache is made again when this changes; None at first.
     """
 
     def __init__(self, images: ImageSet, view: View, new_labels: Tensor | None = None) -> None:
         self.images = images
         self.view = view
         self.labels = images.labels if new_labels is None else new_labels[images.labels]
+        self.stamp: str | None = None
 
     def __len__(self) -> int:
         return len(self.images)

@@ -10,11 +10,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from tlprune.data.images import ImageSet
 from tlprune.errors import InputError
-from tlprune.selection.ranks import from_every_rank, from_first_rank, rank_and_world
+from tlprune.selection.ranks import from_every_rank, from_first_rank, one_job_at_a_time, rank_and_world, together
 from tlprune.storage.atomic import write_bytes
 from tlprune.storage.fingerprint import digest_json
 
-__all__ = ["MOST_SKIPPED", "Damaged", "find_damaged", "without_damaged"]
+__all__ = ["MOST_SKIPPED", "Damaged", "find_damaged", "known_path", "without_damaged"]
 
 MOST_SKIPPED = 0.01
 """Share of a set above which something else is wrong than a few bad files."""
@@ -74,18 +74,24 @@ def find_damaged(images: ImageSet, cache: Path, num_workers: int = 0) -> list[Da
     Raises:
         InputError: They are more than :data:`MOST_SKIPPED` of the set.
     """
-    path = cache / "damaged" / f"{digest_json([images.digest, images.stamp])[:32]}.json"
-    known = from_first_rank(lambda: _read(path))
-    if known is None:
-        rank, world = rank_and_world()
-        own = range(len(images))[rank::world]
-        known = sorted(one for part in from_every_rank(_decode(images, own, num_workers)) for one in part)
-        if rank == 0:
-            _write(path, known)
+    path = known_path(images, cache)
+    with one_job_at_a_time(path):
+        known = from_first_rank(lambda: _read(path))
+        if known is None:
+            rank, world = rank_and_world()
+            own = range(len(images))[rank::world]
+            found = from_every_rank(together(lambda: _decode(images, own, num_workers)))
+            known = sorted(one for part in found for one in part)
+            from_first_rank(lambda: _write(path, known or []))
     if len(known) > MOST_SKIPPED * len(images):
         share = f"{len(known):,} of {len(images):,} images cannot be decoded, more than {MOST_SKIPPED:.0%}"
         raise InputError(f"{share}; first {known[0].reason}")
     return known
+
+
+def known_path(images: ImageSet, cache: Path) -> Path:
+    """Where it is remembered which images of a set cannot be decoded; the name changes when a file does."""
+    return cache / "damaged" / f"{digest_json([images.digest, images.stamp])[:32]}.json"
 
 
 def _decode(images: ImageSet, indices: range, num_workers: int) -> list[Damaged]:

@@ -1,12 +1,13 @@
 """The target as a DataModule."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tlprune.data.downstream import Downstream, check_target, open_target
+from tlprune.data.images import ImageSet
 from tlprune.data.sampler import Batched
 from tlprune.data.transforms import MAX_SIZE, Augment, EvalView, TrainView
 from tlprune.data.viewed import Batch, ViewedImages, batches
@@ -86,6 +87,9 @@ class DownstreamDataModule(ResumableDataModule):
             InputError: The folder is laid out otherwise.
         """
         _ = self.opened
+
+    def _all_images(self) -> Sequence[ImageSet | None]:
+        return self.opened.train, self.opened.val, self.opened.test
 
     def setup(self, stage: str | None = None) -> None:
         """Opens the target, images in place of features that an earlier run cached; no image is decoded."""

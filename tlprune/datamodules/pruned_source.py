@@ -1,31 +1,30 @@
 """The pruned source as a DataModule: it selects when it is set up, then gives loaders over what is kept."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, cast
-from warnings import warn
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tlprune.data.downstream import Downstream, check_target
+from tlprune.data.downstream import Downstream
 from tlprune.data.images import ImageSet, TensorImages
-from tlprune.data.sources import EMBEDDED_SOURCE, check_source, open_source, source_classes
+from tlprune.data.sources import EMBEDDED_SOURCE, open_source, source_classes
 from tlprune.data.splits import stratified_holdout
 from tlprune.data.transforms import MAX_SIZE, Augment, EvalView, TrainView, TwoViews, View
 from tlprune.data.two_views import RECIPES, ContrastView
 from tlprune.data.viewed import Batch, ViewedImages, batches
-from tlprune.datamodules.damaged_images import without_damaged
+from tlprune.datamodules.damaged_images import known_path, without_damaged
 from tlprune.datamodules.resumable import ResumableDataModule
-from tlprune.datamodules.selecting import Selecting
+from tlprune.datamodules.selecting import Selecting, check_names, warn_beyond_votes
 from tlprune.errors import InputError, require_within
-from tlprune.models.weights import check_weights
 from tlprune.selection.label_mapping import LabelMapping
 from tlprune.selection.manifest import Selection, UnitKind
 from tlprune.selection.ranking import Budget
 from tlprune.selection.selector import Selector
 from tlprune.selection.several_targets import Combination, SeveralTargets
-from tlprune.storage.cache import cache_root
+from tlprune.storage.cache import cache_root, forget
 
 __all__ = ["PrunedSourceDataModule"]
 
@@ -73,8 +72,11 @@ class PrunedSourceDataModule(ResumableDataModule):
         target_seed: Decides the target's split where it has none of its own; the same as its DownstreamDataModule's
             ``seed``, so that validation images never vote.
         cache: The cache folder; None for the user's.
+        verify_content: Whether what is in the cache is used only where every byte of every image is the same, which
+            takes as long as reading all files; else the same path, size and time of change are enough.
 
     Attributes:
+        device: Where the surrogate runs without a Trainer; with one, where the Trainer's module does.
         skipped: Names of source images that cannot be decoded and were left out, after :meth:`setup`.
         selection: The Selection in use after :meth:`setup`; None where nothing is pruned.
         source_images: The source as it is listed, before pruning and before any are held out, after :meth:`setup`; the
@@ -110,6 +112,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         seed: int = 0,
         target_seed: int = 0,
         cache: str | None = None,
+        verify_content: bool = False,
     ) -> None:
         super().__init__()
         budget = (prune_ratio, keep_units, keep_images, vote_coverage)
@@ -123,21 +126,9 @@ class PrunedSourceDataModule(ResumableDataModule):
         if not 0 <= val_share < 1:
             raise InputError(f"`val_share` must be in [0, 1), got {val_share}")
         self.targets = target if isinstance(target, list) else [] if target is None else [target]
-        for one in self.targets:
-            if isinstance(one, str):
-                check_target(one)
-        names = [one for one in self.targets if isinstance(one, str)]
-        if twice := next((name for name in names if names.count(name) > 1), None):
-            raise InputError(f"target {twice} is named twice")
-        weights = None if target_weights is None else tuple(target_weights)
-        self.several_targets = SeveralTargets(combine, weights)
-        if weights is not None and len(weights) != len(self.targets):
-            raise InputError(f"`target_weights` has {len(weights)} entries, there are {len(self.targets)} targets")
+        self.several_targets = SeveralTargets(combine, None if target_weights is None else tuple(target_weights))
         self.surrogates = surrogate if isinstance(surrogate, list) else [] if surrogate is None else [surrogate]
-        if isinstance(source, str):
-            check_source(source)
-        for one_surrogate in self.surrogates:
-            check_weights(one_surrogate, "surrogate")
+        check_names(source, self.targets, self.several_targets, self.surrogates)
         for what, path in (("selection", selection), ("images_like", images_like)):
             if path is not None and "://" in path:
                 raise InputError(f"{what} {path}: read from local files only; download the file first")
@@ -172,6 +163,8 @@ class PrunedSourceDataModule(ResumableDataModule):
         self.seed = seed
         self.target_seed = target_seed
         self.cache = cache
+        self.verify_content = verify_content
+        self.device = torch.device("cpu")
         self.selection: Selection | None = None
         self.source_images: ImageSet | None = None
         self._kept_units: Tensor | None = None
@@ -263,6 +256,20 @@ class PrunedSourceDataModule(ResumableDataModule):
         if self.source == EMBEDDED_SOURCE:
             source_classes(EMBEDDED_SOURCE, self.cache)
 
+    def start_over(self) -> None:
+        """Removes from the cache what :meth:`setup` would take from there; the embedded source stays.
+
+        Raises:
+            InputError: As :meth:`setup`.
+        """
+        looked_at = filter(None, self._list() if self.on_bad_image == "skip" else ())
+        known = [known_path(images, cache_root(self.cache)) for images in looked_at]
+        if self.budget is not None and self.selection_file is None and all(path.is_file() for path in known):
+            self._selecting.forget(self._split()[0])
+        self._opened = None
+        for path in known:
+            forget(path)
+
     def setup(self, stage: str | None = None) -> None:
         """Selects, or reads the Selection, and opens what is kept. Every rank takes part; all end with the same.
 
@@ -280,7 +287,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         if self.budget is not None:
             self.selection = self._selection(source)
             kept_units = self.selection.units_kept(self.budget)
-            self._warn_beyond_votes(len(kept_units))
+            warn_beyond_votes(self.selection, len(kept_units))
             self._kept_units = kept_units.sort().values
             kept = torch.zeros(self.selection.num_units, dtype=torch.bool)
             kept[kept_units] = True
@@ -297,6 +304,9 @@ class PrunedSourceDataModule(ResumableDataModule):
         train = source.subset(stay[keep[stay]])
         self._sets["train"] = self._viewed(train, self._train_view(), new_labels)
         self._sets["val"] = self._viewed(val, EvalView(self.eval_size), new_labels)
+
+    def _all_images(self) -> Sequence[ImageSet | None]:
+        return *self._list(), *self._selecting.voters()
 
     def _number_of_classes(self) -> int:
         """Of the whole source; a folder's images are not listed for it."""
@@ -349,13 +359,14 @@ class PrunedSourceDataModule(ResumableDataModule):
             self.target_seed,
             self.cache,
             self.skipped,
+            self.verify_content,
         )
 
     def _selection(self, source: ImageSet) -> Selection:
         self._check_like(source)
         if self.selection_file is not None:
             return self._saved_selection(source)
-        device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
+        device = self.trainer.strategy.root_device if self.trainer is not None else self.device
         return self._selecting.select(source, device)
 
     def _read_selection(self) -> Selection:
@@ -372,15 +383,6 @@ class PrunedSourceDataModule(ResumableDataModule):
             )
         selection.require_source(source.digest, "the source at hand")
         return selection
-
-    def _warn_beyond_votes(self, kept: int) -> None:
-        if self.selection is None:
-            return
-        voted = int((self.selection.votes > 0).sum())
-        if 0 < voted < kept < self.selection.num_units:
-            warn(
-                f"{kept} units are kept, but only {voted} have votes; the rest are ordered by score alone", stacklevel=2
-            )
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of what is kept, shuffled; a resumed run goes on in the same order."""

@@ -1,11 +1,13 @@
 """What our DataModules share: training batches that follow from the run's seed, also after a resume."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from torch.utils.data import DataLoader
 
+from tlprune.data.images import ImageSet
 from tlprune.data.sampler import Batched, Place
 from tlprune.data.size_schedule import SizeSchedule
 from tlprune.data.viewed import Batch, batches
@@ -25,6 +27,13 @@ class ResumableDataModule(LightningDataModule):
     """Height and width of training images, epoch by epoch; None for the same in all."""
 
     _run_seed: int | None = None
+
+    def depends_on(self) -> list[Any]:
+        """What changes when any image does, as JSON values. Lists all images, and opens none."""
+        return [None if one is None else one.mark for one in self._all_images()]
+
+    def _all_images(self) -> Sequence[ImageSet | None]:
+        raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
         """The seed of the run."""

@@ -10,21 +10,49 @@ from warnings import warn
 import torch
 from torch import nn
 
-from tlprune.data.downstream import Downstream, absolute_target, open_target
+from tlprune.data.downstream import Downstream, absolute_target, check_target, open_target
 from tlprune.data.images import ImageSet
-from tlprune.data.sources import absolute_source
+from tlprune.data.sources import absolute_source, check_source
 from tlprune.data.transforms import EvalView
 from tlprune.data.viewed import ViewedImages
 from tlprune.errors import InputError
-from tlprune.models.weights import SavedWeights, load_backbone, load_classifier, read_weights
+from tlprune.models.weights import SavedWeights, check_weights, load_backbone, load_classifier, read_weights
 from tlprune.selection.manifest import Selection
-from tlprune.selection.ranks import from_first_rank, rank_and_world
+from tlprune.selection.ranks import from_first_rank, one_job_at_a_time
 from tlprune.selection.selector import Selector
 from tlprune.selection.several_targets import SeveralTargets
-from tlprune.storage.cache import cache_root
+from tlprune.storage.cache import cache_root, forget
 from tlprune.storage.fingerprint import digest_json
 
-__all__ = ["Selecting"]
+__all__ = ["Selecting", "check_names", "warn_beyond_votes"]
+
+
+def check_names(
+    source: str | ImageSet, targets: Sequence[str | Downstream], several: SeveralTargets, surrogates: Sequence[str]
+) -> None:
+    """Refuses what is not there, or does not go together, without opening anything.
+
+    Args:
+        source: The set to prune.
+        targets: Who votes.
+        several: How several targets share one order.
+        surrogates: Weights files.
+
+    Raises:
+        InputError: The name of one of them leads nowhere, a target is named twice, or weights are not one a target.
+    """
+    names = [one for one in targets if isinstance(one, str)]
+    for name in names:
+        check_target(name)
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f"target {twice} is named twice")
+    weights = several.weights
+    if weights is not None and len(weights) != len(targets):
+        raise InputError(f"`target_weights` has {len(weights)} entries, there are {len(targets)} targets")
+    if isinstance(source, str):
+        check_source(source)
+    for one in surrogates:
+        check_weights(one, "surrogate")
 
 
 @dataclass(frozen=True)
@@ -42,6 +70,8 @@ class Selecting:
         target_seed: Decides the split of targets that have none of their own.
         cache: The cache folder; None for the user's.
         skipped: Names of source images that are left out of the source, since they cannot be decoded.
+        verify_content: Whether what is in the cache is used only where every byte of every image is the same; else
+            files of the same path, size and time of change are taken for the same.
     """
 
     selector: Selector
@@ -54,6 +84,7 @@ class Selecting:
     target_seed: int
     cache: str | None
     skipped: tuple[str, ...] = ()
+    verify_content: bool = False
 
     def check(self, source: ImageSet) -> None:
         """Opens all that :meth:`select` will need, and changes nothing.
@@ -65,6 +96,16 @@ class Selecting:
             InputError: As :meth:`select`, as far as that can be known without looking at an image.
         """
         self._opened(source, self._read_surrogates(), torch.device("cpu"))
+
+    def voters(self) -> list[ImageSet]:
+        """The training images of each target, where the selector has them vote.
+
+        Raises:
+            InputError: A target cannot be opened.
+        """
+        asked = self.targets if self.selector.needs_target else ()
+        opened = [open_target(one, self.target_seed) if isinstance(one, str) else one for one in asked]
+        return [one.train for one in opened]
 
     def select(self, source: ImageSet, device: torch.device) -> Selection:
         """Selects, or reads the Selection from the cache. Every rank must call this; all get the same.
@@ -78,14 +119,46 @@ class Selecting:
         """
         surrogates = self._read_surrogates()
         viewed, targets, network = self._opened(source, surrogates, device)
-        settings = self.selector.settings(viewed, targets, network, self.several)
-        path = cache_root(self.cache) / "selections" / f"{digest_json(settings)[:32]}.safetensors"
-        cached = from_first_rank(lambda: _read_cached(path)) if self.selector.reusable else None
-        selection = cached or self.selector.select(viewed, targets, network, self.several, self.cache)
-        selection = replace(selection, record=selection.record | self._names(source, surrogates))
-        if cached is None and self.selector.reusable and rank_and_world()[0] == 0:
-            selection.save(path)
+        names = self._names(source, surrogates)
+        if not self.selector.reusable:
+            selection = self.selector.select(viewed, targets, network, self.several, self.cache)
+            return replace(selection, record=selection.record | names)
+        self._stamp(viewed, targets)
+        path = self._path(viewed, targets, network)
+        with one_job_at_a_time(path):
+            selection = from_first_rank(lambda: _read_cached(path)) or self.selector.select(
+                viewed, targets, network, self.several, self.cache
+            )
+            selection = replace(selection, record=selection.record | names)
+            if "cached" not in selection.record:
+                from_first_rank(lambda: selection.save(path))
         return selection
+
+    def forget(self, source: ImageSet) -> None:
+        """Removes from the cache what :meth:`select` would take from there.
+
+        Args:
+            source: The set to prune.
+
+        Raises:
+            InputError: As :meth:`select`, as far as that can be known without looking at an image.
+        """
+        viewed, targets, network = self._opened(source, self._read_surrogates(), torch.device("cpu"))
+        self._stamp(viewed, targets)
+        forget(self._path(viewed, targets, network))
+        for path in self.selector.kept_in(viewed, network, cache_root(self.cache)):
+            forget(path)
+
+    def _stamp(self, viewed: ViewedImages, targets: Sequence[ViewedImages]) -> None:
+        for one in (viewed, *targets):
+            images = one.images
+            one.stamp = from_first_rank(images.read_whole) if self.verify_content else images.stamp
+
+    def _path(self, viewed: ViewedImages, targets: Sequence[ViewedImages], network: nn.Module | None) -> Path:
+        """The file of the cache that the Selection is in; its name says all that the Selection depends on."""
+        settings = self.selector.settings(viewed, targets, network, self.several)
+        key = digest_json([settings, viewed.stamp, [one.stamp for one in targets]])
+        return cache_root(self.cache) / "selections" / f"{key[:32]}.safetensors"
 
     def _opened(
         self, source: ImageSet, surrogates: Sequence[SavedWeights], device: torch.device
@@ -96,9 +169,7 @@ class Selecting:
             raise InputError(f"{name} needs `target`: whose images shall vote?")
         if self.selector.needs_surrogate is not None and not self.surrogates:
             raise InputError(f"{name} needs `surrogate`: weights of a model of the whole source")
-        voters = self.targets if self.selector.needs_target else ()
-        opened = [open_target(one, self.target_seed) if isinstance(one, str) else one for one in voters]
-        targets = [ViewedImages(one.train, EvalView(self.image_size)) for one in opened]
+        targets = [ViewedImages(one, EvalView(self.image_size)) for one in self.voters()]
         self.selector.check(viewed, targets)
         networks = [self._network(saved, source.classes).to(device) for saved in surrogates]
         return viewed, targets, self.selector.network(networks)
@@ -136,6 +207,18 @@ class Selecting:
         if source.titles != source.classes:
             named["titles"] = list(source.titles)
         return {**named, "image_size": self.image_size, "target_seed": self.target_seed}
+
+
+def warn_beyond_votes(selection: Selection, kept: int) -> None:
+    """Says so where more units are kept than have votes.
+
+    Args:
+        selection: Orders the units.
+        kept: How many of them are kept.
+    """
+    voted = int((selection.votes > 0).sum())
+    if 0 < voted < kept < selection.num_units:
+        warn(f"{kept} units are kept, but only {voted} have votes; the rest are ordered by score alone", stacklevel=3)
 
 
 def _read_cached(path: Path) -> Selection | None:

@@ -22,7 +22,7 @@ from tlprune.selection.fixed_batches import (
     own_batches,
     run_network,
 )
-from tlprune.selection.ranks import rank_and_world
+from tlprune.selection.ranks import rank_and_world, together
 
 __all__ = ["FIXED_POINT", "Ballots", "cast_ballots", "class_weights", "count_votes"]
 
@@ -67,6 +67,20 @@ def cast_ballots(
     """
     if len(images) == 0:
         raise InputError("the target has no training images, so nobody can vote")
+    units, scores = together(lambda: _own_ballots(surrogate, images, num_units, num_workers, weights))
+    if rank_and_world()[1] > 1:
+        dist.all_reduce(units, dist.ReduceOp.MAX)
+        dist.all_reduce(scores, dist.ReduceOp.SUM)
+    holes = (units < 0).nonzero().squeeze(1)
+    if len(holes):
+        raise RuntimeError(f"{len(holes)} target images did not vote, first {holes[:10].tolist()}")
+    return Ballots(units.cpu(), scores.cpu().double() / FIXED_POINT)
+
+
+def _own_ballots(
+    surrogate: nn.Module, images: Images, num_units: int, num_workers: int, weights: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Units ``[M]`` of the images that this rank looks at, -1 for others, and their scores ``[U]`` in fixed point."""
     device = device_of(surrogate)
     units = torch.full((len(images),), -1, dtype=torch.int64, device=device)
     scores = torch.zeros(num_units, dtype=torch.int64, device=device)
@@ -83,13 +97,7 @@ def cast_ballots(
             if weights is not None:
                 probabilities = probabilities * weights[indices].to(device)[:, None]
             scores += (probabilities * FIXED_POINT).round().long().sum(0)
-    if rank_and_world()[1] > 1:
-        dist.all_reduce(units, dist.ReduceOp.MAX)
-        dist.all_reduce(scores, dist.ReduceOp.SUM)
-    holes = (units < 0).nonzero().squeeze(1)
-    if len(holes):
-        raise RuntimeError(f"{len(holes)} target images did not vote, first {holes[:10].tolist()}")
-    return Ballots(units.cpu(), scores.cpu().double() / FIXED_POINT)
+    return units, scores
 
 
 def count_votes(units: Tensor, num_units: int, weights: Tensor | None = None) -> Tensor:

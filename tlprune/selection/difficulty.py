@@ -19,9 +19,9 @@ from torch.func import functional_call, grad, vmap
 
 from tlprune.errors import InputError, require_within
 from tlprune.selection.baselines import SourceOnlySelector
-from tlprune.selection.fixed_batches import BATCH_SIZE, evaluating, fixed_batches, named_samples, own_batches
+from tlprune.selection.fixed_batches import BATCH_SIZE, device_of, evaluating, fixed_batches, named_samples, own_batches
 from tlprune.selection.manifest import Selection
-from tlprune.selection.ranks import rank_and_world
+from tlprune.selection.ranks import rank_and_world, together
 from tlprune.selection.selector import SourceImages, SurrogatePart, TargetImages
 
 __all__ = ["EL2N", "GraNd", "by_score"]
@@ -73,6 +73,14 @@ class _Difficulty(SourceOnlySelector):
 
     def _scores(self, classifier: nn.Module, source: SourceImages) -> Tensor:
         """``[N]`` float64; every rank takes its share of the batches, all get the same."""
+        scores = together(lambda: self._own_scores(classifier, source))
+        if rank_and_world()[1] > 1:
+            scores = scores.to(device_of(classifier))
+            dist.all_reduce(scores, dist.ReduceOp.MAX)
+        return scores.cpu()
+
+    def _own_scores(self, classifier: nn.Module, source: SourceImages) -> Tensor:
+        """``[N]`` float64, what other ranks compute at minus infinity."""
         scores = torch.full((len(source),), -torch.inf, dtype=torch.float64)
         with evaluating(classifier) as device:
             for indices, pixels, labels in fixed_batches(source, own_batches(len(source)), self.num_workers):
@@ -84,10 +92,7 @@ class _Difficulty(SourceOnlySelector):
                     named = named_samples(source, bad)
                     raise InputError(f"the surrogate gives NaN or infinity for source images {named}")
                 scores[indices] = found.double()
-        if rank_and_world()[1] > 1:
-            scores = scores.to(device)
-            dist.all_reduce(scores, dist.ReduceOp.MAX)
-        return scores.cpu()
+        return scores
 
 
 class EL2N(_Difficulty):

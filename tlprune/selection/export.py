@@ -48,10 +48,7 @@ def export_paths(kept: Tensor, root: Path, paths: Sequence[str], path: Path) -> 
         InputError: The file cannot be written, or a name holds a line break.
     """
     chosen = [os.fspath((root / paths[index]).absolute()) for index in kept.tolist()]
-    if odd := next((one for one in chosen if "\n" in one), None):
-        raise InputError(f"{odd!r}: a name with a line break cannot stand in a list of paths; export indices instead")
-    text = _heading("paths", len(chosen), len(paths)) + "".join(f"{one}\n" for one in chosen)
-    write_bytes(path, text.encode(errors="surrogateescape"))
+    _write_lines(_heading("paths", len(chosen), len(paths)), chosen, "paths", path)
 
 
 def export_links(kept: Tensor, root: Path, paths: Sequence[str], folder: Path) -> None:
@@ -89,7 +86,8 @@ def export_keys(kept: Tensor, root: Path, paths: Sequence[str], path: Path) -> N
         path: The text file.
 
     Raises:
-        InputError: The file cannot be written, two images share a key, or a name holds a line break.
+        InputError: The file cannot be written, two images share a key, or a key holds a line break or begins with
+            ``#``.
     """
     keys = [_key(one) for one in paths]
     if len(set(keys)) != len(keys):
@@ -99,15 +97,22 @@ def export_keys(kept: Tensor, root: Path, paths: Sequence[str], path: Path) -> N
                 raise InputError(f"{seen[key]} and {one} in {root} have the same WebDataset key {key!r}")
             seen[key] = one
     chosen = [keys[index] for index in kept.tolist()]
-    if odd := next((key for key in chosen if "\n" in key), None):
-        raise InputError(f"{odd!r}: a name with a line break cannot stand in a list of keys; export indices instead")
-    text = _heading("WebDataset keys", len(chosen), len(paths)) + "".join(f"{key}\n" for key in chosen)
-    write_bytes(path, text.encode(errors="surrogateescape"))
+    _write_lines(_heading("WebDataset keys", len(chosen), len(paths)), chosen, "keys", path)
 
 
 def _key(path: str) -> str:
     folder, slash, name = path.replace(os.sep, "/").rpartition("/")
     return f"{folder}{slash}{name.split('.', 1)[0]}"
+
+
+def _write_lines(heading: str, names: Sequence[str], what: str, path: Path) -> None:
+    """Names that are no text are written as the bytes that they are; those that a reader would mistake are refused."""
+    if odd := next((name for name in names if "\n" in name or "\r" in name), None):
+        raise InputError(f"{odd!r}: a name with a line break cannot stand in a list of {what}; export indices instead")
+    if odd := next((name for name in names if name.startswith("#")), None):
+        raise InputError(f"{odd!r}: would read as a comment in a list of {what}; export indices instead")
+    text = heading + "".join(f"{name}\n" for name in names)
+    write_bytes(path, text.encode(errors="surrogateescape"))
 
 
 def export_parquet(

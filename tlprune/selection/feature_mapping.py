@@ -22,6 +22,7 @@ from tlprune.selection.kmeans import (
     SEEDING,
     Clusters,
     cached_clusters,
+    clusters_path,
     suggested_clusters,
 )
 from tlprune.selection.manifest import Selection, UnitKind
@@ -161,12 +162,23 @@ class FeatureMapping(Selector):
             unit_kind=self.unit_kind,
         )
 
+    def kept_in(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> tuple[Path, ...]:
+        """The source's features, and its clusters."""
+        if surrogate is None:
+            return ()
+        features = SourceFeatures(surrogate, source, cache)
+        if self.units == "classes":
+            return (features.folder,)
+        return features.folder, clusters_path(features, self._number_of_clusters(features), self.seed, cache)
+
     def _units(self, source: SourceImages, features: SourceFeatures, cache: Path) -> Clusters:
         if self.units == "classes":
             means = class_means(features, source.labels, len(source.classes))
             return Clusters(means, source.labels.int())
-        count = self.num_clusters or suggested_clusters(len(features))
-        return cached_clusters(features, count, self.seed, cache)
+        return cached_clusters(features, self._number_of_clusters(features), self.seed, cache)
+
+    def _number_of_clusters(self, features: SourceFeatures) -> int:
+        return self.num_clusters or suggested_clusters(len(features))
 
 
 def _mean(features: SourceFeatures) -> Tensor:

@@ -27,7 +27,7 @@ from tlprune.selection.fixed_batches import (
     own_batches,
     run_network,
 )
-from tlprune.selection.ranks import barrier, rank_and_world
+from tlprune.selection.ranks import barrier, one_job_at_a_time, rank_and_world, together
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 
@@ -54,11 +54,7 @@ def extract_features(backbone: nn.Module, images: Images, num_workers: int = 0) 
     if len(images) == 0:
         raise InputError("there are no images to take features of")
     world = rank_and_world()[1]
-    features: Tensor | None = None
-    for indices, found in _features(backbone, images, own_batches(len(images)), num_workers):
-        if features is None:
-            features = torch.full((len(images), found.shape[1]), -torch.inf)
-        features[indices] = found.float()
+    features = together(lambda: _own_features(backbone, images, num_workers))
     if world > 1:
         widths: list[Any] = [None] * world
         dist.all_gather_object(widths, None if features is None else features.shape[1])
@@ -73,12 +69,22 @@ def extract_features(backbone: nn.Module, images: Images, num_workers: int = 0) 
     return features
 
 
+def _own_features(backbone: nn.Module, images: Images, num_workers: int) -> Tensor | None:
+    """``[N, D]`` float32, what other ranks compute at minus infinity; None where there are fewer batches than ranks."""
+    features: Tensor | None = None
+    for indices, found in _features(backbone, images, own_batches(len(images)), num_workers):
+        if features is None:
+            features = torch.full((len(images), found.shape[1]), -torch.inf)
+        features[indices] = found.float()
+    return features
+
+
 class SourceFeatures:
     """Features of a source, in shards on disk.
 
     Args:
         backbone: Maps ``[B, 3, H, W]`` to features ``[B, D]``.
-        images: The source in the evaluation view; its digest and view, and the backbone's weights, name the folder.
+        images: The source in the evaluation view; its digest, stamp and view and the weights name the folder.
         cache: The cache folder; ranks must share it.
         num_workers: Processes that load images on each rank.
     """
@@ -87,7 +93,7 @@ class SourceFeatures:
         self.backbone = backbone
         self.images = images
         self.num_workers = num_workers
-        named = {"source": getattr(images, "digest", None), "view": getattr(images, "seen_as", None)}
+        named = {name: getattr(images, name, None) for name in ("digest", "stamp", "seen_as")}
         weights = digest_tensors(backbone.state_dict())
         self.key = digest_json([named, weights, type(backbone).__qualname__, BATCH_SIZE, SHARD_SIZE, "float16"])
         self.folder = cache / "features" / self.key[:32]
@@ -110,12 +116,12 @@ class SourceFeatures:
         Raises:
             InputError: Features are not finite (images are named), the disk is full, or ranks do not share the folder.
         """
-        missing = [number for number in range(len(self.shards)) if not self._path(number).is_file()]
-        barrier()  # no rank may write before all have looked
-        rank, world = rank_and_world()
-        self._compute(missing[rank::world])
-        barrier()
-        absent = [number for number in missing if not self._path(number).is_file()]
+        with one_job_at_a_time(self.folder):
+            missing = [number for number in range(len(self.shards)) if not self._path(number).is_file()]
+            barrier()  # no rank may write before all have looked
+            rank, world = rank_and_world()
+            together(lambda: self._compute(missing[rank::world]))
+            absent = [number for number in missing if not self._path(number).is_file()]
         if absent:
             raise InputError(f"{self._path(absent[0])}: written by another rank and not seen here; ranks share a cache")
         return len(missing)

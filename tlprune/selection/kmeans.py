@@ -14,6 +14,7 @@ from tlprune.errors import InputError
 from tlprune.selection.centroids import nearest
 from tlprune.selection.features import SourceFeatures
 from tlprune.storage.atomic import atomic_path
+from tlprune.storage.cache import locked
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "SEEDING",
     "Clusters",
     "cached_clusters",
+    "clusters_path",
     "fit_clusters",
     "suggested_clusters",
 ]
@@ -129,19 +131,25 @@ def cached_clusters(features: SourceFeatures, num_clusters: int, seed: int, cach
     Raises:
         InputError: As :func:`fit_clusters`.
     """
-    key = digest_json([features.key, num_clusters, seed, SEEDING, ITERATIONS, POINTS_PER_CENTROID])
-    path = cache / "clusters" / f"{key[:32]}.safetensors"
-    found = _read(path)
-    if found is None:
-        found = fit_clusters(features, num_clusters, seed)
-        tensors = {"centroids": found.centroids, "unit_of_sample": found.unit_of_sample}
-        with atomic_path(path) as temporary:
-            save_file(tensors, temporary, {"checksum": digest_tensors(tensors), "empty": str(found.empty)})
+    path = clusters_path(features, num_clusters, seed, cache)
+    with locked(path):
+        found = _read(path, num_clusters)
+        if found is None:
+            found = fit_clusters(features, num_clusters, seed)
+            tensors = {"centroids": found.centroids, "unit_of_sample": found.unit_of_sample}
+            with atomic_path(path) as temporary:
+                save_file(tensors, temporary, {"checksum": digest_tensors(tensors)})
     _warn_of_collapse(found, num_clusters)
     return found
 
 
-def _read(path: Path) -> Clusters | None:
+def clusters_path(features: SourceFeatures, num_clusters: int, seed: int, cache: Path) -> Path:
+    """The file of :func:`cached_clusters`; its name says what the clusters depend on."""
+    key = digest_json([features.key, num_clusters, seed, SEEDING, ITERATIONS, POINTS_PER_CENTROID])
+    return cache / "clusters" / f"{key[:32]}.safetensors"
+
+
+def _read(path: Path, num_clusters: int) -> Clusters | None:
     if not path.is_file():
         return None
     try:
@@ -149,8 +157,8 @@ def _read(path: Path) -> Clusters | None:
             tensors = {name: file.get_tensor(name) for name in ("centroids", "unit_of_sample")}
             metadata = file.metadata() or {}
         if metadata.get("checksum") == digest_tensors(tensors):
-            return Clusters(**tensors, empty=int(metadata["empty"]))
-    except (SafetensorError, OSError, ValueError, KeyError):
+            return Clusters(**tensors, empty=num_clusters - len(tensors["centroids"]))
+    except (SafetensorError, OSError, ValueError):
         pass
     warn(f"{path}: damaged; clustering again", stacklevel=3)
     return None
@@ -160,7 +168,7 @@ def _warn_of_collapse(found: Clusters, asked: int) -> None:
     if found.empty:
         warn(
             f"k-means left {found.empty} of {asked} clusters without images, because images are duplicated or hardly "
-            f"differ; {asked - found.empty} clusters are ranked",
+            f"differ; ranked are the other {asked - found.empty}",
             stacklevel=3,
         )
     if asked >= 4 and found.effective_number < asked / 4:

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tlprune.errors import InputError, near_miss
+from tlprune.selection.header import check_header
 from tlprune.selection.ranking import Budget, coverage, kept_samples
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.fingerprint import digest_json, digest_tensors
@@ -68,6 +69,9 @@ class Selection:
         unit_kind: What the units are.
         target_votes: ``[T, U]`` float64, the votes of each of several targets; ``[0, U]`` for one target.
         covers_each_target: Whether coverage is that of the target that is covered least, or that of all votes.
+
+    Raises:
+        InputError: Parts do not fit together, or votes or scores are not finite.
     """
 
     method: str
@@ -85,11 +89,16 @@ class Selection:
 
     def __post_init__(self) -> None:
         """Refuses parts that do not fit together."""
-        units = self.num_units
-        if len(self.target_votes) == 0:
-            object.__setattr__(self, "target_votes", torch.empty(0, units))
         for name, dtype in _TENSORS.items():
-            object.__setattr__(self, name, getattr(self, name).to(dtype).contiguous())
+            tensor = getattr(self, name)
+            if tensor.ndim != (2 if name == "target_votes" else 1):
+                raise InputError(f"`{name}` of a selection cannot have the shape {tuple(tensor.shape)}")
+            object.__setattr__(self, name, tensor.to(dtype).contiguous())
+        units = self.num_units
+        if units == 0:
+            raise InputError("a selection must rank at least one unit")
+        if len(self.target_votes) == 0:
+            object.__setattr__(self, "target_votes", torch.empty(0, units, dtype=torch.float64))
         if self.unit_kind not in ("class", "cluster", "sample"):
             raise InputError(f"a selection cannot have units of the kind {self.unit_kind!r}")
         if len(self.unit_names) != (units if self.unit_kind == "class" else 0):
@@ -98,9 +107,14 @@ class Selection:
             raise InputError(f"the ranking of a selection must name each of its {units} units once")
         if self.votes.shape != (units,) or self.scores.shape != (units,) or self.target_votes.shape[1:] != (units,):
             raise InputError(f"a selection of {units} units has votes {tuple(self.votes.shape)}")
+        for votes in (self.votes, self.target_votes):
+            if not (votes.sum(-1).isfinite().all() and (votes >= 0).all()):
+                raise InputError("votes of a selection must be finite and not negative")
+        if not self.scores.isfinite().all():
+            raise InputError("scores of a selection must be finite")
         for name in ("unit_of_sample", "ballots"):
             values = getattr(self, name)
-            if values.ndim != 1 or (len(values) and not 0 <= int(values.min()) <= int(values.max()) < units):
+            if len(values) and not 0 <= int(values.min()) <= int(values.max()) < units:
                 raise InputError(f"`{name}` of a selection must hold units in [0, {units})")
 
     @property
@@ -141,8 +155,17 @@ class Selection:
         return self.unit_names
 
     def example(self, unit: int) -> int:
-        """The index of an image of a unit, from the middle of it: clusters begin with images of the first classes."""
+        """The index of an image of a unit, from the middle of it: clusters begin with images of the first classes.
+
+        Args:
+            unit: In [0, U).
+
+        Raises:
+            InputError: No image belongs to it.
+        """
         members = (self.unit_of_sample == unit).nonzero().squeeze(1)
+        if len(members) == 0:
+            raise InputError(f"{self.name(unit)}: no image of the source belongs to it")
         return int(members[len(members) // 2])
 
     @cached_property
@@ -158,7 +181,8 @@ class Selection:
     @property
     def covered_by_target(self) -> Tensor:
         """``[T, U]`` float64: as :attr:`covered`, for each of several targets."""
-        return torch.stack([coverage(votes, self.ranking) for votes in self.target_votes])
+        shares = [coverage(votes, self.ranking) for votes in self.target_votes]
+        return torch.stack(shares) if shares else self.target_votes
 
     def units_kept(self, budget: Budget) -> Tensor:
         """The best units within a budget.
@@ -283,9 +307,10 @@ class Selection:
             path: The file, by custom ``*.safetensors``.
 
         Raises:
-            InputError: The file cannot be written.
+            InputError: The file cannot be written, or :meth:`load` would refuse what ``settings`` or ``record`` hold.
         """
         header = self._content() | {"record": self.record}
+        check_header(header)
         tensors = {name: tensor.clone() for name, tensor in self._tensors().items()}  # soft votes are their own scores
         checksum = digest_json([header, digest_tensors(tensors)])
         metadata = {"tlprune": "selection", "header": json.dumps(header, sort_keys=True), "checksum": checksum}
@@ -308,31 +333,40 @@ class Selection:
         if not Path(path).is_file():
             raise InputError(f"{path}: {'a folder, not a selection' if Path(path).is_dir() else 'no such selection'}")
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            return cls._read(path)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError) as error:
+            raise InputError(f"{path}: damaged or not a selection ({type(error).__name__})") from error
+
+    @classmethod
+    def _read(cls, path: str | os.PathLike[str]) -> "Selection":
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
             if metadata.get("tlprune") != "selection":
-                raise InputError(f"{path}: not a selection of tlprune")
+                raise InputError("not a selection of tlprune")
             header = json.loads(metadata["header"])
             if header["schema"] != SCHEMA:
                 age = "a newer" if header["schema"] > SCHEMA else "an older"
-                raise InputError(f"{path}: written by {age} tlprune (layout {header['schema']}, known {SCHEMA})")
-            if metadata["checksum"] != digest_json([header, digest_tensors(tensors)]):
-                raise InputError(f"{path}: damaged, its checksum does not match")
-            names = {name: tensors[name] for name in _TENSORS}
-            return cls(
-                method=header["method"],
-                unit_names=tuple(header["unit_names"]),
-                settings=header["settings"],
-                record=header["record"],
-                unit_kind=header["unit_kind"],
-                covers_each_target=header["covers_each_target"],
-                **names,
-            )
-        except InputError:
-            raise
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError) as error:
-            raise InputError(f"{path}: damaged or not a selection ({type(error).__name__})") from error
+                raise InputError(f"written by {age} tlprune (layout {header['schema']}, known {SCHEMA})")
+            if set(file.keys()) != _TENSORS.keys():
+                raise InputError("damaged or not a selection (its tensors have other names)")
+            tensors = {name: file.get_tensor(name) for name in _TENSORS}
+        if metadata["checksum"] != digest_json([header, digest_tensors(tensors)]):
+            raise InputError("damaged, its checksum does not match")
+        check_header(header)
+        for name, tensor in tensors.items():
+            if tensor.dtype != _TENSORS[name]:
+                raise InputError(f"`{name}` of a selection must be {_TENSORS[name]}, got {tensor.dtype}")
+        return cls(
+            method=header["method"],
+            unit_names=tuple(header["unit_names"]),
+            settings=header["settings"],
+            record=header["record"],
+            unit_kind=header["unit_kind"],
+            covers_each_target=header["covers_each_target"],
+            **tensors,
+        )
 
     def _tensors(self) -> dict[str, Tensor]:
         return {name: getattr(self, name) for name in _TENSORS}

@@ -93,6 +93,10 @@ class Moderate(SourceOnlySelector):
 
         return from_first_rank(rank)
 
+    def kept_in(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> tuple[Path, ...]:
+        """The source's features."""
+        return () if surrogate is None else (SourceFeatures(surrogate, source, cache).folder,)
+
 
 def _from_median(distance: Tensor) -> Tensor:
     return (distance - distance.quantile(0.5)).abs()

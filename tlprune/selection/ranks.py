@@ -1,18 +1,24 @@
-"""The processes of one job: which one this is, and what only the first of them does."""
+"""The processes of one job: which one this is, what only the first of them does, and what all do or none."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import torch.distributed as dist
 
-__all__ = ["barrier", "from_every_rank", "from_first_rank", "rank_and_world"]
+from tlprune.storage.cache import locked
+
+__all__ = ["barrier", "from_every_rank", "from_first_rank", "one_job_at_a_time", "rank_and_world", "together"]
 
 Result = TypeVar("Result")
 
 _LONG = timedelta(days=7)
 """Others wait this long for the first rank: clustering a large source outlasts the usual time-out."""
+
+_patient: tuple[Any, Any] | None = None
+"""The process group, and the group of the same ranks with that time-out."""
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -34,14 +40,14 @@ def from_first_rank(compute: Callable[[], Result]) -> Result:
     rank, world = rank_and_world()
     if world == 1:
         return compute()
+    group = _patient_group()  # before the long work: who is gone by then is noticed by its closed connection
     shared: list[Any] = [None, None]
     if rank == 0:
         try:
             shared[0] = compute()
         except Exception as error:
             shared[1] = error
-    with _patient_group() as group:
-        dist.broadcast_object_list(shared, group=group)
+    dist.broadcast_object_list(shared, group=group)
     if shared[1] is not None:
         raise shared[1]
     result: Result = shared[0]
@@ -61,23 +67,60 @@ def from_every_rank(own: Result) -> list[Result]:
     if world == 1:
         return [own]
     found: list[Any] = [None] * world
-    with _patient_group() as group:
-        dist.all_gather_object(found, own, group=group)
+    dist.all_gather_object(found, own, group=_patient_group())
     return found
+
+
+def together(compute: Callable[[], Result]) -> Result:
+    """Computes on every rank; what one of them raises all raise, so that none waits for one that is gone.
+
+    Args:
+        compute: The share of this rank, without a collective in it.
+
+    Returns:
+        What ``compute`` returned on this rank.
+
+    Raises:
+        Exception: What ``compute`` raised on the first of the ranks where it did.
+    """
+    if rank_and_world()[1] == 1:
+        return compute()
+    result: Result | None = None
+    failure: Exception | None = None
+    try:
+        result = compute()
+    except Exception as error:
+        failure = error
+    for one in from_every_rank(failure):
+        if one is not None:
+            raise one
+    return cast(Result, result)
+
+
+@contextmanager
+def one_job_at_a_time(path: Path) -> Iterator[None]:
+    """Keeps other jobs from computing the same thing meanwhile. Every rank must enter it.
+
+    Args:
+        path: What is computed: a file or folder of the cache.
+
+    Raises:
+        InputError: The cache cannot be written.
+    """
+    with ExitStack() as held:
+        from_first_rank(lambda: held.enter_context(locked(path)))
+        yield
 
 
 def barrier() -> None:
     """Waits for all ranks, however long they take."""
     if rank_and_world()[1] > 1:
-        with _patient_group() as group:
-            dist.barrier(group=group)
+        dist.barrier(group=_patient_group())
 
 
-@contextmanager
-def _patient_group() -> Iterator[Any]:
+def _patient_group() -> Any:
     """A group of all ranks with a long time-out; gloo, whatever the device."""
-    group = dist.new_group(timeout=_LONG, backend="gloo")
-    try:
-        yield group
-    finally:
-        dist.destroy_process_group(group)
+    global _patient
+    if _patient is None or _patient[0] is not dist.group.WORLD:
+        _patient = dist.group.WORLD, dist.new_group(timeout=_LONG, backend="gloo")
+    return _patient[1]

@@ -106,6 +106,19 @@ class Selector(ABC):
             cache: Folder for what another target can use again.
         """
 
+    def kept_in(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> tuple[Path, ...]:
+        """What :meth:`order` leaves in the cache for other targets, and takes from there.
+
+        Args:
+            source: The set to prune.
+            surrogate: The part that :attr:`needs_surrogate` names.
+            cache: The cache folder.
+
+        Returns:
+            Files and folders, which need not be there; none unless a selector says otherwise.
+        """
+        return ()
+
     def select(
         self,
         source: SourceImages,

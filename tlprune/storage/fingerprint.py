@@ -4,7 +4,9 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from errno import EINVAL
 from pathlib import Path
+from stat import S_ISREG
 
 import torch
 from torch import Tensor
@@ -58,6 +60,11 @@ def digest_file(path: str | os.PathLike[str]) -> str:
 
     Returns:
         64 hexadecimal digits.
+
+    Raises:
+        OSError: The file cannot be read, or is no regular one: to open a named pipe would wait for a writer.
     """
+    if not S_ISREG(os.stat(path).st_mode):
+        raise OSError(EINVAL, "not a regular file", os.fspath(path))
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

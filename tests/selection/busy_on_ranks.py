@@ -1,0 +1,29 @@
+"""Run by torchrun: rank 0 is busy for longer than the process group's time-out, in every way in which it may be."""
+
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import torch.distributed as dist
+
+from tlprune.selection.ranks import barrier, from_every_rank, from_first_rank, one_job_at_a_time, together
+
+if __name__ == "__main__":
+    seconds = float(sys.argv[2])
+    dist.init_process_group("gloo", timeout=timedelta(seconds=seconds))
+    rank = dist.get_rank()
+    barrier()
+
+    def busy() -> int:
+        if rank == 0:
+            time.sleep(2 * seconds)
+        return 7
+
+    found = [from_first_rank(busy), sum(from_every_rank(busy())), together(busy)]
+    busy()
+    barrier()
+    with one_job_at_a_time(Path(sys.argv[1]) / "made"):
+        found.append(from_first_rank(busy))
+    (Path(sys.argv[1]) / f"{rank}.txt").write_text(" ".join(map(str, found)))
+    dist.destroy_process_group()
