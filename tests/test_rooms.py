@@ -8,7 +8,7 @@ import pytest
 import tlprune
 
 ROOT = Path(tlprune.__file__).parent
-EVERYONE = {"errors"}
+EVERYONE = {"errors", "processes"}
 COMMANDS_TOO = {"parser_messages"}
 MAY_IMPORT = {
     "storage": set(),

@@ -3,6 +3,7 @@
 Everything heavy is imported inside the command that needs it, so that ``tlprune --help`` answers at once.
 """
 
+import errno
 import os
 import sys
 import warnings
@@ -13,7 +14,9 @@ from io import TextIOWrapper
 from typing import NoReturn
 
 from tlprune import __version__
+from tlprune.config_files import check_configs
 from tlprune.errors import InputError, near_miss
+from tlprune.processes import Stopping, first_to_say, is_lost_connection, stoppable
 
 __all__ = ["main"]
 
@@ -21,6 +24,7 @@ _PLAIN_WARNING = warnings.formatwarning
 
 
 def _lightning(arguments: list[str]) -> None:
+    check_configs(arguments, "'model', 'data' and 'trainer'")
     from tlprune.lightning_cli import run
 
     run(arguments)
@@ -44,11 +48,17 @@ def _demo(arguments: list[str]) -> None:
     parser.add_argument("--seeds", type=int, help="repetitions (default: 4, fm 3, or 2 with --quick)")
     parser.add_argument("--output", help="folder for results (default: runs/demo-TARGET)")
     parser.add_argument("--cache", help="cache folder (default: $TLPRUNE_CACHE or the user's)")
+    parser.add_argument("--fresh", action="store_true", help="run again what an earlier demo there has finished")
     given = parser.parse_args(arguments)
 
     from tlprune.experiments.demo import demo
 
     demo(**vars(given))
+
+
+def _select(arguments: list[str]) -> None:
+    check_configs(arguments, "'source', 'target' and 'output'", lists=("target", "surrogate", "target_weights"))
+    _in_commands("select")(arguments)
 
 
 def _in_commands(command: str) -> Callable[[list[str]], None]:
@@ -60,7 +70,7 @@ def _in_commands(command: str) -> Callable[[list[str]], None]:
 
 _COMMANDS: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "demo": (_demo, "prune, pretrain, transfer and compare on embedded data, in minutes"),
-    "select": (_in_commands("select"), "vote, rank, and write a Selection, without training"),
+    "select": (_select, "vote, rank, and write a Selection, without training"),
     "show": (_in_commands("show"), "what a Selection was made from, and what it keeps"),
     "explain": (_in_commands("explain"), "who voted for a unit, and why it is kept or dropped"),
     "diff": (_in_commands("diff"), "units and images that two Selections do not share"),
@@ -95,8 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows ``tlprune`` on the command line; None takes it from the process.
 
     Returns:
-        The exit status: 0; 2 for bad input, which is said in one line on standard error; 130 after Ctrl-C; 141 where
-        nobody reads the output any more.
+        The exit status: 0; 2 for bad input, which is said in one line on standard error; 1 where another process of
+        the job is gone; 130 after Ctrl-C; 143 after SIGTERM; 141 where nobody reads the output any more.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
@@ -108,23 +118,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"tlprune {__version__}")
         return 0
     warnings.formatwarning = _warning_line
+    warnings.filterwarnings("ignore", "Image size .* could be decompression bomb")  # ours has a limit, and a name
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's name may be no text
+    with stoppable() as stopping:
+        return _status(given, debug, stopping)
+
+
+def _status(given: list[str], debug: bool, stopping: Stopping) -> int:
     try:
         status = _run(given)
         sys.stdout.flush()
-        return status
+        return stopping.status or status
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # who read the output has seen enough, as in '... | head'
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
-        if debug or not _is_input_error(error):
+        if stopping.status:  # what waited for a process that was told to end has failed, or a library hid the signal
+            return stopping.status
+        lost = is_lost_connection(error)
+        if debug or not (lost or _is_input_error(error)):
             raise
-        print(f"tlprune: error: {_one_line(error)}", file=sys.stderr)
-        return 2
+        message = "another process of this job is gone" if lost else _one_line(error)
+        if first_to_say(message):
+            print(f"tlprune: error: {message}", file=sys.stderr)
+        return 1 if lost else 2
 
 
 def _warning_line(
@@ -150,7 +171,8 @@ def _run(given: list[str]) -> int:
 
 
 def _is_input_error(error: BaseException) -> bool:
-    return isinstance(error, (InputError, ArgumentError))
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None))
+    return full or isinstance(error, (InputError, ArgumentError))
 
 
 def _one_line(error: BaseException) -> str:

@@ -4,16 +4,14 @@ import inspect
 import re
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 
 import torch
-import yaml
 from jsonargparse import ArgumentParser
 
 import tlprune
 from tlprune.errors import InputError, near_miss
 
-__all__ = ["Refusal", "check_configs", "in_short"]
+__all__ = ["Refusal", "in_short"]
 
 
 class Refusal:
@@ -35,34 +33,6 @@ class Refusal:
             raise
 
 
-def check_configs(arguments: list[str], keys: str, lists: tuple[str, ...] = ()) -> None:
-    """Refuses a config file that is missing or no yaml, by name: the parser's own message does not say which it is.
-
-    Args:
-        arguments: What follows the command's name.
-        keys: Some that a config file may hold, in words.
-        lists: Keys whose values must be lists.
-
-    Raises:
-        InputError: There is no such file, or it holds something else.
-    """
-    for option, value in zip(arguments, [*arguments[1:], ""], strict=True):
-        name, equals, attached = option.partition("=")
-        if name not in ("--config", "-c"):
-            continue
-        path = attached if equals else value
-        if not Path(path).is_file():
-            raise InputError(f"--config {path}: no such file")
-        try:
-            content = yaml.safe_load(Path(path).read_text())
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"--config {path}: not valid yaml: {error}") from error
-        if not isinstance(content, dict):
-            raise InputError(f"--config {path}: must hold keys such as {keys}")
-        if wrong := next((key for key in lists if not isinstance(content.get(key) or [], list)), None):
-            raise InputError(f"--config {path}: `{wrong}` must be a list, such as [{content[wrong]}]")
-
-
 def in_short(message: str) -> str:
     """A parser's message without the types that it tried in vain, and with the near miss of a misspelt name.
 
@@ -74,6 +44,7 @@ def in_short(message: str) -> str:
     """
     text = " ".join(message.split())
     text = re.sub(r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: ", "", text)
+    text = re.sub(r" Given value type: \S+ \S+ Given value: (.*)", r", got \1", text)
     text = re.sub(
         r" - Expected a <class 'NoneType'>| Given value type:.*|- Expected a path but .*? or invalid ", "", text
     )

@@ -3,16 +3,17 @@
 from typing import Any
 
 from tlprune.commands.arguments import add_budget, build, given_budget, make_parser, parse, require_writable
+from tlprune.commands.launching import add_processes, finish, launch
 from tlprune.commands.show import show
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
 from tlprune.errors import InputError
-from tlprune.parser_messages import check_configs
 from tlprune.selection.baselines import ListSelector, RandomSelector, ReverseSelector
 from tlprune.selection.difficulty import EL2N, GraNd
 from tlprune.selection.feature_mapping import FeatureMapping
 from tlprune.selection.forgetting import Forgetting
 from tlprune.selection.label_mapping import LabelMapping
 from tlprune.selection.moderate import Moderate
+from tlprune.selection.ranks import barrier
 from tlprune.selection.selector import Selector
 from tlprune.selection.several_targets import Combination
 
@@ -49,26 +50,36 @@ def run(arguments: list[str]) -> None:
     add("--on_bad_image", choices=["error", "skip"], default="error", help=text)
     add("--num_workers", type=int, default=0, help="processes that look for bad images to skip")
     add("--cache", type=str | None, default=None, help="cache folder")
+    text = "use what is in the cache only if every byte of every image is the same, not size and time of change alone"
+    add("--verify_content", action="store_true", help=text)
+    add("--fresh", action="store_true", help="use nothing that an earlier run left in the cache")
     add("--output", type=str, required=True, help="the Selection to write, *.safetensors")
+    add_processes(parser)
     add_budget(parser)
-    check_configs(arguments, "'source', 'target' and 'output'", lists=("target", "surrogate", "target_weights"))
     for option in ("--target", "--surrogate"):
         if sum(one == option or one.startswith(f"{option}=") for one in arguments) > 1:
             raise InputError(f"{option} is given twice; name all after one: {option} FIRST SECOND")
     given = parse(parser, arguments)
+    fabric = launch(given)
     built = build(parser, given)
     names = ("source", "target", "combine", "target_weights", "selector", "surrogate", "surrogate_backbone")
-    options: dict[str, Any] = {
-        name: built[name] for name in (*names, "image_size", "on_bad_image", "num_workers", "cache")
-    }
+    more = ("image_size", "on_bad_image", "num_workers", "cache", "verify_content")
+    options: dict[str, Any] = {name: built[name] for name in (*names, *more)}
     budget = given_budget(given)
     require_writable(given.output)
     data = PrunedSourceDataModule(**options, prune_ratio=0.0)
-    data.prepare_data()
+    data.device = fabric.device
+    if fabric.local_rank == 0:
+        data.prepare_data()
+        if given.fresh:
+            data.start_over()
+    barrier()  # also has each process notice from here on when another is gone
     data.setup()
     if data.selection is None:
         raise RuntimeError("a budget was given, so there must be a selection")
     if budget is not None:
         data.selection.units_kept(budget)  # refused before anything is written
-    data.selection.save(given.output)
-    show(data.selection, given.output, budget, top=10)
+    if fabric.is_global_zero:
+        data.selection.save(given.output)
+        show(data.selection, given.output, budget, top=10)
+    finish(fabric)

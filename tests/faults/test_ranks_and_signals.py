@@ -1,0 +1,146 @@
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from job import TORCHRUN, Job, appears
+from tlprune import Selection
+from tlprune.cli import main
+from tlprune.storage.checkpoints import load_torch
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")]
+
+ODD = '''
+import os, time
+from pathlib import Path
+from tlprune import LabelMapping, InputError
+from tlprune.selection.ranks import rank_and_world
+
+
+class Odd(LabelMapping):
+    """Does something odd on one rank, once: a rerun finds the file that says so."""
+
+    def __init__(self, what: str = "nothing", rank: int = 0):
+        super().__init__()
+        self.what, self.rank = what, rank
+
+    def order(self, source, target, surrogate, cache):
+        here = rank_and_world()[0]
+        Path(f"rank{here}").touch()
+        if here == self.rank and not Path("done").exists():
+            Path("done").touch()
+            if self.what == "raise":
+                raise InputError("odd things happen")
+            if self.what == "bug":
+                raise ZeroDivisionError("odd things happen")
+            if self.what == "kill":
+                os.kill(os.getpid(), 9)
+            if self.what == "exit":
+                os._exit(0)
+            if self.what == "sleep":
+                time.sleep(600)
+        return super().order(source, target, surrogate, cache)
+'''
+
+
+@pytest.fixture
+def select(class_folder, surrogate_file, tmp_path):
+    """Gives the command that selects with a selector that does something odd."""
+    source = class_folder("src", dict.fromkeys(("ant", "bee", "cat"), 8))
+    class_folder("pets/train", {"x": 60, "y": 90})
+    surrogate = surrogate_file(3)
+    (tmp_path / "odd.py").write_text(ODD)
+
+    def command(what="nothing", rank=0, start=(sys.executable,), *options):
+        inputs = [f"--source={source}", "--target", tmp_path / "pets", f"--surrogate={surrogate}", "--image_size=32"]
+        odd = ["--selector=odd.Odd", f"--selector.what={what}", f"--selector.rank={rank}"]
+        return [*start, "-m", "tlprune", "select", *inputs, *odd, "--output=s.safetensors", *options]
+
+    return command
+
+
+STARTS = {"devices": ((sys.executable,), "--devices=2"), "torchrun": ((*TORCHRUN, "2"),)}
+
+FAILURES = [("raise", 1, "devices"), ("kill", 0, "devices"), ("kill", 1, "devices"), ("exit", 1, "devices")]
+FAILURES += [("raise", 1, "torchrun"), ("kill", 0, "torchrun")]
+
+
+@pytest.mark.parametrize(("what", "rank", "start"), FAILURES)
+def test_when_one_rank_fails_the_whole_job_ends_and_its_rerun_is_as_if_nothing_had_been(
+    what, rank, start, select, tmp_path, monkeypatch
+):
+    begin, *options = STARTS[start]
+    job = Job(select(what, rank, begin, *options), tmp_path)
+    assert job.wait(60) != 0
+    assert job.gone(60)
+    assert (tmp_path / "done").exists()
+    assert not (tmp_path / "s.safetensors").exists()
+    said = job.log.read_text()
+    assert said.count("tlprune: error: odd things happen\n") == (what == "raise"), said
+    again = Job(select("nothing", 0, begin, *options), tmp_path)
+    assert again.wait(120) == 0, again.log.read_text()
+    assert again.gone(60)
+    resumed = Selection.load(tmp_path / "s.safetensors").digest
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main([str(one) for one in select()[3:]]) == 0
+    assert resumed == Selection.load(tmp_path / "s.safetensors").digest
+
+
+@pytest.mark.parametrize("start", ["devices"])
+def test_what_all_ranks_find_wrong_is_said_once(start, select, tmp_path):
+    begin, *options = STARTS[start]
+    job = Job(select("nothing", 0, begin, "--keep_units=9", *options), tmp_path)
+    assert job.wait(120) != 0
+    assert job.gone(60)
+    said = job.log.read_text()
+    assert said.count("tlprune: error: ") == 1, said
+    assert "9" in said
+    assert not (tmp_path / "s.safetensors").exists()
+
+
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+
+
+@pytest.mark.parametrize("start", [None, *STARTS])
+@pytest.mark.parametrize(("number", "status"), SIGNALS)
+def test_select_ends_on_a_signal(number, status, start, select, tmp_path):
+    begin, *options = STARTS.get(start, ((sys.executable,),))
+    job = Job(select("sleep", 0, begin, *options), tmp_path)
+    appears(tmp_path / "done")
+    if start is not None:
+        appears(tmp_path / "rank1")
+    time.sleep(1)
+    asked = time.monotonic()
+    job.send(number)
+    got = job.wait(30)
+    assert job.gone(30 - (time.monotonic() - asked)), job.log.read_text()
+    if start == "torchrun":
+        assert got != 0  # its own
+    else:
+        assert got == status, job.log.read_text()
+        assert "Traceback" not in job.log.read_text()
+    assert not (tmp_path / "s.safetensors").exists()
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize(("number", "status"), SIGNALS)
+def test_fit_ends_on_a_signal_and_keeps_its_last_checkpoint(number, status, devices, class_folder, tmp_path):
+    source = class_folder("src", dict.fromkeys(("ant", "bee", "cat"), 40))
+    keep = "--trainer.callbacks=ModelCheckpoint"
+    command = [sys.executable, "-m", "tlprune", "fit", "--model=LitClassifier", "--model.backbone=resnet8_w8"]
+    command += ["--data=PrunedSourceDataModule", f"--data.source={source}", "--data.image_size=32"]
+    command += ["--data.batch_size=8", "--trainer.max_epochs=10000", "--trainer.logger=false"]
+    command += ["--trainer.accelerator=cpu", f"--trainer.devices={devices}", "--trainer.enable_progress_bar=false"]
+    command += [keep, "--trainer.callbacks.dirpath=kept", "--trainer.callbacks.filename=last"]
+    command += ["--trainer.callbacks.enable_version_counter=false"]
+    job = Job(command, tmp_path)
+    appears(tmp_path / "kept" / "last.ckpt")
+    time.sleep(1)
+    job.send(number)
+    got = job.wait(30)
+    assert job.gone(30), job.log.read_text()
+    assert got == status, job.log.read_text()
+    assert load_torch(tmp_path / "kept" / "last.ckpt")["global_step"] > 0

@@ -1,0 +1,51 @@
+"""One process or many: started here by Lightning Fabric, or by torchrun, SLURM and the like around us."""
+
+import logging
+import os
+
+from jsonargparse import ArgumentParser, Namespace
+from lightning.fabric import Fabric
+from torch import distributed
+
+from tlprune.errors import InputError
+
+__all__ = ["add_processes", "finish", "launch"]
+
+
+def add_processes(parser: ArgumentParser) -> None:
+    """Adds what says where the work is done, in the words of Lightning's Trainer."""
+    add = parser.add_argument
+    add("--accelerator", type=str, default="auto", help="'cpu', 'gpu', 'auto', as for a Trainer")
+    add("--devices", type=int | str, default="auto", help="processes on this machine (default: one for each GPU)")
+    add("--num_nodes", type=int, default=1, help="machines; torchrun says it by itself")
+
+
+def launch(given: Namespace) -> Fabric:
+    """Starts the other processes of the job, unless a launcher has, and lets all know of each other.
+
+    Args:
+        given: What :func:`add_processes` added.
+
+    Raises:
+        InputError: There are no such devices, or not so many.
+    """
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # greetings of each process
+    devices, nodes = given.devices, given.num_nodes
+    if distributed.is_available() and distributed.is_torchelastic_launched():
+        here = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // here
+        devices = here if devices == "auto" else devices
+    try:
+        fabric = Fabric(accelerator=given.accelerator, devices=devices, num_nodes=nodes)
+        fabric.launch()
+    except (ValueError, TypeError, RuntimeError) as error:
+        named = f"--accelerator {given.accelerator} --devices {given.devices} --num_nodes {given.num_nodes}"
+        raise InputError(f"{named}: {' '.join(str(error).split())}") from error
+    return fabric
+
+
+def finish(fabric: Fabric) -> None:
+    """Waits until every process is done, so that none is taken for lost."""
+    fabric.barrier()
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

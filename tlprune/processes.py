@@ -1,0 +1,139 @@
+"""How a process of ours ends: on a signal in seconds, whatever it waits for, and not long after who started it.
+
+Python runs the handler of a signal between two steps of the main thread, so a process that waits for others in a
+collective never comes to it. Here a thread is told of the signal by the operating system as well, and ends the process
+where the main thread has not done so in time. Files are written whole or not at all, so that harms none.
+"""
+
+import hashlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+__all__ = ["GRACE", "Stopping", "end_with_parent", "first_to_say", "is_lost_connection", "stoppable"]
+
+GRACE = 10.0
+"""Seconds that the main thread has to end by itself after a signal."""
+
+_LOOK = 1.0  # seconds between two looks at who the parent is
+
+_listening = False
+
+
+class Stopping:
+    """Which signal asked this process to end.
+
+    Attributes:
+        signal: Its number; None where there was none.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    @property
+    def status(self) -> int:
+        """The exit status that says so: 130 after Ctrl-C, 143 after SIGTERM; 0 where there was no signal."""
+        return 0 if self.signal is None else 128 + self.signal
+
+
+@contextmanager
+def stoppable() -> Iterator[Stopping]:
+    """Has Ctrl-C and SIGTERM end this process within :data:`GRACE` seconds; a rank of a job ends with its parent too.
+
+    Outside the main thread, where Python allows no handlers, and on Windows it does nothing.
+    """
+    global _listening
+    stopping = Stopping()
+    if os.name == "nt" or threading.current_thread() is not threading.main_thread():
+        yield stopping
+        return
+
+    def stop(number: int, _: FrameType | None) -> NoReturn:
+        stopping.signal = number
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+    ended, (read, write) = threading.Event(), os.pipe()
+    os.set_blocking(write, False)
+    handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    _listening = True
+    threading.Thread(target=_end_in_time, args=(read, ended), daemon=True, name="signals").start()
+    if "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE") or 1) > 1:
+        end_with_parent()
+    try:
+        yield stopping
+    finally:
+        ended.set()
+        _listening = False
+        signal.set_wakeup_fd(before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        os.close(write)  # ends the thread
+
+
+def end_with_parent() -> None:
+    """Has this process end soon after the one that started it, from a thread that looks now and then."""
+    parent = os.getppid()
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE)
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=look, daemon=True, name="parent").start()
+
+
+def first_to_say(message: str) -> bool:
+    """Whether no other process of this job has said the same: what all ranks find wrong is said once.
+
+    Before ranks know of each other, the first of each machine speaks.
+
+    Args:
+        message: What is to be said.
+    """
+    dist = sys.modules.get("torch.distributed")
+    if dist is None or not dist.is_available() or not dist.is_initialized():
+        return os.environ.get("LOCAL_RANK", "0") == "0"
+    try:
+        store = dist.distributed_c10d._get_default_store()
+        said = store.add(f"said {hashlib.sha256(message.encode(errors='replace')).hexdigest()}", 1)
+    except RuntimeError:  # the process that holds the store is gone
+        return True
+    return bool(said == 1)
+
+
+def is_lost_connection(error: BaseException) -> bool:
+    """Whether an error is what a process sees of another one of its job that has ended."""
+    dist = sys.modules.get("torch.distributed")
+    if dist is None or not dist.is_available() or not dist.is_initialized() or not isinstance(error, RuntimeError):
+        return False
+    return any(f"Connection {what} by peer" in str(error) for what in ("closed", "reset"))
+
+
+def _end_in_time(read: int, ended: threading.Event) -> None:
+    """Waits for a signal, gives the main thread its time, and ends the process."""
+    with os.fdopen(read, "rb", buffering=0) as signals:
+        while number := signals.read(1):
+            if number[0] in (signal.SIGINT, signal.SIGTERM) and not ended.wait(GRACE):
+                os._exit(128 + number[0])
+
+
+def _in_a_fork() -> None:
+    """A process that was forked, such as one that loads images, shares the pipe; signals to it are not for us."""
+    global _listening
+    if _listening:
+        _listening = False
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_a_fork)
