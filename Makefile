@@ -5,14 +5,16 @@ VENV ?= .venv
 READY := $(VENV)/.ready
 
 BOLTS ?= .venv-bolts
+AUDIT ?= .venv-audit
 BOLTS_READY := $(BOLTS)/.ready
 
-.PHONY: help setup demo test test-bolts lint types clean
+.PHONY: help setup demo test test-bolts lint types audit clean
 
 help:
 	@echo "make demo        set up, then prune, pretrain, transfer and compare on embedded data (minutes)"
 	@echo "make test        set up, then check style, types and tests"
 	@echo "make test-bolts  test what is done with the extra 'bolts', in an environment of its own"
+	@echo "make audit       look up known vulnerabilities of what is installed; needs the Python Package Index"
 	@echo "make clean       remove the environment and what was built"
 
 setup: $(READY)
@@ -46,5 +48,11 @@ lint: $(READY)
 types: $(READY)
 	$(VENV)/bin/mypy
 
+# asks the Python Package Index for known vulnerabilities; --strict: what cannot be looked up is a failure, not a pass
+audit:
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.9'
+	$(AUDIT)/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
+
 clean:
-	rm -rf $(VENV) $(BOLTS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(BOLTS) $(AUDIT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -4,16 +4,19 @@ import warnings
 from argparse import ArgumentError
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import yaml
 from lightning.pytorch import LightningDataModule, LightningModule
-from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 import tlprune
 from tlprune.checkpoint_io import WholeCheckpointIO
 from tlprune.errors import InputError
+from tlprune.fit_stage import FitStage
 from tlprune.modules.classifier import ClassificationModule
-from tlprune.parser_messages import Refusal, check_configs, in_short
+from tlprune.parser_messages import Refusal, in_short
 
 __all__ = ["TLPruneCLI", "run"]
 
@@ -46,6 +49,58 @@ class TLPruneCLI(LightningCLI):
             raise
         self._write_whole_checkpoints()
         self._check_inputs()
+        self._open_stage()
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand == "fit":
+            text = "forget what an earlier run of the same command left, in the journal and in the cache"
+            parser.add_argument("--fresh", action="store_true", help=text)
+        return parser
+
+    def _open_stage(self) -> None:
+        """Finds what is left of an earlier run of the same command, where runs leave something and none is named."""
+        self.stage: FitStage | None = None
+        if self.config["subcommand"] != "fit":
+            return
+        given, trainer = self.config["fit"], self.trainer
+        fresh = given.pop("fresh")
+        if fresh and hasattr(self.datamodule, "start_over"):
+            self.datamodule.start_over()
+        if (
+            given.get("ckpt_path") is not None
+            or getattr(trainer, "fast_dev_run", False)
+            or not trainer.checkpoint_callbacks
+        ):
+            return
+        config = yaml.safe_load(self.parser.dump(self.config, skip_link_targets=False, skip_none=False))["fit"]
+        depends_on = getattr(self.datamodule, "depends_on", None)
+        self.stage = FitStage(config, trainer, None if depends_on is None else depends_on())
+        if fresh:
+            self.stage.start_over()
+
+    def fit(self, model: LightningModule, **options: Any) -> None:
+        """Trains; goes on where an earlier run of the same command stopped, and does not repeat one that ended.
+
+        Args:
+            model: What is trained.
+            **options: What :meth:`lightning.pytorch.Trainer.fit` takes besides.
+        """
+        stage = self.stage
+        if stage is None:
+            self.trainer.fit(model, **options)
+            return
+        if (done := stage.stage.done) is not None:
+            made = ", ".join(map(str, done.outputs)) or "no files"
+            self._say(f"this run ended on {done.when} and left {made}; --fresh trains again")
+            return
+        if (state := stage.state) is not None:
+            self._say(f"going on where this run was stopped, from {state}; --fresh starts over")
+            options["ckpt_path"] = state
+        stage.keep_state()
+        self.trainer.fit(model, **options)
+        if not self.trainer.interrupted:
+            stage.finish()
 
     def _write_whole_checkpoints(self) -> None:
         """Has the Trainer write and read checkpoints as we do, unless the user chose another way."""
@@ -53,6 +108,10 @@ class TLPruneCLI(LightningCLI):
         if type(strategy.checkpoint_io) is TorchCheckpointIO:
             asked = self.config[self.config["subcommand"]].get("ckpt_path")
             strategy.checkpoint_io = WholeCheckpointIO(fall_back=asked == "last")
+
+    def _say(self, what: str) -> None:
+        if self.trainer.is_global_zero:
+            print(f"tlprune: {what}", flush=True)
 
     def _find_checkpoint(self) -> Path | None:
         """The checkpoint file asked for; None if there is none, or if Lightning finds it by a name such as ``last``."""
@@ -104,7 +163,6 @@ def run(arguments: list[str]) -> TLPruneCLI:
         InputError: Something given is wrong.
     """
     _load_named_classes()
-    check_configs(arguments, "'model', 'data' and 'trainer'")
     # LightningCLI takes any argument list beside a non-empty sys.argv for a mistake
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     try:

@@ -1,12 +1,13 @@
 import json
 import time
+from dataclasses import replace
 from queue import SimpleQueue
 
 import pytest
 
 from tlprune import PrunedSourceDataModule, RandomSelector
 from tlprune.cli import main
-from tlprune.experiments.cells import Cells, full_steps
+from tlprune.experiments.cells import Cells, full_steps, run_cells
 from tlprune.experiments.comparison import Arm
 from tlprune.experiments.trial import Neighbours, Pretraining, Transfer
 
@@ -15,7 +16,8 @@ def test_progress_counts_every_image_that_is_trained_on(tmp_path):
     arms = (Arm("none", 0.0), Arm("random", 0.75), Arm("random", 0.75, "steps"))
     transfers = (Transfer("probe", 3, 0.1),)
     cells = Cells(tmp_path, "digits", 0, arms, 2, Pretraining("a", 5), Pretraining("b", 4), transfers, tmp_path)
-    assert cells.images(1000, 10) == 2 * (5 * 1000 + 4 * (1000 + 250 + 1000) + 3 * 3 * 10)
+    assert cells.images(arms, 1000, 10) == 4 * (1000 + 250 + 1000) + 3 * 3 * 10
+    assert cells.images((), 1000, 10) == 0
 
 
 def test_equal_steps_are_those_of_no_pruning(tmp_path, coloured):
@@ -47,18 +49,36 @@ def unlabelled(tmp_path, coloured, target, monkeypatch):
     transfers = (Neighbours(3), Transfer("probe", 2, 0.1, 8, 1), Transfer("finetune", 1, 0.01, 8, 1))
     cells = Cells(tmp_path / "source", "colours", 0, arms, 1, recipe, recipe, transfers, tmp_path)
     seconds = module._train_surrogate(cells, 0, SimpleQueue())
-    return {arm.method: module._run_cell(cells, arm, 0, seconds, SimpleQueue()) for arm in arms}
+    return cells, {arm.method: module._run_cell(cells, arm, 0, seconds, SimpleQueue()) for arm in arms}
 
 
 def test_controls_of_feature_mapping_see_as_many_images(unlabelled):
-    kept = {method: run.images_kept for method, run in unlabelled.items()}
+    runs = unlabelled[1]
+    kept = {method: run.images_kept for method, run in runs.items()}
     assert kept["none"] == 360
     assert kept["random"] == kept["feature_mapping"] < 360
     assert 0 < kept["reverse"] <= kept["feature_mapping"]
-    for method, run in unlabelled.items():
+    for method, run in runs.items():
         assert set(run.scores) == {"knn", "probe", "finetune"}
         assert run.source_accuracy is None
         assert (run.surrogate_seconds > 0) == (method in ("feature_mapping", "reverse"))
+
+
+def test_cells_that_are_finished_are_not_run_again(unlabelled):
+    cells, runs = unlabelled
+    again = replace(cells)
+    assert again.finished == list(runs.values())
+    assert again.left(0) == []
+    assert list(run_cells(again)) == []
+    weights = cells.weights(Arm("random", 0.5), 0)
+    weights.write_bytes(weights.read_bytes()[:-1])
+    damaged = replace(cells)
+    with pytest.warns(UserWarning, match="changed or removed since it was made"):
+        assert damaged.left(0) == [Arm("random", 0.5)]
+    other = replace(cells, transfers=(Neighbours(4),))
+    assert other.left(0) == list(cells.arms)
+    assert other.stage(None, 0).done is not None
+    assert replace(cells, surrogate=replace(cells.surrogate, epochs=2)).stage(None, 0).done is None
 
 
 @pytest.mark.slow

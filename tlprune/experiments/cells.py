@@ -6,10 +6,10 @@ same share of the machine, so their seconds can be compared.
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property
 from multiprocessing import get_context
 from pathlib import Path
 from queue import SimpleQueue
@@ -17,11 +17,13 @@ from typing import Any, Protocol
 
 import torch
 
+from tlprune import __version__
 from tlprune.data.downstream import Downstream, open_target
 from tlprune.data.images import TensorImages
 from tlprune.data.scanning import scan_class_folder
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
 from tlprune.experiments.comparison import Arm, Run
+from tlprune.experiments.stages import Journal, Stage
 from tlprune.experiments.trial import (
     Neighbours,
     Pretraining,
@@ -32,10 +34,12 @@ from tlprune.experiments.trial import (
     quiet,
     transfer,
 )
+from tlprune.processes import end_with_parent
 from tlprune.selection.baselines import RandomSelector, ReverseSelector
 from tlprune.selection.feature_mapping import FeatureMapping
 from tlprune.selection.label_mapping import LabelMapping
 from tlprune.selection.selector import Selector
+from tlprune.storage.cache import forget
 
 __all__ = ["Cells", "Progressed", "full_steps", "run_cells"]
 
@@ -63,7 +67,7 @@ class Cells:
         surrogate: How surrogates are trained.
         pretraining: How source models are trained.
         transfers: How they are fitted to the target, or judged on it.
-        scratch: Folder for weights and selections.
+        folder: Of the journal: a cell that is finished is not run again. Weights and Selections are there too.
     """
 
     source: Path
@@ -74,23 +78,47 @@ class Cells:
     surrogate: Pretraining
     pretraining: Pretraining
     transfers: tuple[Transfer | Neighbours, ...]
-    scratch: Path
+    folder: Path
+
+    def stage(self, arm: Arm | None, seed: int) -> Stage:
+        """What the journal has of an arm, or of a seed's surrogate where there is none."""
+        target = {"target": _target(self.target, self.split_seed).train.digest, "split_seed": self.split_seed}
+        surrogate = {"seed": seed, "source": _source_digest(self.source), "recipe": asdict(self.surrogate)}
+        depends: dict[str, Any] = {"tlprune": __version__, "surrogate": surrogate}
+        if self.pretraining.method != "supervised":
+            depends |= target | {"selector": self.mapping().options}
+        if arm is None:
+            return Journal(self.folder).stage(f"surrogate-{seed}", depends)
+        depends |= target | {"arm": asdict(arm), "selector": self.mapping().options}
+        depends |= {"pretraining": asdict(self.pretraining), "transfers": [asdict(one) for one in self.transfers]}
+        return Journal(self.folder).stage(f"{arm.key}-{seed}", depends)
 
     def weights(self, arm: Arm, seed: int) -> Path:
         """Where an arm's source model is written."""
-        return self.scratch / f"{arm.key}-{seed}.safetensors"
+        return self.stage(arm, seed).folder / "weights.safetensors"
 
     def selection(self, arm: Arm, seed: int) -> Path:
         """Where an arm's Selection is written."""
-        return self.scratch / f"{arm.key}-{seed}-selection.safetensors"
+        return self.stage(arm, seed).folder / "selection.safetensors"
 
     def like(self, seed: int) -> Path:
         """Where the Selection is written whose numbers of images a seed's controls keep to."""
-        return self.scratch / f"like-{seed}-selection.safetensors"
+        return self.stage(None, seed).folder / "like.safetensors"
 
     def surrogate_weights(self, seed: int) -> Path:
         """Where a seed's surrogate is written."""
-        return self.scratch / f"surrogate-{seed}.safetensors"
+        return self.stage(None, seed).folder / "weights.safetensors"
+
+    @cached_property
+    def finished(self) -> list[Run]:
+        """Runs of cells that an earlier command finished."""
+        pairs = [(arm, seed) for seed in range(self.seeds) for arm in self.arms]
+        return [_as_run(done.result) for arm, seed in pairs if (done := self.stage(arm, seed).done) is not None]
+
+    def left(self, seed: int) -> list[Arm]:
+        """Arms of a seed that are not finished."""
+        there = [run.arm for run in self.finished if run.seed == seed]
+        return [arm for arm in self.arms if arm not in there]
 
     def mapping(self) -> Selector:
         """The selector that is tried: Feature Mapping where no labels are learned."""
@@ -114,16 +142,16 @@ class Cells:
             **(held_out | options),
         )
 
-    def images(self, source_images: int, target_images: int) -> int:
-        """Images that are trained on in all, given the numbers of training images: what progress is measured in."""
-        shares = [1.0 if arm.equal == "steps" else 1 - arm.ratio for arm in self.arms]
-        source = (sum(shares) * self.pretraining.epochs + self.surrogate.epochs) * source_images
-        target = sum(recipe.epochs for recipe in self.transfers) * target_images * len(self.arms)
-        return round(self.seeds * (source + target))
+    def images(self, arms: Sequence[Arm], source_images: int, target_images: int) -> int:
+        """Images that arms are trained on, given the numbers of training images: what progress is measured in."""
+        shares = [1.0 if arm.equal == "steps" else 1 - arm.ratio for arm in arms]
+        source = sum(shares) * self.pretraining.epochs * source_images
+        target = sum(recipe.epochs for recipe in self.transfers) * target_images * len(arms)
+        return round(source + target)
 
 
 def run_cells(cells: Cells, progress: Progressed | None = None, workers: int | None = None) -> Iterator[Run]:
-    """Runs all cells and yields each when it is done: surrogates first, each arm once its seed's surrogate is there.
+    """Runs what is not finished and yields each cell when it is done: surrogates first, then their seed's arms.
 
     Args:
         cells: What to run.
@@ -138,7 +166,9 @@ def run_cells(cells: Cells, progress: Progressed | None = None, workers: int | N
     with ProcessPoolExecutor(count, get_context("spawn"), _one_thread) as pool:
         try:
             waiting: dict[Future[Any], int | None] = {
-                pool.submit(_train_surrogate, cells, seed, told): seed for seed in range(cells.seeds)
+                pool.submit(_train_surrogate, cells, seed, told): seed
+                for seed in range(cells.seeds)
+                if cells.left(seed)
             }
             seconds: dict[int, float] = {}
             while waiting:
@@ -149,7 +179,7 @@ def run_cells(cells: Cells, progress: Progressed | None = None, workers: int | N
                         yield future.result()
                         continue
                     seconds[seed] = future.result()
-                    for arm in cells.arms:
+                    for arm in cells.left(seed):
                         waiting[pool.submit(_run_cell, cells, arm, seed, seconds[seed], told)] = None
         finally:
             pool.shutdown(cancel_futures=True)
@@ -161,6 +191,7 @@ def _cores() -> int:
 
 def _one_thread() -> None:
     torch.set_num_threads(1)
+    end_with_parent()
 
 
 @cache
@@ -170,27 +201,40 @@ def _images(source: Path) -> TensorImages:
 
 
 @cache
+def _source_digest(source: Path) -> str:
+    return scan_class_folder(source).digest
+
+
+@cache
 def _target(name: str, seed: int) -> Downstream:
     return open_target(name, seed)
 
 
 def _train_surrogate(cells: Cells, seed: int, progress: Progressed) -> float:
-    """Trains a seed's surrogate on the whole source and returns the seconds."""
+    """Trains a seed's surrogate on the whole source, unless that was done, and returns the seconds."""
+    stage = cells.stage(None, seed)
+    if (done := stage.done) is not None:
+        return float(done.result)
+    stage.forget()
     with quiet():
         data = cells.data(recipe=cells.surrogate)
         data.setup()
         seconds, _ = pretrain(data, cells.surrogate, 1000 + seed, cells.surrogate_weights(seed), progress.put)
         if cells.pretraining.method != "supervised":
             # clusters are of any size: controls keep as many images as these do
-            like = _voting(cells, seed, "like", prune_ratio=0.5)
+            like = _voting(cells, stage, seed, prune_ratio=0.5)
             like.setup()
             if like.selection is not None:
                 like.selection.save(cells.like(seed))
+    made = (cells.surrogate_weights(seed), cells.like(seed))
+    stage.finish(seconds, [path for path in made if path.exists()])
     return seconds
 
 
 def _run_cell(cells: Cells, arm: Arm, seed: int, surrogate_seconds: float, progress: Progressed) -> Run:
     """Selects, pretrains and transfers."""
+    stage = cells.stage(arm, seed)
+    stage.forget()
     target = _target(cells.target, cells.split_seed)
     with quiet():
         data = _data(cells, arm, seed)
@@ -208,7 +252,7 @@ def _run_cell(cells: Cells, arm: Arm, seed: int, surrogate_seconds: float, progr
             else transfer(weights, target, how, seed, progress.put)
             for how in cells.transfers
         }
-    return Run(
+    run = Run(
         arm=arm,
         seed=seed,
         units_kept=data.units_kept,
@@ -219,6 +263,16 @@ def _run_cell(cells: Cells, arm: Arm, seed: int, surrogate_seconds: float, progr
         surrogate_seconds=surrogate_seconds if arm.votes else 0.0,
         selection_seconds=selection_seconds if arm.votes else 0.0,
     )
+    made = (cells.weights(arm, seed), cells.selection(arm, seed))
+    stage.finish(asdict(run), [path for path in made if path.exists()])
+    forget(stage.folder / "cache")
+    return run
+
+
+def _as_run(noted: dict[str, Any]) -> Run:
+    """What a run was before it was noted as JSON."""
+    scores = {mode: Score(**score) for mode, score in noted["scores"].items()}
+    return Run(**noted | {"arm": Arm(**noted["arm"]), "scores": scores})
 
 
 def _data(cells: Cells, arm: Arm, seed: int) -> PrunedSourceDataModule:
@@ -232,14 +286,14 @@ def _data(cells: Cells, arm: Arm, seed: int) -> PrunedSourceDataModule:
     options: dict[str, Any] = {"selector": selectors.get(arm.method, mapping), "prune_ratio": arm.ratio}
     if not supervised and arm.method in selectors:
         options["images_like"] = str(cells.like(seed))
-    return _voting(cells, seed, arm.key, **options)
+    return _voting(cells, cells.stage(arm, seed), seed, **options)
 
 
-def _voting(cells: Cells, seed: int, name: str, **options: Any) -> PrunedSourceDataModule:
+def _voting(cells: Cells, stage: Stage, seed: int, **options: Any) -> PrunedSourceDataModule:
     """The source, pruned; with a cache of its own, so that each arm votes anew and its seconds are true."""
     target = _target(cells.target, cells.split_seed)
     given: dict[str, Any] = {"selector": cells.mapping(), "surrogate": str(cells.surrogate_weights(seed))}
-    return cells.data(target, cache=str(cells.scratch / f"cache-{name}-{seed}"), **(given | options))
+    return cells.data(target, cache=str(stage.folder / "cache"), **(given | options))
 
 
 def full_steps(cells: Cells, data: PrunedSourceDataModule) -> int:

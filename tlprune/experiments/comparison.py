@@ -124,6 +124,7 @@ class Comparison:
         transfers: How source models were fitted to the target, or judged on it.
         runs: Each arm with each seed.
         seconds: Time that the whole took.
+        reused: Runs of an earlier command, which are not in that time.
     """
 
     target: str
@@ -133,6 +134,7 @@ class Comparison:
     transfers: Sequence[Transfer | Neighbours]
     runs: list[Run] = field(default_factory=list)
     seconds: float = 0.0
+    reused: int = 0
 
     @property
     def method(self) -> Method:
@@ -261,6 +263,7 @@ class Comparison:
             "method": self.method,
             "split": self.split,
             "seconds": self.seconds,
+            "reused": self.reused,
             "winning_ratio": {mode: self.winning_ratio(mode) for mode in self.modes},
             "against_random": self.against_random(),
             "differences": [

@@ -4,7 +4,7 @@ import time
 from multiprocessing import get_context
 from pathlib import Path
 from shutil import copyfile
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryFile
 from threading import Thread
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from tlprune.experiments.report import print_comparison, write_comparison
 from tlprune.experiments.trial import Neighbours, Pretraining, Transfer
 from tlprune.selection.manifest import Selection
 from tlprune.storage.atomic import atomic_path
-from tlprune.storage.cache import cache_root
+from tlprune.storage.cache import cache_root, forget
 
 __all__ = ["demo"]
 
@@ -60,6 +60,7 @@ def demo(
     seeds: int | None = None,
     output: str | None = None,
     cache: str | None = None,
+    fresh: bool = False,
 ) -> Comparison:
     """Prunes the embedded source for a target, pretrains, transfers, and compares with no, random, reverse pruning.
 
@@ -71,6 +72,7 @@ def demo(
         seeds: How many times everything is repeated, surrogate included; None for 4 (``fm`` 3), or 2 when quick.
         output: Folder for results; None for ``runs/demo-TARGET``, ``runs/demo-fm-TARGET``.
         cache: The cache folder; None for the user's.
+        fresh: Whether cells that an earlier command finished are run again; else it goes on where that stopped.
 
     Returns:
         Every run, as ``summary.json`` has it.
@@ -96,7 +98,10 @@ def demo(
     judged = (Neighbours(),) if method == "fm" else ()
     columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn()]
     columns += [TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
-    with TemporaryDirectory() as scratch, Progress(*columns, console=console, speed_estimate_period=90) as progress:
+    journal = folder / "stages"
+    if fresh:
+        forget(journal)
+    with Progress(*columns, console=console, speed_estimate_period=90) as progress:
         cells = Cells(
             source=_draw(progress, cache),
             target=target,
@@ -106,11 +111,13 @@ def demo(
             surrogate=surrogate,
             pretraining=pretraining,
             transfers=(*judged, Transfer("probe", 50, 0.03), Transfer("finetune", 20, 0.003)),
-            scratch=Path(scratch),
+            folder=journal,
         )
         opened = open_target(target, cells.split_seed)
         comparison = Comparison(target, opened.split, cells.pretraining, cells.surrogate, cells.transfers)
-        comparison.runs = _run(cells, len(opened.train), progress)
+        runs = cells.finished + _run(cells, len(opened.train), progress)
+        comparison.runs = sorted(runs, key=lambda run: (cells.arms.index(run.arm), run.seed))
+        comparison.reused = len(cells.finished)
         comparison.seconds = time.perf_counter() - begin
         images = scan_class_folder(cells.source)
         shown = Selection.load(cells.selection(comparison.shown_arm, 0))
@@ -137,7 +144,14 @@ def _run(cells: Cells, target_images: int, progress: Progress) -> list[Run]:
     """Runs all cells under a progress bar that counts images and says the time left."""
     held_out = _VAL_SHARE if cells.pretraining.method == "supervised" else 0
     source_images = round(len(scan_class_folder(cells.source)) * (1 - held_out))
-    task = progress.add_task("train and compare", total=cells.images(source_images, target_images))
+    left = [cells.left(seed) for seed in range(cells.seeds)]
+    surrogates = sum(bool(arms) and cells.stage(None, seed).done is None for seed, arms in enumerate(left))
+    total = sum(cells.images(arms, source_images, target_images) for arms in left)
+    total += surrogates * cells.surrogate.epochs * source_images
+    task = progress.add_task("train and compare", total=total)
+    if cells.finished:
+        text = f"{len(cells.finished)} of {len(cells.arms) * cells.seeds} runs are finished; --fresh runs them again"
+        progress.console.print(text, highlight=False)
     runs: list[Run] = []
     with get_context("spawn").Manager() as manager:
         told = manager.Queue()

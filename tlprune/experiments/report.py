@@ -83,7 +83,7 @@ def print_comparison(comparison: Comparison, selection: Selection, folder: Path,
     console.print(
         f"In {folder}: summary.json, table.md, accuracy.png, cost.png, votes.png,\n"
         "units.png, selection.safetensors, pruned.safetensors, full.safetensors.\n"
-        f"It took {comparison.seconds:.0f} s.\n",
+        f"It took {comparison.seconds:.0f} s{_reused(comparison)}.\n",
         highlight=False,
     )
     other = "photos" if comparison.target == "digits" else "digits"
@@ -95,6 +95,10 @@ def print_comparison(comparison: Comparison, selection: Selection, folder: Path,
         f"tlprune fit --config configs/{'ssl/drawn_simclr' if unlabelled else 'source/drawn_pruned'}.yaml",
     ):
         console.print(f"  {command}", highlight=False)
+
+
+def _reused(comparison: Comparison) -> str:
+    return f", {comparison.reused} of {len(comparison.runs)} runs were finished before" if comparison.reused else ""
 
 
 def _differences_table(comparison: Comparison) -> Table:

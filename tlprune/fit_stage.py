@@ -1,0 +1,182 @@
+"""``tlprune fit`` as a stage of a journal: the same command again goes on where it was stopped.
+
+The journal is the folder ``.tlprune`` in the Trainer's ``default_root_dir``. A run's state is written there at the end
+of every epoch, and in one process every ten minutes, apart from the checkpoints that the user asked for; it is removed
+when the run has ended.
+"""
+
+import inspect
+import json
+import warnings
+from collections.abc import Iterator
+from datetime import timedelta
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+
+import tlprune
+from tlprune.experiments.stages import Journal, Stage
+from tlprune.storage.atomic import write_bytes
+from tlprune.storage.cache import forget
+from tlprune.storage.checkpoints import newest_whole
+from tlprune.storage.fingerprint import digest_file, digest_json
+
+__all__ = ["FitStage"]
+
+_MINUTES = 10
+
+_LARGE = 2**31
+"""Files of so many bytes are known by size and time of change."""
+
+_CHANGES_NOTHING = {
+    "trainer": {"logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "log_every_n_steps"}
+    | {"profiler", "default_root_dir", "accelerator", "devices", "num_nodes", "detect_anomaly"},
+    "data": {"num_workers", "cache", "in_memory", "verify_content"},
+}
+"""Settings of which the outcome is independent; of the data only where it is ours. Ranks are counted apart."""
+
+
+class _State(ModelCheckpoint):
+    """The run's state, beside the checkpoints that the user wants, which say nothing of it."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Has nothing to restore."""
+
+
+class FitStage:
+    """A run of ``fit``: where its state lies, whether there is any, and what it leaves.
+
+    Args:
+        config: The command's configuration, as plain values.
+        trainer: Will run it.
+        data: What the images are, as JSON values.
+    """
+
+    def __init__(self, config: dict[str, Any], trainer: Trainer, data: Any) -> None:
+        self.trainer = trainer
+        depends = {
+            "config": _what_matters(config),
+            "data": data,
+            "files": {name: _digest(Path(name)) for name in sorted(set(_files(config)))},
+            "code": {name: _digest_of_code(name) for name in sorted(set(_class_paths(config)))},
+            "ranks": trainer.world_size,
+            "tlprune": tlprune.__version__,
+        }
+        journal = Journal(Path(trainer.default_root_dir) / ".tlprune")
+        self.stage: Stage = journal.stage("fit", depends)
+
+    @property
+    def state(self) -> Path | None:
+        """The newest state of the run that is whole; None where there is none."""
+        return newest_whole(self._states) if self._states.is_dir() else None
+
+    @property
+    def _states(self) -> Path:
+        return self.stage.folder / "state"
+
+    def start_over(self) -> None:
+        """Forgets what was noted of the run."""
+        self.stage.forget()
+
+    def keep_state(self) -> None:
+        """Has the Trainer write the run's state, and its curves go on where they were."""
+        warnings.filterwarnings("ignore", r"Checkpoint directory .*[/\\]\.tlprune[/\\].* exists and is not empty")
+        options: dict[str, Any] = {"dirpath": self._states, "enable_version_counter": False}
+        states = [_State(filename="epoch", save_on_train_epoch_end=True, **options)]
+        if self.trainer.world_size == 1:  # several ranks would ask each other for the time after every batch
+            states.append(_State(filename="minutes", train_time_interval=timedelta(minutes=_MINUTES), **options))
+        self.trainer.callbacks += states  # type: ignore[attr-defined]
+        note = self.stage.folder / "curves.json"
+        for logger in self.trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                _keep_version(logger, note, self.trainer.is_global_zero)
+
+    def finish(self) -> None:
+        """Notes that the run is finished and what it left, and removes its state."""
+        if not self.trainer.is_global_zero:
+            return
+        self.stage.finish({"epochs": self.trainer.current_epoch, "steps": self.trainer.global_step}, self._outputs())
+        forget(self._states)
+        forget(self.stage.folder / "curves.json")
+
+    def _outputs(self) -> list[Path]:
+        """Files that callbacks wrote: checkpoints, and whatever else they have a ``path`` for."""
+        found = []
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, ModelCheckpoint) and not isinstance(callback, _State):
+                found += [callback.best_model_path, callback.last_model_path, *callback.best_k_models]
+            elif type(callback).__module__.startswith("tlprune."):
+                found.append(getattr(callback, "path", ""))
+        return [path for path in dict.fromkeys(Path(one) for one in found if one) if path.is_file()]
+
+
+def _keep_version(logger: TensorBoardLogger, note: Path, writes: bool) -> None:
+    """Has a resumed run write to the folder of the run that was stopped."""
+    try:
+        known = json.loads(note.read_text())
+    except (OSError, ValueError):
+        known = {}
+    key = str(Path(logger.root_dir).absolute())
+    if key in known:
+        logger._version = known[key]
+    elif writes:
+        write_bytes(note, json.dumps(known | {key: logger.version}).encode())
+
+
+def _what_matters(config: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: config.get(name) for name in ("seed_everything", "model", "data", "trainer")}
+    trainer, data = dict(kept["trainer"] or {}), dict(kept["data"] or {})
+    for name in _CHANGES_NOTHING["trainer"]:
+        trainer.pop(name, None)
+    if str(data.get("class_path", "")).startswith("tlprune."):
+        arguments = {k: v for k, v in (data.get("init_args") or {}).items() if k not in _CHANGES_NOTHING["data"]}
+        data["init_args"] = arguments
+    matters: dict[str, Any] = {**kept, "trainer": trainer, "data": data}
+    return matters
+
+
+def _values(config: Any) -> Iterator[tuple[str, Any]]:
+    """Every value of a nested configuration, with the name that it has."""
+    for name, value in config.items() if isinstance(config, dict) else enumerate(config):
+        if isinstance(value, (dict, list)):
+            yield from _values(value)
+        else:
+            yield str(name), value
+
+
+def _files(config: dict[str, Any]) -> Iterator[str]:
+    """Files that model and data are told of: weights, lists, Selections."""
+    for part in ("model", "data"):
+        for _, value in _values(config.get(part) or {}):
+            if isinstance(value, str) and len(value) < 4096 and "\0" not in value and Path(value).is_file():
+                yield value
+
+
+def _digest(file: Path) -> str:
+    found = file.stat()
+    return digest_file(file) if found.st_size < _LARGE else f"{found.st_size} bytes of {found.st_mtime_ns}"
+
+
+def _class_paths(config: dict[str, Any]) -> Iterator[str]:
+    for name, value in _values(config):
+        if name == "class_path" and isinstance(value, str):
+            yield value
+
+
+def _digest_of_code(class_path: str) -> str:
+    """Of the file that a user's class is in; of what is installed its name alone."""
+    try:
+        module = import_module(class_path.rpartition(".")[0])
+    except (ImportError, ValueError):  # a class inside a class, or a bare name
+        return digest_json(class_path)
+    file = inspect.getsourcefile(module) if hasattr(module, "__file__") else None
+    if file is None or "site-packages" in file or module.__name__.startswith("tlprune."):
+        return digest_json(class_path)
+    return digest_file(file)
