@@ -77,12 +77,16 @@ def stoppable() -> Iterator[Stopping]:
         os.close(write)  # ends the thread
 
 
-def end_with_parent() -> None:
-    """Has this process end soon after the one that started it, from a thread that looks now and then."""
-    parent = os.getppid()
+def end_with_parent(parent: int | None = None) -> None:
+    """Has this process end soon after the one that started it, from a thread that looks now and then.
+
+    Args:
+        parent: Number of the process that started it, which may be gone by now; None for that which is there.
+    """
+    started_by = os.getppid() if parent is None else parent
 
     def look() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == started_by:
             time.sleep(_LOOK)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(GRACE)

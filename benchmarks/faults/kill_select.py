@@ -64,9 +64,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--surrogate", type=Path, required=True, help="weights for the embedded source")
     parser.add_argument("--trials", type=int, default=50)
+    parser.add_argument("--images_per_class", type=int, default=50, help="of the source; more take longer")
     parser.add_argument("--output", type=Path, help="JSON file to write")
     given = parser.parse_args()
-    source = drawn_source(cache_root(None))
+    source = drawn_source(cache_root(None), given.images_per_class)
     moments, rows = random.Random(0), []  # noqa: S311 - no secret
     wanted: dict[str, tuple[str, float]] = {}
     for trial in range(given.trials):
@@ -91,7 +92,8 @@ def main() -> None:
             print(row, flush=True)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    counts = {name: sum(row[name] for row in rows) for name in ("killed", "same selection", "no stage again")}
+    counts: dict[str, Any] = {"images per class": given.images_per_class}
+    counts |= {name: sum(row[name] for row in rows) for name in ("killed", "same selection", "no stage again")}
     print(f"of {len(rows)} trials: {counts}")
     if given.output:
         given.output.write_text(json.dumps({"trials": len(rows), **counts, "rows": rows}, indent=1) + "\n")

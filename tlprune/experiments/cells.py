@@ -163,7 +163,7 @@ def run_cells(cells: Cells, progress: Progressed | None = None, workers: int | N
     """
     count = workers or min(_cores(), 8)
     told: Progressed = progress if progress is not None else SimpleQueue()
-    with ProcessPoolExecutor(count, get_context("spawn"), _one_thread) as pool:
+    with ProcessPoolExecutor(count, get_context("spawn"), _one_thread, (os.getpid(),)) as pool:
         try:
             waiting: dict[Future[Any], int | None] = {
                 pool.submit(_train_surrogate, cells, seed, told): seed
@@ -189,9 +189,9 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _one_thread() -> None:
+def _one_thread(parent: int) -> None:
     torch.set_num_threads(1)
-    end_with_parent()
+    end_with_parent(parent)
 
 
 @cache

@@ -1,7 +1,9 @@
 """``tlprune demo``: a fair trial of the claim, on data that comes with the package, in minutes."""
 
+import os
 import time
 from multiprocessing import get_context
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 from shutil import copyfile
 from tempfile import TemporaryFile
@@ -19,6 +21,7 @@ from tlprune.experiments.cells import Cells, run_cells
 from tlprune.experiments.comparison import Arm, Comparison, Method, Run
 from tlprune.experiments.report import print_comparison, write_comparison
 from tlprune.experiments.trial import Neighbours, Pretraining, Transfer
+from tlprune.processes import end_with_parent
 from tlprune.selection.manifest import Selection
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.cache import cache_root, forget
@@ -153,7 +156,9 @@ def _run(cells: Cells, target_images: int, progress: Progress) -> list[Run]:
         text = f"{len(cells.finished)} of {len(cells.arms) * cells.seeds} runs are finished; --fresh runs them again"
         progress.console.print(text, highlight=False)
     runs: list[Run] = []
-    with get_context("spawn").Manager() as manager:
+    manager = SyncManager(ctx=get_context("spawn"))
+    manager.start(end_with_parent, (os.getpid(),))
+    with manager:
         told = manager.Queue()
 
         def listen() -> None:

@@ -98,7 +98,7 @@ def print_comparison(comparison: Comparison, selection: Selection, folder: Path,
 
 
 def _reused(comparison: Comparison) -> str:
-    return f", {comparison.reused} of {len(comparison.runs)} runs were finished before" if comparison.reused else ""
+    return f"; {comparison.reused} of {len(comparison.runs)} runs were finished before" if comparison.reused else ""
 
 
 def _differences_table(comparison: Comparison) -> Table:
