@@ -19,7 +19,7 @@ from tlprune import Selection
 from tlprune.cli import main
 from tlprune.data.decoding import decode_image
 from tlprune.data.scanning import scan_class_folder
-from tlprune.data.sources import open_source
+from tlprune.data.sources import absolute_source, open_source, source_classes
 from tlprune.errors import InputError
 from tlprune.storage.fingerprint import digest_file
 
@@ -257,6 +257,33 @@ def test_a_link_out_of_the_root_is_not_followed_but_a_file_behind_one_is_read(so
         images = scan_class_folder(source)
     assert len(images) == 7
     assert images[images.paths.index("ant/one.png")][0].equal(decode_image(other / "000.png"))
+
+
+def test_links_are_followed_when_asked_for_but_not_round_in_a_circle(source, class_folder):
+    other = class_folder("other", {"all": 5, "more": 2}, size=8)
+    (source / "ant" / "linked").symlink_to(other / "all")
+    (other / "all" / "on").symlink_to(other / "more")
+    (other / "more" / "back").symlink_to(other / "all")
+    (source / "bee" / "up").symlink_to(source)
+    with pytest.warns(UserWarning, match="ant/linked/on/back, bee/up: links to folders are not followed, since they"):
+        images, _ = open_source(f"linked:{source}")
+    assert images.classes == ("ant", "bee")
+    assert images.labels.bincount().tolist() == [3 + 5 + 2, 3]
+    assert {f"ant/linked/on/{number:03}.png" for number in range(2)} < set(images.paths)
+    assert images[len(images) - 1][0].shape[0] == 3
+    with pytest.warns(UserWarning, match="since they lead round"):
+        assert source_classes(f"linked:{source}") == ("ant", "bee")
+    assert absolute_source(f"linked:{source}") == f"linked:{source}"
+
+
+def test_linked_parts_are_parts(class_folder, tmp_path):
+    root = class_folder("set/train", {"a": 2, "b": 2}).parent
+    class_folder("set/val", {"a": 1, "b": 1})
+    (root / "val" / "a" / "again").symlink_to(root / "train" / "a")
+    train, val = open_source(f"linked:{root}")
+    assert (len(train), len(val)) == (4, 4)
+    with pytest.raises(InputError, match="no such folder"):
+        open_source(f"linked:{tmp_path / 'nowhere'}")
 
 
 def test_a_class_folder_may_be_a_link(source, class_folder):

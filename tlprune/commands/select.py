@@ -22,7 +22,9 @@ __all__ = ["run"]
 # --selector names these without their modules: the parser finds a bare class name only among what is loaded
 _CONTROLS = (RandomSelector, ReverseSelector, ListSelector, Moderate, EL2N, GraNd, Forgetting)
 _SELECTORS = (LabelMapping, FeatureMapping, *_CONTROLS)
-_SOURCE_HELP = "'drawn', a folder, unlabelled:FOLDER, a list file, torchvision:NAME:FOLDER, huggingface:NAME"
+_SOURCE_HELP = (
+    "'drawn', a folder, linked:FOLDER, unlabelled:FOLDER, a list file, torchvision:NAME:FOLDER, huggingface:NAME"
+)
 _SELECTOR_HELP = f"how to order: {', '.join(one.__name__ for one in _SELECTORS)}, or a class_path (default: the first)"
 
 

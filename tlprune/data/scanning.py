@@ -17,11 +17,12 @@ _ENDINGS = tuple(sorted(EXTENSIONS))
 _Found = tuple[str, FileStat]
 
 
-def scan_folder(root: Path) -> FolderImages:
+def scan_folder(root: Path, follow_links: bool = False) -> FolderImages:
     """Lists a folder of class folders, or one that holds images and no folders: a set without labels.
 
     Args:
         root: The folder.
+        follow_links: As :func:`scan_class_folder`.
 
     Returns:
         Its images, ordered by class, then by path.
@@ -30,11 +31,13 @@ def scan_folder(root: Path) -> FolderImages:
         InputError: The folder is unreadable or has no images, or a class has none.
     """
     return (
-        scan_class_folder(root) if folder_names(root) else _unlabelled(root, "neither class folders nor images in it")
+        scan_class_folder(root, follow_links)
+        if folder_names(root)
+        else _unlabelled(root, "neither class folders nor images in it")
     )
 
 
-def scan_class_folder(root: Path) -> FolderImages:
+def scan_class_folder(root: Path, follow_links: bool = False) -> FolderImages:
     """Lists a folder of class folders, as torchvision's ImageFolder does: names in order, images in nested folders too.
 
     A class folder may be a link. Links to folders inside it are not followed, images beside the class folders and
@@ -42,6 +45,7 @@ def scan_class_folder(root: Path) -> FolderImages:
 
     Args:
         root: One folder for each class.
+        follow_links: Whether links to folders inside a class are followed too, unless they lead round in a circle.
 
     Returns:
         Its images, ordered by class, then by folder, then by name.
@@ -58,8 +62,8 @@ def scan_class_folder(root: Path) -> FolderImages:
         warn(f"{root}: {stray} images beside the class folders are left out", stacklevel=2)
     if dead := sorted(entry.name for entry in beside if entry.is_symlink() and not Path(entry).exists()):
         warn(f"{root}: {_first_of(dead)}: links to nowhere are left out", stacklevel=2)
-    found, links = zip(*(_images_below(root, name) for name in classes), strict=True)
-    _warn_of_links(root, [link for some in links for link in some])
+    found, links = zip(*(_images_below(root, name, follow_links) for name in classes), strict=True)
+    _warn_of_links(root, [link for some in links for link in some], follow_links)
     if empty := next((name for name, images in zip(classes, found, strict=True) if not images), None):
         raise InputError(f"{root / empty}: a class without images ({', '.join(_ENDINGS)})")
     labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(images) for images in found]))
@@ -125,22 +129,25 @@ def _folder_images(root: Path, found: Sequence[_Found], labels: torch.Tensor, cl
     return FolderImages(root, [path for path, _ in found], labels, classes, stats=[stat for _, stat in found])
 
 
-def _images_below(root: Path, folder: str) -> tuple[list[_Found], list[str]]:
+def _images_below(root: Path, folder: str, follow_links: bool = False) -> tuple[list[_Found], list[str]]:
     """Images of a folder and of those in it, folder by folder, so that an index means the same image to ImageFolder.
 
     Beside them the links to folders, which are not followed.
     """
-    folders, links = _folders_below(root, folder)
+    folders, links = _folders_below(root, folder, follow_links)
     return [image for _, images in sorted(folders) for image in sorted(images)], sorted(links)
 
 
-def _folders_below(root: Path, folder: str) -> tuple[list[tuple[str, list[_Found]]], list[str]]:
-    """A folder and all in it, each with its own images, and links to folders; paths are relative to ``root``."""
+def _folders_below(root: Path, folder: str, follow_links: bool) -> tuple[list[tuple[str, list[_Found]]], list[str]]:
+    """A folder and all in it, each with its own images, and links to folders that are not followed.
+
+    Paths are relative to ``root``. A link that is followed to a folder on its own way would lead round in a circle.
+    """
     below: list[tuple[str, list[_Found]]] = []
     links: list[str] = []
-    waiting = [folder]
+    waiting: list[tuple[str, tuple[str, ...]]] = [(folder, (os.path.realpath(root / folder),))]
     while waiting:
-        here = waiting.pop()
+        here, way = waiting.pop()
         prefix = f"{here}/" if here else ""
         images: list[_Found] = []
         below.append((here, images))
@@ -148,9 +155,13 @@ def _folders_below(root: Path, folder: str) -> tuple[list[tuple[str, list[_Found
             with os.scandir(f"{root}/{here}") as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
-                        waiting.append(prefix + entry.name)
+                        waiting.append((prefix + entry.name, (*way, f"{way[-1]}/{entry.name}")))
                     elif entry.is_dir():
-                        links.append(prefix + entry.name)
+                        leads_to = os.path.realpath(entry.path) if follow_links else ""
+                        if follow_links and not any(f"{one}/".startswith(f"{leads_to}/") for one in way):
+                            waiting.append((prefix + entry.name, (*way, leads_to)))
+                        else:
+                            links.append(prefix + entry.name)
                     elif _is_image(entry.name):
                         found = entry.stat()
                         images.append((prefix + entry.name, (found.st_size, found.st_mtime_ns)))
@@ -159,9 +170,10 @@ def _folders_below(root: Path, folder: str) -> tuple[list[tuple[str, list[_Found
     return below, links
 
 
-def _warn_of_links(root: Path, links: Sequence[str]) -> None:
+def _warn_of_links(root: Path, links: Sequence[str], follow_links: bool = False) -> None:
     if links:
-        warn(f"{root}: {_first_of(links)}: links to folders are not followed", stacklevel=3)
+        why = ", since they lead round in a circle" if follow_links else " (the source linked:FOLDER follows them)"
+        warn(f"{root}: {_first_of(links)}: links to folders are not followed{why}", stacklevel=3)
 
 
 def _first_of(names: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ No image is decoded to list them.
 
 import os
 from pathlib import Path
+from typing import cast
 from warnings import warn
 
 from tlprune.data.class_titles import class_titles
@@ -22,7 +23,7 @@ __all__ = ["EMBEDDED_SOURCE", "absolute_source", "check_source", "open_source", 
 EMBEDDED_SOURCE = "drawn"
 """Name of the source that tlprune draws itself."""
 
-_KINDS = ("unlabelled", "torchvision", "huggingface")
+_KINDS = ("linked", "unlabelled", "torchvision", "huggingface")
 _PARTS = {"train", "val", "test"}
 
 
@@ -71,9 +72,10 @@ def open_source(source: str, cache: str | os.PathLike[str] | None = None) -> tup
 
     Args:
         source: ``drawn``; a folder of class folders, or of images without labels; a folder with either in ``train`` and
-            perhaps ``val``; ``unlabelled:FOLDER``, all images in it and in folders below, whatever these are called; a
-            file ``.csv``, ``.tsv`` or ``.txt`` that lists paths and labels; ``torchvision:NAME:FOLDER``;
-            ``huggingface:FOLDER`` or ``huggingface:NAME``.
+            perhaps ``val``; ``linked:FOLDER``, the same with links to folders inside classes followed;
+            ``unlabelled:FOLDER``, all images in it and in folders below, whatever these are called; a file ``.csv``,
+            ``.tsv`` or ``.txt`` that lists paths and labels; ``torchvision:NAME:FOLDER``; ``huggingface:FOLDER`` or
+            ``huggingface:NAME``.
         cache: The cache folder; None for the user's.
 
     Returns:
@@ -93,13 +95,12 @@ def open_source(source: str, cache: str | os.PathLike[str] | None = None) -> tup
         return scan_all_images(_path_of(source, rest)), None
     if source != EMBEDDED_SOURCE and (path := _path_of(source, rest)).is_file():
         return open_list(path), None
-    root = _root(source, cache)
-    train_root, val_root = _part(root, "train"), _part(root, "val")
-    if train_root is None:
-        return _titled(scan_folder(root)), None
-    return _like_each_other(
-        source, _titled(scan_folder(train_root)), None if val_root is None else _titled(scan_folder(val_root))
+    root = drawn_source(cache_root(cache)) if source == EMBEDDED_SOURCE else _path_of(source, rest)
+    train, val = (
+        None if part is None else _titled(scan_folder(part, kind == "linked"))
+        for part in (_part(root, "train") or root, _part(root, "val"))
     )
+    return _like_each_other(source, cast(FolderImages, train), val)
 
 
 def absolute_source(source: str) -> str:

@@ -39,8 +39,9 @@ class PrunedSourceDataModule(ResumableDataModule):
 
     Args:
         source: ``drawn`` (the embedded source), a folder of class folders or of images without labels, a folder with
-            either in ``train`` and perhaps ``val``, ``unlabelled:FOLDER`` for all images at any depth, a list file
-            (``.csv``, ``.tsv``, ``.txt``), ``torchvision:NAME:FOLDER``, ``huggingface:NAME``, or a set of images.
+            either in ``train`` and perhaps ``val``, ``linked:FOLDER`` to follow links in these, ``unlabelled:FOLDER``
+            for all images at any depth, a list file (``.csv``, ``.tsv``, ``.txt``), ``torchvision:NAME:FOLDER``,
+            ``huggingface:NAME``, or a set of images.
         target: Whose training images vote: ``digits``, ``photos``, a folder, a named set (``NAME:FOLDER``, or ``NAME``
             where it lies in ``$TLPRUNE_DATA``), an opened target, or a list of them.
         selector: How units are ordered; None is Label Mapping.
