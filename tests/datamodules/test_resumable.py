@@ -125,11 +125,12 @@ def test_transfer_resumes_too(target, trainer, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("ranks", ["1", "2"])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("step", [9, 12])  # six batches an epoch: in the middle of one, and between two
-def test_two_ranks_killed_at_any_batch_end_with_the_same_weights(tmp_path, workers, step):
+def test_ranks_killed_at_any_batch_end_with_the_same_weights(tmp_path, ranks, workers, step):
     script = str(Path(__file__).with_name("train_on_ranks.py"))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", ranks, script]
 
     def command(name):
         return [*torchrun, str(tmp_path / name), str(workers), str(tmp_path / f"{name}.pt")]

@@ -1,5 +1,6 @@
-"""Trains on two ranks, going on from what FOLDER holds: ``train_on_ranks.py FOLDER WORKERS RESULT``."""
+"""Trains on one rank or two, going on from what FOLDER holds: ``train_on_ranks.py FOLDER WORKERS RESULT``."""
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -14,6 +15,7 @@ from tlprune.storage.checkpoints import newest_whole, save_torch
 
 
 def main() -> None:
+    ranks = int(os.environ["WORLD_SIZE"])
     folder, workers, result = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     warnings.filterwarnings("ignore")
     seed_everything(0, verbose=False)
@@ -23,7 +25,7 @@ def main() -> None:
         selector=RandomSelector(1),
         keep_units=6,
         augment="shift",
-        batch_size=5,
+        batch_size=10 // ranks,
         num_workers=workers,
         val_share=0,
     )
@@ -31,8 +33,7 @@ def main() -> None:
     save = ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1)
     trainer = Trainer(
         accelerator="cpu",
-        strategy="ddp",
-        devices=2,
+        devices=ranks,
         max_epochs=4,
         limit_val_batches=0,
         logger=False,

@@ -144,3 +144,27 @@ def test_fit_ends_on_a_signal_and_keeps_its_last_checkpoint(number, status, devi
     assert job.gone(30), job.log.read_text()
     assert got == status, job.log.read_text()
     assert load_torch(tmp_path / "kept" / "last.ckpt")["global_step"] > 0
+
+
+def test_the_demo_ends_on_ctrl_c_and_leaves_no_process(tmp_path):
+    demo = [sys.executable, "-m", "tlprune", "demo", "--quick", "--output=out"]
+    job = Job(demo, tmp_path, TLPRUNE_CACHE=str(tmp_path / "cache"))
+    deadline = time.monotonic() + 300
+    while not list((tmp_path / "out").glob("stages/surrogate-*/done.json")):
+        assert time.monotonic() < deadline
+        assert job.process.poll() is None
+        time.sleep(0.1)
+    job.send(signal.SIGINT)
+    assert job.wait(30) == 130, job.log.read_text()
+    assert job.gone(30), job.log.read_text()
+    assert "Traceback" not in job.log.read_text()
+
+
+@pytest.mark.parametrize("started_for", [5, 20])
+def test_what_the_demo_started_ends_when_it_is_killed(started_for, tmp_path):
+    demo = [sys.executable, "-m", "tlprune", "demo", "--quick", "--output=out"]
+    job = Job(demo, tmp_path, TLPRUNE_CACHE=str(tmp_path / "cache"))
+    time.sleep(started_for)
+    job.process.kill()
+    job.process.wait()
+    assert job.gone(60)

@@ -5,12 +5,13 @@ same share of the machine, so their seconds can be compared.
 """
 
 import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -163,6 +164,7 @@ def run_cells(cells: Cells, progress: Progressed | None = None, workers: int | N
     """
     count = workers or min(_cores(), 8)
     told: Progressed = progress if progress is not None else SimpleQueue()
+    others = active_children()
     with ProcessPoolExecutor(count, get_context("spawn"), _one_thread, (os.getpid(),)) as pool:
         try:
             waiting: dict[Future[Any], int | None] = {
@@ -181,6 +183,11 @@ def run_cells(cells: Cells, progress: Progressed | None = None, workers: int | N
                     seconds[seed] = future.result()
                     for arm in cells.left(seed):
                         waiting[pool.submit(_run_cell, cells, arm, seed, seconds[seed], told)] = None
+        except BaseException:  # a signal, or nobody wants the rest: what runs now would take long
+            for child in active_children():
+                if child not in others:
+                    child.terminate()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -190,6 +197,7 @@ def _cores() -> int:
 
 
 def _one_thread(parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent sees to it
     torch.set_num_threads(1)
     end_with_parent(parent)
 
