@@ -104,6 +104,16 @@ def test_what_all_ranks_find_wrong_is_said_once(start, select, tmp_path):
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 
 
+def test_two_ranks_start_over_together(select, tmp_path):
+    options = ("--devices=2", "--on_bad_image=skip", "--verify_content")
+    digests = []
+    for more in ((), ("--fresh",)):
+        job = Job(select("nothing", 0, (sys.executable,), *options, *more), tmp_path)
+        assert job.wait(120) == 0, job.log.read_text()
+        digests.append(Selection.load(tmp_path / "s.safetensors").digest)
+    assert digests[0] == digests[1]
+
+
 @pytest.mark.parametrize("start", [None, *STARTS])
 @pytest.mark.parametrize(("number", "status"), SIGNALS)
 def test_select_ends_on_a_signal(number, status, start, select, tmp_path):

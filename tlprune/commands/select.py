@@ -73,9 +73,9 @@ def run(arguments: list[str]) -> None:
     data.device = fabric.device
     if fabric.local_rank == 0:
         data.prepare_data()
-        if given.fresh:
-            data.start_over()
     barrier()  # also has each process notice from here on when another is gone
+    if given.fresh:
+        data.start_over()
     data.setup()
     if data.selection is None:
         raise RuntimeError("a budget was given, so there must be a selection")

@@ -22,6 +22,7 @@ from tlprune.errors import InputError, require_within
 from tlprune.selection.label_mapping import LabelMapping
 from tlprune.selection.manifest import Selection, UnitKind
 from tlprune.selection.ranking import Budget
+from tlprune.selection.ranks import from_first_rank
 from tlprune.selection.selector import Selector
 from tlprune.selection.several_targets import Combination, SeveralTargets
 from tlprune.storage.cache import cache_root, forget
@@ -258,18 +259,18 @@ class PrunedSourceDataModule(ResumableDataModule):
             source_classes(EMBEDDED_SOURCE, self.cache)
 
     def start_over(self) -> None:
-        """Removes from the cache what :meth:`setup` would take from there; the embedded source stays.
+        """Removes from the cache what :meth:`setup` would take from there, but for the embedded source. For all ranks.
 
         Raises:
             InputError: As :meth:`setup`.
         """
         looked_at = filter(None, self._list() if self.on_bad_image == "skip" else ())
         known = [known_path(images, cache_root(self.cache)) for images in looked_at]
-        if self.budget is not None and self.selection_file is None and all(path.is_file() for path in known):
+        looked = from_first_rank(lambda: all(path.is_file() for path in known))
+        if looked and self.budget is not None and self.selection_file is None:
             self._selecting.forget(self._split()[0])
         self._opened = None
-        for path in known:
-            forget(path)
+        from_first_rank(lambda: forget(*known))
 
     def setup(self, stage: str | None = None) -> None:
         """Selects, or reads the Selection, and opens what is kept. Every rank takes part; all end with the same.

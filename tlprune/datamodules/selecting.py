@@ -135,7 +135,7 @@ class Selecting:
         return selection
 
     def forget(self, source: ImageSet) -> None:
-        """Removes from the cache what :meth:`select` would take from there.
+        """Removes from the cache what :meth:`select` would take from there. Every rank must call this.
 
         Args:
             source: The set to prune.
@@ -145,9 +145,8 @@ class Selecting:
         """
         viewed, targets, network = self._opened(source, self._read_surrogates(), torch.device("cpu"))
         self._stamp(viewed, targets)
-        forget(self._path(viewed, targets, network))
-        for path in self.selector.kept_in(viewed, network, cache_root(self.cache)):
-            forget(path)
+        path = self._path(viewed, targets, network)
+        from_first_rank(lambda: forget(path, *self.selector.kept_in(viewed, network, cache_root(self.cache))))
 
     def _stamp(self, viewed: ViewedImages, targets: Sequence[ViewedImages]) -> None:
         for one in (viewed, *targets):

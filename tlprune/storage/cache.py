@@ -66,9 +66,10 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def forget(path: Path) -> None:
-    """Removes a file or folder of the cache, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+def forget(*paths: Path) -> None:
+    """Removes files or folders of the cache, if they are there."""
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
