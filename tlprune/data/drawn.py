@@ -15,12 +15,12 @@ from pathlib import Path
 from warnings import warn
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from tlprune.errors import InputError
 from tlprune.storage.atomic import atomic_folder, write_bytes
+from tlprune.storage.cache import locked
 
 __all__ = ["FAMILIES", "IMAGE_SIZE", "DrawnClass", "draw_image", "drawn_classes", "drawn_source"]
 
@@ -301,11 +301,7 @@ def drawn_source(
     if root.is_dir():
         _mend(root, images_per_class, seed)
         return root
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot create the cache folder {cache}: {error.strerror or error}") from error
-    with FileLock(f"{root}.lock"):
+    with locked(root):
         if not root.is_dir():
             with atomic_folder(root) as folder:
                 for one in drawn_classes():

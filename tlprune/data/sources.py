@@ -9,7 +9,7 @@ from typing import cast
 from warnings import warn
 
 from tlprune.data.class_titles import class_titles
-from tlprune.data.drawn import drawn_source
+from tlprune.data.drawn import drawn_classes, drawn_source
 from tlprune.data.huggingface import open_huggingface
 from tlprune.data.images import FolderImages, ImageSet
 from tlprune.data.list_files import ENDINGS, open_list
@@ -59,9 +59,11 @@ def source_classes(source: str, cache: str | os.PathLike[str] | None = None) -> 
     Raises:
         InputError: As :func:`open_source`.
     """
+    if source == EMBEDDED_SOURCE:
+        return tuple(one.name for one in drawn_classes())
     kind, _ = _kind_of(source)
     if not kind and not source.endswith(ENDINGS):
-        root = _root(source, cache)
+        root = _path_of(source, source)
         if names := folder_names(_part(root, "train") or root):
             return names
     return open_source(source, cache)[0].classes
@@ -133,10 +135,6 @@ def _exists(path: str) -> bool:
 def _name_and_folder(rest: str) -> tuple[str, str]:
     name, _, folder = rest.partition(":")
     return name, folder
-
-
-def _root(source: str, cache: str | os.PathLike[str] | None) -> Path:
-    return drawn_source(cache_root(cache)) if source == EMBEDDED_SOURCE else _path_of(source, source)
 
 
 def _path_of(source: str, given: str) -> Path:

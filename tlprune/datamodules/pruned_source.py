@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tlprune.data.downstream import Downstream
+from tlprune.data.drawn import drawn_source
 from tlprune.data.images import ImageSet, TensorImages
 from tlprune.data.sources import EMBEDDED_SOURCE, open_source, source_classes
 from tlprune.data.splits import stratified_holdout
@@ -256,7 +257,7 @@ class PrunedSourceDataModule(ResumableDataModule):
     def prepare_data(self) -> None:
         """Draws the embedded source, if it is wanted and not there."""
         if self.source == EMBEDDED_SOURCE:
-            source_classes(EMBEDDED_SOURCE, self.cache)
+            drawn_source(cache_root(self.cache))
 
     def start_over(self) -> None:
         """Removes from the cache what :meth:`setup` would take from there, but for the embedded source. For all ranks.
