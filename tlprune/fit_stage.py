@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 import tlprune
-from tlprune.experiments.stages import Journal, Stage
+from tlprune.experiments.stages import Done, Journal, Stage
 from tlprune.storage.atomic import write_bytes
 from tlprune.storage.cache import forget
 from tlprune.storage.checkpoints import newest_whole
@@ -71,6 +71,11 @@ class FitStage:
         }
         journal = Journal(Path(trainer.default_root_dir) / ".tlprune")
         self.stage: Stage = journal.stage("fit", depends)
+
+    @property
+    def done(self) -> Done | None:
+        """What an earlier run left, if it ended and all of it is still there."""
+        return self.stage.done
 
     @property
     def state(self) -> Path | None:

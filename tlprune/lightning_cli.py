@@ -90,7 +90,7 @@ class TLPruneCLI(LightningCLI):
         if stage is None:
             self.trainer.fit(model, **options)
             return
-        if (done := stage.stage.done) is not None:
+        if (done := stage.done) is not None:
             made = ", ".join(map(str, done.outputs)) or "no files"
             self._say(f"this run ended on {done.when} and left {made}; --fresh trains again")
             return

@@ -6,7 +6,6 @@ with the source, a restart computes only what is missing, ranks share the work, 
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from warnings import warn
 
 import torch
@@ -27,7 +26,7 @@ from tlprune.selection.fixed_batches import (
     own_batches,
     run_network,
 )
-from tlprune.selection.ranks import barrier, one_job_at_a_time, rank_and_world, together
+from tlprune.selection.ranks import barrier, from_every_rank, one_job_at_a_time, rank_and_world, together
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 
@@ -56,8 +55,7 @@ def extract_features(backbone: nn.Module, images: Images, num_workers: int = 0) 
     world = rank_and_world()[1]
     features = together(lambda: _own_features(backbone, images, num_workers))
     if world > 1:
-        widths: list[Any] = [None] * world
-        dist.all_gather_object(widths, None if features is None else features.shape[1])
+        widths = from_every_rank(None if features is None else features.shape[1])
         if features is None:  # fewer batches than ranks
             features = torch.full((len(images), next(filter(None, widths))), -torch.inf)
         device = device_of(backbone)
