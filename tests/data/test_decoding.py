@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tlprune.data.decoding import decode_image
+from tlprune.data.decoding import decode_bytes, decode_image
 from tlprune.errors import InputError
 
 
@@ -90,3 +90,48 @@ def test_a_loading_process_says_no_more_than_this_one(class_folder):
             extract_features(torch.nn.Flatten(), ViewedImages(scan_class_folder(root), EvalView(32)), workers)
         said.append(str(raised.value))
     assert said[0] == said[1] == f"{root}/a/001.png: not an image that can be read"
+
+
+def test_a_large_image_is_converted_strip_by_strip_to_the_same_pixels(tmp_path, monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 256, (45, 67, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.jpg")
+    whole = decode_image(tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert np.array_equal(whole.permute(1, 2, 0).numpy(), np.asarray(image))
+    monkeypatch.setattr("tlprune.data.decoding._STRIP", 200)
+    assert torch.equal(decode_image(tmp_path / "a.jpg"), whole)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 30, "optimize": True}])
+def test_a_jpeg_has_the_pixels_that_pillow_gives(tmp_path, mode, options):
+    noise = np.random.default_rng(0).integers(0, 256, (45, 67, 3), dtype=np.uint8)
+    path = tmp_path / "a.jpg"
+    Image.fromarray(noise).convert(mode).save(path, **options)
+    with Image.open(path) as image:
+        theirs = np.asarray(image.convert("RGB"))
+    assert np.array_equal(decode_image(path).permute(1, 2, 0).numpy(), theirs)
+    assert np.array_equal(decode_bytes(path.read_bytes(), "a").permute(1, 2, 0).numpy(), theirs)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 30])
+def test_of_a_jpeg_that_is_not_whole_pillow_decides(tmp_path, cut):
+    path = tmp_path / "a.jpg"
+    Image.effect_noise((64, 64), 50).convert("RGB").save(path)
+    path.write_bytes(path.read_bytes()[:-cut])
+    try:
+        with Image.open(path) as image:
+            theirs = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    except OSError as error:
+        with pytest.raises(InputError, match=str(error).split("(")[0]):
+            decode_image(path)
+    else:
+        assert torch.equal(decode_image(path), theirs)
+
+
+def test_a_jpeg_too_long_to_be_read_at_once_has_the_same_pixels(tmp_path, monkeypatch):
+    path = tmp_path / "a.jpg"
+    Image.effect_noise((64, 64), 50).convert("RGB").save(path)
+    whole = decode_image(path)
+    monkeypatch.setattr("tlprune.data.decoding._MOST_BYTES", 10)
+    assert torch.equal(decode_image(path), whole)

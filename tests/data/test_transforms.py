@@ -3,7 +3,7 @@ import torch
 from torchvision.transforms import v2
 
 from tlprune.data.images import TensorImages
-from tlprune.data.transforms import MEAN, STD, EvalView, TrainView, random_flip, random_shift
+from tlprune.data.transforms import MEAN, STD, EvalView, TrainView, random_flip_, random_shift
 from tlprune.data.viewed import ViewedImages, batches
 from tlprune.errors import InputError
 
@@ -55,11 +55,11 @@ def test_shift_moves_each_image_by_itself(reach):
 
 
 def test_flip_turns_about_half():
-    batch = torch.arange(4.0).expand(400, 1, 1, 4)
+    batch = torch.arange(4.0).repeat(400, 1, 1, 1)
     torch.manual_seed(0)
-    flipped = (random_flip(batch)[:, 0, 0, 0] == 3).sum().item()
+    flipped = (random_flip_(batch)[:, 0, 0, 0] == 3).sum().item()
     assert 160 < flipped < 240
-    assert torch.equal(random_flip(batch).sort(3).values, batch)
+    assert torch.equal(random_flip_(batch).sort(3).values, torch.arange(4.0).expand(400, 1, 1, 4))
 
 
 @pytest.mark.parametrize("augment", ["none", "shift", "crop", "crop_flip"])

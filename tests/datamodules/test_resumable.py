@@ -154,3 +154,48 @@ def test_ranks_killed_at_any_batch_end_with_the_same_weights(tmp_path, ranks, wo
     assert whole["steps"] == resumed["steps"] == 24
     for key, value in whole["state_dict"].items():
         assert torch.equal(value, resumed["state_dict"][key]), key
+
+
+class Sees(LitClassifier):
+    """Remembers what it is given, and in which process it was made into floats."""
+
+    def __init__(self):
+        super().__init__("resnet8_w8", optimizer=lambda parameters: torch.optim.SGD(parameters, 0.05))
+        self.seen = []
+
+    def on_train_batch_start(self, batch, batch_idx):
+        self.seen.append(batch[0].clone())
+
+
+class HasItsOwn(Sees):
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        assert batch[0].dtype == torch.float32
+        return [batch[0] + 1, batch[1]]
+
+
+@pytest.mark.filterwarnings("ignore:You have overridden `on_after_batch_transfer`")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_images_travel_as_bytes_and_are_normalised_after_the_transfer(coloured, trainer, workers):
+    def fitted(module):
+        data = PrunedSourceDataModule(coloured(4, 10), augment="shift", batch_size=8, num_workers=workers)
+        seed_everything(0, verbose=False)
+        data.setup()
+        alone = [images for images, _ in data.train_dataloader()]
+        fit = trainer(max_epochs=1)
+        fit.fit(module, datamodule=data)
+        loaders = data.train_dataloader(), data.val_dataloader()
+        return alone, module.seen, *(next(iter(loader))[0].dtype for loader in loaders)
+
+    alone, seen, train, val = fitted(Sees())
+    assert (train, val) == (torch.uint8, torch.uint8)
+    assert all(torch.equal(*pair) for pair in zip(alone, seen, strict=True))
+    alone, seen, train, val = fitted(HasItsOwn())
+    assert (train, val) == (torch.float32, torch.float32)
+    assert all(torch.equal(one + 1, other) for one, other in zip(alone, seen, strict=True))
+
+
+def test_images_have_the_precision_of_the_trainer(coloured, trainer):
+    module = Sees()
+    data = PrunedSourceDataModule(coloured(4, 10), augment="none", batch_size=8)
+    trainer(max_epochs=1, precision="bf16-true").fit(module, datamodule=data)
+    assert {one.dtype for one in module.seen} == {torch.bfloat16}

@@ -9,8 +9,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from tlprune.errors import InputError
-from tlprune.selection.fixed_batches import evaluating, fixed_batches, own_batches
+from tlprune.selection.fixed_batches import fixed_batches, own_batches
 from tlprune.selection.forgetting import ForgettingCounts
+from tlprune.selection.forward import device_of, running
 from tlprune.selection.ranks import rank_and_world
 from tlprune.selection.selector import SourceImages
 
@@ -85,10 +86,10 @@ class CountForgetting(Callback):
     def _classified(self, module: LightningModule, source: SourceImages) -> Tensor:
         """``[N]`` bool: whether each image is classified correctly now; every rank takes its share."""
         right = torch.zeros(len(source), dtype=torch.int32)
-        with evaluating(module) as device:
-            for indices, pixels, labels in fixed_batches(source, own_batches(len(source)), self.num_workers):
-                with torch.inference_mode():
-                    logits = module(pixels.to(device))[: len(indices)].cpu()
+        device = device_of(module)
+        with running(module) as run:
+            for indices, pixels, labels in fixed_batches(source, own_batches(len(source)), self.num_workers, device):
+                logits = run(pixels)[: len(indices)].cpu()
                 right[indices] = (logits.argmax(1) == labels).int()
         if rank_and_world()[1] > 1:
             right = right.to(device)

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from tlprune.errors import InputError, require_within
-from tlprune.selection.fixed_batches import evaluating, run_network
+from tlprune.selection.forward import running
 
 __all__ = ["RepresentationMonitor", "alignment", "feature_std", "uniformity"]
 
@@ -52,8 +52,8 @@ class RepresentationMonitor(Callback):
         if (batch_idx + 1) % self.every_n_steps and batch_idx + 1 != trainer.num_training_batches:
             return
         network: nn.Module = getattr(pl_module, "backbone", pl_module)
-        with evaluating(network):
-            first, second = (F.normalize(run_network(network, view[: self.max_images]), dim=1) for view in views)
+        with running(network) as run:
+            first, second = (F.normalize(run(view[: self.max_images]), dim=1) for view in views)
         if len(first) < 2:
             return
         spread = feature_std(first)

@@ -1,7 +1,8 @@
 """How a model sees images: views that take uint8 pixels to normalised floats.
 
-A view has two halves. Images become one size each by itself; what is random or arithmetic after that works on the
-whole batch, which is many times faster on small images.
+A view has three steps. Images become one size each by itself; what is random after that works on the whole batch,
+which is many times faster on small images; both on bytes. Last come floats, which are four times as large: whoever
+loads batches for a GPU has that done there.
 """
 
 from typing import Literal
@@ -21,7 +22,8 @@ __all__ = [
     "TrainView",
     "TwoViews",
     "View",
-    "random_flip",
+    "normalised",
+    "random_flip_",
     "random_shift",
 ]
 
@@ -63,6 +65,11 @@ class View(nn.Module):
         """Whether each image is cropped at random, even one of the right size."""
         return False
 
+    @property
+    def ends_in_bytes(self) -> bool:
+        """Whether all that :meth:`finish` does is :func:`normalised`."""
+        return True
+
     def at_size(self, image_size: int) -> "View":
         """The same view of another size in pixels."""
         return type(self)(image_size)
@@ -78,10 +85,13 @@ class View(nn.Module):
         resized: Tensor = self.centre(pixels)
         return resized
 
+    def vary(self, batch: Tensor) -> Tensor:
+        """What differs from epoch to epoch in a batch ``[B, 3, S, S]`` uint8 of one size; may change it in place."""
+        return batch
+
     def finish(self, batch: Tensor) -> Tensor:
-        """A batch ``[B, 3, S, S]`` uint8 to normalised float32."""
-        mean, std = torch.tensor(MEAN).view(3, 1, 1) * 255, torch.tensor(STD).view(3, 1, 1) * 255
-        return batch.float().sub_(mean).div_(std)
+        """A batch ``[B, 3, S, S]`` uint8, varied, to normalised float32."""
+        return normalised(batch)
 
 
 class EvalView(View):
@@ -117,13 +127,24 @@ class TrainView(View):
             return cropped
         return super().resize(pixels)
 
-    def finish(self, batch: Tensor) -> Tensor:
-        """Shifts or flips each image by itself, then as the evaluation view."""
+    def vary(self, batch: Tensor) -> Tensor:
+        """Shifts or flips each image by itself."""
         if self.augment == "shift":
-            batch = random_shift(batch, self.image_size // 8)
-        if self.augment == "crop_flip":
-            batch = random_flip(batch)
-        return super().finish(batch)
+            return random_shift(batch, self.image_size // 8)
+        return random_flip_(batch) if self.augment == "crop_flip" else batch
+
+
+def normalised(batch: Tensor) -> Tensor:
+    """As models see images: less ImageNet's mean, over its standard deviation.
+
+    Args:
+        batch: ``[B, 3, H, W]`` uint8, or float in [0, 255], on any device.
+
+    Returns:
+        The same shape, float32.
+    """
+    mean, std = (torch.tensor(of).to(batch.device).view(3, 1, 1) * 255 for of in (MEAN, STD))
+    return torch.sub(batch, mean).div_(std)
 
 
 def random_shift(batch: Tensor, reach: int) -> Tensor:
@@ -144,7 +165,9 @@ def random_shift(batch: Tensor, reach: int) -> Tensor:
     return batch.flatten(2).gather(2, places).view_as(batch)
 
 
-def random_flip(batch: Tensor) -> Tensor:
-    """Mirrors each image left to right with probability one half; ``[B, C, H, W]``, same shape and dtype."""
-    chosen = torch.rand(len(batch)) < 0.5
-    return torch.where(chosen[:, None, None, None], batch.flip(3), batch)
+def random_flip_(batch: Tensor) -> Tensor:
+    """Mirrors each image left to right with probability one half, in place; ``[B, C, H, W]``."""
+    for index in (torch.rand(len(batch)) < 0.5).nonzero().squeeze(1).tolist():
+        # one after the other: an image fits the processor's cache, a batch does not
+        batch[index] = batch[index].flip(2)
+    return batch

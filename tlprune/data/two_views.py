@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 from torchvision.transforms import v2
 
-from tlprune.data.transforms import View
+from tlprune.data.transforms import View, normalised
 
 __all__ = ["RECIPES", "ContrastRecipe", "ContrastView", "jitter_matrices", "random_blur", "random_crop"]
 
@@ -67,6 +67,11 @@ class ContrastView(View):
         self.recipe = recipe
         self.crop = v2.RandomResizedCrop(image_size, scale=(recipe.min_area, 1.0), antialias=True)
 
+    @property
+    def ends_in_bytes(self) -> bool:
+        """Colours change in floats."""
+        return False
+
     def at_size(self, image_size: int) -> View:
         """The same views of another size in pixels."""
         return type(self)(image_size, self.recipe)
@@ -87,7 +92,7 @@ class ContrastView(View):
             view = torch.where(flipped[:, None, None, None], view.flip(3), view)
             if self.recipe.blur:
                 view = random_blur(view, self.recipe.blur)
-            views.append(super().finish(_recoloured(view, self.recipe).mul_(255)))
+            views.append(normalised(_recoloured(view, self.recipe).mul_(255)))
         return views
 
 

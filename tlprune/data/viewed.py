@@ -27,6 +27,7 @@ class ViewedImages(Dataset[tuple[Tensor, int]]):
         new_labels: ``[C]`` int64, the label that each old label becomes; None leaves them.
 
     Attributes:
+        in_bytes: Whether batches are left as uint8, for whoever normalises them later; False at first.
         stamp: What is made of the images and kept in the cache is made again when this changes; None at first.
     """
 
@@ -34,6 +35,7 @@ class ViewedImages(Dataset[tuple[Tensor, int]]):
         self.images = images
         self.view = view
         self.labels = images.labels if new_labels is None else new_labels[images.labels]
+        self.in_bytes = False
         self.stamp: str | None = None
 
     def __len__(self) -> int:
@@ -47,7 +49,8 @@ class ViewedImages(Dataset[tuple[Tensor, int]]):
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """A batch at once: images ``[B, 3, S, S]`` float32, labels ``[B]`` int64."""
         picked = torch.as_tensor(indices)
-        return self.view.finish(self._pixels(picked)), self.labels[picked]
+        pixels = self.view.vary(self._pixels(picked))
+        return pixels if self.in_bytes else self.view.finish(pixels), self.labels[picked]
 
     def _pixels(self, indices: Tensor) -> Tensor:
         size = (self.view.image_size, self.view.image_size)
@@ -60,6 +63,12 @@ class ViewedImages(Dataset[tuple[Tensor, int]]):
         resized = copy(self)
         resized.view = self.view.at_size(image_size)
         return resized
+
+    def as_bytes(self) -> Self:
+        """The same images, batches left as uint8 where the view allows that."""
+        left = copy(self)
+        left.in_bytes = self.view.ends_in_bytes
+        return left
 
     def name(self, index: int) -> str:
         """What a person calls image ``index``."""
@@ -94,6 +103,7 @@ def batches(
     seed: int = 0,
     place: Place | None = None,
     sizes: SizeSchedule | None = None,
+    pin_memory: bool = False,
 ) -> DataLoader[Batch]:
     """A DataLoader of images ``[B, 3, S, S]`` float32 and labels ``[B]`` int64.
 
@@ -106,6 +116,7 @@ def batches(
         seed: Decides order and augmentation where batches are shuffled.
         place: Where the run is that batches are shuffled for; None at its beginning, in one process.
         sizes: Of shuffled images, epoch by epoch; None for that of their view.
+        pin_memory: Whether batches are put where a GPU can copy them from while it computes.
     """
     sampler = None
     if shuffle and len(images) > 0:
@@ -120,6 +131,7 @@ def batches(
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         collate_fn=_as_it_is,
+        pin_memory=pin_memory,
         # a generator of its own: loading must not change what a model draws
         generator=torch.Generator(),
     )

@@ -139,7 +139,7 @@ class DownstreamDataModule(ResumableDataModule):
         return self.test_dataloader()
 
     def _loader(self, part: str) -> DataLoader[Batch]:
-        return batches(self._sets[part], self.batch_size, shuffle=False, num_workers=self.num_workers)
+        return self._in_order(self._sets[part], self.batch_size, self.num_workers)
 
 
 class _Features(Dataset[tuple[Tensor, int]]):

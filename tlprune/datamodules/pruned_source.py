@@ -1,7 +1,6 @@
 """The pruned source as a DataModule: it selects when it is set up, then gives loaders over what is kept."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal, cast
 
 import torch
@@ -11,14 +10,17 @@ from torch.utils.data import DataLoader
 from tlprune.data.downstream import Downstream
 from tlprune.data.drawn import drawn_source
 from tlprune.data.images import ImageSet, TensorImages
+from tlprune.data.packed import Packing
 from tlprune.data.sources import EMBEDDED_SOURCE, open_source, source_classes
 from tlprune.data.splits import stratified_holdout
 from tlprune.data.transforms import MAX_SIZE, Augment, EvalView, TrainView, TwoViews, View
 from tlprune.data.two_views import RECIPES, ContrastView
-from tlprune.data.viewed import Batch, ViewedImages, batches
+from tlprune.data.viewed import Batch, ViewedImages
 from tlprune.datamodules.damaged_images import known_path, without_damaged
+from tlprune.datamodules.packing import check_packing, pack
+from tlprune.datamodules.packing import in_memory as decoded
 from tlprune.datamodules.resumable import ResumableDataModule
-from tlprune.datamodules.selecting import Selecting, check_names, warn_beyond_votes
+from tlprune.datamodules.selecting import Selecting, check_names, check_saved, warn_beyond_votes
 from tlprune.errors import InputError, require_within
 from tlprune.selection.label_mapping import LabelMapping
 from tlprune.selection.manifest import Selection, UnitKind
@@ -70,6 +72,9 @@ class PrunedSourceDataModule(ResumableDataModule):
             it; ``skip`` decodes all of the source once, before anything else, leaves them out and notes them in the
             Selection, unless they are more than one in a hundred.
         in_memory: Decode what is kept once and hold it; for images of one size that fit.
+        image_cache: Decode what is kept once and keep it on disk, with 256 pixels for the shorter side where that has
+            more: ``raw256``, pixels, some 260 kB an image; ``jpeg256``, JPEGs, some 20 kB. How much it takes is said
+            before it is written. Training images come from there; those that vote or validate from their files.
         val_share: Share of the source held out for validation where it has no ``val``, in [0, 1).
         seed: Decides what is held out.
         target_seed: Decides the target's split where it has none of its own; the same as its DownstreamDataModule's
@@ -80,7 +85,7 @@ class PrunedSourceDataModule(ResumableDataModule):
 
     Attributes:
         device: Where the surrogate runs without a Trainer; with one, where the Trainer's module does.
-        skipped: Names of source images that cannot be decoded and were left out, after :meth:`setup`.
+        skipped: Names of source images that were left out, after :meth:`setup`: they cannot be decoded.
         selection: The Selection in use after :meth:`setup`; None where nothing is pruned.
         source_images: The source as it is listed, before pruning and before any are held out, after :meth:`setup`; the
             Selection's samples are its images, in its order.
@@ -111,6 +116,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         num_workers: int = 0,
         on_bad_image: Literal["error", "skip"] = "error",
         in_memory: bool = False,
+        image_cache: Packing | None = None,
         val_share: float = 0.1,
         seed: int = 0,
         target_seed: int = 0,
@@ -132,17 +138,11 @@ class PrunedSourceDataModule(ResumableDataModule):
         self.several_targets = SeveralTargets(combine, None if target_weights is None else tuple(target_weights))
         self.surrogates = surrogate if isinstance(surrogate, list) else [] if surrogate is None else [surrogate]
         check_names(source, self.targets, self.several_targets, self.surrogates)
-        for what, path in (("selection", selection), ("images_like", images_like)):
-            if path is not None and "://" in path:
-                raise InputError(f"{what} {path}: read from local files only; download the file first")
-            if path is not None and not Path(path).is_file():
-                raise InputError(f"{what} {path}: {'a folder, not a file' if Path(path).is_dir() else 'no such file'}")
+        check_saved(selection=selection, images_like=images_like)
         self._like = None if images_like is None else Selection.load(images_like)
         if self._like is not None:
             if self.budget is None:
-                raise InputError(
-                    "`images_like` needs a budget such as `prune_ratio`: as many images as it keeps within that"
-                )
+                raise InputError("`images_like` needs a budget such as `prune_ratio`: as many as it keeps within that")
             self.budget = Budget(images=len(self._like.keep(**vars(self.budget))))
         if selection is not None and self.budget is None:
             raise InputError("a `selection` ranks all units; give a budget such as `prune_ratio` beside it")
@@ -161,7 +161,9 @@ class PrunedSourceDataModule(ResumableDataModule):
             raise InputError(f"`on_bad_image` must be 'error' or 'skip', got {on_bad_image!r}")
         self.on_bad_image = on_bad_image
         self.skipped: tuple[str, ...] = ()
+        check_packing(image_cache, in_memory)
         self.in_memory = in_memory
+        self.image_cache: Packing | None = image_cache
         self.val_share = val_share
         self.seed = seed
         self.target_seed = target_seed
@@ -170,6 +172,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         self.device = torch.device("cpu")
         self.selection: Selection | None = None
         self.source_images: ImageSet | None = None
+        self._fresh = False
         self._kept_units: Tensor | None = None
         self._saved: Selection | None = None
         self._listed: tuple[ImageSet, ImageSet | None] | None = None
@@ -270,7 +273,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         looked = from_first_rank(lambda: all(path.is_file() for path in known))
         if looked and self.budget is not None and self.selection_file is None:
             self._selecting.forget(self._split()[0])
-        self._opened = None
+        self._opened, self._fresh = None, True
         from_first_rank(lambda: forget(*known))
 
     def setup(self, stage: str | None = None) -> None:
@@ -292,12 +295,10 @@ class PrunedSourceDataModule(ResumableDataModule):
             kept_units = self.selection.units_kept(self.budget)
             warn_beyond_votes(self.selection, len(kept_units))
             self._kept_units = kept_units.sort().values
-            kept = torch.zeros(self.selection.num_units, dtype=torch.bool)
-            kept[kept_units] = True
+            kept = torch.zeros(self.selection.num_units, dtype=torch.bool).index_fill_(0, kept_units, True)
             keep = kept[self.selection.unit_of_sample.long()]
             if self.selection.unit_kind == "class":
-                keep_classes = kept
-                new_labels = torch.where(kept, kept.cumsum(0) - 1, -1)
+                keep_classes, new_labels = kept, torch.where(kept, kept.cumsum(0) - 1, -1)
         if own_val is None:
             # single images are pruned to train on fewer, not to be examined on fewer
             by_sample = self.selection is not None and self.selection.unit_kind == "sample"
@@ -305,8 +306,8 @@ class PrunedSourceDataModule(ResumableDataModule):
         else:
             val = own_val if keep_classes is None else own_val.subset(keep_classes[own_val.labels].nonzero().squeeze(1))
         train = source.subset(stay[keep[stay]])
-        self._sets["train"] = self._viewed(train, self._train_view(), new_labels)
-        self._sets["val"] = self._viewed(val, EvalView(self.eval_size), new_labels)
+        self._sets["train"] = ViewedImages(self._at_hand(train), self._train_view(), new_labels)
+        self._sets["val"] = ViewedImages(decoded(val) if self.in_memory else val, EvalView(self.eval_size), new_labels)
 
     def _all_images(self) -> Sequence[ImageSet | None]:
         return *self._list(), *self._selecting.voters()
@@ -341,13 +342,14 @@ class PrunedSourceDataModule(ResumableDataModule):
         return self._listed
 
     def _train_view(self) -> View:
-        if self.augment in RECIPES:
-            return ContrastView(self.image_size, RECIPES[self.augment])
-        return TrainView(self.image_size, cast(Augment, self.augment))
+        recipe, size = RECIPES.get(self.augment), self.image_size
+        return TrainView(size, cast(Augment, self.augment)) if recipe is None else ContrastView(size, recipe)
 
-    def _viewed(self, kept: ImageSet, view: View, new_labels: Tensor | None) -> ViewedImages:
-        decode = self.in_memory and not isinstance(kept, TensorImages) and len(kept) > 0
-        return ViewedImages(TensorImages.from_images(kept) if decode else kept, view, new_labels)
+    def _at_hand(self, kept: ImageSet) -> ImageSet:
+        """The same images, where the user wants them."""
+        if self.image_cache is None or len(kept) == 0:
+            return decoded(kept) if self.in_memory else kept
+        return pack(kept, self.image_cache, cache_root(self.cache), self.num_workers, self.verify_content, self._fresh)
 
     @property
     def _selecting(self) -> Selecting:
@@ -380,10 +382,8 @@ class PrunedSourceDataModule(ResumableDataModule):
     def _saved_selection(self, source: ImageSet) -> Selection:
         selection = self._read_selection()
         if selection.skipped and self.on_bad_image == "error":
-            count = len(selection.skipped)
-            raise InputError(
-                f"selection {self.selection_file}: it skipped {count} bad images; set `on_bad_image: skip`"
-            )
+            skipped = f"it skipped {len(selection.skipped)} bad images"
+            raise InputError(f"selection {self.selection_file}: {skipped}; set `on_bad_image: skip`")
         selection.require_source(source.digest, "the source at hand")
         return selection
 
@@ -393,7 +393,7 @@ class PrunedSourceDataModule(ResumableDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Batches of held-out images of the kept classes, in order."""
-        return batches(self._sets["val"], self.batch_size, shuffle=False, num_workers=self.num_workers)
+        return self._in_order(self._sets["val"], self.batch_size, self.num_workers)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The validation batches: a source has no test set of its own."""

@@ -1,19 +1,23 @@
-"""What our DataModules share: training batches that follow from the run's seed, also after a resume."""
+"""What our DataModules share: batches that follow from the seed, also after a resume, and their way to a model."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader
 
 from tlprune.data.images import ImageSet
 from tlprune.data.sampler import Batched, Place
 from tlprune.data.size_schedule import SizeSchedule
-from tlprune.data.viewed import Batch, batches
+from tlprune.data.transforms import normalised
+from tlprune.data.viewed import Batch, ViewedImages, batches
 from tlprune.selection.ranks import from_first_rank
 
 __all__ = ["ResumableDataModule"]
+
+_HOOK = "on_after_batch_transfer"
 
 
 class ResumableDataModule(LightningDataModule):
@@ -21,6 +25,10 @@ class ResumableDataModule(LightningDataModule):
 
     A checkpoint keeps that seed, so a run goes on in the same order wherever it stopped: in the middle of an epoch,
     with another number of loading processes, under another seed.
+
+    Under a Trainer, images come from the loading processes as bytes and become normalised floats where the model is: a
+    quarter of the memory to move. A module with an ``on_after_batch_transfer`` of its own, and whoever asks for loaders
+    without a Trainer, gets floats from them.
     """
 
     train_sizes: SizeSchedule | None = None
@@ -48,7 +56,34 @@ class ResumableDataModule(LightningDataModule):
         if self._run_seed is None:
             self._run_seed = from_first_rank(torch.initial_seed)
         place = _place_in(self.trainer)
-        return batches(images, batch_size, True, num_workers, self._run_seed, place, self.train_sizes)
+        left = self._for_trainer(images)
+        pinned = self._on_gpu
+        return batches(left, batch_size, True, num_workers, self._run_seed, place, self.train_sizes, pinned)
+
+    def _in_order(self, images: Batched, batch_size: int, num_workers: int) -> DataLoader[Batch]:
+        left = self._for_trainer(images)
+        return batches(left, batch_size, False, num_workers, pin_memory=self._on_gpu)
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+    def _for_trainer(self, images: Batched) -> Batched:
+        """The same images, to be normalised after the transfer where that can be done."""
+        module = None if self.trainer is None else self.trainer.lightning_module
+        if module is None or not isinstance(images, ViewedImages) or is_overridden(_HOOK, module):
+            return images
+        # on this object, not its class: Lightning takes a DataModule's hook in place of the model's
+        setattr(self, _HOOK, self._normalised)
+        return images.as_bytes()
+
+    def _normalised(self, batch: Any, dataloader_idx: int) -> Any:
+        if self.trainer is None or not isinstance(batch, (tuple, list)) or not isinstance(batch[0], torch.Tensor):
+            return batch
+        if batch[0].dtype != torch.uint8:
+            return batch
+        images = self.trainer.precision_plugin.convert_input(normalised(batch[0]))
+        return type(batch)((images, *batch[1:]))
 
 
 def _place_in(trainer: Trainer | None) -> Place:

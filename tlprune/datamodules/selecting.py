@@ -24,7 +24,7 @@ from tlprune.selection.several_targets import SeveralTargets
 from tlprune.storage.cache import cache_root, forget
 from tlprune.storage.fingerprint import digest_json
 
-__all__ = ["Selecting", "check_names", "warn_beyond_votes"]
+__all__ = ["Selecting", "check_names", "check_saved", "warn_beyond_votes"]
 
 
 def check_names(
@@ -53,6 +53,22 @@ def check_names(
         check_source(source)
     for one in surrogates:
         check_weights(one, "surrogate")
+
+
+def check_saved(**selections: str | None) -> None:
+    """Refuses files of Selections that are not there.
+
+    Args:
+        selections: Paths, by what they are for.
+
+    Raises:
+        InputError: One is a URL, a folder, or missing.
+    """
+    for what, path in selections.items():
+        if path is not None and "://" in path:
+            raise InputError(f"{what} {path}: read from local files only; download the file first")
+        if path is not None and not Path(path).is_file():
+            raise InputError(f"{what} {path}: {'a folder, not a file' if Path(path).is_dir() else 'no such file'}")
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,11 @@ from torch import Tensor, nn
 from tlprune.errors import InputError
 from tlprune.selection.fixed_batches import (
     Images,
-    device_of,
-    evaluating,
     fixed_batches,
     named_samples,
     own_batches,
-    run_network,
 )
+from tlprune.selection.forward import Precision, device_of, running
 from tlprune.selection.ranks import rank_and_world, together
 
 __all__ = ["FIXED_POINT", "Ballots", "cast_ballots", "class_weights", "count_votes"]
@@ -44,11 +42,16 @@ class Ballots:
 
 
 def cast_ballots(
-    surrogate: nn.Module, images: Images, num_units: int, num_workers: int = 0, weights: Tensor | None = None
+    surrogate: nn.Module,
+    images: Images,
+    num_units: int,
+    num_workers: int = 0,
+    weights: Tensor | None = None,
+    precision: Precision = "float32",
 ) -> Ballots:
     """Lets every image vote for the unit that the surrogate thinks most likely.
 
-    The surrogate runs in eval mode, without gradients, in float32, on the device where its weights are. Ties between
+    The surrogate runs as :mod:`tlprune.selection.forward` says, on the device where its weights are. Ties between
     units go to the lower one. Every rank of the default process group, if there is one, must call this; all get the
     same result.
 
@@ -58,6 +61,7 @@ def cast_ballots(
         num_units: ``U``.
         num_workers: Processes that load images on each rank.
         weights: ``[M]`` float64, how much each image counts; None counts each as 1.
+        precision: That the surrogate runs in.
 
     Returns:
         The ballots of all images.
@@ -67,7 +71,7 @@ def cast_ballots(
     """
     if len(images) == 0:
         raise InputError("the target has no training images, so nobody can vote")
-    units, scores = together(lambda: _own_ballots(surrogate, images, num_units, num_workers, weights))
+    units, scores = together(lambda: _own_ballots(surrogate, images, num_units, num_workers, weights, precision))
     if rank_and_world()[1] > 1:
         dist.all_reduce(units, dist.ReduceOp.MAX)
         dist.all_reduce(scores, dist.ReduceOp.SUM)
@@ -78,15 +82,20 @@ def cast_ballots(
 
 
 def _own_ballots(
-    surrogate: nn.Module, images: Images, num_units: int, num_workers: int, weights: Tensor | None
+    surrogate: nn.Module,
+    images: Images,
+    num_units: int,
+    num_workers: int,
+    weights: Tensor | None,
+    precision: Precision,
 ) -> tuple[Tensor, Tensor]:
     """Units ``[M]`` of the images that this rank looks at, -1 for others, and their scores ``[U]`` in fixed point."""
     device = device_of(surrogate)
     units = torch.full((len(images),), -1, dtype=torch.int64, device=device)
     scores = torch.zeros(num_units, dtype=torch.int64, device=device)
-    with evaluating(surrogate):
-        for indices, pixels, _ in fixed_batches(images, own_batches(len(images)), num_workers):
-            logits = run_network(surrogate, pixels)[: len(indices)]
+    with running(surrogate, precision) as run:
+        for indices, pixels, _ in fixed_batches(images, own_batches(len(images)), num_workers, device):
+            logits = run(pixels)[: len(indices)]
             if logits.shape[1] != num_units:
                 raise InputError(f"the surrogate has {logits.shape[1]} outputs, the source has {num_units} units")
             bad = indices[~logits.isfinite().all(1).cpu()]

@@ -11,13 +11,19 @@ __all__ = ["class_means", "nearest", "summed_distances"]
 _ROWS = 4096
 """Rows at a time: bounds memory."""
 
+_SEARCHED = 16384
+"""Rows that faiss is asked for at a time."""
+
+_FEW = 512
+"""Rows at a time where rounding could decide."""
+
 _FIXED_POINT = 1e6
 
 
 def nearest(points: Tensor, centroids: Tensor) -> Tensor:
     """The nearest centroid of each point; among equally near ones the lowest.
 
-    One matrix product in float32 decides; where rounding could have decided, differences in float64 do.
+    The distances of faiss in float32 decide; where rounding could have decided, differences in float64 do.
 
     Args:
         points: ``[n, D]`` float32.
@@ -30,29 +36,36 @@ def nearest(points: Tensor, centroids: Tensor) -> Tensor:
         >>> nearest(torch.tensor([[0.9], [0.5]]), torch.tensor([[0.0], [1.0]])).tolist()
         [1, 0]
     """
+    import faiss
+
+    if len(centroids) == 1:
+        return torch.zeros(len(points), dtype=torch.int64)
     found = torch.empty(len(points), dtype=torch.int64)
     centre = centroids.mean(0)
-    moved = centroids - centre
-    half = moved.square().sum(1) / 2
-    # each rounding of a sum of D products errs by less than this share of the lengths that go in
-    share = 4 * points.shape[1] ** 0.5 * torch.finfo(torch.float32).eps
-    longest = half.max().mul(2).sqrt() if len(half) else half.new_zeros(())
-    for start in range(0, len(points), _ROWS):
-        block = points[start : start + _ROWS] - centre
-        gap = torch.addmm(half, block, moved.T, alpha=-1)
-        best = gap.min(1)
-        bound = share * (block.norm(dim=1) + longest + centre.norm()) * longest
-        unsure = ((gap <= (best.values + bound)[:, None]).sum(1) > 1).nonzero().squeeze(1)
-        found[start : start + _ROWS] = best.indices
-        if len(unsure):
-            found[start + unsure] = _decided_exactly(points[start + unsure], centroids, gap[unsure], bound[unsure])
+    moved = (centroids - centre).contiguous()
+    index = faiss.IndexFlatL2(moved.shape[1])
+    index.add(moved.numpy())
+    longest = moved.norm(dim=1).max()
+    # each rounding of a sum of D products errs by less than this share of the squares that go in
+    share = 8 * points.shape[1] ** 0.5 * torch.finfo(torch.float32).eps
+    moved_points = torch.empty(min(len(points), _SEARCHED), points.shape[1])  # made once: fresh memory is slow memory
+    for start in range(0, len(points), _SEARCHED):
+        some = points[start : start + _SEARCHED]
+        block = torch.sub(some, centre, out=moved_points[: len(some)])
+        distances, units = (torch.from_numpy(one) for one in index.search(block.numpy(), 2))
+        found[start : start + len(some)] = units[:, 0]
+        bound = share * (block.norm(dim=1) + longest + centre.norm()).square()
+        unsure = (distances[:, 1] <= distances[:, 0] + bound).nonzero().squeeze(1)
+        for few in unsure.split(_FEW):
+            found[start + few] = _decided_exactly(points[start + few], centroids, distances[few, 0] + bound[few])
     return found
 
 
-def _decided_exactly(points: Tensor, centroids: Tensor, gap: Tensor, bound: Tensor) -> Tensor:
-    close = gap <= (gap.min(1).values + bound)[:, None]
-    rows, candidates = close.nonzero(as_tuple=True)
-    exact = torch.full(close.shape, torch.inf, dtype=torch.float64)
+def _decided_exactly(points: Tensor, centroids: Tensor, within: Tensor) -> Tensor:
+    """The nearest of the centroids whose squared distance may be ``within``, by differences in float64."""
+    distances = torch.cdist(points.double(), centroids.double()).square_()
+    rows, candidates = (distances <= within.double()[:, None]).nonzero(as_tuple=True)
+    exact = torch.full(distances.shape, torch.inf, dtype=torch.float64)
     exact[rows, candidates] = (points[rows].double() - centroids[candidates].double()).square().sum(1)
     return exact.argmin(1)
 

@@ -7,7 +7,8 @@ score does not depend on which images share its batch, and averaged over surroga
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,12 +20,16 @@ from torch.func import functional_call, grad, vmap
 
 from tlprune.errors import InputError, require_within
 from tlprune.selection.baselines import SourceOnlySelector
-from tlprune.selection.fixed_batches import BATCH_SIZE, device_of, evaluating, fixed_batches, named_samples, own_batches
+from tlprune.selection.fixed_batches import BATCH_SIZE, fixed_batches, named_samples, own_batches
+from tlprune.selection.forward import FORWARD, device_of, evaluating, running
 from tlprune.selection.manifest import Selection
 from tlprune.selection.ranks import rank_and_world, together
 from tlprune.selection.selector import SourceImages, SurrogatePart, TargetImages
 
 __all__ = ["EL2N", "GraNd", "by_score"]
+
+Scoring = Callable[[Tensor, Tensor], Tensor]
+"""Gives scores ``[b]`` of images ``[b, 3, H, W]`` with labels ``[b]``: more is harder."""
 
 _GRADIENTS_AT_A_TIME = 8
 
@@ -50,11 +55,11 @@ class _Difficulty(SourceOnlySelector):
     @property
     def options(self) -> dict[str, Any]:
         """What is ordered, and the batches and precision that scores are computed in."""
-        return {**super().options, "batch_size": BATCH_SIZE, "precision": "float32"}
+        return {**super().options, "batch_size": BATCH_SIZE, "precision": "float32", "forward": FORWARD}
 
     @abstractmethod
-    def score(self, classifier: nn.Module, pixels: Tensor, labels: Tensor) -> Tensor:
-        """Scores ``[b]`` of images ``[b, 3, H, W]`` with labels ``[b]``: more is harder."""
+    def scoring(self, classifier: nn.Module) -> AbstractContextManager[Scoring]:
+        """What scores images; the classifier has a ``backbone`` and a ``head``."""
 
     def order(
         self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None, cache: Path
@@ -82,11 +87,11 @@ class _Difficulty(SourceOnlySelector):
     def _own_scores(self, classifier: nn.Module, source: SourceImages) -> Tensor:
         """``[N]`` float64, what other ranks compute at minus infinity."""
         scores = torch.full((len(source),), -torch.inf, dtype=torch.float64)
-        with evaluating(classifier) as device:
-            for indices, pixels, labels in fixed_batches(source, own_batches(len(source)), self.num_workers):
+        device = device_of(classifier)
+        with self.scoring(classifier) as score:
+            for indices, pixels, labels in fixed_batches(source, own_batches(len(source)), self.num_workers, device):
                 padded = F.pad(labels, (0, len(pixels) - len(labels)))
-                with torch.autocast(device.type, enabled=False):
-                    found = self.score(classifier, pixels.to(device), padded.to(device))[: len(indices)].cpu()
+                found = score(pixels, padded.to(device))[: len(indices)].cpu()
                 bad = indices[~found.isfinite()]
                 if len(bad):
                     named = named_samples(source, bad)
@@ -113,11 +118,11 @@ class EL2N(_Difficulty):
     def __init__(self, unit: Literal["class", "sample"] = "sample", num_workers: int = 0) -> None:
         super().__init__(unit, num_workers)
 
-    @torch.inference_mode()
-    def score(self, classifier: nn.Module, pixels: Tensor, labels: Tensor) -> Tensor:
+    @contextmanager
+    def scoring(self, classifier: nn.Module) -> Iterator[Scoring]:
         """The Euclidean norm of ``softmax(logits) - onehot(label)``, in [0, sqrt 2]."""
-        norms: Tensor = _error(classifier(pixels), labels).norm(dim=1)
-        return norms
+        with running(classifier) as run:
+            yield lambda pixels, labels: _error(run(pixels), labels).norm(dim=1)
 
 
 class GraNd(_Difficulty):
@@ -153,17 +158,29 @@ class GraNd(_Difficulty):
         """Which weights, and what every score depends on."""
         return {"layers": self.layers, **super().options}
 
-    def score(self, classifier: nn.Module, pixels: Tensor, labels: Tensor) -> Tensor:
+    @contextmanager
+    def scoring(self, classifier: nn.Module) -> Iterator[Scoring]:
         """The Euclidean norm of each image's own gradient."""
         if self.layers == "all":
-            return _gradient_norms(classifier, pixels, labels)
-        with torch.inference_mode():
-            features = classifier.backbone(pixels)  # type: ignore[operator]
-            # dL/dW = error x features, dL/db = error: the norm of an outer product is the product of the norms
-            bias = torch.ones_like(features[:, :1])
-            error = _error(classifier.head(features), labels)  # type: ignore[operator]
-            norms: Tensor = error.norm(dim=1) * torch.cat([features, bias], 1).norm(dim=1)
-            return norms
+            with evaluating(classifier):
+                yield lambda pixels, labels: _gradient_norms(classifier, pixels.to(labels.device), labels)
+            return
+        with running(_part(classifier, "backbone")) as backbone, running(_part(classifier, "head")) as head:
+
+            def score(pixels: Tensor, labels: Tensor) -> Tensor:
+                features = backbone(pixels)
+                # dL/dW = error x features, dL/db = error: the norm of an outer product is the product of the norms
+                bias = torch.ones_like(features[:, :1])
+                error = _error(head(features), labels)
+                norms: Tensor = error.norm(dim=1) * torch.cat([features, bias], 1).norm(dim=1)
+                return norms
+
+            yield score
+
+
+def _part(classifier: nn.Module, name: str) -> nn.Module:
+    part: nn.Module = getattr(classifier, name)
+    return part
 
 
 def _error(logits: Tensor, labels: Tensor) -> Tensor:

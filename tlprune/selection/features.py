@@ -19,13 +19,11 @@ from tlprune.selection.fixed_batches import (
     BATCH_SIZE,
     Images,
     batches_of,
-    device_of,
-    evaluating,
     fixed_batches,
     named_samples,
     own_batches,
-    run_network,
 )
+from tlprune.selection.forward import FORWARD, Precision, device_of, running
 from tlprune.selection.ranks import barrier, from_every_rank, one_job_at_a_time, rank_and_world, together
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.fingerprint import digest_json, digest_tensors
@@ -36,13 +34,16 @@ SHARD_SIZE = 64 * BATCH_SIZE
 """Images in a shard."""
 
 
-def extract_features(backbone: nn.Module, images: Images, num_workers: int = 0) -> Tensor:
+def extract_features(
+    backbone: nn.Module, images: Images, num_workers: int = 0, precision: Precision = "float32"
+) -> Tensor:
     """Features of all images, in memory. Every rank must call this; all get the same.
 
     Args:
-        backbone: Maps ``[B, 3, H, W]`` to features ``[B, D]``; run in eval mode, without gradients, in float32.
+        backbone: Maps ``[B, 3, H, W]`` to features ``[B, D]``; run as :mod:`tlprune.selection.forward` says.
         images: In the evaluation view.
         num_workers: Processes that load images on each rank.
+        precision: That the backbone runs in.
 
     Returns:
         ``[N, D]`` float32, rounded to float16 as the source's are, on the CPU.
@@ -53,7 +54,7 @@ def extract_features(backbone: nn.Module, images: Images, num_workers: int = 0) 
     if len(images) == 0:
         raise InputError("there are no images to take features of")
     world = rank_and_world()[1]
-    features = together(lambda: _own_features(backbone, images, num_workers))
+    features = together(lambda: _own_features(backbone, images, num_workers, precision))
     if world > 1:
         widths = from_every_rank(None if features is None else features.shape[1])
         if features is None:  # fewer batches than ranks
@@ -67,10 +68,10 @@ def extract_features(backbone: nn.Module, images: Images, num_workers: int = 0) 
     return features
 
 
-def _own_features(backbone: nn.Module, images: Images, num_workers: int) -> Tensor | None:
+def _own_features(backbone: nn.Module, images: Images, num_workers: int, precision: Precision) -> Tensor | None:
     """``[N, D]`` float32, what other ranks compute at minus infinity; None where there are fewer batches than ranks."""
     features: Tensor | None = None
-    for indices, found in _features(backbone, images, own_batches(len(images)), num_workers):
+    for indices, found in _features(backbone, images, own_batches(len(images)), num_workers, precision):
         if features is None:
             features = torch.full((len(images), found.shape[1]), -torch.inf)
         features[indices] = found.float()
@@ -85,15 +86,25 @@ class SourceFeatures:
         images: The source in the evaluation view; its digest, stamp and view and the weights name the folder.
         cache: The cache folder; ranks must share it.
         num_workers: Processes that load images on each rank.
+        precision: That the backbone runs in.
     """
 
-    def __init__(self, backbone: nn.Module, images: Images, cache: Path, num_workers: int = 0) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        images: Images,
+        cache: Path,
+        num_workers: int = 0,
+        precision: Precision = "float32",
+    ) -> None:
         self.backbone = backbone
         self.images = images
         self.num_workers = num_workers
+        self.precision = precision
         named = {name: getattr(images, name, None) for name in ("digest", "stamp", "seen_as")}
         weights = digest_tensors(backbone.state_dict())
-        self.key = digest_json([named, weights, type(backbone).__qualname__, BATCH_SIZE, SHARD_SIZE, "float16"])
+        how = [type(backbone).__qualname__, BATCH_SIZE, SHARD_SIZE, FORWARD, precision, "float16"]
+        self.key = digest_json([named, weights, how])
         self.folder = cache / "features" / self.key[:32]
 
     def __len__(self) -> int:
@@ -158,7 +169,7 @@ class SourceFeatures:
         wanted = [batch for number in numbers for batch in all_batches[number * each : (number + 1) * each]]
         rows: list[Tensor] = []
         queue = iter(numbers)
-        for indices, found in _features(self.backbone, self.images, wanted, self.num_workers):
+        for indices, found in _features(self.backbone, self.images, wanted, self.num_workers, self.precision):
             rows.append(found)
             last = int(indices[-1])
             if (last + 1) % SHARD_SIZE == 0 or last + 1 == len(self):
@@ -189,12 +200,12 @@ class SourceFeatures:
 
 
 def _features(
-    backbone: nn.Module, images: Images, batches: list[range], num_workers: int
+    backbone: nn.Module, images: Images, batches: list[range], num_workers: int, precision: Precision
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Indices ``[b]`` and finite features ``[b, D]`` float16 on the CPU, batch by batch."""
-    with evaluating(backbone):
-        for indices, pixels, _ in fixed_batches(images, batches, num_workers):
-            found = run_network(backbone, pixels)[: len(indices)].cpu().half().clone()
+    with running(backbone, precision) as run:
+        for indices, pixels, _ in fixed_batches(images, batches, num_workers, device_of(backbone)):
+            found = run(pixels)[: len(indices)].cpu().half().clone()
             if found.ndim != 2:
                 raise InputError(f"the surrogate's backbone gives {found.ndim - 1} dimensions an image, not 1")
             bad = indices[~found.isfinite().all(1)]

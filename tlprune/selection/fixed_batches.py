@@ -5,14 +5,12 @@ images together, the last batch padded, and batch ``b`` belongs to rank ``b mod 
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from tlprune.errors import InputError
 from tlprune.selection.ranks import rank_and_world
 
 __all__ = [
@@ -20,12 +18,9 @@ __all__ = [
     "Images",
     "SampleReader",
     "batches_of",
-    "device_of",
-    "evaluating",
     "fixed_batches",
     "named_samples",
     "own_batches",
-    "run_network",
 ]
 
 BATCH_SIZE = 64
@@ -56,13 +51,16 @@ def batches_of(count: int) -> list[range]:
     return [range(start, min(start + BATCH_SIZE, count)) for start in range(0, count, BATCH_SIZE)]
 
 
-def fixed_batches(images: Images, batches: Sequence[range], num_workers: int) -> SampleReader:
+def fixed_batches(
+    images: Images, batches: Sequence[range], num_workers: int, device: torch.device | None = None
+) -> SampleReader:
     """Loads batches, each padded to :data:`BATCH_SIZE`.
 
     Args:
         images: What is loaded.
         batches: Those of :func:`batches_of` that are wanted.
         num_workers: Processes that load images, at least 0.
+        device: Where batches shall go from here; to a GPU they are copied while it computes.
     """
     # a generator of its own: selecting must not change what training draws afterwards
     loader: Any = DataLoader(
@@ -70,6 +68,7 @@ def fixed_batches(images: Images, batches: Sequence[range], num_workers: int) ->
         batch_sampler=[list(one) for one in batches],
         num_workers=num_workers,
         generator=torch.Generator(),
+        pin_memory=device is not None and device.type == "cuda",
     )
     for indices, pixels, labels in loader:
         missing = BATCH_SIZE - len(pixels)
@@ -81,44 +80,6 @@ def own_batches(count: int) -> list[range]:
     """Those of :func:`batches_of` that this rank computes."""
     rank, world = rank_and_world()
     return batches_of(count)[rank::world]
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[torch.device]:
-    """Puts a network into eval mode and afterwards back as it was; gives the device that it is on."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield device_of(network)
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-def device_of(network: nn.Module) -> torch.device:
-    """Where a network's weights are; the CPU if it has none."""
-    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-
-
-def run_network(network: nn.Module, pixels: Tensor) -> Tensor:
-    """What a surrogate makes of a batch, in float32 and without gradients, on the device where its weights are.
-
-    Args:
-        network: In eval mode.
-        pixels: ``[B, 3, H, W]``.
-
-    Raises:
-        InputError: The network cannot be run on images of this size.
-    """
-    device = device_of(network)
-    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-        try:
-            found: Tensor = network(pixels.to(device)).float()
-        except (RuntimeError, AssertionError, ValueError) as error:
-            shape = " x ".join(str(side) for side in pixels.shape[1:])
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"the surrogate cannot be run on images of {shape}: {reason}") from error
-    return found
 
 
 def named_samples(images: Images, indices: Tensor) -> str:

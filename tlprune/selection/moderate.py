@@ -16,6 +16,7 @@ from tlprune.selection.baselines import SourceOnlySelector
 from tlprune.selection.centroids import class_means
 from tlprune.selection.features import SourceFeatures
 from tlprune.selection.fixed_batches import BATCH_SIZE
+from tlprune.selection.forward import FORWARD
 from tlprune.selection.manifest import Selection
 from tlprune.selection.ranks import from_first_rank
 from tlprune.selection.selector import SourceImages, SurrogatePart, TargetImages
@@ -57,7 +58,8 @@ class Moderate(SourceOnlySelector):
     @property
     def options(self) -> dict[str, Any]:
         """What is ordered, and the batches that features are computed in."""
-        return {**super().options, "batch_size": BATCH_SIZE, "precision": "float32, kept as float16"}
+        how = {"batch_size": BATCH_SIZE, "precision": "float32, kept as float16", "forward": FORWARD}
+        return {**super().options, **how}
 
     def order(
         self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None, cache: Path

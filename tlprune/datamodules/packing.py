@@ -1,0 +1,126 @@
+"""Keeps a set's images where they load faster: in memory, or on disk, where ranks share the work."""
+
+from pathlib import Path
+from shutil import disk_usage
+
+from lightning.pytorch.utilities import rank_zero_info
+
+from tlprune.data.images import ImageSet, TensorImages
+from tlprune.data.packed import QUALITY, SHARD_SIZE, SHORT_SIDE, PackedImages, Packing, bytes_of
+from tlprune.errors import InputError
+from tlprune.selection.ranks import barrier, from_first_rank, one_job_at_a_time, rank_and_world, together
+from tlprune.storage.cache import forget
+from tlprune.storage.fingerprint import digest_json
+
+__all__ = ["check_packing", "in_memory", "pack", "packed_folder"]
+
+
+def check_packing(packing: str | None, also_in_memory: bool) -> None:
+    """Refuses what is no way to keep images, or two ways at once.
+
+    Args:
+        packing: How images are kept on disk; None for not at all.
+        also_in_memory: Whether they are held in memory.
+
+    Raises:
+        InputError: So it is.
+    """
+    if packing not in (None, "raw256", "jpeg256"):
+        raise InputError(f"`image_cache` must be 'raw256' or 'jpeg256', got {packing!r}")
+    if packing is not None and also_in_memory:
+        raise InputError("give `image_cache`, to keep images on disk, or `in_memory`, not both")
+
+
+def in_memory(images: ImageSet) -> ImageSet:
+    """The same images, decoded.
+
+    Args:
+        images: Of one size, if there are any.
+
+    Raises:
+        InputError: Two images differ in size, or one cannot be decoded.
+    """
+    if isinstance(images, TensorImages) or len(images) == 0:
+        return images
+    return TensorImages.from_images(images)
+
+
+def packed_folder(images: ImageSet, packing: Packing, cache: Path, stamp: str) -> Path:
+    """Where a set is kept; the name changes when an image does.
+
+    Args:
+        images: The set.
+        packing: How it is kept.
+        cache: The cache folder.
+        stamp: Changes when files are written anew.
+    """
+    key = digest_json([images.digest, stamp, packing, SHORT_SIDE, QUALITY, SHARD_SIZE])
+    return cache / "images" / f"{packing}-{key[:32]}"
+
+
+def pack(
+    images: ImageSet,
+    packing: Packing,
+    cache: Path,
+    num_workers: int = 0,
+    verify_content: bool = False,
+    fresh: bool = False,
+) -> PackedImages:
+    """Keeps images on disk, those that are not there yet; says beforehand how much room they take.
+
+    Every rank must call this; ranks share the cache.
+
+    Args:
+        images: What is kept, at least one.
+        packing: How.
+        cache: The cache folder.
+        num_workers: Processes of each rank that decode.
+        verify_content: Whether a cache counts only where every byte of every file is the same.
+        fresh: Whether what is there is made again.
+
+    Raises:
+        InputError: An image cannot be decoded, or there is not enough room.
+    """
+    stamp = from_first_rank(images.read_whole) if verify_content else images.stamp
+    folder = packed_folder(images, packing, cache, stamp)
+    packed = PackedImages(images, folder, packing)
+    with one_job_at_a_time(folder):
+        if fresh:
+            from_first_rank(lambda: forget(folder))
+        missing = from_first_rank(lambda: packed.missing)
+        if missing:
+            rank_zero_info(from_first_rank(lambda: _room(packed, len(missing))))
+        barrier()
+        rank, world = rank_and_world()
+        together(lambda: packed.make(missing[rank::world], num_workers))
+        barrier()
+    return PackedImages(images, folder, packing)
+
+
+def _room(packed: PackedImages, missing: int) -> str:
+    """What will be written, in words.
+
+    Raises:
+        InputError: There is less room.
+    """
+    images, share = packed.images, missing / len(packed.shards)
+    needed = round(bytes_of(images, packed.packing) * share)
+    packed.folder.mkdir(parents=True, exist_ok=True)
+    free = disk_usage(packed.folder).free
+    amount = f"{packed.packing} cache of {round(len(images) * share):,} images: about {_in_units(needed)}"
+    if needed > free:
+        raise InputError(f"{amount}, and {packed.folder} has room for {_in_units(free)}")
+    return f"{amount} in {packed.folder}, which has room for {_in_units(free)}"
+
+
+def _in_units(count: int) -> str:
+    """Bytes for a person.
+
+    Example:
+        >>> _in_units(1_234_567)
+        '1.2 MB'
+    """
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"
