@@ -88,11 +88,11 @@ def test_files_that_changed_are_packed_anew(source):
     assert opened(source, "raw256", verify_content=True)._sets["train"].images.folder != before
 
 
-def test_to_start_over_is_to_pack_again(source):
+def test_to_start_over_is_to_pack_again(source, tmp_path):
     folder = opened(source, "raw256")._sets["train"].images.folder
     [shard] = folder.glob("*.safetensors")
     inode = shard.stat().st_ino
-    shard.with_suffix(".old").hardlink_to(shard)  # so that the number is not given to another file
+    (tmp_path / "held").hardlink_to(shard)  # so that its number is not given to another file
     data = PrunedSourceDataModule(
         str(source), selector=RandomSelector(1), keep_units=2, image_size=32, image_cache="raw256"
     )
