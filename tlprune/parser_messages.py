@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable
 from importlib import import_module
 
-import torch
 from jsonargparse import ArgumentParser
 
 import tlprune
@@ -58,5 +57,7 @@ def in_short(message: str) -> str:
 
 
 def _known_classes() -> list[str]:
+    import torch  # takes seconds, and no other message needs it
+
     optimizers = [name for name in dir(torch.optim) if name[0].isupper()]
     return [*tlprune.__all__, "TriangularLR", "WarmupCosineLR", *(f"torch.optim.{name}" for name in optimizers)]

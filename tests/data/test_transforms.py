@@ -82,3 +82,11 @@ def test_last_batch_is_left_out_only_in_training():
 def test_size_below_one_is_refused():
     with pytest.raises(InputError, match="`image_size` must be from 1 to 4096, got 0"):
         EvalView(0)
+
+
+def test_a_crop_is_torchvisions():
+    pixels = images(1, 60, 80)[0][0]
+    torch.manual_seed(5)
+    theirs = v2.RandomResizedCrop(32, antialias=True)(pixels)
+    torch.manual_seed(5)
+    assert torch.equal(TrainView(32, "crop").resize(pixels), theirs)

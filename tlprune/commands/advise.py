@@ -1,16 +1,26 @@
 """``tlprune advise``: how much to prune, and what that saves."""
 
+from typing import TYPE_CHECKING
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from tlprune.commands.arguments import add_budget, given_budget, make_console, make_parser, parse, require_writable
+from tlprune.commands.arguments import (
+    add_budget,
+    given_budget,
+    make_console,
+    make_parser,
+    parse,
+    require_selections,
+    require_writable,
+)
 from tlprune.errors import InputError
-from tlprune.models.cost import training_seconds_per_image
-from tlprune.selection.advisor import SUGGESTED_COVERAGE, Forecast, advise
-from tlprune.selection.figures import advice_figure
-from tlprune.selection.manifest import Selection
 from tlprune.storage.atomic import atomic_path
+
+if TYPE_CHECKING:
+    from tlprune.selection.advisor import Forecast
+    from tlprune.selection.manifest import Selection
 
 __all__ = ["run"]
 
@@ -44,34 +54,42 @@ def run(arguments: list[str]) -> None:
     require_writable(given.output)
     if given.backbone is not None and given.full_seconds is not None:
         raise InputError("give --backbone, to time it here, or --full_seconds, not both")
+    if given.epochs is not None and given.epochs < 1:
+        raise InputError(f"`epochs` must be at least 1, got {given.epochs}")
+    if given.backbone is not None and given.epochs is None and given.full_seconds is None:
+        raise InputError("to forecast a pretraining, give --epochs beside --backbone")
+    require_selections(given.selection)
+    from tlprune.selection.advisor import SUGGESTED_COVERAGE, advise  # brings torch, which takes seconds
+    from tlprune.selection.manifest import Selection
+
     selection = Selection.load(given.selection)
     advice = advise(selection)
     rows = [("elbow", advice.elbow), ("SUGGESTED", advice.suggested)]
     budget = given_budget(given)
     if budget is not None:
         rows.append(("as you say", len(selection.units_kept(budget))))
-    if given.epochs is not None and given.epochs < 1:
-        raise InputError(f"`epochs` must be at least 1, got {given.epochs}")
-    if given.backbone is not None and given.epochs is None and given.full_seconds is None:
-        raise InputError("to forecast a pretraining, give --epochs beside --backbone")
     console = make_console()
     forecast = _forecast(selection, given, console)
     console.print(_table(selection, rows, forecast))
     ratio = 1 - advice.suggested / selection.num_units
     console.print(f"suggested: --prune_ratio {ratio:.4g}   (or --vote_coverage {SUGGESTED_COVERAGE:g})")
     if given.output is not None:
+        from tlprune.selection.figures import advice_figure  # brings matplotlib
+
         with atomic_path(given.output) as temporary:
             advice_figure(selection, dict(rows), forecast).savefig(temporary, format="png", dpi=110)
         console.print(f"picture: {given.output}", soft_wrap=True)
 
 
-def _forecast(selection: Selection, given: object, console: Console) -> Forecast | None:
+def _forecast(selection: "Selection", given: object, console: Console) -> "Forecast | None":
     options = vars(given)
     backbone, full = options["backbone"], options["full_seconds"]
     if full is None and backbone is None:
         console.print("no forecast: give --backbone and --epochs, or --full_seconds", soft_wrap=True)
         return None
     if full is None:
+        from tlprune.models.cost import training_seconds_per_image  # brings torchvision
+
         size = options["image_size"]
         size = int(selection.record.get("image_size", 224)) if size is None else size
         each = training_seconds_per_image(backbone, size, options["batch_size"], selection.num_units)
@@ -84,6 +102,8 @@ def _forecast(selection: Selection, given: object, console: Console) -> Forecast
         surrogate = selection.record.get("surrogate_seconds")
     if surrogate is None:
         console.print("S, the surrogate: its file does not say; counted as 0, give --surrogate_seconds", soft_wrap=True)
+    from tlprune.selection.advisor import Forecast
+
     selecting = sum(selection.record.get("seconds", {}).values())
     found = Forecast(float(surrogate or 0), selecting, full)
     console.print(
@@ -94,7 +114,7 @@ def _forecast(selection: Selection, given: object, console: Console) -> Forecast
     return found
 
 
-def _table(selection: Selection, rows: list[tuple[str, int]], forecast: Forecast | None) -> Table:
+def _table(selection: "Selection", rows: list[tuple[str, int]], forecast: "Forecast | None") -> Table:
     table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False)
     headings = ["keep", "units", "pruned", "images", "votes"]
     headings += ["saved", "surrogate at hand"] if forecast else []

@@ -1,38 +1,35 @@
-"""What several commands take: a budget, a Selection, and the sets that it was made from."""
+"""What several commands take: a budget, a Selection, and the sets that it was made from.
+
+Nothing here loads torch before arguments are parsed: a question for help and a wrong option are answered at once.
+"""
 
 import os
 import sys
 from argparse import ArgumentError
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
-from torch import Tensor
 
-from tlprune.data.downstream import open_target
-from tlprune.data.images import ImageSet
-from tlprune.data.sources import open_source
 from tlprune.errors import InputError
 from tlprune.parser_messages import Refusal, in_short
-from tlprune.selection.manifest import UNIT_WORDS, Selection
-from tlprune.selection.ranking import Budget
+
+if TYPE_CHECKING:
+    from tlprune.selection.manifest import Selection
+    from tlprune.selection.ranking import Budget
 
 __all__ = [
-    "Voters",
     "add_budget",
     "add_origins",
     "build",
     "given_budget",
     "make_console",
     "make_parser",
-    "opened_source",
-    "opened_targets",
     "parse",
     "plural",
+    "require_selections",
     "require_writable",
     "required_budget",
 ]
@@ -81,6 +78,20 @@ def require_writable(*outputs: str | None) -> None:
             raise InputError(f"cannot write {output}: {folder} is no folder that can be written to")
 
 
+def require_selections(*paths: str) -> None:
+    """Refuses what is no file, in the words of :meth:`Selection.load`, and before torch is loaded for that.
+
+    Args:
+        paths: Where Selections are said to be saved.
+
+    Raises:
+        InputError: There is no such file.
+    """
+    for path in paths:
+        if not Path(path).is_file():
+            raise InputError(f"{path}: {'a folder, not a selection' if Path(path).is_dir() else 'no such selection'}")
+
+
 def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
     """Parses what follows the command's name.
 
@@ -115,13 +126,17 @@ def add_budget(parser: ArgumentParser) -> None:
         parser.add_argument(f"--{name}", type=kind | None, default=None, help=text)  # type: ignore[operator]
 
 
-def given_budget(given: Namespace) -> Budget | None:
+def given_budget(given: Namespace) -> "Budget | None":
     """The budget on the command line; None if there is none."""
     values = [given[name] for name in _BUDGETS]
-    return None if set(values) == {None} else Budget(*values)
+    if set(values) == {None}:
+        return None
+    from tlprune.selection.ranking import Budget
+
+    return Budget(*values)
 
 
-def required_budget(given: Namespace) -> Budget:
+def required_budget(given: Namespace) -> "Budget":
     """The budget on the command line.
 
     Raises:
@@ -142,76 +157,8 @@ def add_origins(parser: ArgumentParser, targets: bool) -> None:
     parser.add_argument("--cache", type=str | None, default=None, help="cache folder")
 
 
-def opened_source(selection: Selection, source: str | None, cache: str | None) -> ImageSet:
-    """The source that a Selection was made for.
-
-    Args:
-        selection: Names it.
-        source: Where the user says that it lies; None asks the Selection.
-        cache: The cache folder.
-
-    Raises:
-        InputError: It is not to be found, or another one.
-    """
-    name = source or selection.record.get("source")
-    if name is None:
-        raise InputError("this selection does not say where its source lies; give --source")
-    images, _ = open_source(name, cache)
-    if selection.skipped:
-        left_out = set(selection.skipped)
-        stay = [index for index in range(len(images)) if images.name(index) not in left_out]
-        images = images.subset(torch.tensor(stay, dtype=torch.int64))
-    selection.require_source(images.digest, f"source {name}")
-    return images
-
-
-@dataclass(frozen=True)
-class Voters:
-    """The training images of one target, checked to be those that voted.
-
-    Args:
-        name: Of the target.
-        images: Those that voted.
-        test: The target's test images, which did not; None where it has none.
-        ballots: ``[M]`` int64, the unit that each voted for; empty where nobody voted.
-    """
-
-    name: str
-    images: ImageSet
-    test: ImageSet | None
-    ballots: Tensor
-
-
-def opened_targets(selection: Selection, targets: list[str] | None) -> list[Voters]:
-    """The targets that voted, or for a selection without votes those that the user names.
-
-    Args:
-        selection: Names them.
-        targets: What the user calls them; None asks the Selection.
-
-    Raises:
-        InputError: They are not to be found, or others.
-    """
-    voted: list[dict[str, Any] | None] = selection.settings.get("targets", [])
-    names: list[str] = targets or selection.record.get("targets", [])
-    if not names:
-        raise InputError("this selection does not name a target; give --target")
-    if voted and len(names) != len(voted):
-        raise InputError(f"targets that voted for this selection: {len(voted)}; --target names {len(names)}")
-    found, begin = [], 0
-    for name, settings in zip(names, voted or [None] * len(names), strict=True):
-        try:
-            opened = open_target(name, int(selection.record.get("target_seed", 0)))
-        except InputError as error:
-            raise error if targets else InputError(f"{error}; say with --target where it is now") from error
-        if settings is not None and opened.train.digest != settings["digest"]:
-            raise InputError(f"target {name}: not the images that voted")
-        ballots = selection.ballots[begin : begin + len(opened.train)]
-        found.append(Voters(opened.name, opened.train, opened.test, ballots))
-        begin += len(opened.train)
-    return found
-
-
-def plural(selection: Selection, count: int) -> str:
+def plural(selection: "Selection", count: int) -> str:
     """So many units, as they are called."""
+    from tlprune.selection.manifest import UNIT_WORDS
+
     return f"{count:,} {UNIT_WORDS[selection.unit_kind][count != 1]}"

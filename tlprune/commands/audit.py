@@ -3,8 +3,7 @@
 import csv
 import io
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from tlprune.commands.arguments import (
     add_budget,
@@ -12,22 +11,16 @@ from tlprune.commands.arguments import (
     given_budget,
     make_console,
     make_parser,
-    opened_source,
-    opened_targets,
     parse,
+    require_selections,
     require_writable,
 )
-from tlprune.data.transforms import EvalView
-from tlprune.data.viewed import ViewedImages
 from tlprune.errors import InputError, require_within
-from tlprune.models.weights import load_backbone
-from tlprune.selection.features import SourceFeatures, extract_features
-from tlprune.selection.figures import leaks_figure
-from tlprune.selection.leaks import ALIKE, copy_distance, find_leaks, pixel_difference
-from tlprune.selection.manifest import Selection
-from tlprune.selection.ranking import Budget, kept_samples
 from tlprune.storage.atomic import atomic_path, write_bytes
 from tlprune.storage.cache import cache_root
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["run"]
 
@@ -62,6 +55,17 @@ def run(arguments: list[str]) -> None:
         raise InputError(f"`threshold` must be at least 0, got {given.threshold}")
     require_within("num_workers", given.num_workers, 0)
     require_writable(given.output, given.picture)
+    require_selections(given.selection)
+    # torch and torchvision take seconds
+    from tlprune.commands.origins import opened_source, opened_targets
+    from tlprune.data.transforms import EvalView
+    from tlprune.data.viewed import ViewedImages
+    from tlprune.models.weights import load_backbone
+    from tlprune.selection.features import SourceFeatures, extract_features
+    from tlprune.selection.leaks import ALIKE, copy_distance, find_leaks, pixel_difference
+    from tlprune.selection.manifest import Selection
+    from tlprune.selection.ranking import Budget, kept_samples
+
     selection = Selection.load(given.selection)
     surrogates: list[str] = [given.surrogate] if given.surrogate else selection.record.get("surrogates", [])
     if not surrogates:
@@ -91,7 +95,8 @@ def run(arguments: list[str]) -> None:
             mine, theirs = target.test[test][0], source[near][0]
             difference = pixel_difference(mine, theirs)
             names = (target.name, target.test.name(test), source.name(near))
-            found.append(_Pair(*names, float(leaks.distance[test]), difference, mine, theirs))
+            alike = difference <= ALIKE
+            found.append(_Pair(*names, float(leaks.distance[test]), difference, alike, mine, theirs))
         console.print(
             f"{target.name}: {len(found):,} of {len(seen):,} test images lie within {threshold:.4g} of one of "
             f"{len(kept):,} kept source images in feature space; {sum(pair.alike for pair in found):,} of them look "
@@ -109,6 +114,8 @@ def run(arguments: list[str]) -> None:
         console.print(f"  {'  '.join(pair.cells[1:])}{'  LOOK ALIKE' if pair.alike else ''}", soft_wrap=True)
     console.print(f"list: {given.output}, {len(pairs):,} pairs, those that differ least first", soft_wrap=True)
     if given.picture is not None:
+        from tlprune.selection.figures import leaks_figure  # brings matplotlib
+
         shown = [(pair.mine, pair.theirs, pair.caption) for pair in pairs[:12]]
         title = f"the most alike of {len(pairs):,} suspected pairs: feature distance | pixel difference"
         with atomic_path(given.picture) as temporary:
@@ -123,12 +130,9 @@ class _Pair:
     source: str
     distance: float
     difference: float
-    mine: Tensor
-    theirs: Tensor
-
-    @property
-    def alike(self) -> bool:
-        return self.difference <= ALIKE
+    alike: bool
+    mine: "Tensor"
+    theirs: "Tensor"
 
     @property
     def caption(self) -> str:

@@ -4,7 +4,6 @@ from pathlib import Path
 from textwrap import wrap
 
 from tlprune.commands.arguments import make_parser, parse
-from tlprune.data.downstream import list_targets
 from tlprune.data.named import DATA_VARIABLE, data_root, find_set, open_set
 from tlprune.data.targets import TARGET_SETS, Sizes, TargetSet
 from tlprune.errors import InputError, near_miss
@@ -33,12 +32,12 @@ def run(arguments: list[str]) -> None:
     root = data_root()
     if name is None:
         print("\n".join(_table(root)))
-    elif name in list_targets():
+    elif name in EMBEDDED:
         print(f"{name} comes with tlprune: nothing to get. Use it as `target: {name}`.")
     elif name in TARGET_SETS:
         print("\n".join(_details(TARGET_SETS[name])))
     else:
-        raise InputError(f"unknown target {name!r}: {near_miss(name, [*list_targets(), *TARGET_SETS])}")
+        raise InputError(f"unknown target {name!r}: {near_miss(name, [*EMBEDDED, *TARGET_SETS])}")
 
 
 def _table(root: Path | None) -> list[str]:

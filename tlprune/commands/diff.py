@@ -1,7 +1,14 @@
 """``tlprune diff``: units and images that one Selection keeps and another drops."""
 
-from tlprune.commands.arguments import add_budget, make_console, make_parser, parse, plural, required_budget
-from tlprune.selection.manifest import Selection
+from tlprune.commands.arguments import (
+    add_budget,
+    make_console,
+    make_parser,
+    parse,
+    plural,
+    require_selections,
+    required_budget,
+)
 
 __all__ = ["run"]
 
@@ -20,7 +27,10 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("second", type=str, help="another of the same source")
     add_budget(parser)
     given = parse(parser, arguments)
+    require_selections(given.first, given.second)
     budget = required_budget(given)
+    from tlprune.selection.manifest import Selection  # brings torch, which takes seconds
+
     first, second = Selection.load(given.first), Selection.load(given.second)
     gained, lost = first.diff(second, budget)
     console = make_console()

@@ -1,6 +1,6 @@
 """``tlprune explain``: where a unit stands and who put it there, in words and as a picture."""
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from tlprune.commands.arguments import (
     add_budget,
@@ -8,14 +8,14 @@ from tlprune.commands.arguments import (
     given_budget,
     make_console,
     make_parser,
-    opened_source,
-    opened_targets,
     parse,
+    require_selections,
     require_writable,
 )
-from tlprune.selection.figures import explanation_figure
-from tlprune.selection.manifest import Selection
 from tlprune.storage.atomic import atomic_path
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["run"]
 
@@ -37,6 +37,10 @@ def run(arguments: list[str]) -> None:
     add_budget(parser)
     given = parse(parser, arguments)
     require_writable(given.output)
+    require_selections(given.selection)
+    from tlprune.commands.origins import opened_source, opened_targets  # brings torch, which takes seconds
+    from tlprune.selection.manifest import Selection
+
     selection = Selection.load(given.selection)
     unit = selection.unit(given.unit)
     name, found = selection.name(unit), selection.explain(unit)
@@ -70,6 +74,8 @@ def run(arguments: list[str]) -> None:
     if given.output is not None and images is not None:
         if len(shown) < len(found.voters):
             title += f" ({len(shown)} of {len(found.voters)} voters shown)"
+        from tlprune.selection.figures import explanation_figure  # brings matplotlib
+
         members = [images[index][0] for index in found.samples[:12].tolist()]
         with atomic_path(given.output) as temporary:
             explanation_figure(name, members, shown, title).savefig(temporary, format="png", dpi=110)

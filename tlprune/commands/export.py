@@ -7,15 +7,12 @@ from tlprune.commands.arguments import (
     add_origins,
     make_console,
     make_parser,
-    opened_source,
     parse,
+    require_selections,
     require_writable,
     required_budget,
 )
-from tlprune.data.images import FolderImages
 from tlprune.errors import InputError
-from tlprune.selection.export import export_indices, export_keys, export_links, export_parquet, export_paths
-from tlprune.selection.manifest import Selection
 
 __all__ = ["run"]
 
@@ -26,7 +23,6 @@ _WRITTEN = {
     "symlinks": "links to the",
     "webdataset": "keys of the",
 }
-_BY_PATH = {"paths": export_paths, "symlinks": export_links, "webdataset": export_keys}
 
 
 def run(arguments: list[str]) -> None:
@@ -40,13 +36,19 @@ def run(arguments: list[str]) -> None:
     """
     parser = make_parser("export", "Write what a Selection KEEPS, in the order of the source's listing.")
     parser.add_argument("selection", type=str, help="a saved Selection")
-    formats = ["indices", "parquet", *_BY_PATH]
-    parser.add_argument("--format", choices=formats, required=True, help="what to write: see docs/selection.md")
+    parser.add_argument("--format", choices=list(_WRITTEN), required=True, help="what to write: see docs/selection.md")
     parser.add_argument("--output", type=str, required=True, help="a file, or for symlinks a new folder")
     add_origins(parser, targets=False)
     add_budget(parser)
     given = parse(parser, arguments)
+    require_selections(given.selection)
     budget = required_budget(given)
+    # torch takes seconds
+    from tlprune.commands.origins import opened_source
+    from tlprune.data.images import FolderImages
+    from tlprune.selection.export import export_indices, export_keys, export_links, export_parquet, export_paths
+    from tlprune.selection.manifest import Selection
+
     selection = Selection.load(given.selection)
     kept, total, output = selection.keep(**vars(budget)), len(selection.unit_of_sample), Path(given.output)
     if given.format != "symlinks":
@@ -64,5 +66,6 @@ def run(arguments: list[str]) -> None:
         elif not isinstance(images, FolderImages):
             raise InputError(f"this source is not made of files, so there are no {given.format}: use --format indices")
         else:
-            _BY_PATH[given.format](kept, images.root, images.paths, output)
+            by_path = {"paths": export_paths, "symlinks": export_links, "webdataset": export_keys}
+            by_path[given.format](kept, images.root, images.paths, output)
     make_console().print(f"{output}: {_WRITTEN[given.format]} {len(kept):,} images KEPT of {total:,}", soft_wrap=True)

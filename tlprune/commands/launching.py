@@ -2,12 +2,14 @@
 
 import logging
 import os
+from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
-from lightning.fabric import Fabric
-from torch import distributed
 
 from tlprune.errors import InputError
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 __all__ = ["add_processes", "finish", "launch"]
 
@@ -20,7 +22,7 @@ def add_processes(parser: ArgumentParser) -> None:
     add("--num_nodes", type=int, default=1, help="machines; torchrun says it by itself")
 
 
-def launch(given: Namespace) -> Fabric:
+def launch(given: Namespace) -> "Fabric":
     """Starts the other processes of the job, unless a launcher has, and lets all know of each other.
 
     Args:
@@ -29,6 +31,9 @@ def launch(given: Namespace) -> Fabric:
     Raises:
         InputError: There are no such devices, or not so many.
     """
+    from lightning.fabric import Fabric  # takes seconds, with torch
+    from torch import distributed
+
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # greetings of each process
     devices, nodes = given.devices, given.num_nodes
     if distributed.is_available() and distributed.is_torchelastic_launched():
@@ -44,8 +49,10 @@ def launch(given: Namespace) -> Fabric:
     return fabric
 
 
-def finish(fabric: Fabric) -> None:
+def finish(fabric: "Fabric") -> None:
     """Waits until every process is done, so that none is taken for lost."""
+    from torch import distributed
+
     fabric.barrier()
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()

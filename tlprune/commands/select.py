@@ -1,31 +1,26 @@
 """``tlprune select``: a Selection without training anything."""
 
-from typing import Any
+from typing import Any, Literal
 
+from jsonargparse import ArgumentParser
+
+import tlprune
 from tlprune.commands.arguments import add_budget, build, given_budget, make_parser, parse, require_writable
 from tlprune.commands.launching import add_processes, finish, launch
 from tlprune.commands.show import show
-from tlprune.datamodules.pruned_source import PrunedSourceDataModule
 from tlprune.errors import InputError
-from tlprune.selection.baselines import ListSelector, RandomSelector, ReverseSelector
-from tlprune.selection.difficulty import EL2N, GraNd
-from tlprune.selection.feature_mapping import FeatureMapping
-from tlprune.selection.forgetting import Forgetting
-from tlprune.selection.label_mapping import LabelMapping
-from tlprune.selection.moderate import Moderate
-from tlprune.selection.ranks import barrier
-from tlprune.selection.selector import Selector
-from tlprune.selection.several_targets import Combination
 
 __all__ = ["run"]
 
-# --selector names these without their modules: the parser finds a bare class name only among what is loaded
-_CONTROLS = (RandomSelector, ReverseSelector, ListSelector, Moderate, EL2N, GraNd, Forgetting)
-_SELECTORS = (LabelMapping, FeatureMapping, *_CONTROLS)
+_CONTROLS = ("RandomSelector", "ReverseSelector", "ListSelector", "Moderate", "EL2N", "GraNd", "Forgetting")
+_SELECTORS = ("LabelMapping", "FeatureMapping", *_CONTROLS)
+_SELECTOR_HELP = (
+    f"how to order: {', '.join(_SELECTORS)}, or a class_path (default: the first); its options: --selector.help NAME"
+)
+_Combination = Literal["worst_case", "union", "weighted_sum"]  # that of several_targets.py comes with torch
 _SOURCE_HELP = (
     "'drawn', a folder, linked:FOLDER, unlabelled:FOLDER, a list file, torchvision:NAME:FOLDER, huggingface:NAME"
 )
-_SELECTOR_HELP = f"how to order: {', '.join(one.__name__ for one in _SELECTORS)}, or a class_path (default: the first)"
 
 
 def run(arguments: list[str]) -> None:
@@ -37,30 +32,17 @@ def run(arguments: list[str]) -> None:
     Raises:
         InputError: Something given is wrong.
     """
-    parser = make_parser("select", "Order the units of a source for a target, and write the Selection.")
-    add = parser.add_argument
-    add("--config", action="config", help="yaml file with any of these; the command line beats it")
-    add("--source", type=str, required=True, help=_SOURCE_HELP)
-    add("--target", type=str, nargs="+", default=None, help="'digits', 'photos', a folder, or several of these")
-    add("--combine", type=Combination, default="worst_case", help="how several targets share one order")
-    add("--target_weights", type=float, nargs="+", default=None, help="what each target counts in a weighted_sum")
-    add("--surrogate", type=str, nargs="+", default=None, help="weights of a small model of the whole source")
-    add("--surrogate_backbone", type=str | None, default=None, help="its network, if the file is silent")
-    add("--selector", type=Selector | None, default=None, help=_SELECTOR_HELP)
-    add("--image_size", type=int | None, default=None, help="pixels (default: 32 for 'drawn', else 224)")
-    text = "what is done about source images that cannot be decoded: 'error', or 'skip' and note them"
-    add("--on_bad_image", choices=["error", "skip"], default="error", help=text)
-    add("--num_workers", type=int, default=0, help="processes that look for bad images to skip")
-    add("--cache", type=str | None, default=None, help="cache folder")
-    text = "use what is in the cache only if every byte of every image is the same, not size and time of change alone"
-    add("--verify_content", action="store_true", help=text)
-    add("--fresh", action="store_true", help="use nothing that an earlier run left in the cache")
-    add("--output", type=str, required=True, help="the Selection to write, *.safetensors")
-    add_processes(parser)
-    add_budget(parser)
     for option in ("--target", "--surrogate"):
         if sum(one == option or one.startswith(f"{option}=") for one in arguments) > 1:
             raise InputError(f"{option} is given twice; name all after one: {option} FIRST SECOND")
+    if not any(one.startswith(("--print_config", "--selector.help")) for one in arguments):
+        parse(_parser(Any), arguments)  # answers --help, and refuses most of what is wrong, before torch is loaded
+    from tlprune.datamodules.pruned_source import PrunedSourceDataModule
+    from tlprune.selection.ranks import barrier
+
+    for name in _SELECTORS:
+        getattr(tlprune, name)  # a parser finds a bare class name only among what is loaded
+    parser = _parser(tlprune.Selector | None)
     given = parse(parser, arguments)
     fabric = launch(given)
     built = build(parser, given)
@@ -85,3 +67,34 @@ def run(arguments: list[str]) -> None:
         data.selection.save(given.output)
         show(data.selection, given.output, budget, top=10)
     finish(fabric)
+
+
+def _parser(selector: object) -> ArgumentParser:
+    """All options.
+
+    Args:
+        selector: The type of ``--selector``: ``Selector | None``, whose classes come with torch, or ``Any``, which
+            takes what is given without a look at it.
+    """
+    parser = make_parser("select", "Order the units of a source for a target, and write the Selection.")
+    add = parser.add_argument
+    add("--config", action="config", help="yaml file with any of these; the command line beats it")
+    add("--source", type=str, required=True, help=_SOURCE_HELP)
+    add("--target", type=str, nargs="+", default=None, help="'digits', 'photos', a folder, or several of these")
+    add("--combine", type=_Combination, default="worst_case", help="how several targets share one order")
+    add("--target_weights", type=float, nargs="+", default=None, help="what each target counts in a weighted_sum")
+    add("--surrogate", type=str, nargs="+", default=None, help="weights of a small model of the whole source")
+    add("--surrogate_backbone", type=str | None, default=None, help="its network, if the file is silent")
+    add("--selector", type=selector, default=None, help=_SELECTOR_HELP)
+    add("--image_size", type=int | None, default=None, help="pixels (default: 32 for 'drawn', else 224)")
+    text = "what is done about source images that cannot be decoded: 'error', or 'skip' and note them"
+    add("--on_bad_image", choices=["error", "skip"], default="error", help=text)
+    add("--num_workers", type=int, default=0, help="processes that look for bad images to skip")
+    add("--cache", type=str | None, default=None, help="cache folder")
+    text = "use what is in the cache only if every byte of every image is the same, not size and time of change alone"
+    add("--verify_content", action="store_true", help=text)
+    add("--fresh", action="store_true", help="use nothing that an earlier run left in the cache")
+    add("--output", type=str, required=True, help="the Selection to write, *.safetensors")
+    add_processes(parser)
+    add_budget(parser)
+    return parser

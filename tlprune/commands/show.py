@@ -1,12 +1,24 @@
 """``tlprune show``: what a Selection was made from, and what it keeps."""
 
+from typing import TYPE_CHECKING
+
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from tlprune.commands.arguments import add_budget, given_budget, make_console, make_parser, parse, plural
+from tlprune.commands.arguments import (
+    add_budget,
+    given_budget,
+    make_console,
+    make_parser,
+    parse,
+    plural,
+    require_selections,
+)
 from tlprune.errors import require_within
-from tlprune.selection.manifest import Selection
-from tlprune.selection.ranking import Budget
+
+if TYPE_CHECKING:
+    from tlprune.selection.manifest import Selection
+    from tlprune.selection.ranking import Budget
 
 __all__ = ["run", "show"]
 
@@ -29,10 +41,13 @@ def run(arguments: list[str]) -> None:
     add_budget(parser)
     given = parse(parser, arguments)
     require_within("top", given.top, 0)
+    require_selections(given.selection)
+    from tlprune.selection.manifest import Selection  # brings torch, which takes seconds
+
     show(Selection.load(given.selection), given.selection, given_budget(given), given.top)
 
 
-def show(selection: Selection, path: str, budget: Budget | None, top: int) -> None:
+def show(selection: "Selection", path: str, budget: "Budget | None", top: int) -> None:
     """Prints a Selection.
 
     Args:
@@ -51,7 +66,7 @@ def show(selection: Selection, path: str, budget: Budget | None, top: int) -> No
         console.print(_table(selection, top))
 
 
-def _origin(selection: Selection) -> list[tuple[str, str]]:
+def _origin(selection: "Selection") -> list[tuple[str, str]]:
     settings, record = selection.settings, selection.record
     options = ", ".join(f"{name} {value}" for name, value in sorted(settings.get("options", {}).items()))
     rows = [("method", f"{selection.method} ({options})" if options else selection.method)]
@@ -84,7 +99,7 @@ def _origin(selection: Selection) -> list[tuple[str, str]]:
     return [*rows, ("made with", ", ".join(made))]
 
 
-def _kept(selection: Selection, budget: Budget) -> list[tuple[str, str]]:
+def _kept(selection: "Selection", budget: "Budget") -> list[tuple[str, str]]:
     kept = selection.units_kept(budget)
     images = int(selection.unit_sizes[kept].sum())
     share = f", {selection.covered[len(kept) - 1]:.1%} of votes" if len(selection.ballots) else ""
@@ -99,7 +114,7 @@ def _kept(selection: Selection, budget: Budget) -> list[tuple[str, str]]:
     return rows
 
 
-def _table(selection: Selection, top: int) -> Table:
+def _table(selection: "Selection", top: int) -> Table:
     table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False)
     voted = len(selection.ballots) > 0
     scored = bool(selection.scores.any())

@@ -2,11 +2,13 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tlprune.data.coop_splits import read_coop_split
-from tlprune.data.listed import Parts
 from tlprune.data.targets import TARGET_SETS, Sizes, TargetSet
 from tlprune.errors import InputError
+
+if TYPE_CHECKING:
+    from tlprune.data.listed import Parts
 
 __all__ = ["DATA_VARIABLE", "data_root", "find_set", "named_target", "open_set"]
 
@@ -77,7 +79,7 @@ def named_target(target: str) -> tuple[TargetSet, Path] | None:
     return entry, entry.home(found)
 
 
-def open_set(entry: TargetSet, folder: Path) -> Parts:
+def open_set(entry: TargetSet, folder: Path) -> "Parts":
     """Opens a set by CoOp's split where its file is there, else by the official one.
 
     Args:
@@ -103,9 +105,11 @@ def open_set(entry: TargetSet, folder: Path) -> Parts:
     return parts
 
 
-def _listed(entry: TargetSet, home: Path) -> tuple[Parts, Sizes]:
+def _listed(entry: TargetSet, home: Path) -> "tuple[Parts, Sizes]":
     """The parts as a split has them, and what sizes they must have."""
     if entry.coop_file is not None and entry.coop_sizes is not None and (home / entry.coop_file).is_file():
+        from tlprune.data.coop_splits import read_coop_split  # brings torch, which takes seconds
+
         return read_coop_split(home / entry.coop_file, home / entry.images, entry.num_classes), entry.coop_sizes
     return entry.read_official(home), entry.official_sizes
 

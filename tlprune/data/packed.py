@@ -6,7 +6,7 @@ at when it is first read; one that is damaged is decoded from its file again.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 from warnings import warn
 from zlib import crc32
 
@@ -92,7 +92,7 @@ class PackedImages(ImageSet):
         # shared by the processes that load: each image is checked once
         self._checked: Tensor = torch.zeros(len(images), dtype=torch.bool)
         self._checked.share_memory_()  # type: ignore[no-untyped-call]
-        self._open: dict[int, dict[str, Tensor] | None] = {}
+        self._open: dict[int, _Shard | None] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Another process maps the shards itself."""
@@ -135,7 +135,7 @@ class PackedImages(ImageSet):
     @property
     def missing(self) -> list[int]:
         """Numbers of the shards that are not there, or not whole."""
-        return [number for number in range(len(self.shards)) if self._index(number) is None]
+        return [number for number in range(len(self.shards)) if self._shard(number) is None]
 
     def make(self, numbers: Sequence[int], num_workers: int = 0) -> None:
         """Decodes and writes shards.
@@ -174,13 +174,13 @@ class PackedImages(ImageSet):
             save_file({**index, "content": content}, temporary, {"checksum": digest_tensors(index)})
         self._open.pop(number, None)
 
-    def _index(self, number: int) -> dict[str, Tensor] | None:
-        """A shard's tensors, its content mapped into memory; None where it is not there or not whole."""
+    def _shard(self, number: int) -> "_Shard | None":
+        """A shard, its content mapped into memory; None where it is not there or not whole."""
         if number not in self._open:
             self._open[number] = self._map(number)
         return self._open[number]
 
-    def _map(self, number: int) -> dict[str, Tensor] | None:
+    def _map(self, number: int) -> "_Shard | None":
         path = self._path(number)
         if not path.is_file():
             return None
@@ -190,7 +190,7 @@ class PackedImages(ImageSet):
                 checksum = (file.metadata() or {}).get("checksum")
             index = {name: found[name] for name in ("sizes", "ends", "checksums")}
             if checksum == digest_tensors(index) and len(found["sizes"]) == len(self.shards[number]):
-                return found
+                return _Shard(**{name: values.tolist() for name, values in index.items()}, content=found["content"])
         except (SafetensorError, OSError, ValueError):
             pass
         warn(f"{path}: damaged; packing these images again", stacklevel=2)
@@ -198,19 +198,17 @@ class PackedImages(ImageSet):
 
     def _pixels(self, place: int) -> Tensor:
         number, row = divmod(place, SHARD_SIZE)
-        shard = self._index(number)
+        shard = self._shard(number)
         if shard is None:
             return self._from_file(place, f"{self._path(number)} is gone")
-        begin = int(shard["ends"][row - 1]) if row else 0
-        content = shard["content"][begin : int(shard["ends"][row])]
+        content = shard.content[shard.ends[row - 1] if row else 0 : shard.ends[row]]
         if not self._checked[place]:
-            if crc32(content.numpy().data) != int(shard["checksums"][row]):
+            if crc32(content.numpy().data) != shard.checksums[row]:
                 return self._from_file(place, f"{self._path(number)}: damaged")
             self._checked[place] = True
         if self.packing == "jpeg256":
             return decode_bytes(content.numpy().tobytes(), self.images.name(place))
-        height, width = shard["sizes"][row].tolist()
-        return content.view(height, width, 3).permute(2, 0, 1)
+        return content.view(*shard.sizes[row], 3).permute(2, 0, 1)
 
     def _from_file(self, place: int, why: str) -> Tensor:
         warn(f"{why}; decoding {self.images.name(place)} again", stacklevel=2)
@@ -218,6 +216,15 @@ class PackedImages(ImageSet):
         if self.packing == "raw256":
             return pixels
         return decode_bytes(_packed(pixels, self.packing)[0], self.images.name(place))
+
+
+class _Shard(NamedTuple):
+    """Images one after the other: heights and widths, where each ends, checksums, and their bytes."""
+
+    sizes: list[list[int]]
+    ends: list[int]
+    checksums: list[int]
+    content: Tensor
 
 
 class _ToPack(Dataset[tuple[bytes, tuple[int, int]]]):
@@ -236,5 +243,7 @@ class _ToPack(Dataset[tuple[bytes, tuple[int, int]]]):
 def _packed(pixels: Tensor, packing: Packing) -> tuple[bytes, tuple[int, int]]:
     """An image's bytes as they are kept, and its height and width."""
     small = shrunk(pixels).permute(1, 2, 0).contiguous().numpy()
-    content: bytes = small.tobytes() if packing == "raw256" else encode_jpeg(small, quality=QUALITY)
+    content: bytes = (
+        small.tobytes() if packing == "raw256" else encode_jpeg(small, quality=QUALITY, colorsubsampling="420")
+    )
     return content, (small.shape[0], small.shape[1])

@@ -1,23 +1,14 @@
 """The paper's downstream sets by name: what each has, and which files it is made of."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from tlprune.data.cifar import CIFAR10_FILES, CIFAR100_FILES, read_cifar10, read_cifar100
-from tlprune.data.listed import Parts
-from tlprune.data.official_splits import (
-    read_cars,
-    read_dtd,
-    read_flowers,
-    read_food,
-    read_pets,
-    read_sun,
-    read_ucf,
-    read_waterbirds,
-)
 from tlprune.errors import InputError
+
+if TYPE_CHECKING:
+    from tlprune.data.listed import Parts
 
 __all__ = ["TARGET_SETS", "Sizes", "TargetSet"]
 
@@ -40,7 +31,7 @@ class TargetSet:
         num_classes: Its classes.
         official_sizes: What its official split has.
         files: Files of the official split, relative to the set's folder.
-        read_official: Reads the official split from the set's folder.
+        reader: The function in :mod:`tlprune.data` that reads the official split, by name: importing it takes seconds.
         images: The folder that CoOp's paths are relative to, relative to the set's folder.
         marker: What must be in the set's folder for it to be the set's folder.
         home_page: Where it comes from.
@@ -60,7 +51,7 @@ class TargetSet:
     num_classes: int
     official_sizes: Sizes
     files: tuple[str, ...]
-    read_official: Callable[[Path], Parts] = field(repr=False)
+    reader: str = field(repr=False)
     images: str
     marker: str
     home_page: str
@@ -96,6 +87,22 @@ class TargetSet:
             raise InputError(f"target {self.name}: {either} {missing[0]!r} in {home} ({help_})")
         return home
 
+    def read_official(self, home: Path) -> "Parts":
+        """Reads the official split; no file of an image is opened, but for sets that keep many in one file.
+
+        Args:
+            home: The set's own folder.
+
+        Returns:
+            Its parts.
+
+        Raises:
+            InputError: Something is missing or damaged.
+        """
+        module, name = self.reader.split(".")
+        parts: Parts = getattr(import_module(f"tlprune.data.{module}"), name)(home)
+        return parts
+
 
 _GONE = "torchvision can no longer download it: get it elsewhere"
 
@@ -106,7 +113,7 @@ _ALL = (
         num_classes=37,
         official_sizes=Sizes(3680, None, 3669),
         files=("annotations/trainval.txt", "annotations/test.txt"),
-        read_official=read_pets,
+        reader="official_splits.read_pets",
         images="images",
         marker="images",
         home_page="https://www.robots.ox.ac.uk/~vgg/data/pets/",
@@ -125,7 +132,7 @@ _ALL = (
         num_classes=397,
         official_sizes=Sizes(19850, None, 19850),
         files=("SUN397/ClassName.txt", "Training_01.txt", "Testing_01.txt"),
-        read_official=read_sun,
+        reader="official_splits.read_sun",
         images="SUN397",
         marker="SUN397",
         home_page="https://vision.princeton.edu/projects/2010/SUN/",
@@ -146,7 +153,7 @@ _ALL = (
         num_classes=196,
         official_sizes=Sizes(8144, None, 8041),
         files=("devkit/cars_meta.mat", "devkit/cars_train_annos.mat", "cars_test_annos_withlabels.mat"),
-        read_official=read_cars,
+        reader="official_splits.read_cars",
         images=".",
         marker="cars_train",
         home_page="https://ai.stanford.edu/~jkrause/cars/car_dataset.html",
@@ -168,7 +175,7 @@ _ALL = (
         num_classes=102,
         official_sizes=Sizes(1020, 1020, 6149),
         files=("setid.mat", "imagelabels.mat"),
-        read_official=read_flowers,
+        reader="official_splits.read_flowers",
         images="jpg",
         marker="jpg",
         home_page="https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",
@@ -187,7 +194,7 @@ _ALL = (
         num_classes=47,
         official_sizes=Sizes(1880, 1880, 1880),
         files=("labels/train1.txt", "labels/val1.txt", "labels/test1.txt"),
-        read_official=read_dtd,
+        reader="official_splits.read_dtd",
         images="images",
         marker="images",
         home_page="https://www.robots.ox.ac.uk/~vgg/data/dtd/",
@@ -210,7 +217,7 @@ _ALL = (
             "ucfTrainTestlist/trainlist01.txt",
             "ucfTrainTestlist/testlist01.txt",
         ),
-        read_official=read_ucf,
+        reader="official_splits.read_ucf",
         images="UCF-101-midframes",
         marker="UCF-101-midframes",
         home_page="https://www.crcv.ucf.edu/data/UCF101.php",
@@ -229,7 +236,7 @@ _ALL = (
         num_classes=101,
         official_sizes=Sizes(75750, None, 25250),
         files=("meta/classes.txt", "meta/train.json", "meta/test.json"),
-        read_official=read_food,
+        reader="official_splits.read_food",
         images="images",
         marker="images",
         home_page="https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
@@ -247,8 +254,8 @@ _ALL = (
         title="CIFAR-10",
         num_classes=10,
         official_sizes=Sizes(50000, None, 10000),
-        files=CIFAR10_FILES,
-        read_official=read_cifar10,
+        files=(*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"),
+        reader="cifar.read_cifar10",
         images=".",
         marker="batches.meta",
         home_page="https://www.cs.toronto.edu/~kriz/cifar.html",
@@ -267,8 +274,8 @@ _ALL = (
         title="CIFAR-100",
         num_classes=100,
         official_sizes=Sizes(50000, None, 10000),
-        files=CIFAR100_FILES,
-        read_official=read_cifar100,
+        files=("train", "test", "meta"),
+        reader="cifar.read_cifar100",
         images=".",
         marker="meta",
         home_page="https://www.cs.toronto.edu/~kriz/cifar.html",
@@ -284,7 +291,7 @@ _ALL = (
         num_classes=2,
         official_sizes=Sizes(4795, 1199, 5794),
         files=("metadata.csv",),
-        read_official=read_waterbirds,
+        reader="official_splits.read_waterbirds",
         images=".",
         marker="metadata.csv",
         home_page="https://github.com/kohpangwei/group_DRO",

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
 
 from tlprune.errors import require_within
 
@@ -23,6 +24,7 @@ __all__ = [
     "TwoViews",
     "View",
     "normalised",
+    "random_crop",
     "random_flip_",
     "random_shift",
 ]
@@ -122,10 +124,7 @@ class TrainView(View):
 
     def resize(self, pixels: Tensor) -> Tensor:
         """As the evaluation view, but a random crop where ``augment`` says so."""
-        if self.crops:
-            cropped: Tensor = self.crop(pixels)
-            return cropped
-        return super().resize(pixels)
+        return random_crop(pixels, self.crop) if self.crops else super().resize(pixels)
 
     def vary(self, batch: Tensor) -> Tensor:
         """Shifts or flips each image by itself."""
@@ -145,6 +144,13 @@ def normalised(batch: Tensor) -> Tensor:
     """
     mean, std = (torch.tensor(of).to(batch.device).view(3, 1, 1) * 255 for of in (MEAN, STD))
     return torch.sub(batch, mean).div_(std)
+
+
+def random_crop(pixels: Tensor, crop: v2.RandomResizedCrop) -> Tensor:
+    """What ``crop`` makes of one image ``[3, H, W]`` uint8, without asking first what kind of thing it is given."""
+    place = crop.make_params([pixels])
+    cropped: Tensor = functional.resized_crop_image(pixels, **place, size=crop.size, antialias=True)
+    return cropped
 
 
 def random_shift(batch: Tensor, reach: int) -> Tensor:

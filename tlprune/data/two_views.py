@@ -15,6 +15,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from tlprune.data.transforms import View, normalised
+from tlprune.data.transforms import random_crop as one_crop
 
 __all__ = ["RECIPES", "ContrastRecipe", "ContrastView", "jitter_matrices", "random_blur", "random_crop"]
 
@@ -78,7 +79,7 @@ class ContrastView(View):
 
     def resize(self, pixels: Tensor) -> Tensor:
         """Two random crops of one image ``[3, H, W]`` uint8: ``[2, 3, S, S]`` uint8."""
-        return torch.stack([self.crop(pixels), self.crop(pixels)])
+        return torch.stack([one_crop(pixels, self.crop), one_crop(pixels, self.crop)])
 
     def finish(self, batch: Tensor) -> list[Tensor]:  # type: ignore[override]  # two batches where others give one
         """Images ``[B, 3, S, S]`` uint8, or crops of :meth:`resize`, to two batches of normalised float32."""

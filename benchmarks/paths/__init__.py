@@ -1,0 +1,1 @@
+"""One file for each path whose speed has a bar."""

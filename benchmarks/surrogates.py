@@ -1,0 +1,31 @@
+"""Surrogates of the embedded source, as benchmarks need them."""
+
+from functools import cache
+from pathlib import Path
+
+from tlprune import PrunedSourceDataModule
+from tlprune.data.drawn import drawn_source
+from tlprune.data.images import TensorImages
+from tlprune.data.scanning import scan_class_folder
+from tlprune.experiments.trial import Pretraining, pretrain, quiet
+from tlprune.models.backbones import Classifier
+from tlprune.models.weights import load_classifier
+from tlprune.storage.cache import cache_root
+
+__all__ = ["drawn", "train_surrogate"]
+
+
+@cache
+def drawn() -> TensorImages:
+    """The embedded source, in memory."""
+    return TensorImages.from_images(scan_class_folder(drawn_source(cache_root(None))))
+
+
+def train_surrogate(folder: str, backbone: str, epochs: int, seed: int = 0) -> tuple[Classifier, TensorImages]:
+    """Trains on the whole source; the classifier, and the source."""
+    path = Path(folder) / "surrogate.safetensors"
+    with quiet():
+        data = PrunedSourceDataModule(drawn(), image_size=32, augment="shift")
+        data.setup()
+        pretrain(data, Pretraining(backbone, epochs), seed, path, lambda _: None)
+    return load_classifier(path)[0], drawn()

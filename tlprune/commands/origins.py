@@ -1,0 +1,86 @@
+"""The sets that a Selection was made from, opened again and checked to be the same."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tlprune.data.downstream import open_target
+from tlprune.data.images import ImageSet
+from tlprune.errors import InputError
+from tlprune.selection.manifest import Selection
+
+__all__ = ["Voters", "opened_source", "opened_targets"]
+
+
+def opened_source(selection: Selection, source: str | None, cache: str | None) -> ImageSet:
+    """The source that a Selection was made for.
+
+    Args:
+        selection: Names it.
+        source: Where the user says that it lies; None asks the Selection.
+        cache: The cache folder.
+
+    Raises:
+        InputError: It is not to be found, or another one.
+    """
+    name = source or selection.record.get("source")
+    if name is None:
+        raise InputError("this selection does not say where its source lies; give --source")
+    from tlprune.data.sources import open_source  # with torchvision, for which those who open targets need not wait
+
+    images, _ = open_source(name, cache)
+    if selection.skipped:
+        left_out = set(selection.skipped)
+        stay = [index for index in range(len(images)) if images.name(index) not in left_out]
+        images = images.subset(torch.tensor(stay, dtype=torch.int64))
+    selection.require_source(images.digest, f"source {name}")
+    return images
+
+
+@dataclass(frozen=True)
+class Voters:
+    """The training images of one target, checked to be those that voted.
+
+    Args:
+        name: Of the target.
+        images: Those that voted.
+        test: The target's test images, which did not; None where it has none.
+        ballots: ``[M]`` int64, the unit that each voted for; empty where nobody voted.
+    """
+
+    name: str
+    images: ImageSet
+    test: ImageSet | None
+    ballots: Tensor
+
+
+def opened_targets(selection: Selection, targets: list[str] | None) -> list[Voters]:
+    """The targets that voted, or for a selection without votes those that the user names.
+
+    Args:
+        selection: Names them.
+        targets: What the user calls them; None asks the Selection.
+
+    Raises:
+        InputError: They are not to be found, or others.
+    """
+    voted: list[dict[str, Any] | None] = selection.settings.get("targets", [])
+    names: list[str] = targets or selection.record.get("targets", [])
+    if not names:
+        raise InputError("this selection does not name a target; give --target")
+    if voted and len(names) != len(voted):
+        raise InputError(f"targets that voted for this selection: {len(voted)}; --target names {len(names)}")
+    found, begin = [], 0
+    for name, settings in zip(names, voted or [None] * len(names), strict=True):
+        try:
+            opened = open_target(name, int(selection.record.get("target_seed", 0)))
+        except InputError as error:
+            raise error if targets else InputError(f"{error}; say with --target where it is now") from error
+        if settings is not None and opened.train.digest != settings["digest"]:
+            raise InputError(f"target {name}: not the images that voted")
+        ballots = selection.ballots[begin : begin + len(opened.train)]
+        found.append(Voters(opened.name, opened.train, opened.test, ballots))
+        begin += len(opened.train)
+    return found
