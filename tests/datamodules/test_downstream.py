@@ -1,8 +1,15 @@
 import pytest
 import torch
+from torch import nn
 
 from tlprune import DownstreamDataModule
 from tlprune.errors import InputError
+
+
+class Means(nn.Module):
+    def forward(self, images):
+        assert not torch.is_grad_enabled()
+        return images.mean((2, 3))
 
 
 def test_loaders_over_three_parts(target):
@@ -19,7 +26,7 @@ def test_cached_features_take_the_place_of_images(target):
     data = DownstreamDataModule(target, batch_size=10)
     data.setup()
     before = {int(label): image for image, label in zip(*next(iter(data.val_dataloader())), strict=True)}
-    assert data.cache_features(lambda images: images.mean((2, 3)))
+    assert data.cache_features(Means())
     features, labels = next(iter(data.val_dataloader()))
     assert features.shape == (10, 3)
     torch.testing.assert_close(features[-1], before[int(labels[-1])].mean((1, 2)))
@@ -30,7 +37,7 @@ def test_cached_features_take_the_place_of_images(target):
 def test_images_that_vary_are_not_cached(target):
     data = DownstreamDataModule(target, augment="shift")
     data.setup()
-    assert not data.cache_features(lambda images: images.mean((2, 3)))
+    assert not data.cache_features(Means())
     assert next(iter(data.train_dataloader()))[0].ndim == 4
 
 

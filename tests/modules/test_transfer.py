@@ -53,9 +53,11 @@ def test_cached_and_uncached_probes_are_the_same(target, surrogate_file, trainer
 
 
 class _Caching(PlainDataModule):
-    def cache_features(self, extract):
+    def cache_features(self, backbone):
         images, labels = self.pairs.tensors
-        self.pairs = TensorDataset(extract(images), labels)
+        assert not backbone.training
+        with torch.no_grad():
+            self.pairs = TensorDataset(backbone(images), labels)
         return True
 
 

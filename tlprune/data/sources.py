@@ -14,7 +14,6 @@ from tlprune.data.huggingface import open_huggingface
 from tlprune.data.images import FolderImages, ImageSet
 from tlprune.data.list_files import ENDINGS, open_list
 from tlprune.data.scanning import folder_names, holds_images, scan_all_images, scan_folder
-from tlprune.data.torchvision_sets import check_torchvision, open_torchvision
 from tlprune.errors import InputError
 from tlprune.storage.cache import cache_root
 
@@ -38,6 +37,8 @@ def check_source(source: str) -> None:
     """
     kind, rest = _kind_of(source)
     if kind == "torchvision":
+        from tlprune.data.torchvision_sets import check_torchvision
+
         check_torchvision(*_name_and_folder(rest))
     elif kind == "huggingface":
         if not rest:
@@ -90,6 +91,8 @@ def open_source(source: str, cache: str | os.PathLike[str] | None = None) -> tup
     check_source(source)
     kind, rest = _kind_of(source)
     if kind == "torchvision":
+        from tlprune.data.torchvision_sets import open_torchvision
+
         return open_torchvision(*_name_and_folder(rest)), None
     if kind == "huggingface":
         return _like_each_other(source, *open_huggingface(rest))

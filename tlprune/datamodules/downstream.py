@@ -1,9 +1,9 @@
 """The target as a DataModule."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from tlprune.data.downstream import Downstream, check_target, open_target
@@ -13,6 +13,7 @@ from tlprune.data.transforms import MAX_SIZE, Augment, EvalView, TrainView
 from tlprune.data.viewed import Batch, ViewedImages, batches
 from tlprune.datamodules.resumable import ResumableDataModule
 from tlprune.errors import InputError, require_within
+from tlprune.selection.forward import running
 
 __all__ = ["DownstreamDataModule"]
 
@@ -102,22 +103,23 @@ class DownstreamDataModule(ResumableDataModule):
         if target.test is not None:
             self._sets["test"] = ViewedImages(target.test, EvalView(size))
 
-    def cache_features(self, extract: Callable[[Tensor], Tensor]) -> bool:
+    def cache_features(self, backbone: nn.Module) -> bool:
         """Replaces training and validation images by their features, unless training images vary.
 
         Args:
-            extract: Maps images ``[B, 3, S, S]`` to features ``[B, D]`` on the CPU.
+            backbone: Maps images ``[B, 3, S, S]`` to features ``[B, D]``; run as :mod:`tlprune.selection.forward` says.
 
         Returns:
             Whether batches hold features from now on. Test batches always hold images.
         """
         if self.augment != "none" or self.train_sizes is not None:
             return False
-        for part in ("train", "val"):
-            loader = batches(self._sets[part], self.batch_size, shuffle=False, num_workers=self.num_workers)
-            pairs = [(extract(images), labels) for images, labels in loader]
-            features, labels = (torch.cat(column) for column in zip(*pairs, strict=True))
-            self._sets[part] = _Features(features, labels)
+        with running(backbone) as run:
+            for part in ("train", "val"):
+                loader = batches(self._sets[part], self.batch_size, shuffle=False, num_workers=self.num_workers)
+                pairs = [(run(images).cpu().clone(), labels) for images, labels in loader]
+                features, labels = (torch.cat(column) for column in zip(*pairs, strict=True))
+                self._sets[part] = _Features(features, labels)
         return True
 
     def train_dataloader(self) -> DataLoader[Batch]:

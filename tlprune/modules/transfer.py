@@ -1,12 +1,10 @@
 """From a pretrained backbone to the target: linear probe, or full finetuning, always with a new head."""
 
-from collections.abc import Callable
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
-import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Adam
 
 from tlprune.errors import InputError
@@ -21,11 +19,11 @@ __all__ = ["CachesFeatures", "TransferModule"]
 class CachesFeatures(Protocol):
     """A DataModule that can give features in place of images."""
 
-    def cache_features(self, extract: Callable[[Tensor], Tensor]) -> bool:
-        """Replaces images by ``extract(images)`` if each image always looks the same.
+    def cache_features(self, backbone: nn.Module) -> bool:
+        """Replaces images by what ``backbone`` makes of them, if each image always looks the same.
 
         Args:
-            extract: Maps images ``[B, 3, H, W]`` to features ``[B, D]`` on the CPU.
+            backbone: Maps images ``[B, 3, H, W]`` to features ``[B, D]``; run in eval mode, where its weights are.
 
         Returns:
             Whether batches hold features from now on.
@@ -103,14 +101,7 @@ class TransferModule(ClassificationModule):
             raise InputError("a linear probe of random weights says nothing: give `weights`, or set `mode: finetune`")
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, CachesFeatures) and not self.flip_average:
-            data.cache_features(self._features)
-
-    def _features(self, images: Tensor) -> Tensor:
-        self.backbone.eval()
-        with torch.inference_mode(), self.trainer.precision_plugin.forward_context():
-            given = self.trainer.precision_plugin.convert_input(images.to(self.device))
-            features: Tensor = self.backbone(given)
-        return features.cpu().clone()
+            data.cache_features(self.backbone)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimiser and schedule given, over the head alone for a probe."""

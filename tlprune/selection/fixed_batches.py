@@ -67,6 +67,7 @@ def fixed_batches(
         _Indexed(images),
         batch_sampler=[list(one) for one in batches],
         num_workers=num_workers,
+        collate_fn=_as_it_is,
         generator=torch.Generator(),
         pin_memory=device is not None and device.type == "cuda",
     )
@@ -88,12 +89,26 @@ def named_samples(images: Images, indices: Tensor) -> str:
     return f"{shown}, ... ({len(indices)} in all)" if len(indices) > 10 else shown
 
 
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
 class _Indexed(Dataset[tuple[int, Tensor, int]]):
     def __init__(self, images: Images) -> None:
         self.images = images
 
     def __getitem__(self, index: int) -> tuple[int, Tensor, int]:
         return index, *self.images[index]
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+        """A batch at once, where the images give one."""
+        at_once = getattr(self.images, "__getitems__", None)
+        if at_once is None:
+            pairs = [self.images[index] for index in indices]
+            pixels, labels = torch.stack([image for image, _ in pairs]), torch.tensor([label for _, label in pairs])
+        else:
+            pixels, labels = at_once(indices)
+        return torch.tensor(indices), pixels, labels
 
     def __len__(self) -> int:
         return len(self.images)

@@ -18,7 +18,7 @@ __all__ = ["FORWARD", "Precision", "Run", "device_of", "evaluating", "require_pr
 
 Precision = Literal["float32", "bfloat16"]
 """``float32`` gives the same on every machine; ``bfloat16`` is up to twice as fast where the processor has it, and lets
-about one image in a hundred vote otherwise."""
+an image or two in a hundred vote otherwise."""
 
 FORWARD = "batch norms folded"
 """How networks are run: part of what their results depend on."""

@@ -32,7 +32,7 @@ class LabelMapping(Selector):
         balance: Whether each target class has the same weight, however many images it has.
         num_workers: Processes that load target images.
         precision: That the surrogate runs in: ``float32`` votes alike on every machine, ``bfloat16`` is faster on
-            processors that have it, and lets about one image in a hundred vote otherwise.
+            processors that have it, and lets an image or two in a hundred vote otherwise.
 
     Raises:
         InputError: An argument is out of range.
