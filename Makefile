@@ -8,12 +8,13 @@ BOLTS ?= .venv-bolts
 AUDIT ?= .venv-audit
 BOLTS_READY := $(BOLTS)/.ready
 
-.PHONY: help setup demo test test-bolts lint types audit clean
+.PHONY: help setup demo test test-bolts lint types bench audit clean
 
 help:
 	@echo "make demo        set up, then prune, pretrain, transfer and compare on embedded data (minutes)"
 	@echo "make test        set up, then check style, types and tests"
 	@echo "make test-bolts  test what is done with the extra 'bolts', in an environment of its own"
+	@echo "make bench       measure every path whose speed has a bar; half an hour on two idle cores"
 	@echo "make audit       look up known vulnerabilities of what is installed; needs the Python Package Index"
 	@echo "make clean       remove the environment and what was built"
 
@@ -47,6 +48,9 @@ lint: $(READY)
 
 types: $(READY)
 	$(VENV)/bin/mypy
+
+bench: $(READY)
+	$(VENV)/bin/python benchmarks/bars.py $(BENCH)
 
 # asks the Python Package Index for known vulnerabilities; --strict: what cannot be looked up is a failure, not a pass
 audit:

@@ -157,11 +157,15 @@ def test_ranks_killed_at_any_batch_end_with_the_same_weights(tmp_path, ranks, wo
 
 
 class Sees(LitClassifier):
-    """Remembers what it is given, and in which process it was made into floats."""
+    """Remembers what it is given, and what loaders give meanwhile."""
 
     def __init__(self):
         super().__init__("resnet8_w8", optimizer=lambda parameters: torch.optim.SGD(parameters, 0.05))
-        self.seen = []
+        self.seen, self.loaded = [], set()
+
+    def on_train_start(self):
+        data = self.trainer.datamodule
+        self.loaded = {next(iter(loader))[0].dtype for loader in (data.train_dataloader(), data.val_dataloader())}
 
     def on_train_batch_start(self, batch, batch_idx):
         self.seen.append(batch[0].clone())
@@ -171,6 +175,10 @@ class HasItsOwn(Sees):
     def on_after_batch_transfer(self, batch, dataloader_idx):
         assert batch[0].dtype == torch.float32
         return [batch[0] + 1, batch[1]]
+
+
+class NeverHeardOfUs(Sees):
+    takes_bytes = False
 
 
 @pytest.mark.filterwarnings("ignore:You have overridden `on_after_batch_transfer`")
@@ -183,15 +191,19 @@ def test_images_travel_as_bytes_and_are_normalised_after_the_transfer(coloured, 
         alone = [images for images, _ in data.train_dataloader()]
         fit = trainer(max_epochs=1)
         fit.fit(module, datamodule=data)
-        loaders = data.train_dataloader(), data.val_dataloader()
-        return alone, module.seen, *(next(iter(loader))[0].dtype for loader in loaders)
+        afterwards = next(iter(data.val_dataloader()))[0].dtype
+        assert afterwards == torch.float32
+        return alone, module
 
-    alone, seen, train, val = fitted(Sees())
-    assert (train, val) == (torch.uint8, torch.uint8)
-    assert all(torch.equal(*pair) for pair in zip(alone, seen, strict=True))
-    alone, seen, train, val = fitted(HasItsOwn())
-    assert (train, val) == (torch.float32, torch.float32)
-    assert all(torch.equal(one + 1, other) for one, other in zip(alone, seen, strict=True))
+    alone, module = fitted(Sees())
+    assert module.loaded == {torch.uint8}
+    assert all(torch.equal(*pair) for pair in zip(alone, module.seen, strict=True))
+    alone, module = fitted(NeverHeardOfUs())
+    assert module.loaded == {torch.float32}
+    assert all(torch.equal(*pair) for pair in zip(alone, module.seen, strict=True))
+    alone, module = fitted(HasItsOwn())
+    assert module.loaded == {torch.float32}
+    assert all(torch.equal(one + 1, other) for one, other in zip(alone, module.seen, strict=True))
 
 
 def test_images_have_the_precision_of_the_trainer(coloured, trainer):

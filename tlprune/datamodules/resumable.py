@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.trainer.states import TrainerStatus
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader
 
@@ -26,9 +27,9 @@ class ResumableDataModule(LightningDataModule):
     A checkpoint keeps that seed, so a run goes on in the same order wherever it stopped: in the middle of an epoch,
     with another number of loading processes, under another seed.
 
-    Under a Trainer, images come from the loading processes as bytes and become normalised floats where the model is: a
-    quarter of the memory to move. A module with an ``on_after_batch_transfer`` of its own, and whoever asks for loaders
-    without a Trainer, gets floats from them.
+    Loaders give normalised floats. While a Trainer runs a module that says ``takes_bytes = True``, as ours do, images
+    come from the loading processes as bytes and are normalised where the model is: a quarter of the memory to move. A
+    module with an ``on_after_batch_transfer`` of its own gets floats.
     """
 
     train_sizes: SizeSchedule | None = None
@@ -70,8 +71,11 @@ class ResumableDataModule(LightningDataModule):
 
     def _for_trainer(self, images: Batched) -> Batched:
         """The same images, to be normalised after the transfer where that can be done."""
-        module = None if self.trainer is None else self.trainer.lightning_module
-        if module is None or not isinstance(images, ViewedImages) or is_overridden(_HOOK, module):
+        running = self.trainer is not None and self.trainer.state.status == TrainerStatus.RUNNING
+        module = self.trainer.lightning_module if self.trainer is not None and running else None
+        if not getattr(module, "takes_bytes", False) or is_overridden(_HOOK, module):
+            return images
+        if not isinstance(images, ViewedImages):
             return images
         # on this object, not its class: Lightning takes a DataModule's hook in place of the model's
         setattr(self, _HOOK, self._normalised)

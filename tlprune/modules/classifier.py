@@ -1,6 +1,6 @@
 """Supervised pretraining on the source."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from lightning.pytorch import LightningModule
@@ -35,6 +35,9 @@ class ClassificationModule(LightningModule):
     """
 
     head: nn.Linear
+
+    takes_bytes: ClassVar[bool] = True
+    """Images may come as bytes up to Lightning's transfer, where our DataModules normalise them."""
 
     def __init__(
         self,
