@@ -33,6 +33,9 @@ def slow(network: nn.Module, pixels: Tensor) -> Tensor:
 NETWORKS = {
     "resnet8": lambda: Classifier(create_backbone("resnet8_w8"), 5),
     "resnet18": lambda: torchvision.models.resnet18(num_classes=5),
+    "a sequence": lambda: nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(5)
+    ),
     "no norms": lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(5)),
 }
 
