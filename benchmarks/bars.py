@@ -55,16 +55,16 @@ def main() -> None:
     print(f"{where['processor']}, {where['cores']} cores, {' '.join(where['instructions'])}, GPU: {where['gpu']}\n")
     found: list[dict[str, Any]] = []
     begin = time.perf_counter()
+    packages = versions("torch", "torchvision", "lightning", "faiss-cpu", "scikit-learn", "pillow", "simplejpeg")
     for path in given.only:
         for row in apart(path, given.rounds, given.ffcv):
             print(row.line(), flush=True)
             found.append(row.as_json())
+        if given.output:  # what was measured is kept, should a later path fail
+            known = {"machine": where, "versions": packages, "rounds": given.rounds, "rows": found}
+            given.output.write_text(json.dumps(known, indent=1) + "\n")
     short = sum(row["verdict"] == "SHORT" for row in found)
     print(f"\n{len(found)} rows, {short} short, {(time.perf_counter() - begin) / 60:.0f} minutes")
-    if given.output:
-        packages = versions("torch", "torchvision", "lightning", "faiss-cpu", "scikit-learn", "pillow", "simplejpeg")
-        known = {"machine": where, "versions": packages, "rounds": given.rounds, "rows": found}
-        given.output.write_text(json.dumps(known, indent=1) + "\n")
 
 
 if __name__ == "__main__":

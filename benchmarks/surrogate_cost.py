@@ -53,6 +53,11 @@ class Recipe:
     share: float = 1.0
     size: int = 32
 
+    @property
+    def cost(self) -> float:
+        """Pixels seen, as a share of what the full recipe sees."""
+        return self.epochs / 12 * self.share * (self.size / 32) ** 2
+
 
 FULL = Recipe("full recipe: 12 epochs, all images, 32 px")
 RECIPES = (
@@ -126,7 +131,8 @@ def curve(seeds: int, folder: Path) -> Iterator[dict[str, Any]]:
                 reference.setdefault((target, seed), chosen)
                 overlaps.append(len(chosen & reference[target, seed]) / len(chosen))
                 accuracies[target].append(probe(data, target, seed, folder))
-        row = asdict(recipe) | {"seconds": median(seconds), "overlap": mean(overlaps), "probe": accuracies}
+        found = {"cost": recipe.cost, "seconds": median(seconds), "overlap": mean(overlaps), "probe": accuracies}
+        row = asdict(recipe) | found
         yield row
     others = [
         len(reference[target, a] & reference[target, b]) / len(reference[target, a])
@@ -184,7 +190,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     trained = [row for row in rows if "seconds" in row]
     figure, axes = pyplot.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
     for row, marker in zip(trained, "osDv^P*X", strict=True):
-        share = 100 * row["seconds"] / trained[0]["seconds"]
+        share = 100 * row["cost"]
         axes[0].plot(share, 100 * row["overlap"], marker, ms=8, label=row["name"])
         points = mean(mean(row["probe"][target]) for target in TARGETS)
         axes[1].plot(share, points, marker, ms=8)
@@ -201,7 +207,8 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     axes[1].set_ylabel("probe accuracy, mean of digits and photos (%)")
     for axis in axes:
         axis.set_xscale("log")
-        axis.set_xlabel("surrogate's training time (% of the full recipe's)")
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.set_xlabel("pixels that the surrogate is trained on (% of the full recipe's)")
         axis.spines[["top", "right"]].set_visible(False)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     figure.savefig(path, dpi=110)
@@ -214,20 +221,26 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="PNG file to write")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", choices=("pipeline", "curve"), help="the other stays as --output has it")
     given = parser.parse_args()
-    rows = []
+    known: dict[str, Any] = {}
+    if given.output and given.output.is_file():
+        known = json.loads(given.output.read_text())
+    models = {"surrogate": "resnet8_w8", "judged": asdict(JUDGED), "large": asdict(LARGE), "probe": asdict(PROBE)}
+    known |= {"machine": machine(), "versions": versions("torch"), "models": models}
     with TemporaryDirectory() as folder, quiet():
-        whole = pipeline(given.repeats, Path(folder))
-        print(json.dumps({name: whole[name] for name in ("seconds", "overheads", "rows")}, indent=1), flush=True)
-        for row in curve(given.seeds, Path(folder)):
-            rows.append(row)
-            print(json.dumps(row), flush=True)
-    if given.picture:
-        draw(rows, given.picture)
+        if given.only != "curve":
+            known["pipeline"] = pipeline(given.repeats, Path(folder)) | {"repeats": given.repeats}
+            print(json.dumps(known["pipeline"], indent=1), flush=True)
+        if given.only != "pipeline":
+            known |= {"seeds": given.seeds, "curve": []}
+            for row in curve(given.seeds, Path(folder)):
+                known["curve"].append(row)
+                print(json.dumps(row), flush=True)
+    if given.picture and "curve" in known:
+        draw(known["curve"], given.picture)
     if given.output:
-        models = {"surrogate": "resnet8_w8", "judged": asdict(JUDGED), "large": asdict(LARGE), "probe": asdict(PROBE)}
-        known = {"machine": machine(), "versions": versions("torch"), "models": models, "seeds": given.seeds}
-        given.output.write_text(json.dumps(known | {"pipeline": whole, "curve": rows}, indent=1) + "\n")
+        given.output.write_text(json.dumps(known, indent=1) + "\n")
 
 
 if __name__ == "__main__":
