@@ -26,7 +26,7 @@ from tlprune.storage.fingerprint import digest_json, digest_tensors
 __all__ = ["QUALITY", "SHARD_SIZE", "SHORT_SIDE", "PackedImages", "Packing", "bytes_of", "shrunk"]
 
 Packing = Literal["raw256", "jpeg256"]
-"""``raw256``: pixels, some 260 kB an image; ``jpeg256``: JPEGs of quality 90, some 20 kB."""
+"""``raw256``: pixels, some 260 kB an image; ``jpeg256``: JPEGs of quality 90, some 30 kB."""
 
 SHORT_SIDE = 256
 """Pixels of the shorter side of what is kept."""

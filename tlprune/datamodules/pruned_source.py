@@ -73,7 +73,7 @@ class PrunedSourceDataModule(ResumableDataModule):
             Selection, unless they are more than one in a hundred.
         in_memory: Decode what is kept once and hold it; for images of one size that fit.
         image_cache: Decode what is kept once and keep it on disk, with 256 pixels for the shorter side where that has
-            more: ``raw256``, pixels, some 260 kB an image; ``jpeg256``, JPEGs, some 20 kB. How much it takes is said
+            more: ``raw256``, pixels, some 260 kB an image; ``jpeg256``, JPEGs, some 30 kB. How much it takes is said
             before it is written. Training images come from there; those that vote or validate from their files.
         val_share: Share of the source held out for validation where it has no ``val``, in [0, 1).
         seed: Decides what is held out.
