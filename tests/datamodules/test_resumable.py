@@ -211,3 +211,14 @@ def test_images_have_the_precision_of_the_trainer(coloured, trainer):
     data = PrunedSourceDataModule(coloured(4, 10), augment="none", batch_size=8)
     trainer(max_epochs=1, precision="bf16-true").fit(module, datamodule=data)
     assert {one.dtype for one in module.seen} == {torch.bfloat16}
+
+
+@pytest.mark.filterwarnings("ignore:You have overridden `on_after_batch_transfer`")
+def test_a_module_keeps_its_own_transfer_when_another_was_trained_before(coloured, trainer):
+    data = PrunedSourceDataModule(coloured(4, 10), augment="none", batch_size=8)
+    trainer(max_epochs=1).fit(Sees(), datamodule=data)
+    module = HasItsOwn()
+    trainer(max_epochs=1).fit(module, datamodule=data)
+    lowest = min(float(images.min()) for images, _ in data.val_dataloader())
+    assert module.seen
+    assert min(float(images.min()) for images in module.seen) > lowest + 0.5
