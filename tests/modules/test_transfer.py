@@ -5,6 +5,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from tlprune import DownstreamDataModule, TransferModule
 from tlprune.errors import InputError
+from tlprune.modules.optim import WarmupCosineLR
 
 pytestmark = pytest.mark.filterwarnings("ignore:Found .* module")
 
@@ -33,8 +34,9 @@ def test_probe_trains_the_head_alone(target, surrogate_file, trainer):
     assert not module.backbone.training
 
 
-def test_probe_sees_each_image_once(target, surrogate_file, trainer):
-    module = TransferModule(weights=str(surrogate_file(9)), mode="probe")
+@pytest.mark.parametrize("schedule", [None, WarmupCosineLR])
+def test_probe_sees_each_image_once(target, surrogate_file, trainer, schedule):
+    module = TransferModule(weights=str(surrogate_file(9)), mode="probe", lr_scheduler=schedule)
     seen = []
     module.backbone.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
     trainer(max_epochs=5, num_sanity_val_steps=0).fit(module, datamodule=DownstreamDataModule(target, batch_size=8))

@@ -67,6 +67,14 @@ def test_batch_norms_are_folded():
     assert nn.BatchNorm2d not in kinds
 
 
+def test_for_a_batch_or_two_nothing_is_folded():
+    network = trained_looking(torchvision.models.resnet18(num_classes=5))
+    pixels = torch.randn(2, 3, 32, 32)
+    with running(network, fold=False) as run:
+        torch.testing.assert_close(run(pixels), slow(network, pixels), atol=1e-4, rtol=1e-4)
+        assert run.folded is network
+
+
 class Chooses(nn.Module):
     """Cannot be traced: what it does depends on the values that it sees."""
 

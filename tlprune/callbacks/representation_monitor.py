@@ -52,7 +52,7 @@ class RepresentationMonitor(Callback):
         if (batch_idx + 1) % self.every_n_steps and batch_idx + 1 != trainer.num_training_batches:
             return
         network: nn.Module = getattr(pl_module, "backbone", pl_module)
-        with running(network) as run:
+        with running(network, fold=False) as run:
             first, second = (F.normalize(run(view[: self.max_images]), dim=1) for view in views)
         if len(first) < 2:
             return

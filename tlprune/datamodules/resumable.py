@@ -71,10 +71,10 @@ class ResumableDataModule(LightningDataModule):
 
     def _for_trainer(self, images: Batched) -> Batched:
         """The same images, to be normalised after the transfer where that can be done."""
-        self.__dict__.pop(_HOOK, None)  # of a run before this one: it would take the place of this module's own
         running = self.trainer is not None and self.trainer.state.status == TrainerStatus.RUNNING
         module = self.trainer.lightning_module if self.trainer is not None and running else None
         if not getattr(module, "takes_bytes", False) or is_overridden(_HOOK, module):
+            self.__dict__.pop(_HOOK, None)  # of a run before this one: it would take the place of this module's own
             return images
         if not isinstance(images, ViewedImages):
             return images

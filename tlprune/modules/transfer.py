@@ -93,20 +93,26 @@ class TransferModule(ClassificationModule):
             return logits
         return super().forward(images)
 
-    def on_fit_start(self) -> None:
-        """Has the DataModule compute a probe's features, once."""
-        if self.mode != "probe":
-            return
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """The optimiser and schedule given, over the head alone for a probe, whose features are computed here, once.
+
+        A schedule asks the Trainer how long the run is, which makes the training loader: by then, features must be in
+        place of images.
+
+        Raises:
+            InputError: A probe's backbone has no weights from anywhere.
+        """
+        if self.mode == "probe":
+            self._cache_features()
+        trained = self.head if self.mode == "probe" else self
+        return build_optimizers(self, trained, self.optimizer, self.lr_scheduler)
+
+    def _cache_features(self) -> None:
         if not self.pretrained:
             raise InputError("a linear probe of random weights says nothing: give `weights`, or set `mode: finetune`")
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, CachesFeatures) and not self.flip_average:
             data.cache_features(self.backbone)
-
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser and schedule given, over the head alone for a probe."""
-        trained = self.head if self.mode == "probe" else self
-        return build_optimizers(self, trained, self.optimizer, self.lr_scheduler)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """As in every module here; a loaded backbone is a pretrained one."""

@@ -41,30 +41,31 @@ def require_precision(precision: str) -> None:
 
 
 @contextmanager
-def running(network: nn.Module, precision: Precision = "float32") -> Iterator[Run]:
+def running(network: nn.Module, precision: Precision = "float32", fold: bool = True) -> Iterator[Run]:
     """Makes a network ready to be run on many batches; afterwards it is as it was.
 
     Args:
         network: Maps ``[B, 3, H, W]`` to anything of floats. Networks that cannot be traced are run as they are.
         precision: Of convolutions and matrix products; weights and results are float32.
+        fold: Whether to fold batch norms, which takes tenths of a second: not worth it for a batch or two.
 
     Yields:
         What runs it. It raises :class:`~tlprune.errors.InputError` where the network cannot be run on images of their
         size.
     """
     with evaluating(network) as device:
-        yield _Running(network, device, precision)
+        yield _Running(network, device, precision, fold)
 
 
 class _Running:
     """Folds norms when the first images tell their size."""
 
-    def __init__(self, network: nn.Module, device: torch.device, precision: Precision) -> None:
+    def __init__(self, network: nn.Module, device: torch.device, precision: Precision, fold: bool) -> None:
         self.network = network
         self.device = device
         self.dtype = next((one.dtype for one in network.parameters() if one.is_floating_point()), torch.float32)
         self.precision = precision
-        self.folded: nn.Module | None = None
+        self.folded: nn.Module | None = None if fold else network
 
     def __call__(self, pixels: Tensor) -> Tensor:
         with torch.inference_mode(), _strict(self.device):
