@@ -7,7 +7,8 @@ from rich.console import Console
 
 from tlprune.experiments.comparison import Arm, Comparison, Run
 from tlprune.experiments.report import print_comparison, write_comparison
-from tlprune.experiments.trial import Pretraining, Score, Transfer
+from tlprune.experiments.results import Score
+from tlprune.experiments.trial import Pretraining, Transfer
 from tlprune.selection.manifest import Selection
 
 FULL, LM, LM_STEPS = Arm("none", 0.0), Arm("label_mapping", 0.7), Arm("label_mapping", 0.7, "steps")

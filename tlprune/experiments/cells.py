@@ -24,11 +24,11 @@ from tlprune.data.images import TensorImages
 from tlprune.data.scanning import scan_class_folder
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
 from tlprune.experiments.comparison import Arm, Run
+from tlprune.experiments.results import Score
 from tlprune.experiments.stages import Journal, Stage
 from tlprune.experiments.trial import (
     Neighbours,
     Pretraining,
-    Score,
     Transfer,
     neighbours,
     pretrain,

@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any, Literal
 
+from tlprune.experiments.results import Score
 from tlprune.experiments.statistics import Estimate, estimate, paired_difference
-from tlprune.experiments.trial import Neighbours, Pretraining, Score, Transfer
+from tlprune.experiments.trial import Neighbours, Pretraining, Transfer
 
 __all__ = ["METHOD_LABELS", "Arm", "Comparison", "Difference", "Method", "Run"]
 

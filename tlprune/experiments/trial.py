@@ -5,7 +5,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +21,7 @@ from tlprune.data.downstream import Downstream
 from tlprune.data.transforms import Augment, EvalView, TwoViews
 from tlprune.data.viewed import ViewedImages
 from tlprune.datamodules.downstream import DownstreamDataModule
+from tlprune.experiments.results import Score
 from tlprune.models.weights import load_backbone
 from tlprune.modules.classifier import LitClassifier
 from tlprune.modules.optim import WarmupCosineLR
@@ -28,7 +29,7 @@ from tlprune.modules.ssl import LitSSL
 from tlprune.modules.transfer import TransferModule
 from tlprune.selection.features import extract_features
 
-__all__ = ["Advance", "Neighbours", "Pretraining", "Score", "Transfer", "neighbours", "pretrain", "quiet", "transfer"]
+__all__ = ["Advance", "Neighbours", "Pretraining", "Transfer", "neighbours", "pretrain", "quiet", "transfer"]
 
 Advance = Callable[[int], None]
 """Called with the number of images that have been trained on since the last call."""
@@ -93,21 +94,6 @@ class Transfer:
     lr: float
     batch_size: int = 50
     check_every: int = 5
-
-
-@dataclass(frozen=True)
-class Score:
-    """Accuracy of a transferred model, in percent.
-
-    Args:
-        val: On validation images, at the epoch that they chose.
-        test: On test images, looked at once, at that epoch.
-        seconds: Time that the transfer took.
-    """
-
-    val: float
-    test: float
-    seconds: float = field(compare=False)
 
 
 class _Advancing(Callback):

@@ -1,0 +1,279 @@
+"""What a sweep found: a cell for each method, ratio, length, target and seed, and what may be concluded from them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+from tlprune.errors import InputError
+from tlprune.experiments.statistics import Estimate, estimate, paired_difference
+from tlprune.storage.atomic import write_bytes
+
+__all__ = ["NONE", "RESULTS", "Cell", "Equal", "Group", "MethodInfo", "Results", "Score", "Winning"]
+
+RESULTS = "results.json"
+"""Name of the file in a sweep's folder."""
+
+NONE = "none"
+"""The method of cells that keep all of the source."""
+
+_SCHEMA = 1
+
+Equal = Literal["epochs", "steps"]
+"""Whether a pruned model trains for as many epochs as the whole source's does, or for as many optimiser steps."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Accuracy of a transferred model, in percent.
+
+    Args:
+        val: On validation images, at the epoch that they chose.
+        test: On test images, looked at once, at that epoch.
+        seconds: Time that the transfer took.
+    """
+
+    val: float
+    test: float
+    seconds: float = field(compare=False)
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """A way to choose what is kept, as people read of it.
+
+    Args:
+        label: Its name in tables and pictures.
+        unit_kind: What is kept or dropped as a whole: ``class``, ``cluster`` or ``sample``.
+        pays: Whether it needs a surrogate, whose cost counts against it.
+        ablates: What it varies, by factor, such as ``{"K": 50}``; empty for a method that is compared as it is.
+    """
+
+    label: str
+    unit_kind: str = "class"
+    pays: bool = True
+    ablates: dict[str, str | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells that differ in their seed alone.
+
+    Args:
+        target: Name of the downstream set.
+        method: Name of the method.
+        ratio: Prune ratio p: share of units removed; 0 for :data:`NONE`.
+        equal: What is held equal to no pruning.
+    """
+
+    target: str
+    method: str
+    ratio: float = 0.0
+    equal: Equal = "epochs"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One pretraining and its transfers.
+
+    Args:
+        target: Name of the downstream set.
+        method: Name of the method.
+        ratio: Share of units removed.
+        equal: What is held equal to no pruning.
+        seed: Decides everything that chance decides.
+        units_total: Units of the source.
+        units_kept: Units kept.
+        images_total: Training images of the whole source.
+        images_kept: Training images kept.
+        surrogate_seconds: Training the surrogate; 0 where none is needed.
+        selection_seconds: Voting and ranking; 0 where there is none.
+        pretraining_seconds: Pretraining on what is kept.
+        source_accuracy: On held-out source images of what is kept, in percent; None where no labels are learned.
+        scores: By mode of transfer.
+        selection: The Selection's file in the sweep's folder; None where nothing is pruned.
+    """
+
+    target: str
+    method: str
+    ratio: float
+    equal: Equal
+    seed: int
+    units_total: int
+    units_kept: int
+    images_total: int
+    images_kept: int
+    surrogate_seconds: float
+    selection_seconds: float
+    pretraining_seconds: float
+    source_accuracy: float | None
+    scores: dict[str, Score]
+    selection: str | None = None
+
+    @property
+    def group(self) -> Group:
+        """The cell without its seed."""
+        return Group(self.target, self.method, self.ratio, self.equal)
+
+
+@dataclass(frozen=True)
+class Winning:
+    """The winning subset of a method: the largest ratio that is not below no pruning on *validation* images.
+
+    Args:
+        ratio: The largest ratio whose mean difference to no pruning is not negative; None if there is none.
+        not_clearly_below: The largest ratio whose 95 % interval reaches zero; None if there is none.
+        val: Difference to no pruning at ``ratio``, in points on validation images, paired by seed.
+        test: The same on test images.
+    """
+
+    ratio: float | None
+    not_clearly_below: float | None
+    val: Estimate | None
+    test: Estimate | None
+
+
+@dataclass
+class Results:
+    """All cells of a sweep.
+
+    Args:
+        name: Of the sweep.
+        source: Its name, images, classes and digest.
+        targets: For each target its split, classes and numbers of images.
+        methods: What was compared, in the order in which it is shown.
+        modes: Modes of transfer, in the order in which they are shown; the first one decides.
+        recipes: Configurations of surrogates, pretraining and transfers, as JSON values.
+        provenance: Versions, machine, command and dates.
+        cells: What was run.
+    """
+
+    name: str
+    source: dict[str, Any]
+    targets: dict[str, dict[str, Any]]
+    methods: dict[str, MethodInfo]
+    modes: list[str]
+    recipes: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    cells: list[Cell] = field(default_factory=list)
+
+    def save(self, folder: Path) -> Path:
+        """Writes :data:`RESULTS` into a folder, whole or not at all, and returns the file."""
+        content = {"tlprune": "results", "schema": _SCHEMA} | asdict(self)
+        write_bytes(folder / RESULTS, (json.dumps(content, indent=1) + "\n").encode())
+        return folder / RESULTS
+
+    @classmethod
+    def load(cls, folder: Path) -> "Results":
+        """Reads what :meth:`save` wrote.
+
+        Args:
+            folder: Of the sweep.
+
+        Raises:
+            InputError: There is no such file, or it is damaged or of another layout.
+        """
+        path = folder / RESULTS
+        try:
+            content = json.loads(path.read_text())
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror or error}") from error
+        except ValueError as error:
+            raise InputError(f"{path}: damaged, not JSON ({error})") from error
+        if not isinstance(content, dict) or content.get("tlprune") != "results":
+            raise InputError(f"{path}: not the results of a sweep")
+        if content.get("schema") != _SCHEMA:
+            raise InputError(f"{path}: written by another tlprune (layout {content.get('schema')}, known {_SCHEMA})")
+        try:
+            cells = [
+                Cell(**one | {"scores": {mode: Score(**score) for mode, score in one["scores"].items()}})
+                for one in content["cells"]
+            ]
+            methods = {name: MethodInfo(**info) for name, info in content["methods"].items()}
+            rest = {name: content[name] for name in ("name", "source", "targets", "modes", "recipes", "provenance")}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{path}: damaged ({type(error).__name__}: {error})") from error
+        return cls(methods=methods, cells=cells, **rest)
+
+    def groups(self, target: str, method: str | None = None, equal: Equal | None = None) -> list[Group]:
+        """What was run for a target, in the order of methods, lengths and ratios.
+
+        Args:
+            target: Its name.
+            method: Only this method's; None for all.
+            equal: Only of this length; None for both.
+        """
+        order = list(self.methods)
+        found = {cell.group for cell in self.cells if cell.target == target}
+        chosen = [one for one in found if method in (None, one.method) and equal in (None, one.equal)]
+        return sorted(chosen, key=lambda one: (order.index(one.method), one.equal, one.ratio))
+
+    def of(self, group: Group) -> list[Cell]:
+        """Cells of a group, in the order of their seeds."""
+        return sorted((cell for cell in self.cells if cell.group == group), key=lambda cell: cell.seed)
+
+    def accuracies(self, group: Group, mode: str, part: Literal["val", "test"] = "test") -> list[float]:
+        """Accuracies of a group in percent, in the order of the seeds."""
+        return [getattr(cell.scores[mode], part) for cell in self.of(group)]
+
+    def accuracy(self, group: Group, mode: str, part: Literal["val", "test"] = "test") -> Estimate:
+        """Mean accuracy of a group in percent, with its 95 % interval."""
+        return estimate(self.accuracies(group, mode, part))
+
+    def difference(
+        self, group: Group, other: Group, mode: str, part: Literal["val", "test"] = "test"
+    ) -> Estimate | None:
+        """Accuracy of one group minus another's, in points, paired by the seeds that both have; None without any."""
+        first, second = (
+            {cell.seed: getattr(cell.scores[mode], part) for cell in self.of(one)} for one in (group, other)
+        )
+        both = sorted(first.keys() & second.keys())
+        return paired_difference([first[seed] for seed in both], [second[seed] for seed in both]) if both else None
+
+    def seconds(self, group: Group) -> tuple[float, float, float]:
+        """Median seconds of surrogate, selection and pretraining: S, L and what pretraining on the kept takes."""
+        cells = self.of(group)
+        return (
+            median(cell.surrogate_seconds for cell in cells),
+            median(cell.selection_seconds for cell in cells),
+            median(cell.pretraining_seconds for cell in cells),
+        )
+
+    def saving(self, group: Group, reused: bool = False) -> float | None:
+        """The share of the time of no pruning that a group saves, surrogate and selection paid; None without that time.
+
+        Args:
+            group: What was run.
+            reused: Whether the surrogate is there already, as for a second target.
+        """
+        whole = self.of(Group(group.target, NONE))
+        if not whole:
+            return None
+        surrogate, selection, pretraining = self.seconds(group)
+        full = median(cell.pretraining_seconds for cell in whole)
+        return 1 - ((0 if reused else surrogate) + selection + pretraining) / full
+
+    def winning(self, target: str, method: str, mode: str, equal: Equal = "epochs") -> Winning:
+        """The winning subset of a method; see :class:`Winning`."""
+        whole = Group(target, NONE)
+        differences: list[tuple[Group, Estimate]] = []
+        for group in self.groups(target, method, equal):
+            found = self.difference(group, whole, mode, "val")
+            if found is not None:
+                differences.append((group, found))
+        not_below = [(group, found) for group, found in differences if found.mean >= 0]
+        unclear = [group.ratio for group, found in differences if _reaches_zero(found)]
+        if not not_below:
+            return Winning(None, max(unclear, default=None), None, None)
+        group, val = max(not_below, key=lambda one: one[0].ratio)
+        return Winning(group.ratio, max(unclear, default=None), val, self.difference(group, whole, mode))
+
+    def seeds(self, groups: Sequence[Group]) -> int:
+        """The most seeds that any of some groups has."""
+        return max((len(self.of(group)) for group in groups), default=0)
+
+
+def _reaches_zero(found: Estimate) -> bool:
+    return found.mean >= 0 or (found.count > 1 and found.high >= 0)
