@@ -1,22 +1,13 @@
-"""The cells of a comparison, each a function of plain values, run side by side in processes of one thread each.
+"""The cells of a comparison, each a function of plain values, run side by side in processes of one thread each."""
 
-A small network does not fill two cores, so two cells at a time are faster than one on two threads; every cell has the
-same share of the machine, so their seconds can be compared.
-"""
-
-import os
-import signal
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, replace
 from functools import cache, cached_property
-from multiprocessing import active_children, get_context
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
-
-import torch
 
 from tlprune import __version__
 from tlprune.data.downstream import Downstream, open_target
@@ -24,6 +15,7 @@ from tlprune.data.images import TensorImages
 from tlprune.data.scanning import scan_class_folder
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
 from tlprune.experiments.comparison import Arm, Run
+from tlprune.experiments.executors import default_workers, local_pool
 from tlprune.experiments.results import Score
 from tlprune.experiments.stages import Journal, Stage
 from tlprune.experiments.trial import (
@@ -35,7 +27,6 @@ from tlprune.experiments.trial import (
     quiet,
     transfer,
 )
-from tlprune.processes import end_with_parent
 from tlprune.selection.baselines import RandomSelector, ReverseSelector
 from tlprune.selection.feature_mapping import FeatureMapping
 from tlprune.selection.label_mapping import LabelMapping
@@ -162,44 +153,22 @@ def run_cells(cells: Cells, progress: Progressed | None = None, workers: int | N
     Yields:
         Runs in the order in which they end.
     """
-    count = workers or min(_cores(), 8)
     told: Progressed = progress if progress is not None else SimpleQueue()
-    others = active_children()
-    with ProcessPoolExecutor(count, get_context("spawn"), _one_thread, (os.getpid(),)) as pool:
-        try:
-            waiting: dict[Future[Any], int | None] = {
-                pool.submit(_train_surrogate, cells, seed, told): seed
-                for seed in range(cells.seeds)
-                if cells.left(seed)
-            }
-            seconds: dict[int, float] = {}
-            while waiting:
-                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    seed = waiting.pop(future)
-                    if seed is None:
-                        yield future.result()
-                        continue
-                    seconds[seed] = future.result()
-                    for arm in cells.left(seed):
-                        waiting[pool.submit(_run_cell, cells, arm, seed, seconds[seed], told)] = None
-        except BaseException:  # a signal, or nobody wants the rest: what runs now would take long
-            for child in active_children():
-                if child not in others:
-                    child.terminate()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _one_thread(parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent sees to it
-    torch.set_num_threads(1)
-    end_with_parent(parent)
+    with local_pool(workers or default_workers()) as pool:
+        waiting: dict[Future[Any], int | None] = {
+            pool.submit(_train_surrogate, cells, seed, told): seed for seed in range(cells.seeds) if cells.left(seed)
+        }
+        seconds: dict[int, float] = {}
+        while waiting:
+            done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                seed = waiting.pop(future)
+                if seed is None:
+                    yield future.result()
+                    continue
+                seconds[seed] = future.result()
+                for arm in cells.left(seed):
+                    waiting[pool.submit(_run_cell, cells, arm, seed, seconds[seed], told)] = None
 
 
 @cache

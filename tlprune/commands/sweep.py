@@ -1,0 +1,195 @@
+"""``tlprune sweep``: methods, ratios, seeds and targets against each other; what is finished is not run again."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from jsonargparse import ArgumentParser, Namespace
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tlprune.commands.arguments import make_console, make_parser, parse, require_writable
+from tlprune.config_files import check_configs
+from tlprune.errors import InputError
+
+if TYPE_CHECKING:
+    from tlprune.experiments.results import Cell, Results
+    from tlprune.experiments.sweep_plan import Sweep
+
+__all__ = ["run"]
+
+
+def run(arguments: list[str]) -> None:
+    """Runs a sweep, or says what it would run.
+
+    Args:
+        arguments: What follows ``sweep`` on the command line.
+
+    Raises:
+        InputError: Something given is wrong.
+    """
+    check_configs(arguments, "'source', 'targets' and 'methods'", lists=("targets", "ratios", "equal"))
+    given = parse(_parser(), arguments)
+    if given.workers is not None and given.workers < 1:
+        raise InputError(f"`workers` must be at least 1, got {given.workers}")
+    from tlprune.experiments.sweep import begin, finished  # brings torch and Lightning, which take seconds
+
+    sweep = _sweep(given)
+    require_writable(str(sweep.output / "results.json"))
+    console = make_console()
+    if given.fresh and not given.dry_run:
+        from tlprune.storage.cache import forget
+
+        forget(sweep.output / "stages", sweep.output / "selections", sweep.output / "tensorboard")
+    results = begin(sweep, f"tlprune sweep {shlex.join(arguments)}")
+    results.cells += finished(sweep, sweep.groups())
+    if given.dry_run:
+        _tell_plan(sweep, results, console)
+        return
+    _run(sweep, results, given, console)
+
+
+def _parser() -> ArgumentParser:
+    what = "Pretrain and transfer for every method, prune ratio, seed and target; find the winning subsets."
+    parser = make_parser("sweep", what)
+    add = parser.add_argument
+    add("--config", action="config", help="yaml file with any of these; the command line beats it")
+    add("--source", type=str, default="drawn", help="as 'tlprune select' takes it (default: drawn)")
+    add("--targets", type=list[str], required=True, help="'digits', 'photos', named sets, folders")
+    text = "config of 'tlprune fit' to train surrogates by, one for each seed; or the weights file of one for all"
+    add("--surrogate", type=str | None, default=None, help=text)
+    add("--pretrain", type=str, required=True, help="config of 'tlprune fit' for source models")
+    add("--transfers", type=dict[str, str], required=True, help="configs of 'tlprune fit' by mode; the first decides")
+    text = "by name, a Selector, or 'selector' with 'label', 'surrogate', 'ablates'"
+    add("--methods", type=dict[str, Any], default={"label_mapping": "LabelMapping"}, help=text)
+    add("--controls", type=bool, default=True, help="run random pruning and the reverse of the first method too")
+    add("--ratios", type=list[float], default=[0.1, 0.3, 0.5, 0.7, 0.9], help="shares of units removed, in (0, 1)")
+    text = "what pruned models have as much of as the whole source's: [epochs], [steps] or both"
+    add("--equal", type=list[str], default=["epochs"], help=text)
+    add("--seeds", type=int, default=3, help="how many times all is repeated")
+    text = "'grid': every ratio; 'bisection': as few as it takes to find each winning subset"
+    add("--search", type=Literal["grid", "bisection"], default="grid", help=text)
+    add("--output", type=str | None, default=None, help="the sweep's folder (default: runs/sweep-NAME of the config)")
+    add("--workers", type=int | None, default=None, help="cells at a time (default: one for each GPU, else each core)")
+    text = "run each cell as a job of SLURM, with these options of submitit, such as {timeout_min: 600}"
+    add("--slurm", type=dict[str, Any] | None, default=None, help=text)
+    add("--dry_run", "--dry-run", action="store_true", help="say what would be run and what it will take")
+    add("--fresh", action="store_true", help="run again what an earlier command finished")
+    return parser
+
+
+def _sweep(given: Namespace) -> "Sweep":
+    from tlprune.experiments.recipes import Recipe
+    from tlprune.experiments.sweep_plan import Sweep, methods_of
+
+    configs = [Path(str(one)).stem for one in given.config or [] if one is not None]
+    name = Path(given.output).name if given.output else f"sweep-{configs[-1] if configs else 'drawn'}"
+    return Sweep(
+        name=name,
+        source=given.source,
+        targets=tuple(given.targets),
+        surrogate=given.surrogate,
+        pretrain=Recipe.read(given.pretrain, "PrunedSourceDataModule"),
+        transfers={mode: Recipe.read(path, "DownstreamDataModule") for mode, path in given.transfers.items()},
+        methods=methods_of(given.methods, given.controls),
+        ratios=tuple(sorted(given.ratios)),
+        equal=tuple(given.equal),
+        seeds=given.seeds,
+        search=given.search,
+        output=Path(given.output or f"runs/{name}").absolute(),
+    )
+
+
+def _tell_plan(sweep: "Sweep", results: "Results", console: Console) -> None:
+    """Prints a line for each group, and what all will take."""
+    from tlprune.experiments.forecast import forecast
+    from tlprune.experiments.sweep import shared_pretraining
+
+    costs = forecast(sweep, results)
+    table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False)
+    for heading in ("target", "method", "pruned", "equal", "seeds", "finished", "each, s", "left, s"):
+        table.add_column(heading, justify="left" if heading in ("target", "method", "equal") else "right")
+    total, cells = 0.0, 0
+    for group in sweep.groups():
+        there = len(results.of(group))
+        shared = shared_pretraining(sweep, group)
+        each = costs.transfer if shared else costs.cell(group)
+        left = (sweep.seeds - there) * each
+        total, cells = total + left, cells + sweep.seeds - there
+        label = results.methods[group.method].label
+        row = [group.target, label, f"{group.ratio:.0%}", group.equal, str(sweep.seeds), str(there)]
+        table.add_row(*row, f"{each:,.0f}" + (" *" if shared else ""), f"{left:,.0f}")
+    console.print(table)
+    if len(sweep.targets) > 1:
+        console.print("* pretrained once for all targets: this is the transfer alone")
+    if sweep.search == "bisection":
+        console.print("bisection runs a part of these: a third or so of the ratios")
+    surrogates = 0.0 if costs.surrogate is None else costs.surrogate * sweep.seeds
+    how = "from what finished cells took" if costs.measured else "from a few steps on random images, loading apart"
+    console.print(
+        f"{cells} cells left; {total:,.0f} s, and {surrogates:,.0f} s for surrogates, on one device, {how}",
+        soft_wrap=True,
+    )
+
+
+def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console) -> None:
+    from tlprune.experiments.executors import cluster, default_workers, local_processes
+    from tlprune.experiments.sweep import run_sweep, save_settings
+
+    sweep.output.mkdir(parents=True, exist_ok=True)
+    total = sum(sweep.seeds for _ in sweep.groups())
+    if results.cells:
+        text = f"{len(results.cells)} of {total} cells are finished; --fresh runs them again"
+        console.print(text)
+    chosen = (
+        local_processes(given.workers or default_workers())
+        if given.slurm is None
+        else cluster(sweep.output / "slurm", given.slurm)
+    )
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed} of {task.total} cells"))
+    with (
+        Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress,
+        chosen as executor,
+    ):
+        task = progress.add_task("sweep", total=total, completed=len(results.cells))
+
+        def told(cell: "Cell") -> None:
+            progress.console.print(_line(cell, results))
+            progress.advance(task)
+            save_settings(cell, results, sweep.output / "tensorboard")
+
+        run_sweep(sweep, results, executor, told)
+    results.save(sweep.output)
+    _tell_winners(sweep, results, console)
+
+
+def _line(cell: "Cell", results: "Results") -> str:
+    pruned = f", {cell.ratio:.0%}" if cell.ratio else ""
+    steps = " =" if cell.equal == "steps" else ""
+    name = f"{results.methods[cell.method].label}{pruned}{steps}"
+    scores = "  ".join(f"{mode} {score.test:.1f}" for mode, score in cell.scores.items())
+    return f"seed {cell.seed + 1}  {cell.target:<10.10} {name:<20.20}{cell.pretraining_seconds:>6.1f} s  {scores}"
+
+
+def _tell_winners(sweep: "Sweep", results: "Results", console: Console) -> None:
+    """Prints the winning subsets, and where to read more."""
+    mode = results.modes[0]
+    table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False)
+    table.title = f"winning subsets by {mode}: the most that can go without loss on validation images"
+    for heading in ("target", "method", "equal", "pruned", "test minus no pruning, points", "not clearly below up to"):
+        table.add_column(heading, justify="left" if heading in ("target", "method", "equal") else "right")
+    for target in sweep.targets:
+        for method, info in results.methods.items():
+            for equal in sweep.equal if method != "none" else ():
+                found = results.winning(target, method, mode, equal)
+                points = "-"
+                if found.test is not None:
+                    points = f"{found.test.mean:+.1f}"
+                    if found.test.count > 1:
+                        points += f" [{found.test.low:+.1f}, {found.test.high:+.1f}]"
+                ratios = ["none" if one is None else f"{one:.0%}" for one in (found.ratio, found.not_clearly_below)]
+                table.add_row(target, info.label, equal, ratios[0], points, ratios[1])
+    console.print(table)
+    console.print(f"In {sweep.output}: results.json, selections, tensorboard. Next: tlprune report {sweep.output}")

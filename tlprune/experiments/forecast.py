@@ -1,0 +1,82 @@
+"""What a sweep will take, before it is run."""
+
+from dataclasses import dataclass
+from statistics import median
+
+from tlprune.errors import InputError
+from tlprune.experiments.recipes import Recipe, is_config
+from tlprune.experiments.results import NONE, Cell, Group, Results
+from tlprune.experiments.sweep_plan import Sweep
+from tlprune.experiments.sweep_stages import pays, source_of
+from tlprune.models.cost import training_seconds_per_image
+
+__all__ = ["CostForecast", "forecast"]
+
+
+@dataclass(frozen=True)
+class CostForecast:
+    """Seconds on one device, loading apart.
+
+    Args:
+        full: Pretraining on the whole source.
+        surrogate: Training one surrogate; None where none is trained.
+        transfer: One cell's transfers.
+        measured: Whether this is what finished cells took, or was timed on a few steps of random images.
+    """
+
+    full: float
+    surrogate: float | None
+    transfer: float
+    measured: bool
+
+    def cell(self, group: Group) -> float:
+        """What one cell takes; what it keeps is reckoned by its share of units."""
+        share = 1.0 if group.method == NONE or group.equal == "steps" else 1 - group.ratio
+        return share * self.full + self.transfer
+
+
+def forecast(sweep: Sweep, results: Results) -> CostForecast:
+    """Forecasts from cells that are finished, else from a few steps on random images.
+
+    Args:
+        sweep: What will be run.
+        results: With the cells that are finished.
+
+    Raises:
+        InputError: A config does not say its network or its epochs, so nothing can be timed.
+    """
+    source = source_of(sweep)
+    images, classes = source.images_before_pruning, len(source.viewed_source.classes)
+    trained = {one for one in map(sweep.surrogate_of, sweep.methods) if one is not None and is_config(one)}
+    paying = any(pays(sweep, method) for method in sweep.methods)
+    recipe = Recipe.read(min(trained), "PrunedSourceDataModule") if trained and paying else None
+    if results.cells:
+        full = median(_full_seconds(cell) for cell in results.cells)
+        surrogates = [cell.surrogate_seconds for cell in results.cells if cell.surrogate_seconds]
+        transfer = median(sum(score.seconds for score in cell.scores.values()) for cell in results.cells)
+        known = median(surrogates) if surrogates else None
+        if recipe is None or known is not None:
+            return CostForecast(full, known if recipe is not None else None, transfer, True)
+    size, batch = source.image_size, source.batch_size
+    surrogate = None if recipe is None else _seconds(recipe, size, batch, classes, images)
+    full = _seconds(sweep.pretrain, size, batch, classes, images)
+    each = full / (images * (sweep.pretrain.epochs or 1))
+    # a probe's features are computed once, a finetuning is trained as pretraining is
+    passes = sum(1 if _probes(one) else one.epochs or 1 for one in sweep.transfers.values())
+    seen = median(one["train"] + one["val"] for one in results.targets.values())
+    return CostForecast(full, surrogate, each * passes * seen, False)
+
+
+def _full_seconds(cell: Cell) -> float:
+    share = 1.0 if cell.equal == "steps" else cell.images_kept / cell.images_total
+    return cell.pretraining_seconds / share
+
+
+def _probes(recipe: Recipe) -> bool:
+    return (recipe.config["model"].get("init_args") or {}).get("mode") == "probe"
+
+
+def _seconds(recipe: Recipe, size: int, batch: int, classes: int, images: int) -> float:
+    if recipe.backbone is None or recipe.epochs is None:
+        raise InputError(f"{recipe.path}: no forecast without the model's `backbone` and the trainer's `max_epochs`")
+    return training_seconds_per_image(recipe.backbone, size, batch, max(classes, 1)) * images * recipe.epochs

@@ -1,0 +1,152 @@
+"""Configs of ``tlprune fit`` as a sweep uses them: what a run changes, and what decides its outcome."""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tlprune.errors import InputError
+
+__all__ = ["Recipe", "is_config"]
+
+_WRITES = ("ExportBackbone", "ModelCheckpoint")
+"""Callbacks that write files of their own; a cell's are put in their place."""
+
+_BUDGETS = ("prune_ratio", "keep_units", "keep_images", "vote_coverage", "images_like")
+_CHOOSES = (
+    *_BUDGETS,
+    "target",
+    "selector",
+    "surrogate",
+    "surrogate_backbone",
+    "selection",
+    "combine",
+    "target_weights",
+)
+"""What in a source's options says what is kept."""
+
+
+def is_config(path: str) -> bool:
+    """Whether a file is a config, as opposed to weights, by its name."""
+    return path.endswith((".yaml", ".yml"))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A config of ``tlprune fit``.
+
+    Args:
+        path: Its file.
+        config: What is in it.
+    """
+
+    path: str
+    config: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: str, data: str) -> "Recipe":
+        """Reads a yaml file.
+
+        Args:
+            path: The file.
+            data: Name of the DataModule that its ``data`` must be.
+
+        Raises:
+            InputError: There is no such file, it is no yaml, or model and data are not given by ``class_path``.
+        """
+        try:
+            config = yaml.safe_load(Path(path).read_text())
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror or error}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: not valid yaml: {' '.join(str(error).split())}") from error
+        if not isinstance(config, dict):
+            raise InputError(f"{path}: must hold `model`, `data` and `trainer`")
+        for part in ("model", "data"):
+            if not isinstance(config.get(part), dict) or "class_path" not in config[part]:
+                raise InputError(f"{path}: `{part}` must be given by `class_path` and `init_args`")
+        found = str(config["data"]["class_path"])
+        if found.rpartition(".")[2] != data:
+            raise InputError(f"{path}: `data` must be a {data}, got {found}")
+        return cls(path, config)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Options of the DataModule, what says what is kept left out."""
+        given = self.config["data"].get("init_args") or {}
+        return {name: value for name, value in given.items() if name not in _CHOOSES}
+
+    @property
+    def backbone(self) -> str | None:
+        """Name of the network that it trains, if it says so."""
+        name = (self.config["model"].get("init_args") or {}).get("backbone")
+        return None if name is None else str(name)
+
+    @property
+    def epochs(self) -> int | None:
+        """Passes over the data, if it counts in epochs."""
+        epochs = (self.config.get("trainer") or {}).get("max_epochs")
+        return epochs if isinstance(epochs, int) and epochs > 0 else None
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        """All of it that decides what comes out, as JSON values; where things are written and shown does not."""
+        kept = deepcopy({name: self.config.get(name) for name in ("model", "trainer")})
+        kept["data"] = {"class_path": self.config["data"]["class_path"], "init_args": self.data}
+        trainer = kept["trainer"] or {}
+        for name in ("logger", "callbacks", "default_root_dir", "enable_progress_bar", "enable_model_summary"):
+            trainer.pop(name, None)
+        return kept | {"trainer": trainer, "callbacks": self._callbacks()}
+
+    def prepared(
+        self,
+        folder: Path,
+        curves: Path,
+        seed: int,
+        data: dict[str, Any],
+        model: dict[str, Any] | None = None,
+        trainer: dict[str, Any] | None = None,
+        callbacks: tuple[dict[str, Any], ...] = (),
+    ) -> dict[str, Any]:
+        """The config of one run: the same but for what is given.
+
+        Args:
+            folder: Where it leaves its state.
+            curves: Folder for TensorBoard, if the config writes any.
+            seed: Of the run.
+            data: Options of the DataModule beside those of :attr:`data`.
+            model: Options of the module that are replaced.
+            trainer: Options of the Trainer that are replaced.
+            callbacks: Added to those that write no files.
+        """
+        made = deepcopy(self.config)
+        made["seed_everything"] = seed
+        made["data"]["init_args"] = self.data | data
+        made["model"]["init_args"] = (made["model"].get("init_args") or {}) | (model or {})
+        given = made.get("trainer") or {}
+        made["trainer"] = {
+            **given,
+            "default_root_dir": str(folder / "run"),
+            "devices": 1,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "logger": _logger(given.get("logger"), curves),
+            "callbacks": [*self._callbacks(), *callbacks],
+            **(trainer or {}),
+        }
+        return made
+
+    def _callbacks(self) -> list[dict[str, Any]]:
+        given = deepcopy((self.config.get("trainer") or {}).get("callbacks") or [])
+        listed = given if isinstance(given, list) else [given]
+        return [one for one in listed if str(one.get("class_path", "")).rpartition(".")[2] not in _WRITES]
+
+
+def _logger(given: Any, curves: Path) -> Any:
+    """A TensorBoard of the config's, moved to the sweep's folder; no other."""
+    if not isinstance(given, dict) or str(given.get("class_path", "")).rpartition(".")[2] != "TensorBoardLogger":
+        return False
+    options = (given.get("init_args") or {}) | {"save_dir": str(curves.parent), "name": curves.name}
+    return {"class_path": given["class_path"], "init_args": options}

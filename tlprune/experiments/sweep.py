@@ -1,0 +1,250 @@
+"""Runs a sweep: methods, ratios, seeds and targets, each cell a pretraining and its transfers."""
+
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+import tlprune
+from tlprune.data.downstream import open_target
+from tlprune.errors import InputError
+from tlprune.experiments.executors import Executor, Job
+from tlprune.experiments.recipes import Recipe, is_config
+from tlprune.experiments.results import NONE, Cell, Group, MethodInfo, Results
+from tlprune.experiments.sweep_cells import cell_if_finished, make_selection, run_cell, train_surrogate
+from tlprune.experiments.sweep_plan import Spec, Sweep
+from tlprune.experiments.sweep_stages import pays, selector_of, source_of
+
+__all__ = ["begin", "finished", "next_groups", "run_sweep", "save_settings", "shared_pretraining"]
+
+
+class _Task(NamedTuple):
+    """A piece of work, and the names of those that must end before it."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    needs: tuple[str, ...]
+
+
+def begin(sweep: Sweep, command: str) -> Results:
+    """Opens source and targets and builds every selector, so that wrong input is said before anything is computed.
+
+    Args:
+        sweep: Says what is compared.
+        command: That the sweep was started with.
+
+    Returns:
+        Results without cells.
+
+    Raises:
+        InputError: Something cannot be opened or built.
+    """
+    infos = {}
+    for name, method in sweep.methods.items():
+        selector = None if name == NONE else selector_of(sweep, name, 0)
+        needs = selector is not None and selector.needs_surrogate is not None
+        surrogate = sweep.surrogate_of(name)
+        if needs and surrogate is None:
+            raise InputError(f"method {name!r} needs `surrogate`: a config to train it by, or a weights file")
+        if needs and surrogate is not None and is_config(surrogate):
+            Recipe.read(surrogate, "PrunedSourceDataModule")
+        kind = "class" if selector is None else selector.unit_kind
+        infos[name] = MethodInfo(method.label, kind, needs, method.ablates)
+    source = source_of(sweep)
+    source.check_inputs()
+    images = source.viewed_source.images
+    targets = {}
+    for name in sweep.targets:
+        opened = open_target(name)
+        test = 0 if opened.test is None else len(opened.test)
+        if test == 0:
+            raise InputError(f"target {name}: a sweep needs test images, and there are none")
+        sizes = {"train": len(opened.train), "val": len(opened.val), "test": test}
+        targets[name] = {"split": opened.split, "classes": list(opened.classes), **sizes}
+    recipes = {
+        "surrogate": _shown(sweep.surrogate),
+        "pretrain": {"path": sweep.pretrain.path, "config": sweep.pretrain.config},
+        "transfers": {mode: {"path": one.path, "config": one.config} for mode, one in sweep.transfers.items()},
+        "methods": {name: asdict(method) for name, method in sweep.methods.items()},
+    }
+    machine = {"system": platform.platform(), "processor": platform.processor() or platform.machine()}
+    machine |= {"gpu": torch.cuda.get_device_name(0)} if torch.cuda.is_available() else {}
+    provenance = {
+        "command": command,
+        "begun": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "seeds": sweep.seeds,
+        "search": sweep.search,
+        "ratios": list(sweep.ratios),
+        "versions": {"tlprune": tlprune.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        "machine": machine,
+    }
+    known = {"name": sweep.source, "images": len(images), "classes": len(images.classes), "digest": images.digest}
+    return Results(sweep.name, known, targets, infos, list(sweep.transfers), recipes, provenance)
+
+
+def _shown(surrogate: str | None) -> Any:
+    if surrogate is None or not is_config(surrogate):
+        return surrogate
+    return {"path": surrogate, "config": Recipe.read(surrogate, "PrunedSourceDataModule").config}
+
+
+def next_groups(sweep: Sweep, results: Results) -> list[Group]:
+    """Groups that are to be run next, given what is known; none when the sweep is over.
+
+    A grid runs all at once. Bisection takes, for each target, method and length, the middle of the ratios that are
+    still in question: where that is not below no pruning on validation images, larger ones are, else smaller ones.
+
+    Args:
+        sweep: Says what is compared.
+        results: With the cells that have ended.
+    """
+    wanted = [group for group in sweep.groups() if len(results.of(group)) < sweep.seeds]
+    if sweep.search == "grid":
+        return wanted
+    missing = [group for group in wanted if group.method == NONE]
+    if missing:
+        return missing
+    asked = (
+        _asked_by_bisection(sweep, results, Group(target, method, equal=equal))
+        for target in sweep.targets
+        for method in sweep.methods
+        for equal in sweep.equal
+        if method != NONE
+    )
+    return [group for group in asked if group is not None]
+
+
+def _asked_by_bisection(sweep: Sweep, results: Results, series: Group) -> Group | None:
+    low, high = 0, len(sweep.ratios)  # ratios below `low` are known to do no harm, those from `high` on to do
+    mode = results.modes[0]
+    while low < high:
+        middle = (low + high) // 2
+        group = Group(series.target, series.method, sweep.ratios[middle], series.equal)
+        if len(results.of(group)) < sweep.seeds:
+            return group
+        difference = results.difference(group, Group(series.target, NONE), mode, "val")
+        if difference is not None and difference.mean >= 0:
+            low = middle + 1
+        else:
+            high = middle
+    return None
+
+
+def finished(sweep: Sweep, groups: Iterable[Group]) -> Iterator[Cell]:
+    """Cells of some groups whose stages an earlier command finished."""
+    for group in groups:
+        for seed in range(sweep.seeds):
+            cell = cell_if_finished(sweep, Spec(group, seed))
+            if cell is not None:
+                yield cell
+
+
+@dataclass
+class _Board:
+    """Tasks by name, and what they wait for."""
+
+    tasks: dict[str, _Task]
+
+    def add_cell(self, sweep: Sweep, group: Group, seed: int) -> None:
+        """Adds a cell and what it needs. Cells that pretrain alike wait for the first of them."""
+        needs: list[str] = []
+        if group.method != NONE:
+            needs.append(self._selection(sweep, group, seed))
+        if group.equal == "steps":
+            needs += self._there(Group(sweep.targets[0], NONE), seed)
+        if shared_pretraining(sweep, group):
+            before = sweep.targets[: sweep.targets.index(group.target)]
+            alike = [Group(target, group.method, group.ratio, group.equal) for target in before]
+            needs += [name for one in alike for name in self._there(one, seed)]
+        self.tasks[_cell_name(group, seed)] = _Task(run_cell, (sweep, Spec(group, seed)), tuple(needs))
+
+    def _selection(self, sweep: Sweep, group: Group, seed: int) -> str:
+        target = group.target if _asks(sweep, group.method) else ""
+        name = f"select {group.method} {target} {seed}"
+        if name not in self.tasks:
+            needs: tuple[str, ...] = ()
+            surrogate = sweep.surrogate_of(group.method)
+            if pays(sweep, group.method) and surrogate is not None and is_config(surrogate):
+                needs = (f"surrogate {surrogate} {seed}",)
+                self.tasks.setdefault(needs[0], _Task(train_surrogate, (sweep, surrogate, seed), ()))
+            self.tasks[name] = _Task(make_selection, (sweep, group.method, group.target, seed), needs)
+        return name
+
+    def _there(self, group: Group, seed: int) -> list[str]:
+        name = _cell_name(group, seed)
+        return [name] if name in self.tasks else []
+
+
+def shared_pretraining(sweep: Sweep, group: Group) -> bool:
+    """Whether a cell's pretraining is that of an earlier target: what is kept does not depend on the target."""
+    return group.target != sweep.targets[0] and (group.method == NONE or not _asks(sweep, group.method))
+
+
+def _asks(sweep: Sweep, method: str) -> bool:
+    return selector_of(sweep, method, 0).needs_target
+
+
+def _cell_name(group: Group, seed: int) -> str:
+    return f"cell {group.target} {group.method} {group.ratio:g} {group.equal} {seed}"
+
+
+def run_sweep(sweep: Sweep, results: Results, executor: Executor, told: Callable[[Cell], None]) -> None:
+    """Runs what is not finished; results are written after each cell.
+
+    Args:
+        sweep: Says what is compared.
+        results: What :func:`begin` made; cells are added to it.
+        executor: Where work runs.
+        told: Called with each cell as it ends.
+    """
+    while groups := next_groups(sweep, results):
+        there = {(cell.group, cell.seed) for cell in results.cells}
+        board = _Board({})
+        for seed in range(sweep.seeds):
+            for group in groups:
+                if (group, seed) not in there:
+                    board.add_cell(sweep, group, seed)
+        for cell in _run(board.tasks, executor):
+            results.cells.append(cell)
+            results.save(sweep.output)
+            told(cell)
+
+
+def _run(tasks: dict[str, _Task], executor: Executor) -> Iterator[Cell]:
+    """Runs tasks as soon as what they need has ended, in their order, and yields what cells come to."""
+    waiting, running = dict(tasks), dict[str, Job]()
+    ended: set[str] = set()
+    while waiting or running:
+        for name in [name for name, task in waiting.items() if set(task.needs) <= ended]:
+            task = waiting.pop(name)
+            running[name] = executor.submit(task.function, *task.arguments)
+        executor.wait(list(running.values()))
+        for name in [name for name, job in running.items() if job.done()]:
+            found = running.pop(name).result()
+            ended.add(name)
+            if isinstance(found, Cell):
+                yield found
+
+
+def save_settings(cell: Cell, results: Results, folder: Path) -> None:
+    """Writes a cell's settings and scores where TensorBoard's HPARAMS tab finds them.
+
+    Args:
+        cell: That has ended.
+        results: Of its sweep.
+        folder: Of TensorBoard.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    settings = {"target": cell.target, "method": results.methods[cell.method].label, "prune ratio": cell.ratio}
+    settings |= {"equal": cell.equal, "seed": cell.seed}
+    metrics = {f"{mode}/test accuracy": score.test for mode, score in cell.scores.items()}
+    metrics |= {f"{mode}/val accuracy": score.val for mode, score in cell.scores.items()}
+    metrics |= {"images kept": cell.images_kept, "pretraining seconds": cell.pretraining_seconds}
+    name = f"{cell.target}-{cell.method}-{cell.ratio:g}-{cell.equal}-{cell.seed}"
+    with SummaryWriter(str(folder / "cells" / name.replace("/", "-"))) as board:
+        board.add_hparams(settings, metrics, run_name=".")

@@ -1,0 +1,251 @@
+"""Runs the stages of a sweep, each once, by whichever process comes first.
+
+Training goes through ``tlprune fit`` on a config that is written beside its outcome, so a run that was killed goes on
+where it was, and any cell can be run again by hand.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning.pytorch.callbacks import Timer
+
+from tlprune.datamodules.pruned_source import PrunedSourceDataModule
+from tlprune.experiments.recipes import Recipe
+from tlprune.experiments.results import Cell, Score
+from tlprune.experiments.stages import Stage
+from tlprune.experiments.sweep_plan import Spec, Sweep
+from tlprune.experiments.sweep_stages import (
+    LOOKED_AT,
+    Kept,
+    file_name,
+    pays,
+    pretrain_stage,
+    selection_stage,
+    selector_of,
+    surrogate_and_seconds,
+    surrogate_stage,
+    transfer_stage,
+)
+from tlprune.experiments.trial import quiet
+from tlprune.lightning_cli import TLPruneCLI, run
+from tlprune.storage.atomic import write_bytes
+from tlprune.storage.cache import forget, locked
+
+__all__ = ["cell_if_finished", "make_selection", "run_cell", "train_surrogate"]
+
+_TIMER = {"class_path": "lightning.pytorch.callbacks.Timer", "init_args": {"interval": "step"}}
+
+
+def train_surrogate(sweep: Sweep, path: str, seed: int) -> None:
+    """Trains a surrogate on the whole source, unless that was done.
+
+    Args:
+        sweep: Says of what source.
+        path: The config to train it by.
+        seed: Decides its first weights and its order.
+    """
+    stage = surrogate_stage(sweep, path, seed)
+    with locked(stage.folder):
+        if stage.done is not None:
+            return
+        weights = stage.folder / "weights.safetensors"
+        recipe = Recipe.read(path, "PrunedSourceDataModule")
+        config = recipe.prepared(
+            stage.folder,
+            sweep.output / "tensorboard" / f"surrogate-{seed}",
+            1000 + seed,  # another one than any source model's, which would begin with the same weights
+            {"source": sweep.source},
+            callbacks=(_export(weights), _TIMER),
+        )
+        stage.finish({"seconds": _fit(stage, config).seconds}, [weights])
+
+
+def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
+    """Has a method order the source for a target, unless that was done.
+
+    Args:
+        sweep: Says how.
+        method: Its name.
+        target: The downstream set; of no concern to a method that does not ask.
+        seed: Of the surrogate, and of the method where it draws.
+    """
+    surrogate = surrogate_and_seconds(sweep, method, seed) if pays(sweep, method) else None
+    stage = selection_stage(sweep, method, target, seed)
+    if stage is None:
+        raise RuntimeError(f"{method}: its surrogate is not trained")
+    with locked(stage.folder):
+        if stage.done is not None:
+            return
+        selector = selector_of(sweep, method, seed)
+        weights, trained = surrogate or (None, 0.0)
+        options = {name: value for name, value in sweep.pretrain.data.items() if name in LOOKED_AT}
+        with quiet():
+            data = PrunedSourceDataModule(
+                source=sweep.source,
+                target=target if selector.needs_target else None,
+                selector=selector,
+                surrogate=weights,
+                prune_ratio=0.0,
+                **options,
+            )
+            data.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            begin = time.perf_counter()
+            data.setup()
+            wall = time.perf_counter() - begin
+        if data.selection is None:
+            raise RuntimeError("a budget was given, so there must be a selection")
+        file = sweep.output / "selections" / f"{stage.folder.name.removeprefix('select-')}.safetensors"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        data.selection.save(file)
+        # what an earlier command left in the cache was paid for then: its seconds are noted in the Selection
+        noted = data.selection.record.get("seconds")
+        seconds = sum(noted.values()) if noted else wall
+        stage.finish({"surrogate_seconds": trained, "selection_seconds": seconds}, [file])
+
+
+def run_cell(sweep: Sweep, spec: Spec) -> Cell:
+    """Pretrains on what is kept and transfers, as far as that was not done.
+
+    Args:
+        sweep: Says how.
+        spec: What, and with which seed; its Selection is made.
+    """
+    found = pretrain_stage(sweep, spec.group, spec.seed)
+    if found is None:
+        raise RuntimeError(f"{spec}: what it needs is not finished")
+    stage, kept = found
+    with locked(stage.folder):
+        done = stage.done
+        if done is None:
+            _pretrain(sweep, spec, stage, kept)
+            done = stage.done
+    if done is None:
+        raise RuntimeError(f"{stage.folder}: changed when it was just finished")
+    for mode in sweep.transfers:
+        there = transfer_stage(sweep, spec.group.target, spec.seed, mode, done.outputs[0])
+        with locked(there.folder):
+            if there.done is None:
+                _transfer(sweep, spec, mode, there, done.outputs[0])
+    cell = cell_if_finished(sweep, spec)
+    if cell is None:
+        raise RuntimeError(f"{spec}: changed when it was just finished")
+    return cell
+
+
+def cell_if_finished(sweep: Sweep, spec: Spec) -> Cell | None:
+    """The cell, if all its stages are finished; nothing is run.
+
+    Args:
+        sweep: Says how.
+        spec: What, and with which seed.
+    """
+    group, seed = spec.group, spec.seed
+    found = pretrain_stage(sweep, group, seed)
+    done = None if found is None else found[0].done
+    if found is None or done is None:
+        return None
+    scores: dict[str, Score] = {}
+    for mode in sweep.transfers:
+        scored = transfer_stage(sweep, group.target, seed, mode, done.outputs[0]).done
+        if scored is None:
+            return None
+        scores[mode] = Score(**scored.result)
+    kept, known = found[1], done.result
+    whole = kept.selection is None
+    paid = kept.paid or {"surrogate_seconds": 0.0, "selection_seconds": 0.0}
+    return Cell(
+        target=group.target,
+        method=group.method,
+        ratio=group.ratio,
+        equal=group.equal,
+        seed=seed,
+        units_total=known["classes"] if whole else kept.units_total,
+        units_kept=known["classes"] if whole else kept.units_kept,
+        images_total=known["images_total"],
+        images_kept=known["images_kept"],
+        pretraining_seconds=known["seconds"],
+        source_accuracy=known["source_accuracy"],
+        scores=scores,
+        selection=None if kept.selection is None else f"selections/{kept.selection.name}",
+        **paid,
+    )
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """A run of ``tlprune fit`` and the seconds that its training took, resumed or not."""
+
+    cli: TLPruneCLI
+    seconds: float
+
+
+def _fit(stage: Stage, config: dict[str, Any]) -> _Fitted:
+    path = stage.folder / "fit.yaml"
+    write_bytes(path, yaml.safe_dump(config, sort_keys=False).encode())
+    with quiet():
+        cli = run(["fit", "--config", str(path)])
+        if cli.trainer.global_step == 0:  # it had ended, and was killed before that was noted here
+            forget(stage.folder / "run")
+            cli = run(["fit", "--config", str(path)])
+    timer = next(one for one in cli.trainer.callbacks if isinstance(one, Timer))  # type: ignore[attr-defined]
+    forget(stage.folder / "run")
+    return _Fitted(cli, timer.time_elapsed("train"))
+
+
+def _export(path: Path) -> dict[str, Any]:
+    return {"class_path": "ExportBackbone", "init_args": {"path": str(path)}}
+
+
+def _pretrain(sweep: Sweep, spec: Spec, stage: Stage, kept: Kept) -> None:
+    weights = stage.folder / "weights.safetensors"
+    data: dict[str, Any] = {"source": sweep.source}
+    if kept.selection is not None:
+        data |= {"selection": str(kept.selection), "prune_ratio": spec.group.ratio}
+    steps = stage.depends["steps"]
+    config = sweep.pretrain.prepared(
+        stage.folder,
+        sweep.output / "tensorboard" / stage.folder.name,
+        spec.seed,
+        data,
+        trainer={} if steps is None else {"max_epochs": -1, "max_steps": steps},
+        callbacks=(_export(weights), _TIMER),
+    )
+    fitted = _fit(stage, config)
+    trainer, source = fitted.cli.trainer, fitted.cli.datamodule
+    accuracy = trainer.callback_metrics.get("val/accuracy")
+    result = {
+        "seconds": fitted.seconds,
+        "steps": trainer.global_step,
+        "classes": len(source.source_images.classes),
+        "images_kept": source.images_kept,
+        "images_total": source.images_before_pruning,
+        "source_accuracy": None if accuracy is None else 100 * float(accuracy),
+    }
+    stage.finish(result, [weights])
+
+
+def _transfer(sweep: Sweep, spec: Spec, mode: str, stage: Stage, weights: Path) -> None:
+    """Validation chooses the epoch; the test set is looked at once."""
+    best = stage.folder / "checkpoints" / "best.ckpt"
+    chosen: dict[str, Any] = {"dirpath": str(best.parent), "filename": best.stem}
+    chosen |= {"monitor": "val/accuracy", "mode": "max"}
+    chosen |= {"enable_version_counter": False, "save_weights_only": True}
+    config = sweep.transfers[mode].prepared(
+        stage.folder,
+        sweep.output / "tensorboard" / f"{file_name(mode)}-{weights.parent.name}",
+        spec.seed,
+        {"target": spec.group.target},
+        model={"weights": str(weights)},
+        callbacks=({"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": chosen}, _TIMER),
+    )
+    fitted = _fit(stage, config)
+    trainer, given = fitted.cli.trainer, {"datamodule": fitted.cli.datamodule, "ckpt_path": best, "verbose": False}
+    with quiet():
+        val = trainer.validate(fitted.cli.model, **given)[0]["val/accuracy"]
+        test = trainer.test(fitted.cli.model, **given)[0]["test/accuracy"]
+    stage.finish({"val": 100 * float(val), "test": 100 * float(test), "seconds": fitted.seconds})
+    forget(best.parent)

@@ -1,0 +1,168 @@
+"""What a sweep compares: methods, ratios, seeds, targets and lengths, and the cells that these make."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tlprune.errors import InputError
+from tlprune.experiments.recipes import Recipe
+from tlprune.experiments.results import NONE, Equal, Group
+
+__all__ = ["MethodSpec", "Spec", "Sweep", "methods_of"]
+
+_LABELS = {"LabelMapping": "LM", "FeatureMapping": "FM", "RandomSelector": "random", "ReverseSelector": "reverse"}
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """How one method orders the source.
+
+    Args:
+        selector: ``class_path`` and ``init_args`` of its Selector; None for no pruning.
+        label: What people read.
+        surrogate: A config to train its surrogates by, or a weights file; None for the sweep's own.
+        ablates: What it varies, by factor.
+        seeded: Whether the sweep's seed is given to the selector, where it takes one.
+    """
+
+    selector: dict[str, Any] | None
+    label: str
+    surrogate: str | None = None
+    ablates: dict[str, str | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One cell to run.
+
+    Args:
+        group: Target, method, ratio and length.
+        seed: Decides everything that chance decides.
+    """
+
+    group: Group
+    seed: int
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All that a sweep is told.
+
+    Args:
+        name: Of the sweep.
+        source: As ``tlprune select`` takes it.
+        targets: Names or folders of the downstream sets.
+        surrogate: A config to train surrogates by, one for each seed, or the weights file of one for all.
+        pretrain: Config of the source models.
+        transfers: Configs by mode, the deciding one first.
+        methods: What is compared, by name, no pruning among them.
+        ratios: Prune ratios in (0, 1), ascending.
+        equal: Lengths.
+        seeds: How many times all is repeated.
+        search: ``grid`` runs every ratio; ``bisection`` as few as it takes to find the winning subset.
+        output: The sweep's folder.
+
+    Raises:
+        InputError: Something is empty or out of range.
+    """
+
+    name: str
+    source: str
+    targets: tuple[str, ...]
+    surrogate: str | None
+    pretrain: Recipe
+    transfers: dict[str, Recipe]
+    methods: dict[str, MethodSpec]
+    ratios: tuple[float, ...]
+    equal: tuple[Equal, ...]
+    seeds: int
+    search: Literal["grid", "bisection"]
+    output: Path
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be run."""
+        for what, given in (("targets", self.targets), ("ratios", self.ratios), ("transfers", self.transfers)):
+            if not given:
+                raise InputError(f"a sweep needs at least one of `{what}`")
+        for ratio in self.ratios:
+            if not 0 < ratio < 1 or math.isnan(ratio):
+                raise InputError(f"`ratios` must be in (0, 1), got {ratio}; no pruning is always run")
+        for what, values in (("ratios", self.ratios), ("targets", self.targets), ("equal", self.equal)):
+            if len(set(values)) < len(values):
+                raise InputError(f"`{what}` names one twice: {', '.join(map(str, values))}")
+        if not self.equal or set(self.equal) - {"epochs", "steps"}:
+            raise InputError(f"`equal` must be among epochs and steps, got {', '.join(self.equal) or 'none'}")
+        if self.seeds < 1:
+            raise InputError(f"`seeds` must be at least 1, got {self.seeds}")
+
+    def groups(self) -> Iterator[Group]:
+        """Every group of a grid: no pruning first, then by method, length and ratio."""
+        for target in self.targets:
+            yield Group(target, NONE)
+        for method in self.methods:
+            if method != NONE:
+                for target in self.targets:
+                    for equal in self.equal:
+                        for ratio in self.ratios:
+                            yield Group(target, method, ratio, equal)
+
+    def surrogate_of(self, method: str) -> str | None:
+        """Config or weights file of a method's surrogates."""
+        return self.methods[method].surrogate or self.surrogate
+
+
+def methods_of(given: Mapping[str, Any], controls: bool) -> dict[str, MethodSpec]:
+    """Methods as people write them, with no pruning, and random and reverse pruning as controls.
+
+    Args:
+        given: By name: a Selector's class name, its ``class_path`` and ``init_args``, or ``selector`` beside any of
+            ``label``, ``surrogate`` and ``ablates``.
+        controls: Whether random pruning, and the reverse of the first method that looks at the target, are run too.
+
+    Raises:
+        InputError: A method is none of these.
+    """
+    if not given:
+        raise InputError("a sweep needs at least one of `methods`")
+    methods = {NONE: MethodSpec(None, "no pruning")}
+    methods |= {str(name): _method(str(name), one) for name, one in given.items() if name != NONE}
+    first = next(one.selector for one in methods.values() if one.selector is not None)
+    if controls and not _any(methods.values(), "RandomSelector"):
+        unit = "class" if _prunes_classes(first) else "sample"
+        methods["random"] = MethodSpec({"class_path": "RandomSelector", "init_args": {"unit": unit}}, "random")
+    if controls and not _any(methods.values(), "ReverseSelector"):
+        methods["reverse"] = MethodSpec({"class_path": "ReverseSelector", "init_args": {"of": first}}, "reverse")
+    return methods
+
+
+def _method(name: str, given: Any) -> MethodSpec:
+    known = {"selector", "label", "surrogate", "ablates"}
+    whole = given if isinstance(given, dict) and "selector" in given else {"selector": given}
+    if odd := sorted(set(whole) - known):
+        raise InputError(f"method {name!r}: `{odd[0]}` is not one of {', '.join(sorted(known))}")
+    selector = whole["selector"]
+    selector = {"class_path": selector} if isinstance(selector, str) else selector
+    if not isinstance(selector, dict) or "class_path" not in selector:
+        raise InputError(f"method {name!r}: give a Selector's name, or its `class_path` and `init_args`")
+    ablates = whole.get("ablates") or {}
+    if not isinstance(ablates, dict):
+        raise InputError(f"method {name!r}: `ablates` must be a mapping, such as {{K: 50}}")
+    plain = _LABELS.get(str(selector["class_path"]).rpartition(".")[2], name)
+    varied = ", ".join(f"{factor} {value}" for factor, value in ablates.items())
+    label = str(whole.get("label") or (f"{plain}, {varied}" if varied else plain))
+    return MethodSpec(selector, label, whole.get("surrogate"), ablates)
+
+
+def _any(methods: Any, selector: str) -> bool:
+    chosen: Sequence[MethodSpec] = [one for one in methods if one.selector is not None]
+    return any(str((one.selector or {})["class_path"]).rpartition(".")[2] == selector for one in chosen)
+
+
+def _prunes_classes(selector: dict[str, Any]) -> bool:
+    options = selector.get("init_args") or {}
+    name = str(selector["class_path"]).rpartition(".")[2]
+    if name == "FeatureMapping":
+        return bool(options.get("units") == "classes")
+    return bool(options.get("unit", "class" if name == "LabelMapping" else "sample") == "class")

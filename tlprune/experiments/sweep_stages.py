@@ -1,0 +1,247 @@
+"""The stages of a sweep and what each depends on: surrogate, selection, pretraining, transfer.
+
+A stage's key says all that its outcome depends on, so cells share what is the same: random pruning is pretrained once
+for all targets, and one ranking serves every ratio.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+import tlprune
+from tlprune import __version__
+from tlprune.datamodules.downstream import DownstreamDataModule
+from tlprune.datamodules.pruned_source import PrunedSourceDataModule
+from tlprune.errors import InputError
+from tlprune.experiments.recipes import Recipe, is_config
+from tlprune.experiments.results import NONE, Group
+from tlprune.experiments.stages import Done, Journal, Stage
+from tlprune.experiments.sweep_plan import Sweep
+from tlprune.models.weights import read_weights
+from tlprune.parser_messages import in_short
+from tlprune.selection.manifest import Selection
+from tlprune.selection.ranking import Budget
+from tlprune.selection.selector import Selector
+from tlprune.storage.fingerprint import digest_file, digest_json, digest_tensors
+
+__all__ = [
+    "LOOKED_AT",
+    "Kept",
+    "file_name",
+    "kept_of",
+    "pays",
+    "pretrain_stage",
+    "selection_stage",
+    "selector_of",
+    "source_of",
+    "surrogate_and_seconds",
+    "surrogate_stage",
+    "transfer_stage",
+]
+
+LOOKED_AT = ("image_size", "eval_size", "num_workers", "on_bad_image", "cache", "val_share", "seed", "target_seed")
+"""Options of a source that selecting takes over from the pretraining's config."""
+
+
+def selector_of(sweep: Sweep, method: str, seed: int) -> Selector:
+    """A method's selector.
+
+    Args:
+        sweep: Says how methods order the source.
+        method: Its name.
+        seed: Given to the selector, and to the one that it reverses, where it draws and the config gives no seed.
+
+    Raises:
+        InputError: There is no such selector, or it does not take these options.
+    """
+    return _built(json.dumps(sweep.methods[method].selector, sort_keys=True), seed)
+
+
+@cache
+def _built(selector: str, seed: int) -> Selector:
+    for name in tlprune.__all__:
+        getattr(tlprune, name)  # a parser finds a bare class name only among what is loaded
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--selector", type=Selector)
+    given = _seeded(json.loads(selector), seed)
+    try:
+        built = parser.instantiate(parser.parse_object({"selector": given})).selector
+    except InputError:
+        raise
+    except Exception as error:  # the parser wraps what a constructor raises
+        raise InputError(f"selector {given['class_path']}: {in_short(str(error))}") from error
+    if not isinstance(built, Selector):
+        raise InputError(f"{given['class_path']} is no Selector")
+    return built
+
+
+def _seeded(given: dict[str, Any], seed: int) -> dict[str, Any]:
+    options = dict(given.get("init_args") or {})
+    if isinstance(options.get("of"), dict):
+        options["of"] = _seeded(options["of"], seed)
+    if str(given["class_path"]).rpartition(".")[2] in ("RandomSelector", "FeatureMapping"):
+        options.setdefault("seed", seed)
+    return given | {"init_args": options} if options else given
+
+
+def pays(sweep: Sweep, method: str) -> bool:
+    """Whether a method needs a surrogate."""
+    return method != NONE and selector_of(sweep, method, 0).needs_surrogate is not None
+
+
+def source_of(sweep: Sweep) -> PrunedSourceDataModule:
+    """The source without pruning, as the pretraining's config sees it; opened once in each process."""
+    return _source(sweep.source, _as_json(sweep.pretrain.data))
+
+
+@cache
+def _source(source: str, options: str) -> PrunedSourceDataModule:
+    data = PrunedSourceDataModule(**json.loads(options) | {"source": source})
+    data.prepare_data()
+    return data
+
+
+def _as_json(options: dict[str, Any]) -> str:
+    return json.dumps(options, sort_keys=True, default=str)
+
+
+def _source_mark(sweep: Sweep) -> list[Any]:
+    """Changes when any image of the source does."""
+    return _marks_of_source(sweep.source, _as_json(sweep.pretrain.data))
+
+
+@cache
+def _marks_of_source(source: str, options: str) -> list[Any]:
+    return _source(source, options).depends_on()
+
+
+@cache
+def _target_mark(target: str, options: str) -> list[Any]:
+    """Changes when any image of a target does."""
+    return DownstreamDataModule(**json.loads(options) | {"target": target}).depends_on()
+
+
+def _stage(sweep: Sweep, name: str, **depends: Any) -> Stage:
+    return Journal(sweep.output / "stages").stage(name, {"tlprune": __version__} | depends)
+
+
+def file_name(name: str) -> str:
+    """A name as part of a file's: that of a folder has slashes."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name).strip("-.")[-60:]
+
+
+def surrogate_stage(sweep: Sweep, path: str, seed: int) -> Stage:
+    """The training of a surrogate by the config ``path``."""
+    recipe = Recipe.read(path, "PrunedSourceDataModule")
+    return _stage(sweep, f"surrogate-{seed}", source=_source_mark(sweep), recipe=recipe.decides, seed=seed)
+
+
+def surrogate_and_seconds(sweep: Sweep, method: str, seed: int) -> tuple[str, float] | None:
+    """Weights of a method's surrogate and seconds of its training; None where it is not trained yet."""
+    path = sweep.surrogate_of(method)
+    if path is None:
+        raise RuntimeError(f"{method}: no surrogate")
+    if not is_config(path):
+        return path, read_weights(path).seconds or 0.0
+    done = surrogate_stage(sweep, path, seed).done
+    return None if done is None else (str(done.outputs[0]), float(done.result["seconds"]))
+
+
+def selection_stage(sweep: Sweep, method: str, target: str, seed: int) -> Stage | None:
+    """A method's ranking for a target, for all of them where it does not ask; None where its surrogate is missing."""
+    selector = selector_of(sweep, method, seed)
+    surrogate = None
+    if selector.needs_surrogate is not None and (surrogate := surrogate_and_seconds(sweep, method, seed)) is None:
+        return None
+    asks = selector.needs_target
+    weights = None if surrogate is None else surrogate[0]
+    return _stage(
+        sweep,
+        f"select-{file_name(method)}-{file_name(target)}-{seed}" if asks else f"select-{file_name(method)}-{seed}",
+        source=_source_mark(sweep),
+        target=_target_mark(target, "{}") if asks else None,
+        selector=sweep.methods[method].selector,
+        options=selector.options,
+        surrogate=digest_file(weights) if weights is not None and Path(weights).is_file() else weights,
+        data={name: sweep.pretrain.data.get(name) for name in LOOKED_AT},
+    )
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a cell pretrains on.
+
+    Args:
+        selection: The Selection's file; None for all of the source.
+        digest: Names the images that are kept, and whether classes are numbered anew; None for all.
+        units_total: Units that are ranked; 0 where none are.
+        units_kept: Units that are kept.
+        paid: Seconds of surrogate and selection.
+    """
+
+    selection: Path | None = None
+    digest: str | None = None
+    units_total: int = 0
+    units_kept: int = 0
+    paid: dict[str, float] | None = None
+
+
+def kept_of(sweep: Sweep, group: Group, seed: int) -> Kept | None:
+    """What a cell of a group keeps; None where its Selection is not made yet."""
+    if group.method == NONE:
+        return Kept()
+    stage = selection_stage(sweep, group.method, group.target, seed)
+    done = None if stage is None else stage.done
+    if done is None:
+        return None
+    selection = Selection.load(done.outputs[0])
+    kept = digest_tensors({"kept": selection.keep(ratio=group.ratio)})
+    units = len(selection.units_kept(Budget(ratio=group.ratio)))
+    digest = digest_json([selection.unit_kind == "class", kept])
+    return Kept(done.outputs[0], digest, selection.num_units, units, done.result)
+
+
+def pretrain_stage(sweep: Sweep, group: Group, seed: int) -> tuple[Stage, Kept] | None:
+    """The pretraining of a cell, and on what; None where the Selection, or the number of steps, is not known yet."""
+    kept = kept_of(sweep, group, seed)
+    if kept is None:
+        return None
+    steps = None
+    if group.equal == "steps":
+        whole = _finished_pretraining(sweep, Group(group.target, NONE), seed)
+        if whole is None:
+            return None
+        steps = int(whole.result["steps"])
+    name = "none" if group.method == NONE else f"{file_name(group.method)}-{group.ratio:g}-{group.equal}"
+    stage = _stage(
+        sweep,
+        f"pretrain-{name}-{seed}",
+        source=_source_mark(sweep),
+        kept=kept.digest,
+        recipe=sweep.pretrain.decides,
+        steps=steps,
+        seed=seed,
+    )
+    return stage, kept
+
+
+def _finished_pretraining(sweep: Sweep, group: Group, seed: int) -> Done | None:
+    found = pretrain_stage(sweep, group, seed)
+    return None if found is None else found[0].done
+
+
+def transfer_stage(sweep: Sweep, target: str, seed: int, mode: str, weights: Path) -> Stage:
+    """The transfer of some weights to a target."""
+    recipe = sweep.transfers[mode]
+    return _stage(
+        sweep,
+        f"{file_name(mode)}-{file_name(target)}-{seed}",
+        weights=digest_file(weights),
+        target=_target_mark(target, _as_json(recipe.data)),
+        recipe=recipe.decides,
+        seed=seed,
+    )
