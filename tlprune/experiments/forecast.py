@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from statistics import median
 
+import torch
+
 from tlprune.errors import InputError
 from tlprune.experiments.recipes import Recipe, is_config
 from tlprune.experiments.results import NONE, Cell, Group, Results
@@ -15,7 +17,7 @@ __all__ = ["CostForecast", "forecast"]
 
 @dataclass(frozen=True)
 class CostForecast:
-    """Seconds on one device, loading apart.
+    """Seconds on one device, or one thread of a processor, loading apart.
 
     Args:
         full: Pretraining on the whole source.
@@ -79,4 +81,10 @@ def _probes(recipe: Recipe) -> bool:
 def _seconds(recipe: Recipe, size: int, batch: int, classes: int, images: int) -> float:
     if recipe.backbone is None or recipe.epochs is None:
         raise InputError(f"{recipe.path}: no forecast without the model's `backbone` and the trainer's `max_epochs`")
-    return training_seconds_per_image(recipe.backbone, size, batch, max(classes, 1)) * images * recipe.epochs
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as cells run, side by side
+    try:
+        each = training_seconds_per_image(recipe.backbone, size, batch, max(classes, 1))
+    finally:
+        torch.set_num_threads(threads)
+    return each * images * recipe.epochs

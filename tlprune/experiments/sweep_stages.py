@@ -16,7 +16,7 @@ import tlprune
 from tlprune import __version__
 from tlprune.datamodules.downstream import DownstreamDataModule
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
-from tlprune.errors import InputError
+from tlprune.errors import InputError, near_miss
 from tlprune.experiments.recipes import Recipe, is_config
 from tlprune.experiments.results import NONE, Group
 from tlprune.experiments.stages import Done, Journal, Stage
@@ -46,6 +46,9 @@ __all__ = [
 LOOKED_AT = ("image_size", "eval_size", "num_workers", "on_bad_image", "cache", "val_share", "seed", "target_seed")
 """Options of a source that selecting takes over from the pretraining's config."""
 
+_CONTROLS = ("RandomSelector", "ReverseSelector", "ListSelector", "Moderate", "EL2N", "GraNd", "Forgetting")
+_SELECTORS = ("LabelMapping", "FeatureMapping", *_CONTROLS)
+
 
 def selector_of(sweep: Sweep, method: str, seed: int) -> Selector:
     """A method's selector.
@@ -73,7 +76,10 @@ def _built(selector: str, seed: int) -> Selector:
     except InputError:
         raise
     except Exception as error:  # the parser wraps what a constructor raises
-        raise InputError(f"selector {given['class_path']}: {in_short(str(error))}") from error
+        name = str(given["class_path"])
+        if "." not in name and not hasattr(tlprune, name):
+            raise InputError(f"no selector {name!r}: {near_miss(name, _SELECTORS)}") from error
+        raise InputError(f"selector {name}: {in_short(str(error))}") from error
     if not isinstance(built, Selector):
         raise InputError(f"{given['class_path']} is no Selector")
     return built

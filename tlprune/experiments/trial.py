@@ -123,6 +123,7 @@ def quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", message="The number of training batches")
             warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
             warnings.filterwarnings("ignore", message=r"\d+ units are kept, but only")
+            warnings.filterwarnings("ignore", message=".*another process is making it")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

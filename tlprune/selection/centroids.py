@@ -11,8 +11,8 @@ __all__ = ["class_means", "nearest", "summed_distances"]
 _ROWS = 4096
 """Rows at a time: bounds memory."""
 
-_SEARCHED = 16384
-"""Rows that faiss is asked for at a time."""
+_DISTANCES = 2**24
+"""Distances at a time: 64 MB."""
 
 _FEW = 512
 """Rows at a time where rounding could decide."""
@@ -23,7 +23,7 @@ _FIXED_POINT = 1e6
 def nearest(points: Tensor, centroids: Tensor) -> Tensor:
     """The nearest centroid of each point; among equally near ones the lowest.
 
-    The distances of faiss in float32 decide; where rounding could have decided, differences in float64 do.
+    Distances in float32 decide; where rounding could have decided, differences in float64 do.
 
     Args:
         points: ``[n, D]`` float32.
@@ -36,28 +36,31 @@ def nearest(points: Tensor, centroids: Tensor) -> Tensor:
         >>> nearest(torch.tensor([[0.9], [0.5]]), torch.tensor([[0.0], [1.0]])).tolist()
         [1, 0]
     """
-    import faiss
-
     if len(centroids) == 1:
         return torch.zeros(len(points), dtype=torch.int64)
     found = torch.empty(len(points), dtype=torch.int64)
     centre = centroids.mean(0)
-    moved = (centroids - centre).contiguous()
-    index = faiss.IndexFlatL2(moved.shape[1])
-    index.add(moved.numpy())
-    longest = moved.norm(dim=1).max()
+    moved = centroids - centre
+    lengths = moved.square().sum(1)
+    longest = lengths.max().sqrt() + centre.norm()
     # each rounding of a sum of D products errs by less than this share of the squares that go in
     share = 8 * points.shape[1] ** 0.5 * torch.finfo(torch.float32).eps
-    moved_points = torch.empty(min(len(points), _SEARCHED), points.shape[1])  # made once: fresh memory is slow memory
-    for start in range(0, len(points), _SEARCHED):
-        some = points[start : start + _SEARCHED]
+    rows = max(1, min(len(points), _ROWS, _DISTANCES // len(centroids)))
+    moved_points, distances = torch.empty(rows, points.shape[1]), torch.empty(rows, len(centroids))  # made once
+    for start in range(0, len(points), rows):
+        some = points[start : start + rows]
         block = torch.sub(some, centre, out=moved_points[: len(some)])
-        distances, units = (torch.from_numpy(one) for one in index.search(block.numpy(), 2))
-        found[start : start + len(some)] = units[:, 0]
-        bound = share * (block.norm(dim=1) + longest + centre.norm()).square()
-        unsure = (distances[:, 1] <= distances[:, 0] + bound).nonzero().squeeze(1)
+        # squared distances less the point's own square, which no comparison needs
+        apart = torch.addmm(lengths, block, moved.T, alpha=-2, out=distances[: len(some)])
+        first, units = apart.min(1)
+        found[start : start + len(some)] = units
+        second = apart.scatter_(1, units[:, None], torch.inf).amin(1)
+        own = block.norm(dim=1)
+        bound = share * (own + longest).square()
+        unsure = (second <= first + bound).nonzero().squeeze(1)
         for few in unsure.split(_FEW):
-            found[start + few] = _decided_exactly(points[start + few], centroids, distances[few, 0] + bound[few])
+            within = first[few] + own[few].square() + bound[few]
+            found[start + few] = _decided_exactly(points[start + few], centroids, within)
     return found
 
 
