@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tlprune.callbacks.compile_backbone import CompileBackbone
+    from tlprune.callbacks.cost_monitor import CostMonitor
     from tlprune.callbacks.count_forgetting import CountForgetting
     from tlprune.callbacks.export_backbone import ExportBackbone
     from tlprune.callbacks.knn_probe import KNNProbe
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "CompileBackbone": "callbacks.compile_backbone",
+    "CostMonitor": "callbacks.cost_monitor",
     "CountForgetting": "callbacks.count_forgetting",
     "DownstreamDataModule": "datamodules.downstream",
     "EL2N": "selection.difficulty",
@@ -64,6 +66,7 @@ _HOMES = {
 __all__ = [
     "EL2N",
     "CompileBackbone",
+    "CostMonitor",
     "CountForgetting",
     "DownstreamDataModule",
     "ExportBackbone",
