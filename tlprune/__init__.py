@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tlprune.callbacks.compile_backbone import CompileBackbone
+    from tlprune.callbacks.confusion_monitor import ConfusionMonitor
     from tlprune.callbacks.cost_monitor import CostMonitor
     from tlprune.callbacks.count_forgetting import CountForgetting
     from tlprune.callbacks.export_backbone import ExportBackbone
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "CompileBackbone": "callbacks.compile_backbone",
+    "ConfusionMonitor": "callbacks.confusion_monitor",
     "CostMonitor": "callbacks.cost_monitor",
     "CountForgetting": "callbacks.count_forgetting",
     "DownstreamDataModule": "datamodules.downstream",
@@ -66,6 +68,7 @@ _HOMES = {
 __all__ = [
     "EL2N",
     "CompileBackbone",
+    "ConfusionMonitor",
     "CostMonitor",
     "CountForgetting",
     "DownstreamDataModule",
