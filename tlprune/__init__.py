@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from tlprune.callbacks.cost_monitor import CostMonitor
     from tlprune.callbacks.count_forgetting import CountForgetting
     from tlprune.callbacks.export_backbone import ExportBackbone
+    from tlprune.callbacks.hparams_monitor import HParamsMonitor
     from tlprune.callbacks.knn_probe import KNNProbe
     from tlprune.callbacks.progressive_resize import ProgressiveResize
     from tlprune.callbacks.representation_monitor import RepresentationMonitor
@@ -44,6 +45,7 @@ _HOMES = {
     "FeatureMapping": "selection.feature_mapping",
     "Forgetting": "selection.forgetting",
     "GraNd": "selection.difficulty",
+    "HParamsMonitor": "callbacks.hparams_monitor",
     "ImageSet": "data.images",
     "InputError": "errors",
     "KNNProbe": "callbacks.knn_probe",
@@ -76,6 +78,7 @@ __all__ = [
     "FeatureMapping",
     "Forgetting",
     "GraNd",
+    "HParamsMonitor",
     "ImageSet",
     "InputError",
     "KNNProbe",
