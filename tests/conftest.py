@@ -8,6 +8,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tlprune.data.downstream import Downstream
 from tlprune.data.drawn import drawn_source
@@ -101,6 +102,18 @@ def trainer():
         return Trainer(**{"accelerator": "cpu", "devices": 1, "max_epochs": 1, **silent, **options})
 
     return make
+
+
+@pytest.fixture
+def events():
+    """Reads what a TensorBoardLogger has written to a folder."""
+
+    def read(folder: Path) -> EventAccumulator:
+        found = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0, "tensors": 0, "histograms": 0})
+        found.Reload()
+        return found
+
+    return read
 
 
 class PointImages:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import tlprune
 from tlprune import cli
 
 ROOT = Path(__file__).parent.parent
@@ -30,6 +31,19 @@ def test_readme_shows_the_two_commands():
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
 def test_every_link_leads_to_a_file(link):
     assert (ROOT / link).is_file()
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+def test_every_link_and_picture_of_a_page_is_there(page):
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / link).is_file()
+
+
+def test_the_trainer_of_docs_names_what_there_is():
+    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "docs/tensorboard.md").read_text(), re.DOTALL)
+    compile(code, "docs/tensorboard.md", "exec")
+    names = re.search(r"from tlprune import (.*)", code).group(1).split(", ")
+    assert set(names) <= set(tlprune.__all__)
 
 
 @pytest.mark.parametrize("command", [one for one in COMMANDS + DOCUMENTED if one[0] == "tlprune"], ids=" ".join)

@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tlprune.callbacks.compile_backbone import CompileBackbone
+    from tlprune.callbacks.confusion_monitor import ConfusionMonitor
+    from tlprune.callbacks.cost_monitor import CostMonitor
     from tlprune.callbacks.count_forgetting import CountForgetting
     from tlprune.callbacks.export_backbone import ExportBackbone
+    from tlprune.callbacks.hparams_monitor import HParamsMonitor
     from tlprune.callbacks.knn_probe import KNNProbe
     from tlprune.callbacks.progressive_resize import ProgressiveResize
     from tlprune.callbacks.representation_monitor import RepresentationMonitor
@@ -33,6 +36,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "CompileBackbone": "callbacks.compile_backbone",
+    "ConfusionMonitor": "callbacks.confusion_monitor",
+    "CostMonitor": "callbacks.cost_monitor",
     "CountForgetting": "callbacks.count_forgetting",
     "DownstreamDataModule": "datamodules.downstream",
     "EL2N": "selection.difficulty",
@@ -40,6 +45,7 @@ _HOMES = {
     "FeatureMapping": "selection.feature_mapping",
     "Forgetting": "selection.forgetting",
     "GraNd": "selection.difficulty",
+    "HParamsMonitor": "callbacks.hparams_monitor",
     "ImageSet": "data.images",
     "InputError": "errors",
     "KNNProbe": "callbacks.knn_probe",
@@ -64,12 +70,15 @@ _HOMES = {
 __all__ = [
     "EL2N",
     "CompileBackbone",
+    "ConfusionMonitor",
+    "CostMonitor",
     "CountForgetting",
     "DownstreamDataModule",
     "ExportBackbone",
     "FeatureMapping",
     "Forgetting",
     "GraNd",
+    "HParamsMonitor",
     "ImageSet",
     "InputError",
     "KNNProbe",

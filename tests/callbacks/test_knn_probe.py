@@ -87,7 +87,8 @@ def test_probing_does_not_change_training(coloured, target, trainer, method):
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
-def test_every_n_epochs_and_the_last(coloured, target, trainer):
+@pytest.mark.parametrize("val_share", [0.0, 0.25])
+def test_every_n_epochs_and_the_last(coloured, target, trainer, val_share):
     logged = []
 
     class Logged(LitSSL):
@@ -96,11 +97,10 @@ def test_every_n_epochs_and_the_last(coloured, target, trainer):
                 logged.append(self.current_epoch)
             super().log(name, *args, **kwargs)
 
-    data = PrunedSourceDataModule(coloured(2, 8), batch_size=8, val_share=0.0, augment="simclr_small")
-    probe = KNNProbe(target, every_n_epochs=2)
-    trainer(max_epochs=5, callbacks=[probe], limit_val_batches=0).fit(
-        Logged("resnet8_w8", hidden_dim=8), datamodule=data
-    )
+    data = PrunedSourceDataModule(coloured(2, 8), batch_size=4, val_share=val_share, augment="simclr_small")
+    options = {} if val_share else {"limit_val_batches": 0}
+    module = Logged("resnet8_w8", hidden_dim=8)
+    trainer(max_epochs=5, callbacks=[KNNProbe(target, every_n_epochs=2)], **options).fit(module, datamodule=data)
     assert logged == [1, 3, 4]
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -85,7 +86,7 @@ class KNNProbe(Callback):
 
     def _probe(self, trainer: Trainer, pl_module: LightningModule) -> None:
         done = trainer.current_epoch + 1
-        if trainer.training and done % self.every_n_epochs and done != trainer.max_epochs:
+        if trainer.state.fn == TrainerFn.FITTING and done % self.every_n_epochs and done != trainer.max_epochs:
             return
         if self._opened is None:
             raise RuntimeError("setup() has not run")

@@ -1,56 +1,121 @@
 """Shows in TensorBoard what was kept, what was dropped, and who got the votes."""
 
+from typing import Any
+
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from tlprune.callbacks.projector import project_units
+from tlprune.errors import require_within
 from tlprune.selection.figures import units_figure, votes_figure
 from tlprune.selection.manifest import Selection
 
 __all__ = ["SelectionMonitor"]
 
+_POINTS = 500
+"""Points of a curve at most."""
+
 
 class SelectionMonitor(Callback):
     """Writes the DataModule's Selection to TensorBoard when training starts; without one it does nothing.
 
-    Scalars ``selection/units_kept``, ``selection/images_kept`` and ``selection/votes_covered`` (in [0, 1]; for each of
-    several targets too), figures ``selection/votes``, where there are votes, and ``selection/units``.
+    - Scalars ``selection/units_kept``, ``selection/images_kept`` and ``selection/votes_covered`` (in [0, 1]; for each
+      of several targets too); where there are votes also ``selection/coverage_curve``, the share of votes that the
+      best ``k`` units hold, with ``k`` in place of the step.
+    - Figures ``selection/votes``, where there are votes, and ``selection/units``.
+    - Histogram ``selection/votes_of_a_unit``, where there are votes: that of the units kept at step 1, of all units at
+      step 0.
+    - The projector, where the DataModule knows what the selector knows of its units: k-means centroids or class means
+      for Feature Mapping, rows of the surrogate's head for Label Mapping. Single images are not projected.
+
+    A run that goes on in the same folder does not write them again.
+
+    Args:
+        projected_units: Units in the projector at most, each with one of its images, which has to be read; of more
+            units, every so many of the ranking are shown. 0 for no projector.
+
+    Raises:
+        InputError: The argument is out of range.
     """
 
+    def __init__(self, projected_units: int = 1000) -> None:
+        require_within("projected_units", projected_units, 0)
+        self.projected_units = projected_units
+        self._written_to: list[str] = []
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes figures and scalars on the first rank."""
-        data = getattr(trainer, "datamodule", None)
+        """Writes everything on the first rank."""
+        data: Any = getattr(trainer, "datamodule", None)
         selection = getattr(data, "selection", None)
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        boards = [board for board in boards if board.log_dir not in self._written_to]
+        self._written_to += [board.log_dir for board in boards]
         if not isinstance(selection, Selection) or not boards or not trainer.is_global_zero:
             return
-        kept = int(data.units_kept)  # type: ignore[union-attr]  # a DataModule with a Selection has it
-        sizes = selection.unit_sizes[selection.ranking[:kept]]
-        scalars = {
-            "selection/units_kept": float(kept),
-            "selection/images_kept": float(sizes.sum()),
-            "selection/votes_covered": selection.coverage(kept),
-        }
+        kept = int(data.units_kept)
+        images: Any = getattr(data, "source_images", None)
+
+        def example(unit: int) -> Tensor:
+            image: Tensor = images[selection.example(unit)][0]
+            return image
+
         title = f"{selection.method}: {kept} of {selection.num_units} units kept"
-        names = selection.record.get("targets", [])
-        for place, covered in enumerate(
-            selection.covered_by_target[:, kept - 1] if len(selection.target_votes) else []
-        ):
-            name = names[place] if place < len(names) else str(place + 1)
-            scalars[f"selection/votes_covered/{name}"] = float(covered)
         figures: dict[str, Figure] = {}
         if len(selection.ballots):
             figures["selection/votes"] = votes_figure(selection, kept, title)
-        images = getattr(data, "source_images", None)
         if images is not None:
-
-            def example(unit: int) -> Tensor:
-                image: Tensor = images[selection.example(unit)][0]
-                return image
-
             figures["selection/units"] = units_figure(selection, kept, example, title)
+        features = self._unit_features(data, selection)
         for board in boards:
-            board.log_metrics(scalars, step=0)
+            board.log_metrics(_scalars(selection, kept), step=0)
             for name, figure in figures.items():
                 board.experiment.add_figure(name, figure, global_step=0)
+            if len(selection.ballots):
+                _write_votes(board, selection, kept)
+            if features is not None:
+                shown = None if images is None else example
+                project_units(board.experiment, selection, kept, features, shown, self.projected_units)
+
+    def state_dict(self) -> dict[str, list[str]]:
+        """The folders written to."""
+        return {"written_to": self._written_to}
+
+    def load_state_dict(self, state_dict: dict[str, list[str]]) -> None:
+        """Goes on from a checkpoint."""
+        self._written_to = list(state_dict["written_to"])
+
+    def _unit_features(self, data: Any, selection: Selection) -> Tensor | None:
+        """``[U, D]``, where they are known and wanted."""
+        selecting = getattr(data, "selecting", None)
+        read = getattr(data, "selection_file", None) is not None
+        if selecting is None or read or not self.projected_units or selection.unit_kind == "sample":
+            return None
+        features: Tensor | None = selecting.unit_features(data.source_images)
+        return features if features is not None and len(features) == selection.num_units else None
+
+
+def _scalars(selection: Selection, kept: int) -> dict[str, float]:
+    sizes = selection.unit_sizes[selection.ranking[:kept]]
+    scalars = {
+        "selection/units_kept": float(kept),
+        "selection/images_kept": float(sizes.sum()),
+        "selection/votes_covered": selection.coverage(kept),
+    }
+    names = selection.record.get("targets", [])
+    for place, covered in enumerate(selection.covered_by_target[:, kept - 1] if len(selection.target_votes) else []):
+        name = names[place] if place < len(names) else str(place + 1)
+        scalars[f"selection/votes_covered/{name}"] = float(covered)
+    return scalars
+
+
+def _write_votes(board: TensorBoardLogger, selection: Selection, kept: int) -> None:
+    """The histogram and the coverage curve."""
+    ranked = selection.votes[selection.ranking].numpy()
+    for step, votes in enumerate((ranked, ranked[:kept])):
+        board.experiment.add_histogram("selection/votes_of_a_unit", votes, global_step=step)
+    units = selection.num_units
+    for place in torch.linspace(0, units - 1, min(units, _POINTS)).round().long().tolist():
+        board.log_metrics({"selection/coverage_curve": float(selection.covered[place])}, step=place + 1)

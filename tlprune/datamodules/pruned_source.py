@@ -255,7 +255,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         if self.selection_file is not None:
             self._saved_selection(source)
         else:
-            self._selecting.check(source)
+            self.selecting.check(source)
 
     def prepare_data(self) -> None:
         """Draws the embedded source, if it is wanted and not there."""
@@ -272,7 +272,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         known = [known_path(images, cache_root(self.cache)) for images in looked_at]
         looked = from_first_rank(lambda: all(path.is_file() for path in known))
         if looked and self.budget is not None and self.selection_file is None:
-            self._selecting.forget(self._split()[0])
+            self.selecting.forget(self._split()[0])
         self._opened, self._fresh = None, True
         from_first_rank(lambda: forget(*known))
 
@@ -310,7 +310,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         self._sets["val"] = ViewedImages(decoded(val) if self.in_memory else val, EvalView(self.eval_size), new_labels)
 
     def _all_images(self) -> Sequence[ImageSet | None]:
-        return *self._list(), *self._selecting.voters()
+        return *self._list(), *self.selecting.voters()
 
     def _number_of_classes(self) -> int:
         """Of the whole source; a folder's images are not listed for it."""
@@ -337,8 +337,7 @@ class PrunedSourceDataModule(ResumableDataModule):
     def _list(self) -> tuple[ImageSet, ImageSet | None]:
         """The source's images and its own validation images, before any are left out."""
         if self._listed is None:
-            own = isinstance(self.source, str)
-            self._listed = open_source(str(self.source), self.cache) if own else (cast(ImageSet, self.source), None)
+            self._listed = open_source(self.source, self.cache) if isinstance(self.source, str) else (self.source, None)
         return self._listed
 
     def _train_view(self) -> View:
@@ -352,7 +351,8 @@ class PrunedSourceDataModule(ResumableDataModule):
         return pack(kept, self.image_cache, cache_root(self.cache), self.num_workers, self.verify_content, self._fresh)
 
     @property
-    def _selecting(self) -> Selecting:
+    def selecting(self) -> Selecting:
+        """What a Selection is made from."""
         return Selecting(
             self.selector,
             self.source if isinstance(self.source, str) else None,
@@ -372,7 +372,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         if self.selection_file is not None:
             return self._saved_selection(source)
         device = self.trainer.strategy.root_device if self.trainer is not None else self.device
-        return self._selecting.select(source, device)
+        return self.selecting.select(source, device)
 
     def _read_selection(self) -> Selection:
         if self._saved is None:

@@ -8,7 +8,7 @@ from typing import Any
 from warnings import warn
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tlprune.data.downstream import Downstream, absolute_target, check_target, open_target
 from tlprune.data.images import ImageSet
@@ -163,6 +163,23 @@ class Selecting:
         self._stamp(viewed, targets)
         path = self._path(viewed, targets, network)
         from_first_rank(lambda: forget(path, *self.selector.kept_in(viewed, network, cache_root(self.cache))))
+
+    def unit_features(self, source: ImageSet) -> Tensor | None:
+        """Where units lie in the surrogate's feature space, after :meth:`select`; no image is looked at.
+
+        Args:
+            source: The set to prune.
+
+        Returns:
+            ``[U, D]`` float32; None where the selector does not know, and with ``verify_content``, under which every
+            file would be read to find out.
+        """
+        if self.verify_content or not self.selector.reusable:
+            return None
+        networks = [self._network(saved, source.classes) for saved in self._read_surrogates()]
+        viewed = ViewedImages(source, EvalView(self.image_size))
+        viewed.stamp = source.stamp
+        return self.selector.unit_features(viewed, self.selector.network(networks), cache_root(self.cache))
 
     def _stamp(self, viewed: ViewedImages, targets: Sequence[ViewedImages]) -> None:
         for one in (viewed, *targets):

@@ -66,7 +66,7 @@ class LitAdversarialClassifier(ClassificationModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Cross entropy of the changed images of one batch: images ``[B, 3, H, W]`` float, labels ``[B]`` int64."""
-        return self._step((self._attacked(batch, batch_idx), batch[1]), "train")
+        return self._step((self._attacked(batch, batch_idx), batch[1]), "train")[0]
 
     def _attacked(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The batch's images, changed: by the run's seed, step and rank alone, so that a run can go on as it was."""
@@ -87,15 +87,17 @@ class LitAdversarialClassifier(ClassificationModule):
         super().on_load_checkpoint(checkpoint)
         self._attack_seed = checkpoint.get("attack_seed")
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Loss and accuracy of one batch, and accuracy once its images are changed."""
-        self._step(batch, "val")
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Logs what a classifier does, and accuracy once images are changed; gives logits of the images as they are."""
+        logits = super().validation_step(batch, batch_idx)
         self._robust_accuracy(batch, batch_idx, "val", self.val_robust_accuracy)
+        return logits
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Loss and accuracy of one batch, and accuracy once its images are changed."""
-        self._step(batch, "test")
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Logs what a classifier does, and accuracy once images are changed; gives logits of the images as they are."""
+        logits = super().test_step(batch, batch_idx)
         self._robust_accuracy(batch, batch_idx, "test", self.test_robust_accuracy)
+        return logits
 
     def _robust_accuracy(
         self, batch: tuple[Tensor, Tensor], batch_idx: int, stage: str, accuracy: MulticlassAccuracy

@@ -101,7 +101,8 @@ class ClassificationModule(LightningModule):
             raise InputError(f"{name} takes one view of each image, got {len(batch[0])}: set another `augment`")
         return batch
 
-    def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> Tensor:
+    def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> tuple[Tensor, Tensor]:
+        """Loss of a batch and its logits ``[B, C]``."""
         images, labels = self._one_view(batch)
         logits = self(images) if stage == "train" else self._evaluated(images)
         smoothing = self.label_smoothing if stage == "train" else 0.0
@@ -113,19 +114,19 @@ class ClassificationModule(LightningModule):
             f"{stage}/loss", loss, prog_bar=training, on_step=training, on_epoch=not training, sync_dist=not training
         )
         self.log(f"{stage}/accuracy", accuracy, on_step=False, on_epoch=True, prog_bar=not training)
-        return loss
+        return loss, logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Cross entropy of one batch: images ``[B, 3, H, W]`` float, labels ``[B]`` int64."""
-        return self._step(batch, "train")
+        return self._step(batch, "train")[0]
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Loss and accuracy of one batch."""
-        self._step(batch, "val")
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Logs loss and accuracy of one batch; gives its logits ``[B, C]`` to callbacks."""
+        return self._step(batch, "val")[1]
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Loss and accuracy of one batch."""
-        self._step(batch, "test")
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Logs loss and accuracy of one batch; gives its logits ``[B, C]`` to callbacks."""
+        return self._step(batch, "test")[1]
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Probabilities ``[B, C]`` of one batch."""

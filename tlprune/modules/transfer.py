@@ -47,6 +47,9 @@ class TransferModule(ClassificationModule):
         lr_scheduler: Makes the schedule of the optimiser. Those of :mod:`tlprune.modules.optim` step after each batch.
         flip_average: Whether evaluation takes the mean of an image's logits and of its mirror image's.
 
+    Attributes:
+        weights: As given.
+
     Raises:
         InputError: An argument is out of range, or the weights are missing, damaged or those of another network.
     """
@@ -70,6 +73,7 @@ class TransferModule(ClassificationModule):
             raise InputError("TransferModule needs `backbone`: no weights are given, or their file does not name it")
         super().__init__(name, num_classes, label_smoothing, optimizer, lr_scheduler, flip_average)
         self.mode = mode
+        self.weights = weights
         self.pretrained = saved is not None
         if saved is not None:
             self.backbone = load_backbone(saved, name)

@@ -238,6 +238,10 @@ class ReverseSelector(Selector):
         """As the selector that is reversed."""
         return self.of.network(surrogate)
 
+    def unit_features(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> Tensor | None:
+        """As the selector that is reversed."""
+        return self.of.unit_features(source, surrogate, cache)
+
     def select(
         self,
         source: SourceImages,

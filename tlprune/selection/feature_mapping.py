@@ -178,6 +178,14 @@ class FeatureMapping(Selector):
             return (features.folder,)
         return features.folder, clusters_path(features, self._number_of_clusters(features), self.seed, cache)
 
+    def unit_features(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> Tensor | None:
+        """The centroids."""
+        if surrogate is None:
+            return None
+        features = self._features(surrogate, source, cache)
+        known = not features.missing and all(path.exists() for path in self.kept_in(source, surrogate, cache))
+        return self._units(source, features, cache).centroids if known else None
+
     def _features(self, surrogate: nn.Module, source: SourceImages, cache: Path) -> SourceFeatures:
         return SourceFeatures(surrogate, source, cache, self.num_workers, self.precision)
 

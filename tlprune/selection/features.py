@@ -116,6 +116,11 @@ class SourceFeatures:
         """The images of each shard."""
         return [range(start, min(start + SHARD_SIZE, len(self))) for start in range(0, len(self), SHARD_SIZE)]
 
+    @property
+    def missing(self) -> list[int]:
+        """Numbers of the shards that are not there yet."""
+        return [number for number in range(len(self.shards)) if not self._path(number).is_file()]
+
     def extract(self) -> int:
         """Computes what is not there yet. Every rank must call this.
 
@@ -126,7 +131,7 @@ class SourceFeatures:
             InputError: Features are not finite (images are named), the disk is full, or ranks do not share the folder.
         """
         with one_job_at_a_time(self.folder):
-            missing = [number for number in range(len(self.shards)) if not self._path(number).is_file()]
+            missing = self.missing
             barrier()  # no rank may write before all have looked
             rank, world = rank_and_world()
             together(lambda: self._compute(missing[rank::world]))

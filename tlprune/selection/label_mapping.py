@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from tlprune.errors import InputError, require_within
 from tlprune.selection.ballots import cast_ballots, class_weights, count_votes
@@ -89,3 +89,8 @@ class LabelMapping(Selector):
             ballots=ballots.units,
             record={"seconds": {"vote": time.perf_counter() - begin}},
         )
+
+    def unit_features(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> Tensor | None:
+        """Each class's row of the surrogate's head: the direction in feature space that is taken for the class."""
+        head = getattr(surrogate, "head", None)
+        return head.weight.detach().float().cpu() if isinstance(head, nn.Linear) else None

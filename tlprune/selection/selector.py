@@ -119,6 +119,19 @@ class Selector(ABC):
         """
         return ()
 
+    def unit_features(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> Tensor | None:
+        """Where units lie in the surrogate's feature space, as far as that is known without a look at an image.
+
+        Args:
+            source: The set to prune.
+            surrogate: The part that :attr:`needs_surrogate` names.
+            cache: The cache folder, after :meth:`order`.
+
+        Returns:
+            ``[U, D]`` float32 on the CPU; None unless a selector says otherwise.
+        """
+        return None
+
     def select(
         self,
         source: SourceImages,

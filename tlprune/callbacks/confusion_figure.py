@@ -1,0 +1,80 @@
+"""A confusion matrix as a picture, and its worst pairs as a table."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+__all__ = ["confused_pairs", "confusion_figure"]
+
+_NUMBERED = 40
+"""Classes up to which cells have numbers."""
+
+_PAIRS = 20
+
+
+def confusion_figure(counts: Tensor, classes: Sequence[str], title: str) -> Figure:
+    """A row for each true class, a column for each class that it is taken for.
+
+    Args:
+        counts: ``[C, C]`` int64, true classes in rows.
+        classes: ``C`` names.
+        title: Heading.
+
+    Returns:
+        A figure; its numbers are percent of a row.
+    """
+    number = len(counts)
+    side = min(3.6 + 0.32 * number, 14)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    shares = _shares(counts)
+    shown = axes.imshow((shares * 100).numpy(), cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
+    figure.colorbar(shown, ax=axes, label="share of the true class (%)", shrink=0.8)
+    right = float(counts.diagonal().sum()) / max(float(counts.sum()), 1)
+    axes.set(xlabel="taken for", ylabel="true class", title=_drawable(f"{title}: {100 * right:.1f} % right"))
+    if number > _NUMBERED:
+        return figure
+    names = [_drawable(name if len(name) <= 24 else name[:23] + "…") for name in classes]
+    axes.set_xticks(range(number), names, rotation=90 if max(map(len, names)) > 2 else 0, fontsize=8)
+    axes.set_yticks(range(number), names, fontsize=8)
+    for row, column in (shares >= 0.005).nonzero().tolist():
+        colour = "white" if shares[row, column] > 0.6 else "black"
+        text = f"{100 * float(shares[row, column]):.0f}"
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=9 if number <= 12 else 7)
+    return figure
+
+
+def confused_pairs(counts: Tensor, classes: Sequence[str]) -> str:
+    """The twenty pairs of classes of which the largest share is confused, as a table in Markdown.
+
+    Args:
+        counts: ``[C, C]`` int64, true classes in rows.
+        classes: ``C`` names.
+
+    Example:
+        >>> import torch
+        >>> print(confused_pairs(torch.tensor([[3, 1], [0, 4]]), ["cat", "dog"]))
+        | true class | taken for | images | share of the true class |
+        |---|---|---:|---:|
+        | cat | dog | 1 of 4 | 25.0 % |
+    """
+    apart = counts.clone().fill_diagonal_(0)
+    shares = _shares(counts) * (apart > 0)
+    best = shares.flatten().sort(descending=True, stable=True).indices[:_PAIRS].tolist()
+    lines = ["| true class | taken for | images | share of the true class |", "|---|---|---:|---:|"]
+    for row, column in (divmod(place, len(counts)) for place in best):
+        if apart[row, column]:
+            true, taken = (classes[one].replace("|", r"\|") for one in (row, column))
+            images = f"{int(counts[row, column])} of {int(counts[row].sum())}"
+            lines.append(f"| {true} | {taken} | {images} | {100 * float(shares[row, column]):.1f} % |")
+    return "\n".join(lines) if len(lines) > 2 else "no image is taken for one of another class"
+
+
+def _shares(counts: Tensor) -> Tensor:
+    return counts / counts.sum(1, keepdim=True).clamp(min=1)
+
+
+def _drawable(text: str) -> str:
+    """Class names may hold any file's name: bytes that are no text escaped, no formulas."""
+    return text.encode(errors="backslashreplace").decode().replace("$", r"\$")

@@ -1,0 +1,60 @@
+"""A Selection in TensorBoard's projector: where its units lie in the surrogate's feature space."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from tlprune.selection.manifest import Selection
+
+__all__ = ["project_units"]
+
+_SIDE = 48
+"""Pixels of a unit's picture: a thousand of them make one of 1,536, and the projector's page takes up to 8,192."""
+
+
+def project_units(
+    writer: SummaryWriter,
+    selection: Selection,
+    kept: int,
+    features: Tensor,
+    example: Callable[[int], Tensor] | None,
+    most: int,
+) -> None:
+    """Writes a point for each unit, with its name, votes and rank, whether it is kept, and one of its images.
+
+    Args:
+        writer: Of the run.
+        selection: What is shown.
+        kept: How many units are kept.
+        features: ``[U, D]``, of the units.
+        example: Gives an image ``[3, H, W]`` uint8 of a unit; None for points without pictures.
+        most: Units that are shown at most, at least 1; of more, every so many of the ranking.
+    """
+    places = torch.linspace(0, selection.num_units - 1, min(most, selection.num_units)).round().long().tolist()
+    units = [int(selection.ranking[place]) for place in places]
+    sizes = selection.unit_sizes
+    rows = [
+        [
+            " ".join(selection.name(unit).encode(errors="backslashreplace").decode().split()),
+            "kept" if place < kept else "dropped",
+            f"{selection.votes[unit]:g}",
+            place + 1,
+            int(sizes[unit]),
+        ]
+        for place, unit in zip(places, units, strict=True)
+    ]
+    pictures = None if example is None else torch.stack([_picture(example(unit)) for unit in units])
+    header = ["unit", "kept or dropped", "votes", "rank", "images"]
+    writer.add_embedding(features[units], rows, pictures, global_step=0, tag="units", metadata_header=header)
+
+
+def _picture(image: Tensor) -> Tensor:
+    """The middle of an image, ``[3, S, S]`` in [0, 1]."""
+    height, width = image.shape[1:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = image[None, :, top : top + side, left : left + side].float() / 255
+    return F.interpolate(square, (_SIDE, _SIDE), mode="bilinear", antialias=True)[0].clamp(0, 1)
