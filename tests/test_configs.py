@@ -98,6 +98,8 @@ def arguments_of(path, set_of, imagenet):
     """What a user would have to say besides."""
     if path.stem.startswith(("drawn", "digits", "photos")):
         return []
+    if path.stem.startswith("sweep"):
+        return ["--data.target=digits", "--model.weights=runs/drawn/pruned.safetensors"]
     if path.parent.name == "transfer":
         target = yaml.safe_load(path.read_text())["data"]["init_args"]["target"].partition(":")[0]
         return [set_of(target), "--data.batch_size=4"]
@@ -109,14 +111,34 @@ def arguments_of(path, set_of, imagenet):
 def test_it_runs_a_step(path, set_of, imagenet):
     assert main(["fit", "--config", str(path), *FAST, *arguments_of(path, set_of, imagenet)]) == 0
     config = yaml.safe_load(path.read_text())
-    for callback in config["trainer"]["callbacks"]:
+    for callback in config["trainer"].get("callbacks", []):
         if callback["class_path"] == "ExportBackbone":
             assert Path(callback["init_args"]["path"]).is_file()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("experiment/*.yaml")), ids=name_of)
+def test_a_sweep_can_be_forecast(path, capsys, monkeypatch):
+    monkeypatch.chdir(CONFIGS.parent)  # a sweep names other configs
+    status = main(["sweep", "--config", str(path), "--dry-run"])
+    said = capsys.readouterr()
+    if path.stem.startswith("drawn"):
+        assert status == 0
+        assert " cells left" in said.out
+    else:
+        assert status == 2
+        assert "/data/imagenet" in said.err
+
+
 def test_none_is_left_out():
     assert len(FIT) >= 20
-    assert {path.parent.name for path in CONFIGS.glob("*/*.yaml")} == {"select", "source", "ssl", "transfer"}
+    assert {path.parent.name for path in CONFIGS.glob("*/*.yaml")} == {
+        "select",
+        "source",
+        "ssl",
+        "transfer",
+        "experiment",
+    }
 
 
 @pytest.mark.usefixtures("needed")

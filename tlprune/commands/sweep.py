@@ -161,7 +161,6 @@ def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console)
             save_settings(cell, results, sweep.output / "tensorboard")
 
         run_sweep(sweep, results, executor, told)
-    results.save(sweep.output)
     _tell_winners(sweep, results, console)
 
 

@@ -212,6 +212,8 @@ def run_sweep(sweep: Sweep, results: Results, executor: Executor, told: Callable
             results.cells.append(cell)
             results.save(sweep.output)
             told(cell)
+    results.provenance["ended"] = time.strftime("%Y-%m-%d %H:%M:%S")
+    results.save(sweep.output)
 
 
 def _run(tasks: dict[str, _Task], executor: Executor) -> Iterator[Cell]:
