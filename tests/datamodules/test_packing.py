@@ -1,11 +1,14 @@
 """A pruned source that is kept on disk: what is kept, how much room it takes, and that it is made once."""
 
+import json
 import logging
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
+from job import TORCHRUN, Job
 from tlprune import PrunedSourceDataModule, RandomSelector
 from tlprune.data.packed import PackedImages
 from tlprune.datamodules import packing
@@ -111,3 +114,21 @@ def test_to_start_over_is_to_pack_again(source, tmp_path):
 def test_what_does_not_go_together_is_refused(options, message):
     with pytest.raises(InputError, match=message):
         PrunedSourceDataModule(**options)
+
+
+def test_ranks_share_the_packing_and_end_with_the_same(source, tmp_path):
+    found = {}
+    for ranks in (1, 2):
+        folder = tmp_path / f"of-{ranks}"
+        folder.mkdir()
+        script = Path(__file__).with_name("pack_on_ranks.py")
+        job = Job([*TORCHRUN, ranks, script, source, folder], tmp_path, TLPRUNE_CACHE=str(folder / "cache"))
+        assert job.wait(120) == 0, job.log.read_text()[-2000:]
+        found[ranks] = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(ranks)]
+    [alone], both = found[1], found[2]
+    assert {one["pixels"] for one in both} == {alone["pixels"]}
+    shards = list(range(alone["shards"]))
+    assert alone["made"] == shards
+    assert sorted(both[0]["made"] + both[1]["made"]) == shards
+    assert both[0]["made"]
+    assert both[1]["made"]
