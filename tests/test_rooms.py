@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "datamodules": {"selection", "data", "models", "storage"},
     "callbacks": {"selection", "models", "storage", "data"},
     "experiments": {"storage", "models", "selection", "data", "modules", "datamodules", "callbacks"},
-    "commands": {"storage", "models", "selection", "data", "datamodules"},
+    "commands": {"storage", "models", "selection", "data", "datamodules", "experiments"},
 }
 WITHOUT_LIGHTNING = {"storage", "models", "selection", "data"}
 
