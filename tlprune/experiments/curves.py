@@ -130,7 +130,7 @@ def _no_pruning(axes: Axes, results: Results, target: str, mode: str) -> list[Es
     bar = results.accuracy(whole, mode)
     axes.axhline(bar.mean, color="#000000", linewidth=1.2, label="no pruning")
     if bar.count > 1:
-        axes.axhspan(bar.low, bar.high, color="#000000", alpha=0.08, linewidth=0)
+        axes.axhspan(bar.low, bar.high, color="#000000", alpha=0.12, linewidth=0)
     return [bar]
 
 

@@ -1,12 +1,12 @@
 """What may be concluded from results, in plain words: all of it is derived from cells, nothing is claimed beyond."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tlprune.experiments.methods import MODE_LABELS
 from tlprune.experiments.page.findings import CONTROLS, accuracy_rows, leader, units_of, verdict
-from tlprune.experiments.page.wording import difference, share
-from tlprune.experiments.results import NONE, Group, Results
-from tlprune.experiments.statistics import Estimate
+from tlprune.experiments.page.wording import difference, interval_of, share
+from tlprune.experiments.results import NONE, Group, Results, Winning
 
 __all__ = ["Headline", "conclusion", "headlines"]
 
@@ -50,8 +50,9 @@ def headlines(results: Results, target: str) -> list[Headline]:
         )
     ]
     if winning.test is not None:
-        held = f"{difference(winning.test)}: {_TO_NONE[verdict(winning.test)]} no pruning"
-        found.append(Headline(f"{winning.test.mean:+.1f}", f"points on the test images of {target}, {held}"))
+        held = f"{_TO_NONE[verdict(winning.test)]} no pruning"
+        interval = "one seed, no interval" if winning.test.count == 1 else f"95 % interval {interval_of(winning.test)}"
+        found.append(Headline(f"{winning.test.mean:+.1f}", f"points on test images of {target}, {interval}: {held}"))
     saving, reused = results.saving(group), results.saving(group, reused=True)
     if saving is not None:
         paid = f", surrogate and selection paid; {share(reused)} with the surrogate at hand"
@@ -70,66 +71,63 @@ def conclusion(results: Results, target: str) -> str:
     """
     mode = _deciding(results, target)
     seeds = results.seeds(results.groups(target))
-    said = [f"By {MODE_LABELS.get(mode, mode)}, over {seeds} {'seed' if seeds == 1 else 'seeds'}:"]
+    opening = f"By {MODE_LABELS.get(mode, mode)}, over {seeds} {'seed' if seeds == 1 else 'seeds'}:"
     if not _has_baseline(results, target, mode):
-        return f"{said[0]} nothing was run without pruning, so that no loss or gain can be told."
-    tried = [method for method in results.compared if method not in CONTROLS]
+        return f"{opening} nothing was run without pruning, so that no loss or gain can be told."
+    methods = [name for name in results.compared if name != NONE and _was_run(results, target, mode, name)]
+    tried = [name for name in methods if name not in CONTROLS]
     best = leader(results, target, mode)
-    ordered = sorted(tried, key=lambda method: best is None or method != best[0])
-    said += [text for method in ordered if (text := _of_method(results, target, mode, method))]
-    if "random" in results.compared and results.groups(target, "random", "epochs"):
-        ratio = results.winning(target, "random", mode).ratio
-        held = "stays below no pruning at every ratio" if ratio is None else f"does so up to {ratio:.0%}"
-        said.append(f"Random pruning {held}.")
-    if len(results.modes) > 1:
-        said += [_of_other_mode(results, target, other) for other in results.modes if other != mode]
+    said = [opening]
+    if best is None and tried:
+        said.append("no method keeps validation accuracy at any ratio that was tried.")
+    if best is not None:
+        said.append(_of_leader(results, target, *best))
+    others = [name for name in methods if best is None or name != best[0]]
+    if best is not None and others:
+        labels = [f"{results.methods[name].label} {_reach(results, target, mode, name)}" for name in others]
+        said.append(f"The others' winning subsets: {', '.join(labels)}.")
+    said.append(_against_random(results, target, mode, tried))
+    said += [_of_other_mode(results, target, other) for other in results.modes if other != mode]
     if seeds == 1:
         said.append("With one seed there are no intervals: nothing here is clear.")
     return " ".join(filter(None, said))
 
 
-def _of_method(results: Results, target: str, mode: str, method: str) -> str:
-    groups = results.groups(target, method, "epochs")
-    if not any(results.accuracies(group, mode) for group in groups):
-        return ""
-    label = results.methods[method].label
-    winning = results.winning(target, method, mode)
-    units = units_of(results, method)
-    if winning.ratio is None:
-        text = f"{label} is below no pruning on validation images at every ratio"
-    else:
-        text = f"{label} keeps validation accuracy with {winning.ratio:.0%} of the {units} pruned"
-        if winning.test is not None:
-            held = _TO_NONE[verdict(winning.test)]
-            text += f"; on test images that is {difference(winning.test)} points, {held} no pruning"
-        saving = results.saving(Group(target, method, winning.ratio))
-        if saving is not None:
-            change = f"saves {saving:.0%} of the time" if saving >= 0 else f"costs {-saving:.0%} more time"
-            text += f". It {change}, all paid"
-    return f"{text}. {_against_random(results, target, mode, method)}".strip()
+def _was_run(results: Results, target: str, mode: str, method: str) -> bool:
+    return any(results.accuracies(group, mode) for group in results.groups(target, method, "epochs"))
 
 
-def _against_random(results: Results, target: str, mode: str, method: str) -> str:
-    """In how many comparisons a method beats random pruning: at each ratio and length, on test images."""
-    rows = [row for row in accuracy_rows(results, target, mode) if row.group.method == method]
-    found = [verdict(row.to_random) for row in rows if row.to_random is not None]
-    if not found:
-        return ""
-    better, worse = found.count("better"), found.count("worse")
-    if len(found) == 1:
-        return f"Against random pruning it is {_alone(rows[0].to_random)}."
-    if not better and not worse:
-        return f"It cannot be told from random pruning in any of {len(found)} comparisons."
-    rest = "; the rest are unclear" if better + worse < len(found) else ""
-    return (
-        f"Of {len(found)} comparisons with random pruning it is clearly better in {better} and clearly worse in "
-        f"{worse}{rest}."
-    )
+def _reach(results: Results, target: str, mode: str, method: str) -> str:
+    ratio = results.winning(target, method, mode).ratio
+    return "none" if ratio is None else share(ratio)
 
 
-def _alone(found: Estimate | None) -> str:
-    words = {"better": "clearly better", "worse": "clearly worse", "unclear": "not clearly different"}
-    return "not comparable" if found is None else f"{words[verdict(found)]}: {difference(found)} points"
+def _of_leader(results: Results, target: str, method: str, winning: Winning) -> str:
+    text = f"{results.methods[method].label} keeps validation accuracy with {share(winning.ratio)} of the "
+    text += f"{units_of(results, method)} pruned"
+    if winning.test is not None:
+        text += (
+            f"; on test images that is {difference(winning.test)} points, {_TO_NONE[verdict(winning.test)]} no pruning"
+        )
+    saving = results.saving(Group(target, method, winning.ratio or 0.0))
+    if saving is None:
+        return f"{text}."
+    change = f"saves {share(saving)} of the time" if saving >= 0 else f"takes {share(-saving)} more time"
+    return f"{text}. It {change}, surrogate and selection paid."
+
+
+def _against_random(results: Results, target: str, mode: str, methods: Sequence[str]) -> str:
+    """In how many comparisons methods clearly beat random pruning: at each ratio and length, on test images."""
+    rows = accuracy_rows(results, target, mode)
+    said = []
+    for method in methods:
+        found = [row.to_random for row in rows if row.group.method == method and row.to_random is not None]
+        verdicts = [verdict(one) for one in found]
+        clear = [f"{word} in {verdicts.count(word)}" for word in ("better", "worse") if word in verdicts]
+        if found:
+            only = f" ({difference(found[0])} points)" if len(found) == 1 else ""
+            said.append(f"{results.methods[method].label} {' and '.join(clear) or 'in none'} of {len(found)}{only}")
+    return f"Clear differences from random pruning on test images: {', '.join(said)}." if said else ""
 
 
 def _of_other_mode(results: Results, target: str, mode: str) -> str:

@@ -131,9 +131,10 @@ def _lead(results: Results | None, evidence: Sequence[Evidence]) -> str:
         )
     seeds = sorted({cell.seed for cell in results.cells})
     methods = [results.methods[name].label for name in results.compared]
-    source = results.source.get("name", "the source")
+    source = results.source.get("name", "unnamed")
     return (
-        f"How much of {source} can be left out of pretraining, and which part, for {_and(list(results.targets))}? "
+        f"How much of the source {source!r} can be left out of pretraining, and which part, for "
+        f"{_and(list(results.targets))}? "
         f"Compared: {_and(methods)}; {len(results.cells)} pretrained models, "
         f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}."
     )
@@ -151,7 +152,7 @@ def _modes(results: Results, target: str) -> list[str]:
 def _target(results: Results, place: int) -> _Target:
     target = list(results.targets)[place]
     modes = _modes(results, target)
-    costs = findings.cost_rows(results, target)
+    costs = [row for row in findings.cost_rows(results, target) if row.group.method in results.compared]
     whole = results.of(Group(target, NONE))
     there = {cell.method for cell in results.cells if cell.target == target}
     pictures = [
@@ -176,7 +177,12 @@ def _target(results: Results, place: int) -> _Target:
         steps=any(cell.equal == "steps" for cell in results.cells if cell.target == target),
         png=_png(results, place),
         tables=[
-            {"mode": MODE_LABELS.get(mode, mode), "rows": findings.accuracy_rows(results, target, mode)}
+            {
+                "mode": MODE_LABELS.get(mode, mode),
+                "rows": [
+                    row for row in findings.accuracy_rows(results, target, mode) if row.group.method in results.compared
+                ],
+            }
             for mode in modes
         ],
         costs=costs,
@@ -222,6 +228,7 @@ def _curve(evidence: Evidence, place: int) -> str:
     if not len(evidence.selection.ballots):
         return ""
     figure = votes_figure(evidence.selection, evidence.kept, "")
+    figure.set_size_inches(6, 3.6)  # its letters can be read on a phone
     return inline_svg(figure, f"votes-{place}", "Votes of every unit, and the share of votes that the best units hold")
 
 

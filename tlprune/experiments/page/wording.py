@@ -2,7 +2,7 @@
 
 from tlprune.experiments.statistics import Estimate
 
-__all__ = ["difference", "percent", "seconds", "share"]
+__all__ = ["difference", "interval_of", "percent", "seconds", "share"]
 
 
 def percent(found: Estimate, sign: str = " ± ") -> str:
@@ -14,7 +14,12 @@ def difference(found: Estimate | None) -> str:
     """A difference in points with its interval: ``+2.4 [+0.3, +4.6]``; a dash where there is none."""
     if found is None:
         return "-"
-    return f"{found.mean:+.1f}" if found.count == 1 else f"{found.mean:+.1f} [{found.low:+.1f}, {found.high:+.1f}]"
+    return f"{found.mean:+.1f}" if found.count == 1 else f"{found.mean:+.1f} {interval_of(found)}"
+
+
+def interval_of(found: Estimate) -> str:
+    """The ends of a difference's interval: ``[+0.3, +4.6]``."""
+    return f"[{found.low:+.1f}, {found.high:+.1f}]"
 
 
 def seconds(value: float) -> str:
@@ -28,4 +33,7 @@ def seconds(value: float) -> str:
 
 def share(value: float | None) -> str:
     """A share in percent; a dash where it is not known."""
-    return "-" if value is None else f"{value:.0%}"
+    if value is None:
+        return "-"
+    text = f"{value:.0%}"
+    return "0%" if text == "-0%" else text
