@@ -108,8 +108,9 @@ def latex_tables(results: Results) -> str:
 
 def latex_text(text: str) -> str:
     """A name as LaTeX prints it: nothing in it is a command, and it stays on one line."""
-    plain = " ".join(text.encode(errors="backslashreplace").decode().split())
-    return "".join(_ESCAPED.get(letter, letter) for letter in plain if letter.isprintable())
+    plain = text.encode(errors="backslashreplace").decode()
+    plain = " ".join("".join(letter if letter.isprintable() else " " for letter in plain).split())
+    return "".join(_ESCAPED.get(letter, letter) for letter in plain)
 
 
 def _csv(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
