@@ -1,6 +1,7 @@
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 import torch
@@ -135,7 +136,7 @@ def test_headings_do_not_skip_and_cells_have_scopes():
     levels = [int(tag[1]) for tag, _ in elements if re.fullmatch(r"h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after <= before + 1 for before, after in pairwise(levels))
     assert {attributes.get("scope") for tag, attributes in elements if tag == "th"} <= {"col", "row"}
     assert all("alt" in attributes for tag, attributes in elements if tag == "img")
     assert all(attributes.get("aria-label") for tag, attributes in elements if tag == "svg")
