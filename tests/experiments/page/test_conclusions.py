@@ -33,7 +33,7 @@ def test_it_says_when_nothing_wins(results):
     assert "LM worse in 4 of 4" in said
     assert "By full finetuning no method has a winning subset." in said
     [one] = headlines(results, "digits")
-    assert one.value == "no"
+    assert one.value == "none"
 
 
 def test_one_seed_is_called_unclear():

@@ -173,6 +173,11 @@ def test_it_fits_the_screen_and_asks_for_nothing(big, tmp_path, width, dark):
         for name in ("better", "worse"):
             shown = page.ask(f"getComputedStyle(document.querySelector('.{name}')).color")
             assert _contrast(background, shown) > 4.5
+        black = "e => ['fill', 'stroke'].some(p => getComputedStyle(e)[p] == 'rgb(0, 0, 0)')"
+        drawn = "[...document.querySelectorAll('svg path, svg use, svg text')]"
+        assert page.ask(f"{drawn}.length") > 100
+        assert page.ask(f"{drawn}.filter({black}).length") == 0  # the page's own ink is not quite black
+        assert page.ask("getComputedStyle(document.querySelector('.legend span')).color") == ink
         assert page.asked_for == []
         assert page.said == []  # the policy had nothing to refuse
         page.picture(tmp_path / "page.png")

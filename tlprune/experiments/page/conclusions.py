@@ -37,8 +37,8 @@ def headlines(results: Results, target: str) -> list[Headline]:
     best = leader(results, target, mode)
     words = MODE_LABELS.get(mode, mode)
     if best is None:
-        text = f"method keeps validation accuracy on {target} at any ratio tried, by {words}"
-        return [Headline("no", text)] if _has_baseline(results, target, mode) else []
+        text = f"of the methods keeps validation accuracy for {target} at any ratio tried, by {words}"
+        return [Headline("none", text)] if _has_baseline(results, target, mode) else []
     method, winning = best
     label, ratio = results.methods[method].label, winning.ratio or 0.0
     group = Group(target, method, ratio)
