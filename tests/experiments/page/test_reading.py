@@ -135,6 +135,12 @@ def test_cells_that_do_not_fit_are_refused(tmp_path, changes):
         read_runs([saved(tmp_path / "a", results)])
 
 
+@pytest.mark.parametrize("changes", [{"targets": []}, {"targets": {"digits": 1}}, {"recipes": [1]}], ids=str)
+def test_parts_without_names_are_refused(tmp_path, changes):
+    with pytest.raises(InputError, match="damaged"):
+        read_runs([saved(tmp_path / "a", replace(made_results(targets=("digits",)), **changes))])
+
+
 def test_a_selection_outside_the_sweep_is_not_opened(tmp_path):
     results = made_results(targets=("digits",), ablations=False)
     results.cells = [replace(one, selection="../../etc/passwd") for one in results.cells]

@@ -66,7 +66,11 @@ def read_runs(paths: Sequence[Path]) -> Reported:
 
 
 def _check(results: Results, path: Path) -> None:
-    """Refuses cells that do not fit the rest, which only another program than ours can have written."""
+    """Refuses what does not fit the rest, which only another program than ours can have written."""
+    if not all(isinstance(part, dict) for part in (results.source, results.recipes, results.provenance)):
+        raise InputError(f"{path}: damaged (its source, recipes or provenance have no names)")
+    if not isinstance(results.targets, dict) or not all(isinstance(one, dict) for one in results.targets.values()):
+        raise InputError(f"{path}: damaged (its targets have no names)")
     for cell in results.cells:
         numbers = [cell.ratio, cell.surrogate_seconds, cell.selection_seconds, cell.pretraining_seconds]
         numbers += [value for score in cell.scores.values() for value in (score.val, score.test)]
