@@ -19,7 +19,7 @@ def test_it_says_what_wins_what_it_does_and_what_it_saves(results):
     assert f"on test images that is {difference(held)} points, clearly better than no pruning" in said
     assert "It saves 45% of the time" in said
     assert "The others' winning subsets: random none, reverse none." in said
-    assert "LM better in 4 of 4" in said
+    assert "Against random pruning on test images: LM clearly better in 4 of 4." in said
     values = [one.value for one in headlines(results, "digits")]
     assert values == ["50%", f"{held.mean:+.1f}", "45%"]
 
@@ -30,7 +30,7 @@ def test_it_says_when_nothing_wins(results):
             object.__setattr__(one, "scores", {mode: type(s)(1.0, 1.0, 0.0) for mode, s in one.scores.items()})
     said = conclusion(results, "digits")
     assert "no method keeps validation accuracy at any ratio that was tried" in said
-    assert "LM worse in 4 of 4" in said
+    assert "LM clearly worse in 4 of 4" in said
     assert "By full finetuning no method has a winning subset." in said
     [one] = headlines(results, "digits")
     assert one.value == "none"
@@ -40,7 +40,15 @@ def test_one_seed_is_called_unclear():
     said = conclusion(made_results(targets=("digits",), seeds=1), "digits")
     assert "over 1 seed:" in said
     assert "With one seed there are no intervals: nothing here is clear." in said
-    assert "LM in none of 4" in said
+    assert "LM clearly different in none of 4" in said
+
+
+def test_a_single_comparison_is_told_whole(results):
+    results.cells = [one for one in results.cells if one.ratio in (0, 0.25) and one.equal == "epochs"]
+    held = results.difference(Group("digits", "label_mapping", 0.25), Group("digits", "random", 0.25), "probe")
+    assert f"Against random pruning on test images: LM better ({difference(held)} points)." in conclusion(
+        results, "digits"
+    )
 
 
 def test_without_no_pruning_nothing_is_claimed(results):

@@ -123,11 +123,13 @@ def _against_random(results: Results, target: str, mode: str, methods: Sequence[
     for method in methods:
         found = [row.to_random for row in rows if row.group.method == method and row.to_random is not None]
         verdicts = [verdict(one) for one in found]
-        clear = [f"{word} in {verdicts.count(word)}" for word in ("better", "worse") if word in verdicts]
+        clear = [f"clearly {word} in {verdicts.count(word)}" for word in ("better", "worse") if word in verdicts]
+        text = f"{' and '.join(clear) or 'clearly different in none'} of {len(found)}"
+        if len(found) == 1:
+            text = f"{verdicts[0]} ({difference(found[0])} points)"
         if found:
-            only = f" ({difference(found[0])} points)" if len(found) == 1 else ""
-            said.append(f"{results.methods[method].label} {' and '.join(clear) or 'in none'} of {len(found)}{only}")
-    return f"Clear differences from random pruning on test images: {', '.join(said)}." if said else ""
+            said.append(f"{results.methods[method].label} {text}")
+    return f"Against random pruning on test images: {', '.join(said)}." if said else ""
 
 
 def _of_other_mode(results: Results, target: str, mode: str) -> str:
