@@ -78,6 +78,7 @@ _COMMANDS: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "sweep": (_in_commands("sweep"), "methods, ratios, seeds and targets against each other; winning subsets"),
     "advise": (_in_commands("advise"), "how much to prune, and what that saves"),
     "audit": (_in_commands("audit"), "test images of the target that are in what a Selection keeps"),
+    "report": (_in_commands("report"), "a page, tables and pictures of what sweeps, demos or a Selection found"),
     "datasets": (_in_commands("datasets"), "targets that have names: sizes, where they lie, how to get them"),
     "frames": (_in_commands("frames"), "the middle frame of each video, for UCF101"),
     "fit": (_lightning, "train: a surrogate, a source model, or a transfer to a target"),

@@ -13,7 +13,7 @@ from tlprune import InputError, Selection
 from tlprune.cli import main
 from tlprune.selection.several_targets import Combination
 
-COMMANDS = ["show", "explain", "diff", "export", "advise", "audit", "datasets", "frames", "select"]
+COMMANDS = ["show", "explain", "diff", "export", "advise", "audit", "report", "datasets", "frames", "select"]
 BESIDE_TORCH = {"torchvision", "faiss", "lightning", "matplotlib", "pandas"}
 
 RUN = """
@@ -58,6 +58,11 @@ REFUSED = {
     "advise s.safetensors --epochs=many": "many",
     "audit s.safetensors --output=none.txt/leaks.csv --num_workers=-1": "`num_workers` must be at least 0, got -1",
     "audit none.safetensors --output=leaks.csv": "none.safetensors: no such selection",
+    "report": "runs",
+    "report none": "none: no such file or folder",
+    "report . --bogus": "--bogus",
+    "report .": "neither a sweep's folder (results.json), a demo's (summary.json), nor a Selection",
+    "report s.safetensors --output=s.safetensors": "s.safetensors: it is a file",
     "datasets cifar1": "unknown target 'cifar1': did you mean 'cifar10'?",
     "frames none frames": "none: no such folder",
     "select --output=r.safetensors": "source",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tlprune.selection.manifest import Selection
     from tlprune.selection.ranking import Budget
 
-__all__ = ["run", "show"]
+__all__ = ["origin", "run", "show"]
 
 # what decides between equal votes, and the factor that makes a person read it rightly
 _SCORES = {"label_mapping": ("probability", 1.0), "feature_mapping": ("mean distance", -1.0)}
@@ -57,7 +57,7 @@ def show(selection: "Selection", path: str, budget: "Budget | None", top: int) -
         top: How many of the best units to list.
     """
     console = make_console()
-    for name, text in [("selection", f"{path}, digest {selection.digest[:12]}"), *_origin(selection)]:
+    for name, text in [("selection", f"{path}, digest {selection.digest[:12]}"), *origin(selection)]:
         console.print(f"{name:<10} {text}", soft_wrap=True)
     if budget is not None:
         for name, text in _kept(selection, budget):
@@ -66,7 +66,15 @@ def show(selection: "Selection", path: str, budget: "Budget | None", top: int) -
         console.print(_table(selection, top))
 
 
-def _origin(selection: "Selection") -> list[tuple[str, str]]:
+def origin(selection: "Selection") -> list[tuple[str, str]]:
+    """What a Selection was made from, in the order in which it is shown.
+
+    Args:
+        selection: What is asked.
+
+    Returns:
+        Pairs of a word and what there is to say.
+    """
     settings, record = selection.settings, selection.record
     options = ", ".join(f"{name} {value}" for name, value in sorted(settings.get("options", {}).items()))
     rows = [("method", f"{selection.method} ({options})" if options else selection.method)]

@@ -5,23 +5,15 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any, Literal
 
+from tlprune.experiments.methods import METHOD_LABELS
 from tlprune.experiments.results import Score
 from tlprune.experiments.statistics import Estimate, estimate, paired_difference
 from tlprune.experiments.trial import Neighbours, Pretraining, Transfer
 
-__all__ = ["METHOD_LABELS", "Arm", "Comparison", "Difference", "Method", "Run"]
+__all__ = ["Arm", "Comparison", "Difference", "Method", "Run"]
 
 Method = Literal["none", "label_mapping", "feature_mapping", "random", "reverse"]
 Mode = Literal["probe", "finetune"]
-
-METHOD_LABELS: dict[str, str] = {
-    "none": "no pruning",
-    "label_mapping": "LM",
-    "feature_mapping": "FM",
-    "random": "random",
-    "reverse": "reverse",
-}
-"""What people read."""
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,17 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from tlprune.experiments.comparison import METHOD_LABELS, Arm, Comparison
+from tlprune.experiments.comparison import Arm, Comparison
+from tlprune.experiments.curves import accuracy_figure
+from tlprune.experiments.methods import METHOD_LABELS
+from tlprune.experiments.page.reading import demo_results
 from tlprune.experiments.statistics import Estimate
 from tlprune.selection.figures import units_figure, votes_figure
 from tlprune.selection.manifest import Selection
 from tlprune.storage.atomic import atomic_path, write_bytes
 
-__all__ = ["accuracy_figure", "cost_figure", "print_comparison", "write_comparison"]
+__all__ = ["cost_figure", "print_comparison", "write_comparison"]
 
-_COLOURS = {"none": "#000000", "random": "#e69f00", "reverse": "#d55e00"}
-_COLOURS |= {"label_mapping": "#0072b2", "feature_mapping": "#0072b2"}
-_MARKS = {"label_mapping": "o", "feature_mapping": "o", "random": "s", "reverse": "v"}
 _HEADINGS = ("method", "pruned", "images", "S", "L", "P", "saved")
 _LEGEND = "S, L, P: median seconds of surrogate, selection, pretraining; S and L count."
 
@@ -131,7 +131,8 @@ def write_comparison(
     Raises:
         InputError: The folder cannot be written.
     """
-    write_bytes(folder / "summary.json", (json.dumps(comparison.as_json(), indent=2) + "\n").encode())
+    summary = comparison.as_json()
+    write_bytes(folder / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
     headings = [*_HEADINGS, *comparison.modes]
     lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *_rows(comparison)]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -139,7 +140,7 @@ def write_comparison(
     kept = comparison.of(comparison.shown_arm)[0].units_kept
     title = f"{comparison.label} for {comparison.target}: {kept} of {selection.num_units} {comparison.units} kept"
     figures = {
-        "accuracy": accuracy_figure(comparison),
+        "accuracy": accuracy_figure(demo_results(summary), comparison.target, comparison.modes),
         "cost": cost_figure(comparison),
         "votes": votes_figure(selection, kept, title),
         "units": units_figure(selection, kept, example, title),
@@ -147,51 +148,6 @@ def write_comparison(
     for name, figure in figures.items():
         with atomic_path(folder / f"{name}.png") as temporary:
             figure.savefig(temporary, format="png", dpi=110)
-
-
-def accuracy_figure(comparison: Comparison) -> Figure:
-    """Test accuracy against prune ratio, a panel for each mode of transfer.
-
-    Args:
-        comparison: All runs.
-
-    Returns:
-        A figure with 95 % intervals and the line of no pruning.
-    """
-    figure = Figure(figsize=(5.2 * len(comparison.modes), 4.4), layout="constrained")
-    panels = figure.subplots(1, len(comparison.modes), squeeze=False)[0]
-    full = Arm("none", 0.0)
-    for axes, mode in zip(panels, comparison.modes, strict=True):
-        bar = comparison.accuracy(full, mode)
-        axes.axhline(bar.mean, color=_COLOURS["none"], linewidth=1.2, label=METHOD_LABELS["none"])
-        if bar.count > 1:
-            axes.axhspan(bar.low, bar.high, color=_COLOURS["none"], alpha=0.08, linewidth=0)
-        for offset, method in zip((-0.8, 0.0, 0.8), (comparison.method, "random", "reverse"), strict=True):
-            for equal in ("epochs", "steps"):
-                arms = [arm for arm in comparison.arms if arm.method == method and arm.equal == equal]
-                if not arms:
-                    continue
-                found = [comparison.accuracy(arm, mode) for arm in arms]
-                steps = equal == "steps"
-                axes.errorbar(
-                    [100 * arm.ratio + offset + (2.4 if steps else 0) for arm in arms],
-                    [one.mean for one in found],
-                    [0 if one.count == 1 else one.half_width for one in found],
-                    color=_COLOURS[method],
-                    marker=_MARKS[method],
-                    markerfacecolor="white" if steps else _COLOURS[method],
-                    linestyle="none" if steps else "-",
-                    capsize=3,
-                    label=METHOD_LABELS[method] + (", equal steps" if steps else ""),
-                )
-        low, high = axes.get_ylim()
-        axes.set_ylim(max(low, 0), min(high, 101))  # intervals of few seeds go further
-        axes.set_xticks([100 * ratio for ratio in comparison.ratios])
-        axes.set(xlabel=f"{comparison.units} pruned (%)", title=f"{mode} on {comparison.target}")
-        axes.grid(alpha=0.3)
-    panels[0].set_ylabel("test accuracy (%), 95 % interval")
-    panels[-1].legend(fontsize=8)
-    return figure
 
 
 def cost_figure(comparison: Comparison) -> Figure:

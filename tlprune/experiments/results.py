@@ -197,6 +197,11 @@ class Results:
             raise InputError(f"{path}: damaged ({type(error).__name__}: {error})") from error
         return cls(methods=methods, cells=cells, **rest)
 
+    @property
+    def compared(self) -> list[str]:
+        """Methods that are compared as they are, in their order: those of ablations are left out."""
+        return [name for name, info in self.methods.items() if not info.ablates]
+
     def groups(self, target: str, method: str | None = None, equal: Equal | None = None) -> list[Group]:
         """What was run for a target, in the order of methods, lengths and ratios.
 
@@ -215,8 +220,8 @@ class Results:
         return sorted((cell for cell in self.cells if cell.group == group), key=lambda cell: cell.seed)
 
     def accuracies(self, group: Group, mode: str, part: Literal["val", "test"] = "test") -> list[float]:
-        """Accuracies of a group in percent, in the order of the seeds."""
-        return [getattr(cell.scores[mode], part) for cell in self.of(group)]
+        """Accuracies of a group in percent, in the order of the seeds; empty where this mode was not run."""
+        return [getattr(cell.scores[mode], part) for cell in self.of(group) if mode in cell.scores]
 
     def accuracy(self, group: Group, mode: str, part: Literal["val", "test"] = "test") -> Estimate:
         """Mean accuracy of a group in percent, with its 95 % interval."""
@@ -227,7 +232,8 @@ class Results:
     ) -> Estimate | None:
         """Accuracy of one group minus another's, in points, paired by the seeds that both have; None without any."""
         first, second = (
-            {cell.seed: getattr(cell.scores[mode], part) for cell in self.of(one)} for one in (group, other)
+            {cell.seed: getattr(cell.scores[mode], part) for cell in self.of(one) if mode in cell.scores}
+            for one in (group, other)
         )
         both = sorted(first.keys() & second.keys())
         return paired_difference([first[seed] for seed in both], [second[seed] for seed in both]) if both else None

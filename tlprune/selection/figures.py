@@ -10,7 +10,16 @@ from torch import Tensor
 from tlprune.selection.advisor import Forecast
 from tlprune.selection.manifest import Selection
 
-__all__ = ["DROPPED", "KEPT", "advice_figure", "explanation_figure", "leaks_figure", "units_figure", "votes_figure"]
+__all__ = [
+    "DROPPED",
+    "KEPT",
+    "advice_figure",
+    "drawable",
+    "explanation_figure",
+    "leaks_figure",
+    "units_figure",
+    "votes_figure",
+]
 
 KEPT = "#0072b2"
 """Blue and vermilion of Okabe and Ito's palette, which colour-blind readers can tell apart."""
@@ -42,7 +51,7 @@ def votes_figure(selection: Selection, kept: int, title: str) -> Figure:
         else:
             axes.fill_between(ranks[begin:end], votes[begin:end].tolist(), color=colour, step="mid", linewidth=0)
     axes.axvline(kept + 0.5, color="black", linewidth=1, linestyle="--")
-    axes.set(xlabel="rank of the unit", ylabel="votes", title=_drawable(title), xlim=(0.25, selection.num_units + 0.75))
+    axes.set(xlabel="rank of the unit", ylabel="votes", title=drawable(title), xlim=(0.25, selection.num_units + 0.75))
     share = axes.twinx()
     curve = selection.covered * 100
     share.plot(ranks, curve.tolist(), color="black", linewidth=1.5)
@@ -75,7 +84,7 @@ def units_figure(selection: Selection, kept: int, example: Callable[[int], Tenso
     rows.append(("dropped,\nlast", dropped[_LABELLED:][-_LABELLED:], DROPPED))
     rows = [row for row in rows if row[1]]
     figure = Figure(figsize=(15, 1.7 * len(rows) + 0.5), layout="constrained")
-    figure.suptitle(_drawable(title))
+    figure.suptitle(drawable(title))
     grid = figure.subplots(len(rows), _LABELLED, squeeze=False)
     for line, (label, units, colour) in zip(grid, rows, strict=True):
         line[0].set_ylabel(label, rotation=0, ha="right", va="center", color=colour, fontsize=10)
@@ -101,11 +110,11 @@ def explanation_figure(name: str, own: Sequence[Tensor], voters: Sequence[tuple[
     """
     shown = [voters[start : start + _LABELLED] for start in range(0, min(len(voters), 3 * _LABELLED), _LABELLED)]
     figure = Figure(figsize=(15, 1.6 * (1 + len(shown)) + 0.5), layout="constrained")
-    figure.suptitle(_drawable(title))
+    figure.suptitle(drawable(title))
     grid = figure.subplots(1 + len(shown), _LABELLED, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
-    rows = [(f"images of\n{_drawable(name.replace('_', ' '))}", [(image, "") for image in own[:_LABELLED]])]
+    rows = [(f"images of\n{drawable(name.replace('_', ' '))}", [(image, "") for image in own[:_LABELLED]])]
     rows += [("target images\nthat voted for it", list(line)) for line in shown]
     for line, (label, images) in zip(grid, rows, strict=True):
         line[0].text(-0.1, 0.5, label, ha="right", va="center", transform=line[0].transAxes, fontsize=10)
@@ -135,7 +144,7 @@ def advice_figure(selection: Selection, marked: dict[str, int], forecast: Foreca
         names = selection.record.get("targets", [])
         for place, curve in enumerate(selection.covered_by_target):
             label = names[place] if place < len(names) else f"target {place + 1}"
-            axes.plot(pruned, (curve * 100).tolist(), linewidth=1, linestyle=":", label=_drawable(f"votes of {label}"))
+            axes.plot(pruned, (curve * 100).tolist(), linewidth=1, linestyle=":", label=drawable(f"votes of {label}"))
     if forecast is not None:
         shares = selection.unit_sizes[selection.ranking].cumsum(0) / len(selection.unit_of_sample)
         for reused, style, label in ((False, "-", "time saved"), (True, "--", "time saved, surrogate at hand")):
@@ -172,7 +181,7 @@ def leaks_figure(pairs: Sequence[tuple[Tensor, Tensor, str]], title: str) -> Fig
         A figure.
     """
     figure = Figure(figsize=(15, 3.8), layout="constrained")
-    figure.suptitle(_drawable(title))
+    figure.suptitle(drawable(title))
     grid = figure.subplots(2, _LABELLED, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
@@ -184,16 +193,20 @@ def leaks_figure(pairs: Sequence[tuple[Tensor, Tensor, str]], title: str) -> Fig
     for place, (test, source, caption) in enumerate(pairs[:_LABELLED]):
         grid[0, place].imshow(test.permute(1, 2, 0).numpy())
         grid[1, place].imshow(source.permute(1, 2, 0).numpy())
-        grid[0, place].set_title(_drawable(caption), fontsize=8)
+        grid[0, place].set_title(drawable(caption), fontsize=8)
     return figure
 
 
 def _short(name: str) -> str:
-    return _drawable("\n".join(wrap(name.replace("_", " "), 18, max_lines=2, placeholder=" …")))
+    return drawable("\n".join(wrap(name.replace("_", " "), 18, max_lines=2, placeholder=" …")))
 
 
-def _drawable(text: str) -> str:
-    """A text that may hold any file's name, as matplotlib can draw it: bytes that are no text escaped, no formulas."""
+def drawable(text: str) -> str:
+    """A text that may hold any file's name, as matplotlib can draw it: bytes that are no text escaped, no formulas.
+
+    Args:
+        text: Such as a class's name.
+    """
     return text.encode(errors="backslashreplace").decode().replace("$", r"\$")
 
 

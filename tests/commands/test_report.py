@@ -1,0 +1,208 @@
+import json
+import re
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from sweeps import made_results, made_selection, write_sweep
+from tlprune import Selection
+from tlprune.cli import main
+
+BALLOTS = [0, 0, 0, 1, 3, 3]
+FILES = {"index.html", "cells.csv", "summary.csv", "tables.tex", "accuracy-pets.png"}
+
+
+@pytest.fixture
+def source(class_folder):
+    return class_folder("src", dict.fromkeys(("ant", "bee", "cat", "dog"), 10))
+
+
+@pytest.fixture
+def pets(class_folder):
+    return class_folder("pets/train", {"x": 4, "y": 4}).parent
+
+
+@pytest.fixture
+def selection(source, pets):
+    return made_selection(source, pets, BALLOTS)
+
+
+@pytest.fixture
+def sweep(tmp_path, selection):
+    results = replace(made_results(targets=("pets",)), source={"name": "made"})
+    return write_sweep(tmp_path / "sweep", results, {"pets": selection})
+
+
+def report(capsys, *arguments):
+    assert main(["report", *map(str, arguments)]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_sweep_s_report(sweep, pets, capsys):
+    said = report(capsys, sweep, "--target", pets)
+    assert "pets: By linear probe, over 3 seeds: LM keeps validation accuracy with 50% of the classes pruned" in said
+    assert "NOTE" not in said
+    assert f"page       {sweep}/report/index.html" in said
+    assert {path.name for path in (sweep / "report").iterdir()} == FILES
+    page = (sweep / "report" / "index.html").read_text()
+    assert page.count('src="data:image/png;base64,') == 4
+    kept, dropped = page.split('class="dropped">Dropped')
+    assert re.findall(r'<li class="kept">.*?<b>(\w+)</b>', kept) == ["ant", "dog"]
+    assert re.findall(r'<li class="dropped">.*?<b>(\w+)</b>', dropped) == ["bee", "cat"]
+    assert "its winning subset" in page
+    assert "Votes of pets" in page
+
+
+def test_title_and_folder_are_taken(sweep, tmp_path, capsys):
+    report(capsys, sweep, "--title", "Pets & <more>", "--output", tmp_path / "deep" / "out")
+    page = (tmp_path / "deep" / "out" / "index.html").read_text()
+    assert "<h1>Pets &amp; &lt;more&gt;</h1>" in page
+    assert not (sweep / "report").exists()
+
+
+def test_moved_images_are_told_of_and_not_fatal(sweep, source, pets, tmp_path, capsys):
+    source.rename(tmp_path / "moved")
+    shutil.rmtree(pets)
+    said = report(capsys, sweep)
+    assert said.count("NOTE: ") == 2
+    assert "NOTE: Pictures of the source are left out: " in said
+    assert "NOTE: Votes are not split by the target's classes: " in said
+    page = (sweep / "report" / "index.html").read_text()
+    assert "Pictures of the source are left out" in page
+    assert "data:image" not in page.partition("</head>")[2]
+    report(capsys, sweep, "--source", tmp_path / "moved")
+    assert "data:image/png" in (sweep / "report" / "index.html").read_text()
+
+
+def test_a_lost_or_damaged_selection_is_told_of(sweep, capsys):
+    [file] = (sweep / "selections").iterdir()
+    file.write_bytes(b"no selection")
+    assert "NOTE: What is kept and dropped for pets is not shown: " in report(capsys, sweep)
+    file.unlink()
+    assert "no such selection" in report(capsys, sweep)
+    replace(made_results(targets=("pets",))).save(sweep)
+    assert "NOTE: No Selection for pets is in the run" in report(capsys, sweep)
+
+
+def test_an_image_that_has_gone_leaves_out_pictures(sweep, source, pets, capsys, monkeypatch):
+    from tlprune.commands import origins
+
+    whole = origins.opened_source
+
+    def then_gone(*arguments):
+        images = whole(*arguments)
+        images.digest  # noqa: B018  it was checked
+        shutil.rmtree(source)
+        return images
+
+    monkeypatch.setattr("tlprune.commands.pictures.opened_source", then_gone)
+    assert "NOTE: Pictures of the source are left out: " in report(capsys, sweep, "--target", pets)
+
+
+def test_a_selection_alone(selection, tmp_path, capsys):
+    selection.save(tmp_path / "mine.safetensors")
+    said = report(capsys, tmp_path / "mine.safetensors")
+    assert f"page       {tmp_path}/mine-report/index.html" in said
+    assert [path.name for path in (tmp_path / "mine-report").iterdir()] == ["index.html"]
+    page = (tmp_path / "mine-report" / "index.html").read_text()
+    assert "it says nothing of accuracy" in page
+    assert "What it took: vote 0.25 s, training the surrogate 4.5 s." in page
+    assert page.count('src="data:image/png;base64,') == 4
+    assert '<section id="accuracy">' not in page
+    assert selection.digest in page
+
+
+def test_a_selection_without_votes(selection, tmp_path, capsys):
+    silent = replace(selection, method="random", ballots=selection.ballots[:0], votes=selection.votes * 0, settings={})
+    silent.save(tmp_path / "random.safetensors")
+    report(capsys, tmp_path / "random.safetensors")
+    page = (tmp_path / "random-report" / "index.html").read_text()
+    assert "Nobody voted for this order." in page
+    assert " vote</small>" not in page
+
+
+def test_names_of_classes_may_be_anything(class_folder, pets, tmp_path, capsys):
+    names = ["<script>alert(1)", "a\nb", b"\xff".decode(errors="surrogateescape"), "{{ 7*7 }}"]
+    source = class_folder("odd", dict.fromkeys(names, 10))
+    made_selection(source, pets, BALLOTS).save(tmp_path / "odd.safetensors")
+    report(capsys, tmp_path / "odd.safetensors")
+    page = (tmp_path / "odd-report" / "index.html").read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "\\udcff" in page
+    assert "{{ 7*7 }}" in page
+
+
+def test_a_demo_s_folder(tmp_path, capsys):
+    (tmp_path / "demo").mkdir()
+    arms = [("none", 0.0, 90), ("label_mapping", 0.5, 92), ("random", 0.5, 80)]
+    runs = [
+        {
+            "arm": {"method": method, "ratio": ratio, "equal": "epochs"},
+            "seed": seed,
+            "units_kept": 100,
+            "images_kept": 100,
+            "source_accuracy": None,
+            "pretraining_seconds": 9.0,
+            "surrogate_seconds": 1.0,
+            "selection_seconds": 1.0,
+            "scores": {"probe": {"val": level + seed, "test": level + seed / 2, "seconds": 1.0}},
+        }
+        for method, ratio, level in arms
+        for seed in (0, 1)
+    ]
+    summary = {"target": "digits", "method": "label_mapping", "split": "s", "seconds": 1, "recipes": {}, "runs": runs}
+    (tmp_path / "demo" / "summary.json").write_text(json.dumps(summary))
+    said = report(capsys, tmp_path / "demo")
+    assert "LM keeps validation accuracy with 50% of the classes pruned" in said
+    assert "NOTE: No Selection for digits is in the run" in said
+
+
+def test_two_sweeps_are_one_page(sweep, selection, tmp_path, capsys):
+    other = made_results(targets=("cars",))
+    other.recipes = {"source": {"backbone": "another"}}
+    second = write_sweep(tmp_path / "other", replace(other, source={"name": "made"}), {})
+    said = report(capsys, sweep, second, "--output", tmp_path / "both")
+    assert "NOTE: Recipes differ between the runs: other has other values of source." in said
+    assert {"accuracy-pets.png", "accuracy-cars.png"} <= {path.name for path in (tmp_path / "both").iterdir()}
+    assert "Recipes differ" in (tmp_path / "both" / "index.html").read_text()
+
+
+@pytest.mark.parametrize("wrong", ["source", "target", "count", "output", "damaged", "foreign"])
+def test_what_the_user_names_wrongly_is_one_line(wrong, sweep, selection, tmp_path, class_folder, capsys):
+    class_folder("another/train", {"x": 3, "y": 3})
+    arguments = {
+        "source": [sweep, "--source", tmp_path / "another" / "train"],
+        "target": [sweep, "--target", tmp_path / "another"],
+        "count": [sweep, "--target", "digits", "photos"],
+        "output": [sweep, "--output", sweep / "results.json"],
+        "damaged": [tmp_path / "s.safetensors"],
+        "foreign": [tmp_path / "pets"],
+    }[wrong]
+    (tmp_path / "s.safetensors").write_bytes(b"?")
+    assert main(["report", *map(str, arguments)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("tlprune: error: ")
+    assert said.count("\n") == 1
+    assert {
+        "source": "this selection was made for another source",
+        "target": "not the images that voted",
+        "count": "targets on this page: 1 (pets); --target names 2",
+        "output": "results.json: it is a file",
+        "damaged": "damaged or not a selection",
+        "foreign": "neither a sweep's folder (results.json), a demo's (summary.json), nor a Selection",
+    }[wrong] in said
+
+
+def test_several_targets_of_a_selection_are_told_apart(source, pets, class_folder, surrogate_file, tmp_path, capsys):
+    cars = class_folder("cars/train", {"u": 5, "v": 5}).parent
+    file = tmp_path / "two.safetensors"
+    inputs = [f"--source={source}", "--target", str(pets), str(cars), f"--surrogate={surrogate_file(4)}"]
+    assert main(["select", *inputs, "--image_size=32", f"--output={file}"]) == 0
+    report(capsys, file)
+    page = (tmp_path / "two-report" / "index.html").read_text()
+    assert [name in page for name in ("Votes of pets", "Votes of cars")] == [True, True]
+    assert len(Selection.load(file).ballots) == sum(
+        int(count) for count in re.findall(r'<tr><th scope="row">[uvxy]</th><td>(\d+)</td>', page)
+    )

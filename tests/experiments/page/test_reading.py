@@ -1,0 +1,148 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from sweeps import cell, made_results
+from tlprune import InputError
+from tlprune.experiments.page.reading import demo_results, read_runs
+from tlprune.experiments.results import Group, MethodInfo, Score
+
+
+def demo(**changes):
+    """What 'summary.json' has, as docs/demo.md says."""
+    runs = [
+        {
+            "arm": {"method": method, "ratio": ratio, "equal": "epochs"},
+            "seed": seed,
+            "units_kept": 100 if method == "none" else 30,
+            "images_kept": 9000 if method == "none" else 2700,
+            "pretraining_seconds": 50.0 if method == "none" else 15.0,
+            "source_accuracy": 90.0,
+            "surrogate_seconds": 5.0 if method == "label_mapping" else 0.0,
+            "selection_seconds": 0.5 if method == "label_mapping" else 0.0,
+            "scores": {"probe": {"val": 91.0 + seed, "test": 90.0 + seed, "seconds": 2.0}},
+        }
+        for method, ratio in (("none", 0.0), ("label_mapping", 0.7), ("random", 0.7))
+        for seed in (0, 1)
+    ]
+    summary = {"target": "digits", "method": "label_mapping", "split": "embedded", "seconds": 60.0, "runs": runs}
+    return summary | {"recipes": {"surrogate": {"epochs": 6}}} | changes
+
+
+def test_a_demo_is_read_as_a_sweep():
+    found = demo_results(demo(), "selection.safetensors")
+    assert list(found.methods) == ["none", "label_mapping", "random"]
+    assert found.methods["label_mapping"] == MethodInfo("LM")
+    assert not found.methods["random"].pays
+    assert found.modes == ["probe"]
+    assert found.accuracies(Group("digits", "label_mapping", 0.7), "probe") == [90, 91]
+    assert found.saving(Group("digits", "label_mapping", 0.7)) == pytest.approx(1 - 20.5 / 50)
+    assert {one.units_total for one in found.cells} == {100}
+    assert [one.seed for one in found.cells if one.selection] == [0]
+
+
+def test_sweeps_and_demos_are_told_by_what_is_in_their_folders(tmp_path):
+    results = made_results(targets=("digits",))
+    (tmp_path / "sweep").mkdir()
+    results.save(tmp_path / "sweep")
+    assert read_runs([tmp_path / "sweep"]).results.cells == results.cells
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "summary.json").write_text(json.dumps(demo()))
+    assert len(read_runs([tmp_path / "demo"]).results.cells) == 6
+
+
+def saved(folder, results):
+    folder.mkdir()
+    results.save(folder)
+    return folder
+
+
+def test_cells_of_several_sweeps_are_put_together(tmp_path):
+    first = saved(tmp_path / "a", made_results(targets=("digits",), ablations=False))
+    methods = {"none": MethodInfo("no pruning", pays=False), "moderate": MethodInfo("Moderate", "sample")}
+    other = made_results(targets=("digits", "photos"), methods=methods, ablations=False)
+    other.cells = [one for one in other.cells if one.method in methods]
+    other.recipes = {"surrogate": {"backbone": "another"}}
+    second = saved(tmp_path / "b", other)
+    found = read_runs([first, second, first])
+    assert list(found.results.methods) == ["none", "label_mapping", "random", "reverse", "moderate"]
+    assert list(found.results.targets) == ["digits", "photos"]
+    keys = [(one.group, one.seed) for one in found.results.cells]
+    assert len(keys) == len(set(keys)) == 36 + 3 + 9 + 9  # digits of both without the whole twice, photos
+    assert found.told == ["Recipes differ between the runs: b has other values of surrogate."]
+
+
+def test_runs_that_cannot_be_compared_are_refused(tmp_path):
+    results = made_results(targets=("digits",))
+    first = saved(tmp_path / "a", results)
+    other = saved(tmp_path / "b", replace(results, source={"name": "other"}))
+    with pytest.raises(InputError, match="b: pruned another source than the runs before it"):
+        read_runs([first, other])
+    other = saved(tmp_path / "c", replace(results, targets={"digits": {"split": "another"}}))
+    with pytest.raises(InputError, match="another split of target digits"):
+        read_runs([first, other])
+    changed = replace(results.cells[1], scores={"probe": Score(1, 2, 3)})
+    other = saved(tmp_path / "d", replace(results, cells=[changed]))
+    with pytest.raises(InputError, match=r"the same cell \(digits, LM, 25% pruned, seed 0\)"):
+        read_runs([first, other])
+
+
+def test_a_slower_twin_of_a_cell_is_the_same_cell(tmp_path):
+    results = made_results(targets=("digits",))
+    slower = replace(results.cells[1], pretraining_seconds=999.0)
+    found = read_runs([saved(tmp_path / "a", results), saved(tmp_path / "b", replace(results, cells=[slower]))])
+    assert found.results.cells == results.cells
+
+
+WRONG = {
+    "{": "damaged, not JSON",
+    "[]": "not of a demo, or damaged",
+    '{"runs": []}': "not of a demo, or damaged",
+    json.dumps(demo(runs=[])): "not of a demo, or damaged",
+    json.dumps(demo(runs=[{"arm": 1}])): "not of a demo, or damaged",
+}
+
+
+@pytest.mark.parametrize("content", WRONG)
+def test_a_damaged_summary_is_one_line(tmp_path, content):
+    (tmp_path / "summary.json").write_text(content)
+    with pytest.raises(InputError, match=WRONG[content]):
+        read_runs([tmp_path])
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match="none: no such file or folder"):
+        read_runs([tmp_path / "none"])
+    with pytest.raises(InputError, match="neither a sweep's folder"):
+        read_runs([tmp_path])
+    with pytest.raises(InputError, match="no cell is finished yet"):
+        read_runs([saved(tmp_path / "a", replace(made_results(), cells=[]))])
+    (tmp_path / "s.safetensors").touch()
+    with pytest.raises(InputError, match="a Selection has a page of its own"):
+        read_runs([saved(tmp_path / "b", made_results()), tmp_path / "s.safetensors"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"method": "unheard"}, {"target": "x"}, {"ratio": float("nan")}, {"scores": {}}, {"pretraining_seconds": "1"}],
+    ids=str,
+)
+def test_cells_that_do_not_fit_are_refused(tmp_path, changes):
+    results = made_results()
+    results.cells.append(replace(cell("digits", "random", 0.5, 7), **changes))
+    with pytest.raises(InputError, match="damaged"):
+        read_runs([saved(tmp_path / "a", results)])
+
+
+@pytest.mark.parametrize("changes", [{"targets": []}, {"targets": {"digits": 1}}, {"recipes": [1]}], ids=str)
+def test_parts_without_names_are_refused(tmp_path, changes):
+    with pytest.raises(InputError, match="damaged"):
+        read_runs([saved(tmp_path / "a", replace(made_results(targets=("digits",)), **changes))])
+
+
+def test_a_selection_outside_the_sweep_is_not_opened(tmp_path):
+    results = made_results(targets=("digits",), ablations=False)
+    results.cells = [replace(one, selection="../../etc/passwd") for one in results.cells]
+    found = read_runs([saved(tmp_path / "a", results)])
+    assert {one.selection for one in found.results.cells} == {None}

@@ -1,0 +1,162 @@
+"""The Selections that a report shows, with images of their sources and votes of their targets, where they are found."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from tlprune.commands.origins import opened_source, opened_targets
+from tlprune.commands.show import origin
+from tlprune.data.images import ImageSet, TensorImages
+from tlprune.data.sources import EMBEDDED_SOURCE, open_source
+from tlprune.errors import InputError
+from tlprune.experiments.page.evidence import Ballots, Evidence, gather, suggested_units
+from tlprune.experiments.page.findings import leader, shown_group
+from tlprune.experiments.results import Results
+from tlprune.selection.manifest import Selection
+from tlprune.selection.ranking import Budget
+
+__all__ = ["Shown", "gathered", "shown_selections"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A Selection on the page.
+
+    Args:
+        title: Whose it is.
+        selection: It.
+        kept: How many units are kept.
+        why: Why so many.
+        source: What its source is called, where it does not say so itself.
+        targets: What its targets are called.
+    """
+
+    title: str
+    selection: Selection
+    kept: int
+    why: str
+    source: str | None
+    targets: list[str]
+
+
+def shown_selections(results: Results | None, files: Sequence[Path]) -> tuple[list[Shown], list[str]]:
+    """Which Selections a page shows: those that were given, and one for each target of a sweep.
+
+    Args:
+        results: Cells with their Selections' files; None for Selections alone.
+        files: Selections that were given by themselves.
+
+    Returns:
+        Them, and what is missing, in sentences.
+
+    Raises:
+        InputError: A file is no Selection.
+    """
+    shown: list[Shown] = []
+    told: list[str] = []
+    for path in files:
+        selection = Selection.load(path)
+        kept, why = suggested_units(selection)
+        shown.append(Shown(path.stem, selection, kept, why, None, list(selection.record.get("targets", []))))
+    if results is None:
+        return shown, told
+    for target in results.targets:
+        group = shown_group(results, target)
+        if group is None:
+            told.append(f"No Selection for {target} is in the run, so what is kept and dropped for it is not shown.")
+            continue
+        try:
+            selection = Selection.load(next(cell.selection for cell in results.of(group) if cell.selection))
+        except InputError as error:
+            told.append(f"What is kept and dropped for {target} is not shown: {error}.")
+            continue
+        label = results.methods[group.method].label
+        best = leader(results, target, results.modes[0])
+        won = best is not None and best[0] == group.method and best[1].ratio == group.ratio
+        why = f"{label} at {group.ratio:.0%} pruned, {'its winning subset' if won else 'the ratio in the middle'}"
+        kept = len(selection.units_kept(Budget(ratio=group.ratio)))
+        title = f"{label} for {target}"
+        shown.append(Shown(title, selection, kept, why, results.source.get("name"), [target]))
+    return shown, told
+
+
+def gathered(
+    shown: Sequence[Shown], source: str | None, targets: Sequence[str] | None, cache: str | None
+) -> list[Evidence]:
+    """What a report shows of Selections. A source or target that is not found is told of, unless the user named it.
+
+    Args:
+        shown: The Selections.
+        source: Where the user says that the source lies; None asks the Selection.
+        targets: What the user calls the targets, in the order of the page; None asks the Selections.
+        cache: The cache folder.
+
+    Raises:
+        InputError: What the user named is not what a Selection was made from.
+    """
+    wanted = [name for one in shown for name in one.targets]
+    if targets is not None and len(targets) != len(wanted):
+        known = f" ({', '.join(wanted)})" if wanted else ""
+        raise InputError(f"targets on this page: {len(wanted)}{known}; --target names {len(targets)}")
+    sources, found, place = _Sources(source, cache), [], 0
+    for one in shown:
+        names = one.targets if targets is None else list(targets[place : place + len(one.targets)])
+        place += len(one.targets)
+        told: list[str] = []
+        ballots = _ballots(one.selection, names, told, must=targets is not None)
+        example = sources.example(one, told)
+        try:
+            evidence = gather(one.title, one.selection, one.kept, one.why, example, ballots)
+        except InputError as error:  # a file has gone since the source was listed, or cannot be decoded
+            told.append(f"Pictures of the source are left out: {error}.")
+            evidence = gather(one.title, one.selection, one.kept, one.why, None, ballots)
+        found.append(replace(evidence, told=told, origin=origin(one.selection)))
+    return found
+
+
+def _ballots(selection: Selection, names: list[str], told: list[str], must: bool) -> list[Ballots]:
+    if not len(selection.ballots):
+        return []
+    try:
+        voters = opened_targets(selection, names)
+    except InputError as error:
+        if must:
+            raise
+        told.append(f"Votes are not split by the target's classes: {error}; --target says where it is.")
+        return []
+    return [Ballots(one.name, one.images.titles, one.images.labels, one.ballots) for one in voters]
+
+
+class _Sources:
+    """Opens the sources of several Selections, each once."""
+
+    def __init__(self, given: str | None, cache: str | None) -> None:
+        self.given = given
+        self.cache = cache
+        self.opened: dict[str, ImageSet] = {}
+
+    def example(self, shown: Shown, told: list[str]) -> Callable[[int], Tensor] | None:
+        """What gives an image of a unit; None where the source is not found, which is added to ``told``."""
+        selection = shown.selection
+        digest = str(selection.settings.get("source_digest"))
+        name = self.given or selection.record.get("source") or shown.source
+        try:
+            if digest not in self.opened:
+                self.opened[digest] = self._open(selection, name)
+        except InputError as error:
+            if self.given is not None:
+                raise
+            told.append(f"Pictures of the source are left out: {error}; --source says where it is.")
+            return None
+        images = self.opened[digest]
+        return lambda unit: images[selection.example(unit)][0]
+
+    def _open(self, selection: Selection, name: str | None) -> ImageSet:
+        if name == EMBEDDED_SOURCE and selection.record.get("source") is None:
+            # experiments hold it in memory, where it is named by its pixels
+            images = TensorImages.from_images(open_source(name, self.cache)[0])
+            selection.require_source(images.digest, f"source {name}")
+            return images
+        return opened_source(selection, name, self.cache)

@@ -1,0 +1,82 @@
+"""``tlprune report``: what sweeps, demos or a Selection found, as a page for people with its tables and pictures."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tlprune.commands.arguments import add_origins, make_console, make_parser, parse
+from tlprune.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tlprune.experiments.results import Results
+
+__all__ = ["run"]
+
+
+def run(arguments: list[str]) -> None:
+    """Writes a page, its pictures, CSV and LaTeX, and prints what it says in short.
+
+    Args:
+        arguments: What follows ``report`` on the command line.
+
+    Raises:
+        InputError: Something given is wrong, or runs cannot be compared.
+    """
+    parser = make_parser("report", "Write a page, tables and pictures of what sweeps, demos or a Selection found.")
+    text = "folders of sweeps or demos, whose cells are put together; or saved Selections"
+    parser.add_argument("runs", type=str, nargs="+", help=text)
+    text = "folder to write (default: RUN/report, beside a Selection NAME-report)"
+    parser.add_argument("--output", type=str | None, default=None, help=text)
+    parser.add_argument("--title", type=str | None, default=None, help="heading of the page")
+    add_origins(parser, targets=True)
+    given = parse(parser, arguments)
+    paths = [Path(path) for path in given.runs]
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+    folder = Path(given.output) if given.output else _beside(paths[0])
+    _require_folder(folder)
+    from tlprune.experiments.page.reading import read_runs  # brings none of what takes seconds
+
+    reported = read_runs(paths)
+    results = reported.results
+    from tlprune.commands.pictures import (
+        gathered,
+        shown_selections,
+    )  # these bring torch and matplotlib, which take seconds
+    from tlprune.experiments.page.rendering import PAGE, write_report
+
+    shown, missing = shown_selections(results, reported.selections)
+    evidence = gathered(shown, given.source, given.target, given.cache)
+    told = [*reported.told, *missing]
+    title = given.title or (", ".join(path.stem for path in reported.selections) if results is None else results.name)
+    written = write_report(results, evidence, told, title, folder)
+    console = make_console()
+    if results is not None:
+        _summarise(results, console)
+    for text in [*told, *dict.fromkeys(text for one in evidence for text in one.told)]:
+        console.print(f"NOTE: {text}", soft_wrap=True)
+    for name in written:
+        console.print(f"{'page' if name == PAGE else 'beside it':<10} {folder / name}", soft_wrap=True)
+
+
+def _beside(path: Path) -> Path:
+    return path / "report" if path.is_dir() else path.with_name(f"{path.stem}-report")
+
+
+def _require_folder(folder: Path) -> None:
+    """Refuses, before anything is read, a folder that could not be written in the end."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"cannot write to {folder}: it is a file")
+    there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InputError(f"cannot write {folder}: {there} is no folder that can be written to")
+
+
+def _summarise(results: "Results", console: "Console") -> None:
+    from tlprune.experiments.page.conclusions import conclusion
+
+    for target in results.targets:
+        console.print(f"{target}: {conclusion(results, target)}\n", soft_wrap=True)

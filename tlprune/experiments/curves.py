@@ -1,0 +1,153 @@
+"""Accuracy as pictures: against the prune ratio, and against what an ablation varies."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tlprune.experiments.methods import MODE_LABELS, Mark, marks_of
+from tlprune.experiments.results import NONE, Equal, Group, Results
+from tlprune.experiments.statistics import Estimate
+from tlprune.selection.figures import drawable
+from tlprune.selection.manifest import UNIT_WORDS
+
+__all__ = ["ablation_figure", "accuracy_figure"]
+
+_SHAPES = "osDv^P"
+_SHADES = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7")
+
+
+def accuracy_figure(results: Results, target: str, modes: Sequence[str], legend: bool = True) -> Figure:
+    """Test accuracy against prune ratio, a panel for each mode of transfer.
+
+    Args:
+        results: All cells; methods that belong to an ablation are left out.
+        target: Whose accuracy.
+        modes: The panels.
+        legend: Whether the picture says what its marks mean.
+
+    Returns:
+        A figure with 95 % intervals and the line of no pruning.
+    """
+    figure = Figure(figsize=(5.2 * len(modes), 4.4 if legend else 3.6), layout="constrained")
+    panels = figure.subplots(1, len(modes), squeeze=False)[0]
+    methods = results.compared
+    marks = marks_of(methods)
+    pruned = [method for method in methods if method != NONE]
+    ratios = sorted({cell.ratio for cell in results.cells if cell.target == target and cell.method in pruned})
+    gap = min((100 * (b - a) for a, b in pairwise(ratios)), default=20.0)
+    step = min(1.0, 0.66 * gap / max(len(pruned), 1))
+    for axes, mode in zip(panels, modes, strict=True):
+        means = _no_pruning(axes, results, target, mode)
+        for place, method in enumerate(pruned):
+            for equal in ("epochs", "steps"):
+                offset = (place - (len(pruned) - 1) / 2) * step + (step / 2 if equal == "steps" else 0)
+                means += _line(axes, results, target, mode, method, marks[method], equal, offset)
+        _limit(axes, means)
+        axes.set_xticks([100 * ratio for ratio in ratios])
+        if ratios:
+            axes.set_xlim(100 * ratios[0] - max(gap / 2, 4), 100 * ratios[-1] + max(gap / 2, 4))
+        axes.set_xlabel(f"{_units(results, pruned)} pruned (%)")
+        axes.set_title(drawable(f"{MODE_LABELS.get(mode, mode)} on {target}"), fontsize=11)
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("test accuracy (%), 95 % interval")
+    if legend:
+        named = dict(zip(*reversed(panels[-1].get_legend_handles_labels()), strict=True))
+        figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, fontsize=8)
+    return figure
+
+
+def _line(
+    axes: Axes, results: Results, target: str, mode: str, method: str, mark: Mark, equal: Equal, offset: float
+) -> list[Estimate]:
+    """Draws a method, and returns what it drew."""
+    groups = [one for one in results.groups(target, method, equal) if results.accuracies(one, mode)]
+    found = [results.accuracy(group, mode) for group in groups]
+    if found:
+        steps = equal == "steps"
+        axes.errorbar(
+            [100 * group.ratio + offset for group in groups],
+            [one.mean for one in found],
+            [0 if one.count == 1 else one.half_width for one in found],
+            color=mark.colour,
+            marker=mark.shape,
+            markersize=5.5,
+            markerfacecolor="white" if steps else mark.colour,
+            linestyle="none" if steps else "-",
+            linewidth=1.4,
+            elinewidth=1,
+            capsize=2,
+            label=drawable(results.methods[method].label) + (", equal steps" if steps else ""),
+        )
+    return found
+
+
+def ablation_figure(results: Results, target: str, mode: str, lines: dict[str, list[tuple[str, Group]]]) -> Figure:
+    """Test accuracy against what an ablation varies.
+
+    Args:
+        results: All cells.
+        target: Whose accuracy.
+        mode: Of transfer.
+        lines: For each line, by its name, the levels of the factor with what was run at each.
+
+    Returns:
+        A figure with 95 % intervals and the line of no pruning; levels are equally far apart.
+    """
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    axes = figure.subplots()
+    levels = list(dict.fromkeys(level for line in lines.values() for level, _ in line))
+    means = _no_pruning(axes, results, target, mode)
+    for place, (name, line) in enumerate(lines.items()):
+        found = [results.accuracy(group, mode) for _, group in line]
+        means += found
+        axes.errorbar(
+            [levels.index(level) + 0.06 * (place - (len(lines) - 1) / 2) for level, _ in line],
+            [one.mean for one in found],
+            [0 if one.count == 1 else one.half_width for one in found],
+            color=_SHADES[place % len(_SHADES)],
+            marker=_SHAPES[place % len(_SHAPES)],
+            linewidth=1.4,
+            capsize=2,
+            label=drawable(name),
+        )
+    _limit(axes, means)
+    axes.set_xticks(range(len(levels)), [drawable(level) for level in levels])
+    axes.set_xlim(-0.5, len(levels) - 0.5)
+    axes.set_ylabel("test accuracy (%), 95 % interval")
+    axes.set_title(drawable(f"{MODE_LABELS.get(mode, mode)} on {target}"), fontsize=11)
+    axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    return figure
+
+
+def _no_pruning(axes: Axes, results: Results, target: str, mode: str) -> list[Estimate]:
+    whole = Group(target, NONE)
+    if not results.accuracies(whole, mode):
+        return []
+    bar = results.accuracy(whole, mode)
+    axes.axhline(bar.mean, color="#000000", linewidth=1.2, label="no pruning")
+    if bar.count > 1:
+        axes.axhspan(bar.low, bar.high, color="#000000", alpha=0.12, linewidth=0)
+    return [bar]
+
+
+def _limit(axes: Axes, found: Sequence[Estimate]) -> None:
+    """Keeps means in sight where intervals of few seeds would press them flat, and percentages between 0 and 100."""
+    if not found:
+        return
+    means = [one.mean for one in found]
+    margin = max(2.0, 0.5 * (max(means) - min(means)))
+    ends: list[Any] = [end for one in found if one.count > 1 for end in (one.low, one.high)]
+    low = max(min([*means, *ends]), min(means) - margin, 0)
+    high = min(max([*means, *ends]), max(means) + margin, 100)
+    space = 0.04 * (high - low) + 0.2
+    axes.set_ylim(low - space, high + space)
+
+
+def _units(results: Results, methods: Sequence[str]) -> str:
+    """What is pruned: one word where all methods prune the same."""
+    kinds = {results.methods[method].unit_kind for method in methods if method != "random"}
+    return UNIT_WORDS[kinds.pop()][1] if len(kinds) == 1 and kinds <= set(UNIT_WORDS) else "units"

@@ -1,0 +1,158 @@
+"""The report's numbers for other programs: CSV for spreadsheets, LaTeX for papers."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+from tlprune.experiments.methods import MODE_LABELS
+from tlprune.experiments.page.findings import accuracy_rows, cost_rows, verdict, winning_rows
+from tlprune.experiments.results import Results, Winning
+from tlprune.experiments.statistics import Estimate
+
+__all__ = ["cells_csv", "latex_tables", "latex_text", "summary_csv"]
+
+_CELL = [
+    "target",
+    "method",
+    "label",
+    "ratio",
+    "equal",
+    "seed",
+    "units_total",
+    "units_kept",
+    "images_total",
+    "images_kept",
+    "surrogate_seconds",
+    "selection_seconds",
+    "pretraining_seconds",
+    "source_accuracy",
+]
+_ESCAPED = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%"}
+_ESCAPED |= {
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
+
+
+def cells_csv(results: Results) -> str:
+    """One row for each cell and mode of transfer: everything that was measured."""
+    rows = []
+    for cell in results.cells:
+        known = {"label": results.methods[cell.method].label} | vars(cell)
+        for mode in results.modes:
+            if mode in cell.scores:
+                score = cell.scores[mode]
+                rows.append([known[name] for name in _CELL] + [mode, score.val, score.test, score.seconds])
+    return _csv([*_CELL, "mode", "val_accuracy", "test_accuracy", "transfer_seconds"], rows)
+
+
+def summary_csv(results: Results) -> str:
+    """One row for each group and mode of transfer: means, intervals, differences, verdicts, median seconds, savings."""
+    headings = ["target", "method", "label", "ratio", "equal", "mode", "seeds", "units_kept", "images_kept"]
+    headings += ["test_accuracy", "low_95", "high_95"]
+    for other in ("none", "random"):
+        headings += [f"minus_{other}", f"minus_{other}_low_95", f"minus_{other}_high_95", f"minus_{other}_verdict"]
+    headings += ["surrogate_seconds", "selection_seconds", "pretraining_seconds", "saving", "saving_surrogate_reused"]
+    rows = []
+    for target in results.targets:
+        costs = {row.group: row for row in cost_rows(results, target)}
+        for mode in results.modes:
+            for row in accuracy_rows(results, target, mode):
+                group, cost = row.group, costs[row.group]
+                found: list[object] = [target, group.method, results.methods[group.method].label, group.ratio]
+                found += [group.equal, mode, row.accuracy.count, row.units_kept, row.images_kept]
+                found += _estimate(row.accuracy)
+                for one in (row.to_none, row.to_random):
+                    found += [None] * 4 if one is None else [*_estimate(one), verdict(one)]
+                found += [cost.surrogate, cost.selection, cost.pretraining, cost.saving, cost.reused]
+                rows.append(found)
+    return _csv(headings, rows)
+
+
+def latex_tables(results: Results) -> str:
+    """Winning subsets, accuracies and costs, as tables for the package booktabs."""
+    places = [(target, mode) for target in results.targets for mode in results.modes]
+    places = [place for place in places if any(place in found for _, found in winning_rows(results))]
+    headings = ["method", *(f"{target}, {MODE_LABELS.get(mode, mode)}" for target, mode in places)]
+    rows = [
+        [latex_text(results.methods[method].label), *(_winning(found.get(place)) for place in places)]
+        for method, found in winning_rows(results)
+    ]
+    caption = "Winning subsets: the largest prune ratio whose mean validation accuracy is not below no pruning; in "
+    caption += "brackets the difference on test images in points, paired by seed, with its 95 % interval."
+    tables = [_latex(caption, headings, rows)]
+    for target in results.targets:
+        modes = [mode for mode in results.modes if accuracy_rows(results, target, mode)]
+        by_group: dict[object, list[str]] = {}
+        for place, mode in enumerate(modes):
+            for row in accuracy_rows(results, target, mode):
+                first = [latex_text(row.label), f"{100 * row.group.ratio:.4g}"]
+                cells = by_group.setdefault(row.group, first + [""] * len(modes))
+                cells[2 + place] = _plus_minus(row.accuracy)
+        headings = ["method", "pruned (%)", *(MODE_LABELS.get(mode, mode) for mode in modes)]
+        caption = f"Test accuracy on {target} in percent, mean over seeds with 95 % interval."
+        tables.append(_latex(caption, headings, list(by_group.values())))
+        headings = ["method", "pruned (%)", "S (s)", "L (s)", "P (s)", "saved (%)", "surrogate at hand (%)"]
+        costs = []
+        for cost in cost_rows(results, target):
+            numbers = [f"{one:.4g}" for one in (cost.surrogate, cost.selection, cost.pretraining)]
+            saved = ["--" if one is None else f"${100 * one:.0f}$" for one in (cost.saving, cost.reused)]
+            costs.append([latex_text(cost.label), f"{100 * cost.group.ratio:.4g}", *numbers, *saved])
+        caption = f"Cost for {target}: median seconds of surrogate (S), selection (L) and pretraining (P)."
+        tables.append(_latex(caption, headings, costs))
+    return "% needs \\usepackage{booktabs}\n\n" + "\n".join(tables)
+
+
+def latex_text(text: str) -> str:
+    """A name as LaTeX prints it: nothing in it is a command, and it stays on one line."""
+    plain = text.encode(errors="backslashreplace").decode()
+    plain = " ".join("".join(letter if letter.isprintable() else " " for letter in plain).split())
+    return "".join(_ESCAPED.get(letter, letter) for letter in plain)
+
+
+def _csv(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(headings)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _estimate(found: Estimate) -> list[object]:
+    return [found.mean, *((None, None) if found.count == 1 else (found.low, found.high))]
+
+
+def _plus_minus(found: Estimate) -> str:
+    return f"${found.mean:.1f}$" if found.count == 1 else f"${found.mean:.1f} \\pm {found.half_width:.1f}$"
+
+
+def _winning(found: Winning | None) -> str:
+    if found is None:
+        return "--"
+    if found.ratio is None:
+        return "none"
+    text = f"{100 * found.ratio:.4g}\\,\\%"
+    if found.test is not None:
+        interval = "" if found.test.count == 1 else f"\\,[{found.test.low:+.1f}, {found.test.high:+.1f}]"
+        text += f" (${found.test.mean:+.1f}{interval}$)"
+    return text
+
+
+def _latex(caption: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [
+        r"\begin{table}",
+        rf"  \caption{{{latex_text(caption)}}}",
+        rf"  \begin{{tabular}}{{l{'r' * (len(headings) - 1)}}}",
+        r"    \toprule",
+        f"    {' & '.join(map(latex_text, headings))} \\\\",
+        r"    \midrule",
+        *(f"    {' & '.join(row)} \\\\" for row in rows),
+        r"    \bottomrule",
+        r"  \end{tabular}",
+        r"\end{table}",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,199 @@
+"""What is reported: folders of sweeps and of demos as one set of results, and single Selections.
+
+Nothing here loads torch, so that what cannot be reported is refused at once.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from tlprune.errors import InputError
+from tlprune.experiments.methods import METHOD_LABELS
+from tlprune.experiments.results import NONE, RESULTS, Cell, MethodInfo, Results, Score
+
+__all__ = ["Reported", "demo_results", "read_runs"]
+
+_SUMMARY = "summary.json"
+_SELECTION = "selection.safetensors"
+_NO_SURROGATE = (NONE, "random")
+
+
+@dataclass
+class Reported:
+    """What a page is about.
+
+    Args:
+        results: All cells, each with its Selection's file as an absolute path; None where there are only Selections.
+        selections: Files of Selections that were given by themselves.
+        told: What a reader has to know of how runs were put together, in sentences.
+    """
+
+    results: Results | None = None
+    selections: list[Path] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+
+
+def read_runs(paths: Sequence[Path]) -> Reported:
+    """Reads what ``tlprune report`` is given, and unites the cells of several runs.
+
+    Args:
+        paths: Folders of sweeps (``results.json``) or of demos (``summary.json``), and saved Selections.
+
+    Raises:
+        InputError: One is none of these, or damaged, or has no finished cell; or two of them cannot be compared: they
+            pruned different sources, split a target differently, or disagree about the same cell.
+    """
+    found = Reported()
+    for path in dict.fromkeys(path.absolute() for path in paths):
+        if path.is_file():
+            found.selections.append(path)
+            continue
+        results = _read_folder(path)
+        if not results.cells:
+            raise InputError(f"{path}: no cell is finished yet")
+        _check(results, path)
+        files = [replace(cell, selection=_inside(path, cell.selection)) for cell in results.cells]
+        there = {cell.target for cell in files}
+        shown = {name: info for name, info in results.targets.items() if name in there}
+        results = replace(results, cells=files, targets=shown)
+        found.results = results if found.results is None else _unite(found.results, results, path, found.told)
+    if found.results is not None and found.selections:
+        raise InputError(f"{found.selections[0]}: a Selection has a page of its own, apart from sweeps")
+    return found
+
+
+def _check(results: Results, path: Path) -> None:
+    """Refuses what does not fit the rest, which only another program than ours can have written."""
+    if not all(isinstance(part, dict) for part in (results.source, results.recipes, results.provenance)):
+        raise InputError(f"{path}: damaged (its source, recipes or provenance have no names)")
+    if not isinstance(results.targets, dict) or not all(isinstance(one, dict) for one in results.targets.values()):
+        raise InputError(f"{path}: damaged (its targets have no names)")
+    for cell in results.cells:
+        numbers = [cell.ratio, cell.surrogate_seconds, cell.selection_seconds, cell.pretraining_seconds]
+        numbers += [value for score in cell.scores.values() for value in (score.val, score.test)]
+        if not all(isinstance(number, int | float) and isfinite(number) for number in numbers):
+            raise InputError(f"{path}: damaged (a cell of seed {cell.seed} has values that are no numbers)")
+        if cell.method not in results.methods or cell.target not in results.targets:
+            raise InputError(f"{path}: damaged (a cell of an unknown method or target: {cell.method}, {cell.target})")
+        if not set(cell.scores) <= set(results.modes) or not cell.scores:
+            raise InputError(f"{path}: damaged (a cell of seed {cell.seed} has scores of no known mode)")
+
+
+def _read_folder(path: Path) -> Results:
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    if (path / RESULTS).exists():
+        return Results.load(path)
+    if not (path / _SUMMARY).exists():
+        raise InputError(f"{path}: neither a sweep's folder ({RESULTS}), a demo's ({_SUMMARY}), nor a Selection")
+    try:
+        summary = json.loads((path / _SUMMARY).read_text())
+    except OSError as error:
+        raise InputError(f"{path / _SUMMARY}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise InputError(f"{path / _SUMMARY}: damaged, not JSON ({error})") from error
+    try:
+        return demo_results(summary, _SELECTION if (path / _SELECTION).is_file() else None)
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise InputError(f"{path / _SUMMARY}: not of a demo, or damaged ({type(error).__name__}: {error})") from error
+
+
+def demo_results(summary: Mapping[str, Any], selection: str | None = None) -> Results:
+    """What a demo found, as a sweep has it.
+
+    Args:
+        summary: As ``summary.json`` has it; docs/demo.md documents the fields.
+        selection: The file of the method's Selection of the first seed; None if there is none.
+
+    Raises:
+        KeyError: A field is missing.
+    """
+    runs, method, target = summary["runs"], summary["method"], summary["target"]
+    names = dict.fromkeys(run["arm"]["method"] for run in runs)
+    kind = "cluster" if method == "feature_mapping" else "class"
+    whole = next((run["images_kept"] for run in runs if run["arm"]["method"] == NONE), 0)
+    cells = []
+    for run in runs:
+        arm = run["arm"]
+        cells.append(
+            Cell(
+                target=target,
+                **arm,
+                seed=run["seed"],
+                units_total=round(run["units_kept"] / (1 - arm["ratio"])),
+                units_kept=run["units_kept"],
+                images_total=whole,
+                images_kept=run["images_kept"],
+                surrogate_seconds=run["surrogate_seconds"],
+                selection_seconds=run["selection_seconds"],
+                pretraining_seconds=run["pretraining_seconds"],
+                source_accuracy=run["source_accuracy"],
+                scores={mode: Score(**score) for mode, score in run["scores"].items()},
+                selection=selection if arm["method"] == method and run["seed"] == 0 else None,
+            )
+        )
+    kinds = {name: "sample" if kind == "cluster" and name == "random" else kind for name in names}
+    return Results(
+        name=f"demo of {target}",
+        source={"name": "drawn", "images": whole},
+        targets={target: {"split": summary["split"]}},
+        methods={name: MethodInfo(METHOD_LABELS[name], kinds[name], name not in _NO_SURROGATE) for name in names},
+        modes=list(runs[0]["scores"]),
+        recipes=dict(summary["recipes"]),
+        provenance={"command": f"tlprune demo --target {target}", "seconds": summary["seconds"]},
+        cells=cells,
+    )
+
+
+def _inside(folder: Path, selection: str | None) -> str | None:
+    """An absolute path; None for one that leads out of the sweep's folder, which is none of a sweep's own."""
+    if selection is None:
+        return None
+    path = (folder / selection).resolve()
+    return str(path) if path.is_relative_to(folder.resolve()) else None
+
+
+def _unite(first: Results, second: Results, path: Path, told: list[str]) -> Results:
+    """All cells of two runs; ``path`` names the second."""
+    if _conflicts(first.source, second.source):
+        raise InputError(f"{path}: pruned another source than the runs before it; report it apart")
+    for target in first.targets.keys() & second.targets.keys():
+        if _conflicts(first.targets[target], second.targets[target]):
+            raise InputError(f"{path}: has other images or another split of target {target}; report it apart")
+    differing = _conflicts(first.recipes, second.recipes)
+    if differing:
+        told.append(f"Recipes differ between the runs: {path.name} has other values of {', '.join(differing)}.")
+    if renamed := _conflicts(first.methods, second.methods):
+        told.append(f"{path.name} describes {', '.join(renamed)} otherwise; what came first is shown.")
+    known = {(cell.group, cell.seed): cell for cell in first.cells}
+    cells = list(first.cells)
+    for cell in second.cells:
+        twin = known.get((cell.group, cell.seed))
+        if twin is None:
+            cells.append(cell)
+        elif twin.scores != cell.scores:
+            label = second.methods[cell.method].label
+            where = f"{cell.target}, {label}, {cell.ratio:.0%} pruned, seed {cell.seed}"
+            raise InputError(f"{path}: found something else for the same cell ({where}); report it apart")
+    return Results(
+        name=_joined([first.name, second.name]),
+        source=second.source | first.source,
+        targets=first.targets | {name: info for name, info in second.targets.items() if name not in first.targets},
+        methods=first.methods | {name: info for name, info in second.methods.items() if name not in first.methods},
+        modes=list(dict.fromkeys([*first.modes, *second.modes])),
+        recipes=first.recipes | ({second.name: second.recipes} if second.recipes != first.recipes else {}),
+        provenance=first.provenance | ({second.name: second.provenance} if second.provenance else {}),
+        cells=cells,
+    )
+
+
+def _joined(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
+
+
+def _conflicts(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """What both have, and have differently."""
+    return [name for name in first if name in second and first[name] != second[name]]

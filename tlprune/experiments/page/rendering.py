@@ -1,0 +1,250 @@
+"""The page itself, and everything that is written beside it."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import yaml
+from jinja2 import Environment
+
+from tlprune import __version__
+from tlprune.experiments.curves import ablation_figure, accuracy_figure
+from tlprune.experiments.methods import MODE_LABELS, WHAT_METHODS_DO, marks_of
+from tlprune.experiments.page import findings, wording
+from tlprune.experiments.page.conclusions import Headline, conclusion, headlines
+from tlprune.experiments.page.evidence import Evidence
+from tlprune.experiments.page.files import cells_csv, latex_tables, summary_csv
+from tlprune.experiments.page.svg import inline_svg
+from tlprune.experiments.results import NONE, Group, Results
+from tlprune.selection.figures import drawable, votes_figure
+from tlprune.storage.atomic import atomic_path, write_bytes
+
+__all__ = ["PAGE", "render_page", "write_report"]
+
+PAGE = "index.html"
+"""Name of the page in its folder."""
+
+_GLYPHS = {"": "━", "o": "●", "s": "■", "D": "◆", "v": "▼", "^": "▲", "P": "✚", "X": "✖", "*": "★", "<": "◀"}
+
+
+@dataclass
+class _Target:
+    """One target's part of the page."""
+
+    name: str
+    split: str
+    conclusion: str
+    headlines: list[Headline]
+    legend: list[dict[str, str]]
+    panels: list[str]
+    steps: bool
+    png: str
+    tables: list[dict[str, Any]]
+    costs: list[findings.CostRow]
+    longest: float
+    whole_seconds: float | None
+
+
+def write_report(
+    results: Results | None, evidence: Sequence[Evidence], told: Sequence[str], title: str, folder: Path
+) -> list[str]:
+    """Writes the page and, where there are cells, a picture for each target, CSV and LaTeX.
+
+    Args:
+        results: All cells; None for a page about Selections alone.
+        evidence: What is shown of Selections.
+        told: What a reader has to know first, in sentences.
+        title: The page's heading.
+        folder: Where to write; it is made.
+
+    Returns:
+        Names of the files.
+
+    Raises:
+        InputError: The folder cannot be written.
+    """
+    page = render_page(results, evidence, told, title)
+    texts = {PAGE: page}
+    written = []
+    if results is not None:
+        texts |= {"cells.csv": cells_csv(results), "summary.csv": summary_csv(results)}
+        texts["tables.tex"] = latex_tables(results)
+        for place, target in enumerate(results.targets):
+            name = _png(results, place)
+            with atomic_path(folder / name) as temporary:
+                figure = accuracy_figure(results, target, _modes(results, target))
+                figure.savefig(temporary, format="png", dpi=150, facecolor="white")
+            written.append(name)
+    for name, text in texts.items():
+        # names of files that are no text are shown escaped
+        write_bytes(folder / name, text.encode(errors="backslashreplace"))
+    return [*texts, *written]
+
+
+def render_page(results: Results | None, evidence: Sequence[Evidence], told: Sequence[str], title: str) -> str:
+    """The page as text; arguments as :func:`write_report`. The same arguments give the same text."""
+    targets = [] if results is None else [_target(results, place) for place in range(len(results.targets))]
+    room = files("tlprune.experiments.page")
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.globals |= {
+        "difference": wording.difference,
+        "percent": wording.percent,
+        "seconds": wording.seconds,
+        "share": wording.share,
+        "verdict": findings.verdict,
+        "width": _width,
+    }
+    template = environment.from_string(room.joinpath("page.html.j2").read_text(encoding="utf-8"))
+    comparisons = sum(
+        (row.to_none is not None) + (row.to_random is not None)
+        for target in targets
+        for table in target.tables
+        for row in table["rows"]
+    )
+    return template.render(
+        title=title,
+        version=__version__,
+        style=room.joinpath("page.css").read_text(encoding="utf-8"),
+        lead=_lead(results, evidence),
+        targets=targets,
+        told=told,
+        winning=None if results is None else _winning(results),
+        ablations=[] if results is None else _ablations(results),
+        evidence=evidence,
+        curves=[_curve(one, place) for place, one in enumerate(evidence)],
+        explained=_explained(results, evidence),
+        comparisons=comparisons,
+        provenance=[] if results is None else _provenance(results),
+    )
+
+
+def _lead(results: Results | None, evidence: Sequence[Evidence]) -> str:
+    if results is None:
+        made = ", ".join(sorted({one.selection.method.replace("_", " ") for one in evidence}))
+        return (
+            f"What a Selection keeps of its source, by {made}. Nothing was trained on it for this page, so it says "
+            "nothing of accuracy."
+        )
+    seeds = sorted({cell.seed for cell in results.cells})
+    methods = [results.methods[name].label for name in results.compared]
+    source = results.source.get("name", "unnamed")
+    return (
+        f"How much of the source {source!r} can be left out of pretraining, and which part, for "
+        f"{_and(list(results.targets))}? "
+        f"Compared: {_and(methods)}; {len(results.cells)} pretrained models, "
+        f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}."
+    )
+
+
+def _and(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _modes(results: Results, target: str) -> list[str]:
+    cells = [cell for cell in results.cells if cell.target == target]
+    return [mode for mode in results.modes if any(mode in cell.scores for cell in cells)]
+
+
+def _target(results: Results, place: int) -> _Target:
+    target = list(results.targets)[place]
+    modes = _modes(results, target)
+    costs = [row for row in findings.cost_rows(results, target) if row.group.method in results.compared]
+    whole = results.of(Group(target, NONE))
+    there = {cell.method for cell in results.cells if cell.target == target}
+    pictures = [
+        inline_svg(
+            accuracy_figure(results, target, [mode], legend=False),
+            f"accuracy-{place}-{number}",
+            f"Test accuracy of {target} by {MODE_LABELS.get(mode, mode)} against the share pruned; numbers are below",
+        )
+        for number, mode in enumerate(modes)
+    ]
+    return _Target(
+        name=target,
+        split=str(results.targets[target].get("split", "")),
+        conclusion=conclusion(results, target),
+        headlines=headlines(results, target),
+        legend=[
+            {"label": results.methods[name].label, "colour": mark.colour, "glyph": _GLYPHS[mark.shape]}
+            for name, mark in marks_of(results.compared).items()
+            if name in there
+        ],
+        panels=pictures,
+        steps=any(cell.equal == "steps" for cell in results.cells if cell.target == target),
+        png=_png(results, place),
+        tables=[
+            {
+                "mode": MODE_LABELS.get(mode, mode),
+                "rows": [
+                    row for row in findings.accuracy_rows(results, target, mode) if row.group.method in results.compared
+                ],
+            }
+            for mode in modes
+        ],
+        costs=costs,
+        longest=max((row.total for row in costs), default=0.0),
+        whole_seconds=median(cell.pretraining_seconds for cell in whole) if whole else None,
+    )
+
+
+def _png(results: Results, place: int) -> str:
+    """A name for files, whatever the target is called."""
+    names = [re.sub(r"[^A-Za-z0-9._-]+", "-", Path(target).name).strip("-.") for target in results.targets]
+    number = "" if names.count(names[place]) == 1 and names[place] else f"-{place + 1}"
+    return f"accuracy-{names[place]}{number}.png".replace("--", "-")
+
+
+def _winning(results: Results) -> dict[str, Any]:
+    rows = list(findings.winning_rows(results))
+    places = [(target, mode) for target in results.targets for mode in results.modes]
+    places = [place for place in places if any(place in found for _, found in rows)]
+    return {
+        "places": [f"{target}, {MODE_LABELS.get(mode, mode)}" for target, mode in places],
+        "rows": [(results.methods[method].label, [found.get(place) for place in places]) for method, found in rows],
+    }
+
+
+def _ablations(results: Results) -> list[dict[str, Any]]:
+    found = []
+    for place, target in enumerate(results.targets):
+        mode = _modes(results, target)[0]
+        rows = {row.group: row for row in findings.accuracy_rows(results, target, mode)}
+        costs = {row.group: row for row in findings.cost_rows(results, target)}
+        for number, (factor, lines) in enumerate(findings.ablation_lines(results, target, mode).items()):
+            figure = ablation_figure(results, target, mode, lines)
+            figure.axes[0].set_xlabel(drawable(factor))
+            label = f"Test accuracy of {target} against {factor}; numbers are below"
+            table = [(level, name, rows[one], costs[one]) for name, line in lines.items() for level, one in line]
+            picture = inline_svg(figure, f"ablation-{place}-{number}", label)
+            found.append({"factor": factor, "target": target, "picture": picture, "rows": table})
+    return found
+
+
+def _curve(evidence: Evidence, place: int) -> str:
+    if not len(evidence.selection.ballots):
+        return ""
+    figure = votes_figure(evidence.selection, evidence.kept, "")
+    figure.set_size_inches(6, 3.6)  # its letters can be read on a phone
+    return inline_svg(figure, f"votes-{place}", "Votes of every unit, and the share of votes that the best units hold")
+
+
+def _explained(results: Results | None, evidence: Sequence[Evidence]) -> list[tuple[str, str]]:
+    if results is None:
+        names = {one.selection.method: one.selection.method.replace("_", " ") for one in evidence}
+    else:
+        names = {name: results.methods[name].label for name in results.compared}
+    return [(label, WHAT_METHODS_DO[name]) for name, label in names.items() if name in WHAT_METHODS_DO]
+
+
+def _provenance(results: Results) -> list[tuple[str, str]]:
+    parts = {"run": results.provenance, "source": results.source, "targets": results.targets}
+    parts["recipes"] = results.recipes
+    return [(name, yaml.safe_dump(part, sort_keys=False, width=100)) for name, part in parts.items() if part]
+
+
+def _width(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f}%" if whole > 0 else "0%"
