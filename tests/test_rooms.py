@@ -9,7 +9,7 @@ import tlprune
 
 ROOT = Path(tlprune.__file__).parent
 EVERYONE = {"errors", "processes"}
-COMMANDS_TOO = {"parser_messages"}
+COMMANDS_TOO = {"config_files", "parser_messages"}
 MAY_IMPORT = {
     "storage": set(),
     "models": {"storage"},
