@@ -1,4 +1,4 @@
-"""What 'make test-package' asks of the two archives, and of the wheel once it is installed with nothing of the clone near.
+"""What 'make test-package' asks of both archives, and of the wheel once it is installed with nothing of the clone near.
 
 No test of pytest's: the environment that it looks into has the wheel and what that needs, and nothing else.
 """

@@ -52,6 +52,6 @@ def test_an_installed_package_has_its_own(tmp_path):
     there = tmp_path / "site" / "tlprune" / "configs" / "select"
     there.mkdir(parents=True)
     (there / "one.yaml").write_text("# The only one.\nsource: drawn\n")
-    code = f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); from tlprune.cli import main; main(['configs'])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    run = [sys.executable, "-m", "tlprune", "configs"]
+    found = subprocess.run(run, cwd=tmp_path / "site", capture_output=True, text=True, check=True)
     assert found.stdout.startswith("configs/select/one.yaml\n    The only one.\n\n")
