@@ -4,6 +4,7 @@
 """
 
 import argparse
+import os
 import re
 import sys
 import tempfile
@@ -65,6 +66,8 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="notebooks, such as 01_quick_start (default: all)")
     parser.add_argument("--write", action="store_true", help="keep the outputs in the notebooks")
     given = parser.parse_args()
+    # cells of commands find those of this environment
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     paths = [HERE / f"{name}.ipynb" for name in given.names] or sorted(HERE.glob("*.ipynb"))
     ran = [run(path, given.write) for path in paths]
     print(f"{sum(ran)} passed, {len(ran) - sum(ran)} failed")
