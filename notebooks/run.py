@@ -31,7 +31,8 @@ def run(path: Path, write: bool) -> bool:
     notebook = nbformat.read(path, as_version=4)
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": folder}})
+        where = {"metadata": {"path": folder}}
+        client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where, coalesce_streams=True)
         try:
             client.execute()
         except CellExecutionError as error:
@@ -53,7 +54,9 @@ def _clean(notebook: nbformat.NotebookNode, folder: str) -> None:
         cell.metadata = {}
         for output in cell.get("outputs", []):
             if "text" in output:
-                output.text = re.sub(rf"(/private)?{re.escape(folder)}/?", "", output.text)
+                output.text = re.sub(r"\x1b\[[0-9;]*m", "", output.text)
+                text = re.sub(rf"(/private)?{re.escape(folder)}/?", "", output.text)
+                output.text = re.sub(r"/\S+\.py:\d+: ", "", text)  # where a warning comes from
 
 
 def main() -> int:
