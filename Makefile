@@ -71,7 +71,7 @@ test-minimum: $(MINIMUM_READY)
 	OMP_NUM_THREADS=1 $(MINIMUM)/bin/pytest -q -o filterwarnings=default --disable-warnings -m 'not slow' $(MINIMUM_TESTS)
 
 docs: $(READY)
-	$(VENV)/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 notebooks: $(READY)
 	$(VENV)/bin/python notebooks/run.py $(NOTEBOOKS)
