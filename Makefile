@@ -74,7 +74,7 @@ docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 notebooks: $(READY)
-	$(VENV)/bin/python notebooks/run.py $(NOTEBOOKS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python notebooks/run.py $(NOTEBOOKS)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .
