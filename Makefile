@@ -5,15 +5,25 @@ VENV ?= .venv
 READY := $(VENV)/.ready
 
 BOLTS ?= .venv-bolts
+PACKAGE ?= .venv-package
+MINIMUM ?= .venv-minimum
 AUDIT ?= .venv-audit
 BOLTS_READY := $(BOLTS)/.ready
+MINIMUM_READY := $(MINIMUM)/.ready
+# what uses each dependency, and is fast
+MINIMUM_TESTS ?= tests/data tests/selection tests/storage tests/models/test_published.py tests/modules/test_classifier.py tests/modules/test_ssl.py \
+	tests/callbacks/test_selection_monitor.py tests/commands/test_selection_commands.py tests/commands/test_selection_of_anything.py tests/test_checkpoint_io.py
 
-.PHONY: help setup demo test test-bolts lint types bench audit clean
+.PHONY: help setup demo test test-bolts test-package test-minimum docs notebooks lint types bench audit clean
 
 help:
 	@echo "make demo        set up, then prune, pretrain, transfer and compare on embedded data (minutes)"
 	@echo "make test        set up, then check style, types and tests"
 	@echo "make test-bolts  test what is done with the extra 'bolts', in an environment of its own"
+	@echo "make test-package  build the archives, install the wheel in an empty environment, and use it there"
+	@echo "make test-minimum  test with the lowest versions that pyproject.toml allows"
+	@echo "make docs        build the pages in docs/ as a site, in site/; a broken link is an error"
+	@echo "make notebooks   run the notebooks from top to bottom; an error in a cell is an error"
 	@echo "make bench       measure every path whose speed has a bar; half an hour on two idle cores"
 	@echo "make audit       look up known vulnerabilities of what is installed; needs the Python Package Index"
 	@echo "make clean       remove the environment and what was built"
@@ -23,7 +33,7 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("tlprune needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,parquet,timm,huggingface,video,dev]'
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,parquet,timm,huggingface,video,slurm,docs,notebooks,dev]'
 	@touch $@
 
 demo: $(READY)
@@ -42,6 +52,30 @@ $(BOLTS_READY): pyproject.toml constraints.txt
 test-bolts: $(BOLTS_READY)
 	$(BOLTS)/bin/pytest tests/test_bolts.py
 
+# always a new environment: one that is there may have what the wheel forgot to ask for
+test-package: $(READY)
+	rm -rf $(PACKAGE)
+	$(PYTHON) -m venv $(PACKAGE)
+	$(VENV)/bin/python -m build --outdir $(PACKAGE)/dist .
+	$(PACKAGE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PACKAGE)/dist/*.whl
+	$(PACKAGE)/bin/python -m pip check
+	$(VENV)/bin/python tests/check_package.py $(PACKAGE)
+
+$(MINIMUM_READY): pyproject.toml constraints-minimum.txt
+	$(PYTHON) -m venv $(MINIMUM)
+	$(MINIMUM)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-minimum.txt --editable '.[demo,parquet,timm,huggingface,video,test]'
+	@touch $@
+
+# what old versions say of themselves is no failure; one thread, because small tensors are slower on more
+test-minimum: $(MINIMUM_READY)
+	OMP_NUM_THREADS=1 $(MINIMUM)/bin/pytest -q -o filterwarnings=default --disable-warnings -m 'not slow' $(MINIMUM_TESTS)
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+
+notebooks: $(READY)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python notebooks/run.py $(NOTEBOOKS)
+
 lint: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -59,4 +93,4 @@ audit:
 	$(AUDIT)/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 clean:
-	rm -rf $(VENV) $(BOLTS) $(AUDIT) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(BOLTS) $(PACKAGE) $(MINIMUM) $(AUDIT) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -80,6 +80,7 @@ _COMMANDS: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "audit": (_in_commands("audit"), "test images of the target that are in what a Selection keeps"),
     "report": (_in_commands("report"), "a page, tables and pictures of what sweeps, demos or a Selection found"),
     "datasets": (_in_commands("datasets"), "targets that have names: sizes, where they lie, how to get them"),
+    "configs": (_in_commands("configs"), "the yaml files that come with tlprune, and a copy of them"),
     "frames": (_in_commands("frames"), "the middle frame of each video, for UCF101"),
     "fit": (_lightning, "train: a surrogate, a source model, or a transfer to a target"),
     "validate": (_lightning, "evaluate a checkpoint on the validation set"),

@@ -1,4 +1,4 @@
-"""Config files that are none are refused at once, before anything that takes seconds to import."""
+"""Where tlprune's own configs are; and config files that are none are refused before anything slow is imported."""
 
 from pathlib import Path
 
@@ -6,7 +6,14 @@ import yaml
 
 from tlprune.errors import InputError
 
-__all__ = ["check_configs"]
+__all__ = ["check_configs", "own_configs"]
+
+
+def own_configs() -> Path:
+    """The folder of the configs that come with tlprune: in the installed package, or in the clone around it."""
+    package = Path(__file__).parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
 
 
 def check_configs(arguments: list[str], keys: str, lists: tuple[str, ...] = ()) -> None:
@@ -26,7 +33,9 @@ def check_configs(arguments: list[str], keys: str, lists: tuple[str, ...] = ()) 
             continue
         path = attached if equals else value
         if not Path(path).is_file():
-            raise InputError(f"--config {path}: no such file")
+            ours = path.startswith("configs/") and (own_configs().parent / path).is_file()
+            hint = "; 'tlprune configs configs' copies those that come with tlprune to where you are" if ours else ""
+            raise InputError(f"--config {path}: no such file{hint}")
         try:
             content = yaml.safe_load(Path(path).read_text())
         except (yaml.YAMLError, UnicodeDecodeError) as error:

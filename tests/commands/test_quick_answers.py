@@ -13,7 +13,8 @@ from tlprune import InputError, Selection
 from tlprune.cli import main
 from tlprune.selection.several_targets import Combination
 
-COMMANDS = ["show", "explain", "diff", "export", "advise", "audit", "report", "datasets", "frames", "select"]
+COMMANDS = ["show", "explain", "diff", "export", "advise", "audit", "sweep", "report"]
+COMMANDS += ["datasets", "configs", "frames", "select"]
 BESIDE_TORCH = {"torchvision", "faiss", "lightning", "matplotlib", "pandas"}
 
 RUN = """

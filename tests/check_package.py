@@ -1,0 +1,91 @@
+"""What 'make test-package' asks of both archives, and of the wheel once it is installed with nothing of the clone near.
+
+No test of pytest's: the environment that it looks into has the wheel and what that needs, and nothing else.
+"""
+
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# what a clone needs and an archive does not; what setuptools adds
+LEFT_OUT = (".ci/", ".git", ".pre-commit")
+ADDED = ("PKG-INFO", "tlprune.egg-info/")
+
+IMPORTED = """
+import sys, tlprune
+for name in tlprune.__all__:
+    getattr(tlprune, name)
+ours = [module.__file__ for name, module in sys.modules.items() if name.split(".")[0] == "tlprune"]
+assert len(ours) > 50, ours
+print(*{file.split("/tlprune/")[0] for file in ours})
+"""
+
+
+def check_source_archive(archive: Path) -> None:
+    """It holds what the clone holds."""
+    with tarfile.open(archive) as files:
+        found = {name.partition("/")[2] for name in files.getnames() if files.getmember(name).isfile()}
+    found = {name for name in found if not name.startswith(ADDED)}
+    assert {"LICENSE", "tlprune/py.typed", "configs/source/drawn_pruned.yaml", "tests/conftest.py"} <= found
+    if (ROOT / ".git").exists():
+        listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+        expected = {name for name in listed.stdout.splitlines() if not name.startswith(LEFT_OUT)}
+        assert found == expected, f"missing: {expected - found}, too many: {found - expected}"
+
+
+def check_wheel(wheel: Path) -> None:
+    """It holds the package, its types, its configs and the licence, and nothing beside."""
+    names = set(zipfile.ZipFile(wheel).namelist())
+    expected = {f"tlprune/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.yaml")}
+    expected |= {str(path.relative_to(ROOT)) for path in (ROOT / "tlprune").rglob("*.py")} | {"tlprune/py.typed"}
+    package = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
+    assert package == expected, f"missing: {expected - package}, too many: {package - expected}"
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+
+
+def check_installed(environment: Path) -> None:
+    """Commands of the README, where there is no clone."""
+    binaries = environment.absolute() / "bin"
+    with tempfile.TemporaryDirectory() as folder:
+        ours = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "TLPRUNE_DATA")}
+        ours["TLPRUNE_CACHE"] = f"{folder}/cache"
+
+        def run(*command: str) -> str:
+            print("$", *(word if "\n" not in word else "..." for word in command), flush=True)
+            done = subprocess.run(
+                [binaries / command[0], *command[1:]],
+                cwd=folder,
+                env=ours,
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            )
+            return done.stdout
+
+        [home] = run("python", "-c", IMPORTED).split()
+        assert Path(home).is_relative_to(environment.absolute()), home
+        assert Path(home).name == "site-packages", home
+        assert run("tlprune", "--version").startswith("tlprune ")
+        assert "tlprune demo --quick" in run("tlprune", "--help")
+        assert "comes with tlprune" in run("tlprune", "datasets", "digits")
+        run("tlprune", "configs", "configs")
+        few = ("--trainer.max_epochs=1", "--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu")
+        run("tlprune", "fit", "--config", "configs/source/drawn_surrogate.yaml", *few)
+        run("tlprune", "select", "--config", "configs/select/digits_lm.yaml")
+        export = ("--format=paths", "--prune_ratio=0.7", "--output=kept.txt")
+        run("tlprune", "export", "runs/selections/digits_lm.safetensors", *export)
+        assert Path(folder, "kept.txt").read_text().count("\n") == 3001
+
+
+if __name__ == "__main__":
+    environment = Path(sys.argv[1])
+    [source], [wheel] = environment.glob("dist/*.tar.gz"), environment.glob("dist/*.whl")
+    check_source_archive(source)
+    check_wheel(wheel)
+    check_installed(environment)
+    print(f"{source.name}, {wheel.name}: complete, and the wheel works on its own")
