@@ -135,7 +135,7 @@ def _lead(results: Results | None, evidence: Sequence[Evidence]) -> str:
     return (
         f"How much of the source {source!r} can be left out of pretraining, and which part, for "
         f"{_and(list(results.targets))}? "
-        f"Compared: {_and(methods)}; {len(results.cells)} pretrained models, "
+        f"Compared: {_and(methods)}; {len(results.cells)} cells, "
         f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}."
     )
 
