@@ -12,7 +12,7 @@ from tlprune.data.images import ImageSet, TensorImages
 from tlprune.data.sources import EMBEDDED_SOURCE, open_source
 from tlprune.errors import InputError
 from tlprune.experiments.page.evidence import Ballots, Evidence, gather, suggested_units
-from tlprune.experiments.page.findings import leader, shown_group
+from tlprune.experiments.page.findings import shown_group
 from tlprune.experiments.results import Results
 from tlprune.selection.manifest import Selection
 from tlprune.selection.ranking import Budget
@@ -73,8 +73,7 @@ def shown_selections(results: Results | None, files: Sequence[Path]) -> tuple[li
             told.append(f"What is kept and dropped for {target} is not shown: {error}.")
             continue
         label = results.methods[group.method].label
-        best = leader(results, target, results.modes[0])
-        won = best is not None and best[0] == group.method and best[1].ratio == group.ratio
+        won = results.winning(target, group.method, results.modes[0]).ratio == group.ratio
         why = f"{label} at {group.ratio:.0%} pruned, {'its winning subset' if won else 'the ratio in the middle'}"
         kept = len(selection.units_kept(Budget(ratio=group.ratio)))
         title = f"{label} for {target}"
