@@ -54,7 +54,8 @@ def _clean(notebook: nbformat.NotebookNode, folder: str) -> None:
         cell.metadata = {}
         for output in cell.get("outputs", []):
             if "text" in output:
-                output.text = re.sub(r"\x1b\[[0-9;]*m", "", output.text)
+                # colours, and how a progress bar moves the cursor
+                output.text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.text).replace("\r\n", "\n")
                 text = re.sub(rf"(/private)?{re.escape(folder)}/?", "", output.text)
                 output.text = re.sub(r"/\S+\.py:\d+: ", "", text)  # where a warning comes from
 

@@ -175,10 +175,12 @@ def _line(cell: "Cell", results: "Results") -> str:
 def _tell_winners(sweep: "Sweep", results: "Results", console: Console) -> None:
     """Prints the winning subsets, and where to read more."""
     mode = results.modes[0]
-    table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False)
-    table.title = f"winning subsets by {mode}: the most that can go without loss on validation images"
-    for heading in ("target", "method", "equal", "pruned", "test minus no pruning, points", "not clearly below up to"):
-        table.add_column(heading, justify="left" if heading in ("target", "method", "equal") else "right")
+    title = f"winning subsets by {mode}, chosen on validation images"
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False
+    )
+    for heading in ("target", "method", "equal", "pruned", "on test images", "unclear up to"):
+        table.add_column(heading, justify="left" if heading in ("target", "method", "equal") else "right", no_wrap=True)
     for target in sweep.targets:
         for method, info in results.methods.items():
             for equal in sweep.equal if method != "none" else ():
@@ -191,4 +193,8 @@ def _tell_winners(sweep: "Sweep", results: "Results", console: Console) -> None:
                 ratios = ["none" if one is None else f"{one:.0%}" for one in (found.ratio, found.not_clearly_below)]
                 table.add_row(target, info.label, equal, ratios[0], points, ratios[1])
     console.print(table)
-    console.print(f"In {sweep.output}: results.json, selections, tensorboard. Next: tlprune report {sweep.output}")
+    text = "on test images: minus no pruning, in points, with its 95 % interval over seeds; "
+    console.print(f"{text}unclear up to: the largest ratio that is not clearly below no pruning", soft_wrap=True)
+    console.print(
+        f"In {sweep.output}: results.json, selections, tensorboard. Next: tlprune report {sweep.output}", soft_wrap=True
+    )
