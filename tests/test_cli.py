@@ -73,8 +73,8 @@ def test_help_imports_nothing_heavy():
 
 
 # drawn_bolts.yaml needs its extra, and is run in test_bolts.py
-FITTED = sorted(path for path in CONFIGS.rglob("*.yaml") if path.parent.name != "select" and path.stem != "drawn_bolts")
-SELECTED = sorted(CONFIGS.glob("select/*.yaml"))
+SELECTED, SWEPT = (sorted(CONFIGS.glob(f"{group}/*.yaml")) for group in ("select", "experiment"))
+FITTED = sorted({*CONFIGS.rglob("*.yaml")} - {*SELECTED, *SWEPT, CONFIGS / "ssl" / "drawn_bolts.yaml"})
 
 
 @pytest.mark.parametrize("name", [path.relative_to(CONFIGS) for path in FITTED], ids=str)
@@ -93,6 +93,7 @@ def test_every_config_says_what_it_is_and_parses(name, capsys):
     [
         *(["fit", "--config", str(path), "--print_config"] for path in FITTED),
         *(["select", "--config", str(path), "--print_config"] for path in SELECTED),
+        *(["sweep", "--config", str(path), "--print_config"] for path in SWEPT),
         ["select", "--source=given", "--selector=RandomSelector", "--output=r.safetensors"],
     ],
     ids=lambda arguments: Path(arguments[2]).name,
