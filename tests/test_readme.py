@@ -89,7 +89,8 @@ def _selector_of_the_page(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "command", [one for one in OURS if one[0] not in ("fit", "validate", "test", "predict", "select")], ids=" ".join
 )
-def test_every_command_is_parsed_as_written(command):
+def test_every_command_is_parsed_as_written(command, monkeypatch):
+    monkeypatch.chdir(ROOT)
     with pytest.raises(ParsedError):
         cli.main(command)
 

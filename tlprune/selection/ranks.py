@@ -1,5 +1,6 @@
 """The processes of one job: which one this is, what only the first of them does, and what all do or none."""
 
+import atexit
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
@@ -124,3 +125,14 @@ def _patient_group() -> Any:
     if _patient is None or _patient[0] is not dist.group.WORLD:
         _patient = dist.group.WORLD, dist.new_group(timeout=_LONG, backend="gloo")
     return _patient[1]
+
+
+@atexit.register
+def _let_go() -> None:
+    """Ends the threads of that group while there is an interpreter: one that needs it later would abort the process."""
+    global _patient
+    if _patient is None:
+        return
+    if dist.is_initialized() and _patient[0] is dist.group.WORLD:
+        dist.destroy_process_group(_patient[1])
+    _patient = None
