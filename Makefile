@@ -24,7 +24,7 @@ help:
 	@echo "make test-minimum  test with the lowest versions that pyproject.toml allows"
 	@echo "make docs        build the pages in docs/ as a site, in site/; a broken link is an error"
 	@echo "make notebooks   run the notebooks from top to bottom; an error in a cell is an error"
-	@echo "make bench       measure every path whose speed has a bar; half an hour on two idle cores"
+	@echo "make bench       measure every path whose speed has a bar; 10 minutes on two fast idle cores"
 	@echo "make audit       look up known vulnerabilities of what is installed; needs the Python Package Index"
 	@echo "make clean       remove the environment and what was built"
 
