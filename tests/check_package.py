@@ -43,6 +43,7 @@ def check_wheel(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {f"tlprune/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.yaml")}
     expected |= {str(path.relative_to(ROOT)) for path in (ROOT / "tlprune").rglob("*.py")} | {"tlprune/py.typed"}
+    expected |= {f"tlprune/experiments/page/page.{ending}" for ending in ("html.j2", "css")}
     package = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
     assert package == expected, f"missing: {expected - package}, too many: {package - expected}"
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
@@ -80,6 +81,8 @@ def check_installed(environment: Path) -> None:
         export = ("--format=paths", "--prune_ratio=0.7", "--output=kept.txt")
         run("tlprune", "export", "runs/selections/digits_lm.safetensors", *export)
         assert Path(folder, "kept.txt").read_text().count("\n") == 3001
+        run("tlprune", "report", "runs/selections/digits_lm.safetensors", "--output=page")
+        assert "<html" in Path(folder, "page", "index.html").read_text()
 
 
 if __name__ == "__main__":
