@@ -169,7 +169,7 @@ def _line(cell: "Cell", results: "Results") -> str:
     steps = " =" if cell.equal == "steps" else ""
     name = f"{results.methods[cell.method].label}{pruned}{steps}"
     scores = "  ".join(f"{mode} {score.test:.1f}" for mode, score in cell.scores.items())
-    return f"seed {cell.seed + 1}  {cell.target:<10.10} {name:<20.20}{cell.pretraining_seconds:>6.1f} s  {scores}"
+    return f"seed {cell.seed + 1}  {cell.target:<10.10} {name:<26.26}{cell.pretraining_seconds:>6.1f} s  {scores}"
 
 
 def _tell_winners(sweep: "Sweep", results: "Results", console: Console) -> None:
