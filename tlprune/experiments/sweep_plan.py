@@ -24,7 +24,6 @@ class MethodSpec:
         label: What people read.
         surrogate: A config to train its surrogates by, or a weights file; None for the sweep's own.
         ablates: What it varies, by factor.
-        seeded: Whether the sweep's seed is given to the selector, where it takes one.
     """
 
     selector: dict[str, Any] | None

@@ -46,9 +46,6 @@ __all__ = [
 LOOKED_AT = ("image_size", "eval_size", "num_workers", "on_bad_image", "cache", "val_share", "seed", "target_seed")
 """Options of a source that selecting takes over from the pretraining's config."""
 
-_CONTROLS = ("RandomSelector", "ReverseSelector", "ListSelector", "Moderate", "EL2N", "GraNd", "Forgetting")
-_SELECTORS = ("LabelMapping", "FeatureMapping", *_CONTROLS)
-
 
 def selector_of(sweep: Sweep, method: str, seed: int) -> Selector:
     """A method's selector.
@@ -66,8 +63,8 @@ def selector_of(sweep: Sweep, method: str, seed: int) -> Selector:
 
 @cache
 def _built(selector: str, seed: int) -> Selector:
-    for name in tlprune.__all__:
-        getattr(tlprune, name)  # a parser finds a bare class name only among what is loaded
+    # a parser finds a bare class name only among what is loaded
+    public = {name: getattr(tlprune, name) for name in tlprune.__all__}
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--selector", type=Selector)
     given = _seeded(json.loads(selector), seed)
@@ -77,8 +74,9 @@ def _built(selector: str, seed: int) -> Selector:
         raise
     except Exception as error:  # the parser wraps what a constructor raises
         name = str(given["class_path"])
-        if "." not in name and not hasattr(tlprune, name):
-            raise InputError(f"no selector {name!r}: {near_miss(name, _SELECTORS)}") from error
+        if "." not in name and name not in public:
+            known = [one for one, value in public.items() if issubclass(value, Selector) and value is not Selector]
+            raise InputError(f"no selector {name!r}: {near_miss(name, known)}") from error
         raise InputError(f"selector {name}: {in_short(str(error))}") from error
     if not isinstance(built, Selector):
         raise InputError(f"{given['class_path']} is no Selector")
