@@ -8,6 +8,8 @@ BOLTS ?= .venv-bolts
 PACKAGE ?= .venv-package
 MINIMUM ?= .venv-minimum
 AUDIT ?= .venv-audit
+# each of these takes 6 to 8 GB of disk; they go once their tests pass, unless KEEP=1
+KEEP ?=
 BOLTS_READY := $(BOLTS)/.ready
 MINIMUM_READY := $(MINIMUM)/.ready
 # what uses each dependency, and is fast
@@ -51,6 +53,7 @@ $(BOLTS_READY): pyproject.toml constraints.txt
 
 test-bolts: $(BOLTS_READY)
 	$(BOLTS)/bin/pytest tests/test_bolts.py
+	$(if $(KEEP),,rm -rf $(BOLTS))
 
 # always a new environment: one that is there may have what the wheel forgot to ask for
 test-package: $(READY)
@@ -60,6 +63,7 @@ test-package: $(READY)
 	$(PACKAGE)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt $(PACKAGE)/dist/*.whl
 	$(PACKAGE)/bin/python -m pip check
 	$(VENV)/bin/python tests/check_package.py $(PACKAGE)
+	$(if $(KEEP),,rm -rf $(PACKAGE))
 
 $(MINIMUM_READY): pyproject.toml constraints-minimum.txt
 	$(PYTHON) -m venv $(MINIMUM)
@@ -69,6 +73,7 @@ $(MINIMUM_READY): pyproject.toml constraints-minimum.txt
 # what old versions say of themselves is no failure; one thread, because small tensors are slower on more
 test-minimum: $(MINIMUM_READY)
 	OMP_NUM_THREADS=1 $(MINIMUM)/bin/pytest -q -o filterwarnings=default --disable-warnings -m 'not slow' $(MINIMUM_TESTS)
+	$(if $(KEEP),,rm -rf $(MINIMUM))
 
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
@@ -91,6 +96,7 @@ audit:
 	$(PYTHON) -m venv $(AUDIT)
 	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.9'
 	$(AUDIT)/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
+	$(if $(KEEP),,rm -rf $(AUDIT))
 
 clean:
 	rm -rf $(VENV) $(BOLTS) $(PACKAGE) $(MINIMUM) $(AUDIT) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache
