@@ -203,12 +203,12 @@ def test_a_validation_part_without_class_folders_is_said(class_folder, tmp_path)
         open_source(str(tmp_path / "src"))
 
 
-def test_names_that_no_file_can_have_and_deep_folders(tmp_path):
+def test_names_that_no_file_can_have_and_deep_folders(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="no such folder"):
         check_source("x" * 300)
     deep = tmp_path / "deep"
     deep.mkdir()
-    os.chdir(deep)
+    monkeypatch.chdir(deep)
     for _ in range(1100):
         Path("d").mkdir()
         os.chdir("d")
@@ -219,4 +219,3 @@ def test_names_that_no_file_can_have_and_deep_folders(tmp_path):
         for _ in range(1100):  # what removes folders for pytest calls itself for each
             os.chdir("..")
             Path("d").rmdir()
-        os.chdir(tmp_path)
