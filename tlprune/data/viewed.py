@@ -1,12 +1,13 @@
 """Images seen through a view: what a DataLoader draws batches from."""
 
+import math
 from collections.abc import Sequence
 from copy import copy
 from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from tlprune.data.images import ImageSet, TensorImages
 from tlprune.data.sampler import Batched, EpochSampler, Place, Reproducible
@@ -56,7 +57,13 @@ class ViewedImages(Dataset[tuple[Tensor, int]]):
         size = (self.view.image_size, self.view.image_size)
         if isinstance(self.images, TensorImages) and self.images.pixels.shape[2:] == size and not self.view.crops:
             return self.images.pixels[indices]
-        return torch.stack([self.view.resize(self.images[index][0]) for index in indices.tolist()])
+        places = indices.tolist()
+        first = self.view.resize(self.images[places[0]][0])
+        batch = _room_for(len(places), first)
+        batch[0] = first
+        for row, place in enumerate(places[1:], start=1):
+            batch[row] = self.view.resize(self.images[place][0])
+        return batch
 
     def at_size(self, image_size: int) -> Self:
         """The same images, seen larger or smaller: ``image_size`` pixels high and wide."""
@@ -135,6 +142,22 @@ def batches(
         # a generator of its own: loading must not change what a model draws
         generator=torch.Generator(),
     )
+
+
+def _room_for(count: int, image: Tensor) -> Tensor:
+    """A batch ``[B, ...]`` to be filled with images such as ``image``, each in the layout that this one has.
+
+    A loading process takes memory that it shares with the process that trains, as torch's own collation does: a batch
+    made elsewhere would be copied into such memory afterwards.
+    """
+    by_pixel = image.stride(-3) == 1  # as decoders and resizers leave images; they are copied as they lie
+    shape = (count, *(image.movedim(-3, -1) if by_pixel else image).shape)
+    if get_worker_info() is None:
+        batch = torch.empty(shape, dtype=image.dtype)
+    else:
+        memory = torch.UntypedStorage._new_shared(math.prod(shape) * image.element_size())  # type: ignore[no-untyped-call]
+        batch = torch.empty(0, dtype=image.dtype).set_(memory, 0, shape)  # type: ignore[call-overload]
+    return batch.movedim(-1, -3) if by_pixel else batch
 
 
 class _BySize:
