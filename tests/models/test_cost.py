@@ -5,7 +5,10 @@ from tlprune.models.cost import training_seconds_per_image
 
 
 def test_a_wider_network_costs_more():
-    narrow, wide = (training_seconds_per_image(f"resnet8_w{width}", 32, 64, 10) for width in (8, 32))
+    # sixteen times the arithmetic; the least of three, because a busy machine stretches any one
+    narrow, wide = (
+        min(training_seconds_per_image(f"resnet8_w{width}", 32, 64, 10) for _ in range(3)) for width in (8, 32)
+    )
     assert 0 < narrow < wide
 
 
