@@ -28,7 +28,8 @@ def _own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def _drawn_once(tmp_path_factory):
-    return drawn_source(tmp_path_factory.mktemp("drawn"))
+    folder = tmp_path_factory.getbasetemp()  # each process of pytest-xdist has one of its own beside the others'
+    return drawn_source((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "drawn")
 
 
 @pytest.fixture

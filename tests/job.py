@@ -8,6 +8,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from forked import Forked
+
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
 
 
@@ -23,15 +25,16 @@ class Job:
 
     def __init__(self, command, folder: Path, log: str = "job.log", **environment: str) -> None:
         self.log = folder / log
+        self.log.write_text("")
+        command = [str(one) for one in command]
+        given = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(folder), *_python_path()])}
+        environment = os.environ | given | environment
+        if command[0] == sys.executable:
+            self.process = Forked(command, folder, environment, self.log, new_session=True)
+            return
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [str(one) for one in command],
-                cwd=folder,
-                env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)} | environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            options = {"stdout": log, "stderr": subprocess.STDOUT, "start_new_session": True}
+            self.process = subprocess.Popen(command, cwd=folder, env=environment, **options)
 
     def wait(self, seconds: float) -> int:
         """The exit status, which must be there in time."""
@@ -74,6 +77,10 @@ class Job:
         for process in self.others():
             os.kill(process, signal.SIGKILL)
         self.process.wait()
+
+
+def _python_path() -> list[str]:
+    return list(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
 
 
 def appears(path: Path, seconds: float = 120) -> None:

@@ -22,9 +22,10 @@ from torchvision.datasets import ImageFolder
 
 from tlprune.data.decoding import decode_image
 from tlprune.data.images import FolderImages
+from tlprune.data.loaders import batches
 from tlprune.data.scanning import scan_class_folder
 from tlprune.data.transforms import MEAN, STD, TrainView, normalised
-from tlprune.data.viewed import ViewedImages, batches
+from tlprune.data.viewed import ViewedImages
 from tlprune.datamodules.packing import pack
 
 FILES, BATCH, SIZE, WORKERS = 1280, 64, 224, 2

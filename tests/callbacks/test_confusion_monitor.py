@@ -1,5 +1,4 @@
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from forked import run_ranks
 from tlprune import ConfusionMonitor, DownstreamDataModule, TransferModule
 from tlprune.callbacks.confusion_figure import confused_pairs, confusion_figure
 from tlprune.errors import InputError
@@ -139,9 +139,9 @@ def test_training_is_the_same_with_and_without_it(trainer, tmp_path):
 
 def test_ranks_count_together(events, tmp_path):
     texts = []
-    for world in ("1", "2"):
-        script = str(Path(__file__).with_name("confuse_on_ranks.py"))
-        subprocess.run([sys.executable, script, world, str(tmp_path)], check=True, capture_output=True, timeout=200)
+    for world in (1, 2):
+        script = Path(__file__).with_name("confuse_on_ranks.py")
+        run_ranks(world, [sys.executable, script, world, tmp_path], tmp_path)
         [tensor] = events(tmp_path / f"ranks{world}").Tensors("val/confusion/text_summary")
         texts.append(tensor.tensor_proto.string_val[0].decode())
     assert texts[0] == texts[1]

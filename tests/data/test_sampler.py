@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from tlprune.data.sampler import EpochSampler, Place, Reproducible
+from tlprune.data.sampler import EpochCounter, EpochSampler, Reproducible
 
 
 def epoch(sampler, number):
@@ -10,10 +10,17 @@ def epoch(sampler, number):
     return list(sampler)
 
 
+def shared(count, batch_size, world, seed=1):
+    samplers = [EpochSampler(count, batch_size, seed) for _ in range(world)]
+    for rank, sampler in enumerate(samplers):
+        sampler.share(rank, world)
+    return samplers
+
+
 @pytest.mark.parametrize("count", [1, 2, 7, 12, 13])
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_ranks_share_every_epoch_without_overlap(count, world):
-    samplers = [EpochSampler(count, 2, seed=5, place=Place(rank, world)) for rank in range(world)]
+    samplers = shared(count, 2, world)
     for number in range(3):
         shares = [epoch(sampler, number) for sampler in samplers]
         assert [len(share) for share in shares] == [len(sampler) for sampler in samplers]
@@ -27,44 +34,43 @@ def test_ranks_share_every_epoch_without_overlap(count, world):
 
 
 def test_order_follows_from_seed_and_epoch_alone():
-    first, second = (EpochSampler(50, 4, seed=1, place=Place()) for _ in range(2))
+    first, second = (EpochSampler(50, 4, seed=1) for _ in range(2))
     assert epoch(first, 3) == epoch(second, 3)
     torch.manual_seed(9)
     assert epoch(first, 3) == epoch(second, 3)
     orders = {tuple(code % 50 for code in epoch(first, number)) for number in range(4)}
-    orders.add(tuple(code % 50 for code in epoch(EpochSampler(50, 4, seed=2, place=Place()), 0)))
+    orders.add(tuple(code % 50 for code in epoch(EpochSampler(50, 4, seed=2), 0)))
     assert len(orders) == 5
 
 
-@pytest.mark.parametrize("done", [0, 1, 5, 11, 12, 13, 24, 29])
+@pytest.mark.parametrize("skip", [0, 4, 20, 48])
 @pytest.mark.parametrize("world", [1, 2])
-def test_a_run_that_goes_on_skips_what_it_has_seen_and_no_more(done, world):
-    count = 50 * world  # twelve whole batches of four an epoch
-    for rank in range(world):
-        whole = EpochSampler(count, 4, seed=1, place=Place(rank, world))
-        batches = [code for number in range(4) for code in epoch(whole, number)[:48]]
-        later = EpochSampler(count, 4, seed=1, place=Place(rank, world, batches_done=done))
-        assert len(later) == len(whole) == 50
-        start = done // 12
-        rest = [
-            code
-            for number in range(start, 4)
-            for code in epoch(later, number)[: 48 - (done % 12 * 4 if number == start else 0)]
-        ]
-        assert rest == batches[done * 4 :]
-        again = epoch(later, start)  # Lightning may begin an epoch's iterator twice
-        assert again == epoch(later, start)
+def test_an_epoch_that_goes_on_is_the_rest_of_it_and_the_next_is_whole(skip, world):
+    for whole, later in zip(shared(50 * world, 4, world), shared(50 * world, 4, world), strict=True):
+        epochs = [epoch(whole, number) for number in (2, 3)]
+        later.skip = skip
+        assert [epoch(later, number) for number in (2, 3)] == [epochs[0][skip:], epochs[1]]
 
 
-@pytest.mark.parametrize(("limit", "skipped"), [(5, 2), (0.5, 1), (1.0, 7), (100, 7)])
-def test_a_limit_of_batches_makes_shorter_epochs(limit, skipped):
-    sampler = EpochSampler(50, 4, seed=1, place=Place(batches_done=7, batches_limit=limit))
-    assert sampler.behind == skipped * 4
+def test_a_loop_that_numbers_no_epochs_gets_another_order_each_time():
+    sampler = EpochSampler(50, 4, seed=1)
+    found = [list(sampler) for _ in range(3)]
+    assert [codes[0] // 50 for codes in found] == [0, 1, 2]
+    assert len({tuple(code % 50 for code in codes) for codes in found}) == 3
+    assert found == [epoch(EpochSampler(50, 4, seed=1), number) for number in range(3)]
+    assert epoch(sampler, 7)[0] // 50 == 7
+    assert next(iter(sampler)) // 50 == 8
+
+
+def test_loaders_of_one_counter_never_give_an_epoch_twice():
+    epochs = EpochCounter()
+    numbers = [next(iter(EpochSampler(50, 4, 1, epochs))) // 50 for _ in range(3)]
+    assert numbers == [0, 1, 2]
 
 
 @pytest.mark.parametrize("seed", [0, 67280421310721, 2**64 - 1])
 def test_every_seed_that_torch_may_have_will_do(seed):
-    assert sorted(epoch(EpochSampler(5, 2, seed, Place()), 3)) == [15, 16, 17, 18, 19]
+    assert sorted(epoch(EpochSampler(5, 2, seed), 3)) == [15, 16, 17, 18, 19]
     Reproducible(TensorDatasetOfOne(), seed).__getitems__([0])
 
 

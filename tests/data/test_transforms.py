@@ -3,8 +3,9 @@ import torch
 from torchvision.transforms import v2
 
 from tlprune.data.images import TensorImages
+from tlprune.data.loaders import batches
 from tlprune.data.transforms import MEAN, STD, EvalView, TrainView, random_flip_, random_shift
-from tlprune.data.viewed import ViewedImages, batches
+from tlprune.data.viewed import ViewedImages
 from tlprune.errors import InputError
 
 

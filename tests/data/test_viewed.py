@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from tlprune.data.images import FolderImages
+from tlprune.data.loaders import batches
 from tlprune.data.scanning import scan_class_folder
 from tlprune.data.transforms import EvalView, TrainView
-from tlprune.data.viewed import ViewedImages, batches
+from tlprune.data.viewed import ViewedImages
 
 
 @pytest.fixture

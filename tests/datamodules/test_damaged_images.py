@@ -1,6 +1,5 @@
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from forked import run_ranks
 from tlprune import PrunedSourceDataModule, RandomSelector, Selection
 from tlprune.cli import main
 from tlprune.data.scanning import scan_class_folder
@@ -139,11 +139,7 @@ dist.destroy_process_group()
 def test_all_ranks_look_and_all_know(source, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(_ON_RANKS)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3", str(script)]
-    done = subprocess.run(
-        [*command, str(source), str(tmp_path)], check=False, timeout=120, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    run_ranks(3, [sys.executable, script, source, tmp_path], tmp_path)
     assert [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(3)] == [BAD] * 3
 
 

@@ -3,12 +3,13 @@
 import json
 import logging
 import os
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from job import TORCHRUN, Job
+from forked import run_ranks
 from tlprune import PrunedSourceDataModule, RandomSelector
 from tlprune.data.packed import PackedImages
 from tlprune.datamodules import packing
@@ -122,8 +123,7 @@ def test_ranks_share_the_packing_and_end_with_the_same(source, tmp_path):
         folder = tmp_path / f"of-{ranks}"
         folder.mkdir()
         script = Path(__file__).with_name("pack_on_ranks.py")
-        job = Job([*TORCHRUN, ranks, script, source, folder], tmp_path, TLPRUNE_CACHE=str(folder / "cache"))
-        assert job.wait(120) == 0, job.log.read_text()[-2000:]
+        run_ranks(ranks, [sys.executable, script, source, folder], folder, TLPRUNE_CACHE=str(folder / "cache"))
         found[ranks] = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(ranks)]
     [alone], both = found[1], found[2]
     assert {one["pixels"] for one in both} == {alone["pixels"]}

@@ -1,5 +1,4 @@
 import re
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer, see
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from forked import run_ranks
 from tlprune import (
     EL2N,
     FeatureMapping,
@@ -406,13 +406,11 @@ def test_two_processes_select_as_one_does(class_folder, surrogate_file, tmp_path
     class_folder("target/train", {"cat": 40, "dog": 50})  # two batches of votes: each process casts one
     surrogate = surrogate_file(6)
     said = []
-    for world in ("1", "2"):
-        script = str(Path(__file__).with_name("fit_on_ranks.py"))
-        inputs = [str(path) for path in (source, tmp_path / "target", surrogate, tmp_path / f"cache-{world}")]
-        run = subprocess.run(
-            [sys.executable, script, world, *inputs], check=True, capture_output=True, text=True, timeout=200
-        )
-        said += re.findall(r"rank \d: (\w+ \(.*?\))", run.stdout)  # two processes may share a line
+    for world in (1, 2):
+        script = Path(__file__).with_name("fit_on_ranks.py")
+        inputs = [source, tmp_path / "target", surrogate, tmp_path / f"cache-{world}"]
+        for out in run_ranks(world, [sys.executable, script, world, *inputs], tmp_path):
+            said += re.findall(r"rank \d: (\w+ \(.*?\))", out)
     assert len(said) == 3
     assert len(set(said)) == 1
 

@@ -1,7 +1,6 @@
 import json
 import math
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from lightning.pytorch import LightningModule, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
+from forked import run_ranks
 from tlprune import PrunedSourceDataModule
 from tlprune.errors import InputError
 from tlprune.models.weights import load_backbone
@@ -205,15 +205,14 @@ def test_bad_options_are_refused(options, message):
 
 
 @pytest.fixture(scope="module")
-def on_ranks():
+def on_ranks(tmp_path_factory):
     def run(method):
         said = []
-        for world in ("1", "2"):
-            script = str(Path(__file__).with_name("contrast_on_ranks.py"))
-            done = subprocess.run(
-                [sys.executable, script, method, world], check=True, capture_output=True, text=True, timeout=200
-            )
-            said.append([json.loads(one) for one in re.findall(r"\{[^{}]*\}", done.stdout)])
+        folder = tmp_path_factory.mktemp("ranks")
+        for world in (1, 2):
+            script = Path(__file__).with_name("contrast_on_ranks.py")
+            out = "".join(run_ranks(world, [sys.executable, script, method, world], folder))
+            said.append([json.loads(one) for one in re.findall(r"\{[^{}]*\}", out)])
         return said
 
     return run

@@ -1,20 +1,20 @@
-"""The order of a training run, as a function of its seed alone: a run that stops anywhere goes on as if it had not.
+"""The order of training images, as a function of the run's seed and the epoch alone.
 
-Lightning saves no random state, so an order drawn from it would be another one after a resume. Here the order of an
-epoch follows from seed and epoch, what varies in an image follows from seed, epoch and the batch that it is in, and a
-run that goes on skips the batches that it has seen.
+A run that stops anywhere can go on as if it had not: Lightning saves no random state, and an order drawn from it would
+be another one after a resume. Here the order of an epoch follows from seed and epoch, and what varies in an image
+follows from seed, epoch and the batch that it is in.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Protocol, cast
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-__all__ = ["Batched", "EpochSampler", "Place", "Reproducible"]
+__all__ = ["Batched", "EpochCounter", "EpochSampler", "Reproducible"]
 
 
 class Batched(Protocol):
@@ -27,55 +27,99 @@ class Batched(Protocol):
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor]: ...
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a run is, and which process this is.
+class EpochCounter:
+    """Numbers the epochs of loops that do not say which epoch they are in, so that no two are alike."""
 
-    Args:
-        rank: Of this process.
-        world: How many processes there are.
-        batches_done: Batches of this process that the run has behind it.
-        batches_limit: The most batches of an epoch that are trained on, or the share of them; None for all.
-    """
+    def __init__(self) -> None:
+        self.following = 0
 
-    rank: int = 0
-    world: int = 1
-    batches_done: int = 0
-    batches_limit: int | float | None = None
+    def advance(self, epoch: int | None = None) -> int:
+        """The epoch that begins.
+
+        Args:
+            epoch: Its number, if it is known; None for the one after the last.
+        """
+        number = self.following if epoch is None else epoch
+        self.following = max(self.following, number + 1)
+        return number
 
 
 class EpochSampler(DistributedSampler[int]):
     """Numbers of images in the order of an epoch, each with the epoch in it: ``epoch * count + index``.
 
-    It is a DistributedSampler, which Lightning leaves as it is, and tells of each new epoch.
+    It is a DistributedSampler, so Lightning and Fabric leave it as it is and tell it of each new epoch. Who tells it
+    nothing gets a new epoch each time. It gives all images until :meth:`share` is called.
 
     Args:
         count: Images in the set, at least 1.
         batch_size: Images in a batch of one process.
         seed: Decides every epoch's order.
-        place: Where the run is.
+        epochs: Numbers the epochs that nobody does; None for a counter of its own.
+        on_set_epoch: Called when an epoch is announced by :meth:`set_epoch`.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int, place: Place) -> None:
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        seed: int,
+        epochs: EpochCounter | None = None,
+        on_set_epoch: Callable[[], None] | None = None,
+    ) -> None:
         dataset = cast("Dataset[int]", range(count))
-        super().__init__(dataset, num_replicas=place.world, rank=place.rank, seed=seed, drop_last=count >= place.world)
+        super().__init__(dataset, num_replicas=1, rank=0, seed=seed)
         self.count = count
-        self.drops_last = self.num_samples >= batch_size
-        per_epoch = self.num_samples // batch_size if self.drops_last else 1
-        if isinstance(place.batches_limit, float):
-            per_epoch = int(per_epoch * place.batches_limit)
-        elif place.batches_limit is not None:
-            per_epoch = min(per_epoch, place.batches_limit)
-        self.first_epoch, behind = divmod(place.batches_done, max(per_epoch, 1))
-        self.epoch = self.first_epoch
-        self.behind = behind * batch_size
+        self.batch_size = batch_size
+        self.epochs = epochs or EpochCounter()
+        self.on_set_epoch = on_set_epoch
+        self.skip = 0
+        self._announced = False
+        self.share(0, 1)
+
+    def share(self, rank: int, world: int) -> None:
+        """Gives this process its part of every epoch; parts are of one size, without overlap.
+
+        Args:
+            rank: Of this process.
+            world: How many processes there are. Where they are more than images, images are repeated.
+        """
+        self.rank, self.num_replicas = rank, world
+        self.num_samples = max(self.count // world, 1)
+        self.total_size = self.num_samples * world
+        self.drop_last = self.count >= world
+
+    def agree(self) -> int:
+        """Gives every process the seed of the first; every process must call this.
+
+        Returns:
+            The seed.
+        """
+        if self.num_replicas > 1:
+            shared = [self.seed]
+            dist.broadcast_object_list(shared)
+            self.seed = shared[0]
+        return self.seed
+
+    @property
+    def drops_last(self) -> bool:
+        """Whether a last batch that is not full is left out: unless it is the only one."""
+        return self.num_samples >= self.batch_size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Says which epoch comes next."""
+        super().set_epoch(epoch)
+        self._announced = True
+        if self.on_set_epoch is not None:
+            self.on_set_epoch()
 
     def __iter__(self) -> Iterator[int]:
-        """This process's share of the present epoch, without what the run has behind it."""
+        """This process's part of the epoch, without the first ``skip`` images of it."""
+        self.epoch = self.epochs.advance(self.epoch if self._announced else None)
+        self._announced = False
         generator = torch.Generator().manual_seed(_mixed(self.seed, self.epoch))
         order = torch.randperm(self.count, generator=generator)
         own = order.repeat(-(-self.total_size // self.count))[: self.total_size][self.rank :: self.num_replicas]
-        begin = self.behind if self.epoch == self.first_epoch else 0
+        begin, self.skip = self.skip, 0
         return iter((own[begin:] + self.epoch * self.count).tolist())
 
 

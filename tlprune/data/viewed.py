@@ -3,18 +3,16 @@
 import math
 from collections.abc import Sequence
 from copy import copy
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import Dataset, get_worker_info
 
 from tlprune.data.images import ImageSet, TensorImages
-from tlprune.data.sampler import Batched, EpochSampler, Place, Reproducible
-from tlprune.data.size_schedule import SizeSchedule
 from tlprune.data.transforms import View
 
-__all__ = ["Batch", "ResumableLoader", "ViewedImages", "batches"]
+__all__ = ["Batch", "ViewedImages"]
 
 Batch = tuple[Tensor, Tensor]
 
@@ -102,48 +100,6 @@ class ViewedImages(Dataset[tuple[Tensor, int]]):
         return {"view": type(self.view).__name__, "image_size": self.view.image_size}
 
 
-def batches(
-    images: Batched,
-    batch_size: int,
-    shuffle: bool,
-    num_workers: int,
-    seed: int = 0,
-    place: Place | None = None,
-    sizes: SizeSchedule | None = None,
-    pin_memory: bool = False,
-) -> DataLoader[Batch]:
-    """A DataLoader of images ``[B, 3, S, S]`` float32 and labels ``[B]`` int64.
-
-    Args:
-        images: A set that gives batches through ``__getitems__``.
-        batch_size: At least 1.
-        shuffle: Whether each epoch has an order of its own; a last batch that is not full is then left out, unless
-            it is the only one.
-        num_workers: Processes that load images.
-        seed: Decides order and augmentation where batches are shuffled.
-        place: Where the run is that batches are shuffled for; None at its beginning, in one process.
-        sizes: Of shuffled images, epoch by epoch; None for that of their view.
-        pin_memory: Whether batches are put where a GPU can copy them from while it computes.
-    """
-    sampler = None
-    if shuffle and len(images) > 0:
-        sampler = EpochSampler(len(images), batch_size, seed, place or Place())
-        by_epoch = None if sizes is None else _BySize(cast(ViewedImages, images), sizes)
-        images = Reproducible(images, seed, by_epoch)
-    return ResumableLoader(
-        cast("Dataset[Batch]", images),
-        batch_size=batch_size,
-        sampler=sampler,
-        drop_last=sampler is not None and sampler.drops_last,
-        num_workers=num_workers,
-        persistent_workers=num_workers > 0,
-        collate_fn=_as_it_is,
-        pin_memory=pin_memory,
-        # a generator of its own: loading must not change what a model draws
-        generator=torch.Generator(),
-    )
-
-
 def _room_for(count: int, image: Tensor) -> Tensor:
     """A batch ``[B, ...]`` to be filled with images such as ``image``, each in the layout that this one has.
 
@@ -158,30 +114,3 @@ def _room_for(count: int, image: Tensor) -> Tensor:
         memory = torch.UntypedStorage._new_shared(math.prod(shape) * image.element_size())  # type: ignore[no-untyped-call]
         batch = torch.empty(0, dtype=image.dtype).set_(memory, 0, shape)  # type: ignore[call-overload]
     return batch.movedim(-1, -3) if by_pixel else batch
-
-
-class _BySize:
-    """What is seen in an epoch."""
-
-    def __init__(self, images: ViewedImages, sizes: SizeSchedule) -> None:
-        self.sizes = sizes
-        self.seen = {sizes.at(epoch): images.at_size(sizes.at(epoch)) for epoch in range(sizes.end + 1)}
-
-    def __call__(self, epoch: int) -> ViewedImages:
-        return self.seen[self.sizes.at(epoch)]
-
-
-class ResumableLoader(DataLoader[Batch]):
-    """A loader that goes on after a resume where the run stopped: its sampler asks the Trainer how far that was."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: all that there is to know follows from the Trainer's own count of batches."""
-        return {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Has nothing to restore."""
-
-
-def _as_it_is(batch: Any) -> Any:
-    """Collates nothing: ``__getitems__`` gives whole batches."""
-    return batch

@@ -8,9 +8,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from tlprune.data.downstream import Downstream, check_target, open_target
 from tlprune.data.images import ImageSet
+from tlprune.data.loaders import batches
 from tlprune.data.sampler import Batched
 from tlprune.data.transforms import MAX_SIZE, Augment, EvalView, TrainView
-from tlprune.data.viewed import Batch, ViewedImages, batches
+from tlprune.data.viewed import Batch, ViewedImages
 from tlprune.datamodules.resumable import ResumableDataModule
 from tlprune.errors import InputError, require_within
 from tlprune.selection.forward import running

@@ -1,41 +1,63 @@
 """What our DataModules share: batches that follow from the seed, also after a resume, and their way to a model."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.trainer.states import TrainerStatus
+from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 
-from tlprune.data.images import ImageSet
-from tlprune.data.sampler import Batched, Place
+from tlprune.data.images import FolderImages, ImageSet, TensorImages
+from tlprune.data.loaders import ResumableLoader, batches
+from tlprune.data.sampler import Batched, EpochCounter, EpochSampler
 from tlprune.data.size_schedule import SizeSchedule
 from tlprune.data.transforms import normalised
-from tlprune.data.viewed import Batch, ViewedImages, batches
+from tlprune.data.viewed import Batch, ViewedImages
+from tlprune.errors import InputError
 from tlprune.selection.ranks import from_first_rank
+from tlprune.storage.fingerprint import digest_json, digest_tensors
 
 __all__ = ["ResumableDataModule"]
 
-_HOOK = "on_after_batch_transfer"
+_BEFORE, _MOVE, _AFTER = "on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"
+_LAYOUT = {"images": "training images", "batch_size": "images in a batch", "processes": "processes"}
+_SAMPLED = 64
 
 
 class ResumableDataModule(LightningDataModule):
     """Order and augmentation follow from the seed that torch was given, by ``seed_everything`` or otherwise.
 
     A checkpoint keeps that seed, so a run goes on in the same order wherever it stopped: in the middle of an epoch,
-    with another number of loading processes, under another seed.
+    with another number of loading processes, under another seed. With other images, another batch size or another
+    number of processes it goes on from the end of an epoch; in the middle of one it is refused.
 
-    Loaders give normalised floats. While a Trainer runs a module that says ``takes_bytes = True``, as ours do, images
-    come from the loading processes as bytes and are normalised where the model is: a quarter of the memory to move. A
-    module with an ``on_after_batch_transfer`` of its own gets floats.
+    Training batches are shared among the processes of a process group, with a Trainer or without. A loop that numbers
+    no epochs gets another order and other augmentation each time.
+
+    Loaders give normalised floats. On an accelerator, a Trainer's own loops get images as bytes and
+    :meth:`on_after_batch_transfer` normalises them there: a quarter of the memory to move. That is so for modules that
+    say ``takes_bytes = True``, as ours do, unless a subclass of the module or of the DataModule overrides a hook that
+    would see the bytes.
     """
 
     train_sizes: SizeSchedule | None = None
     """Height and width of training images, epoch by epoch; None for the same in all."""
 
     _run_seed: int | None = None
+    _seed_is_spent = False
+    """Whether the seed was that of a run that has ended."""
+
+    _checkpoint: dict[str, Any] | None = None
+    """The state that the run goes on from, until its first epoch begins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._epochs = EpochCounter()
+        self._identity: tuple[ImageSet, str] | None = None
 
     def depends_on(self) -> list[Any]:
         """What changes when any image does, as JSON values. Lists all images, and opens none."""
@@ -45,55 +67,182 @@ class ResumableDataModule(LightningDataModule):
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """The seed of the run."""
-        return {"run_seed": self._run_seed}
+        """The seed of the run, and what its epochs are made of."""
+        return {"run_seed": self._run_seed, "epoch": self._layout()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes the seed of the run that goes on."""
         seed = state_dict.get("run_seed")
-        self._run_seed = None if seed is None else int(seed)
+        self._run_seed, self._seed_is_spent = None if seed is None else int(seed), False
+        self._checkpoint = dict(state_dict)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Normalises images that came to the device as bytes, then does what the module's own hook does.
+
+        Lightning calls a DataModule's hook in place of the module's, so it is called from here.
+
+        Args:
+            batch: Images ``[B, 3, S, S]`` and whatever comes with them.
+            dataloader_idx: Which of several loaders it is from.
+
+        Returns:
+            The batch with images in the Trainer's precision.
+        """
+        if self.trainer is None:
+            return batch
+        if isinstance(batch, (tuple, list)) and isinstance(batch[0], Tensor) and batch[0].dtype == torch.uint8:
+            images = self.trainer.precision_plugin.convert_input(normalised(batch[0]))
+            batch = type(batch)((images, *batch[1:]))
+        return self.trainer.lightning_module.on_after_batch_transfer(batch, dataloader_idx)
 
     def _train_loader(self, images: Batched, batch_size: int, num_workers: int) -> DataLoader[Batch]:
-        if self._run_seed is None:
-            self._run_seed = from_first_rank(torch.initial_seed)
-        place = _place_in(self.trainer)
-        left = self._for_trainer(images)
-        pinned = self._on_gpu
-        return batches(left, batch_size, True, num_workers, self._run_seed, place, self.train_sizes, pinned)
+        fitting = self.trainer is not None and _fits(self.trainer)  # else other processes may not be here
+        if self._run_seed is None or (self._seed_is_spent and fitting):
+            self._run_seed, self._seed_is_spent = from_first_rank(torch.initial_seed), False
+        return batches(
+            images,
+            batch_size,
+            shuffle=True,
+            num_workers=num_workers,
+            seed=self._run_seed,
+            sizes=self.train_sizes,
+            pin_memory=self._on_gpu,
+            run=self,
+            epochs=self._epochs,
+        )
+
+    def teardown(self, stage: str) -> None:
+        """Has the next run ask for its seed."""
+        self._seed_is_spent = stage == "fit"
 
     def _in_order(self, images: Batched, batch_size: int, num_workers: int) -> DataLoader[Batch]:
-        left = self._for_trainer(images)
-        return batches(left, batch_size, False, num_workers, pin_memory=self._on_gpu)
+        return batches(images, batch_size, shuffle=False, num_workers=num_workers, pin_memory=self._on_gpu, run=self)
 
     @property
     def _on_gpu(self) -> bool:
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
-    def _for_trainer(self, images: Batched) -> Batched:
-        """The same images, to be normalised after the transfer where that can be done."""
-        running = self.trainer is not None and self.trainer.state.status == TrainerStatus.RUNNING
-        module = self.trainer.lightning_module if self.trainer is not None and running else None
-        if not getattr(module, "takes_bytes", False) or is_overridden(_HOOK, module):
-            self.__dict__.pop(_HOOK, None)  # of a run before this one: it would take the place of this module's own
-            return images
+    def batches_behind(self, loader: DataLoader[Batch]) -> int | None:
+        """Batches of the Trainer's present epoch that it has behind it.
+
+        Args:
+            loader: Whose batches are asked for.
+
+        Returns:
+            0 for a loader that is not the Trainer's own; None without a Trainer.
+        """
+        trainer = self.trainer
+        if trainer is None:
+            return None
+        own = _fits(trainer) and any(one is loader for one in tree_leaves(trainer.train_dataloader))
+        return trainer.fit_loop.epoch_loop.batch_progress.current.ready if own else 0
+
+    def wants_bytes(self, loader: DataLoader[Batch]) -> bool:
+        """Whether the Trainer that runs this loader has it normalised on its device."""
+        trainer = self.trainer
+        if trainer is None or not _runs(trainer) or not _worth_bytes(trainer):
+            return False
+        module = trainer.lightning_module
+        seen = (
+            is_overridden(_BEFORE, module)
+            or is_overridden(_MOVE, module)
+            or any(
+                getattr(type(self), hook) is not getattr(ResumableDataModule, hook) for hook in (_BEFORE, _MOVE, _AFTER)
+            )
+        )
+        if seen or not getattr(module, "takes_bytes", False):
+            return False
+        loaders = [trainer.train_dataloader, trainer.val_dataloaders, trainer.test_dataloaders]
+        return any(one is loader for one in tree_leaves([*loaders, trainer.predict_dataloaders]))
+
+    def on_set_epoch(self) -> None:
+        """Sees to it that the first epoch after a resume is one that the checkpoint's run could have gone on with.
+
+        Raises:
+            InputError: The checkpoint was written in the middle of an epoch of other batches.
+        """
+        state, self._checkpoint = self._checkpoint, None
+        trainer = self.trainer
+        if state is None or trainer is None or not trainer.fit_loop.is_resuming:
+            return
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        done, now = progress.current.ready, self._layout()
+        if not now:
+            return
+        before = state.get("epoch") or now | {"batches": _batches_before(trainer)}
+        if done >= before["batches"]:
+            _end_epoch(trainer, int(now["batches"]) - int(before["batches"]))
+            return
+        changed = [
+            f"{_LAYOUT[name]} were {before[name]}, are {now[name]}" for name in _LAYOUT if before[name] != now[name]
+        ]
+        if not changed and before["content"] != now["content"]:
+            changed = ["they were other images"]
+        if not changed and not state.get("epoch") and before["batches"] != now["batches"]:
+            changed = [f"an epoch had {before['batches']} batches, has {now['batches']}"]
+        if done > 0 and changed:
+            raise InputError(
+                f"the checkpoint is from the middle of an epoch, after {done} of {before['batches']} batches, and its "
+                f"rest would be another: {'; '.join(changed)}. Go on as it was, or from a checkpoint at an epoch's end"
+            )
+
+    def _layout(self) -> dict[str, Any]:
+        """What an epoch of the Trainer's training loader is made of."""
+        trainer = self.trainer
+        loaders = [] if trainer is None else tree_leaves(trainer.train_dataloader)
+        own = [one for one in loaders if isinstance(one, ResumableLoader) and isinstance(one.sampler, EpochSampler)]
+        if trainer is None or len(own) != 1:
+            return {}
+        sampler = cast(EpochSampler, own[0].sampler)
+        return {
+            "images": sampler.count,
+            "batch_size": sampler.batch_size,
+            "processes": trainer.world_size,
+            "batches": trainer.num_training_batches,
+            "content": self._content(own[0].dataset.images),  # type: ignore[attr-defined]
+        }
+
+    def _content(self, images: Batched) -> str:
+        """Tells one training set from another, and reads little; kept, since every checkpoint asks for it."""
         if not isinstance(images, ViewedImages):
-            return images
-        # on this object, not its class: Lightning takes a DataModule's hook in place of the model's
-        setattr(self, _HOOK, self._normalised)
-        return images.as_bytes()
-
-    def _normalised(self, batch: Any, dataloader_idx: int) -> Any:
-        if self.trainer is None or not isinstance(batch, (tuple, list)) or not isinstance(batch[0], torch.Tensor):
-            return batch
-        if batch[0].dtype != torch.uint8:
-            return batch
-        images = self.trainer.precision_plugin.convert_input(normalised(batch[0]))
-        return type(batch)((images, *batch[1:]))
+            return ""
+        if self._identity is None or self._identity[0] is not images.images:
+            self._identity = images.images, _identity(images.images)
+        return self._identity[1]
 
 
-def _place_in(trainer: Trainer | None) -> Place:
-    if trainer is None:
-        return Place()
-    # Lightning writes checkpoints between batches, before it counts the last one as completed
-    done = trainer.fit_loop.epoch_loop.batch_progress.total.ready
-    return Place(trainer.global_rank, trainer.world_size, done, trainer.limit_train_batches)
+def _runs(trainer: Trainer) -> bool:
+    return trainer.state.status == TrainerStatus.RUNNING
+
+
+def _fits(trainer: Trainer) -> bool:
+    return _runs(trainer) and trainer.state.fn == TrainerFn.FITTING
+
+
+def _worth_bytes(trainer: Trainer) -> bool:
+    """Whether images have a way to go to the model."""
+    return trainer.strategy.root_device.type != "cpu"
+
+
+def _batches_before(trainer: Trainer) -> int:
+    """Batches of an epoch of the run that wrote a checkpoint which does not say so."""
+    progress, whole = trainer.fit_loop.epoch_loop.batch_progress, trainer.fit_loop.epoch_progress.total.ready - 1
+    batches_before = (progress.total.ready - progress.current.ready) // whole if whole > 0 else 0
+    return batches_before or int(trainer.num_training_batches)
+
+
+def _end_epoch(trainer: Trainer, more: int) -> None:
+    """Has an epoch that was finished count as finished, though epochs have ``more`` batches now."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress.current
+    if progress.ready > 0:
+        for name in ("ready", "started", "processed", "completed"):
+            setattr(progress, name, getattr(progress, name) + more)
+
+
+def _identity(images: ImageSet) -> str:
+    if isinstance(images, FolderImages):
+        return images.digest
+    sampled = torch.linspace(0, len(images) - 1, min(len(images), _SAMPLED)).long()
+    pixels = images.pixels[sampled] if isinstance(images, TensorImages) else torch.zeros(0)
+    names = [images.name(index) for index in sampled.tolist()]
+    return digest_json([digest_tensors({"labels": images.labels, "pixels": pixels}), names])

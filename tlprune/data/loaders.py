@@ -1,0 +1,209 @@
+"""DataLoaders over viewed images: shared among processes, new in each epoch, and able to go on in the middle of one."""
+
+from collections.abc import Iterator
+from copy import copy
+from typing import Any, Protocol, cast
+
+import torch
+import torch.distributed as dist
+from torch.utils.data import BatchSampler, DataLoader, Dataset
+
+from tlprune.data.sampler import Batched, EpochCounter, EpochSampler, Reproducible
+from tlprune.data.size_schedule import SizeSchedule
+from tlprune.data.viewed import Batch, ViewedImages
+from tlprune.errors import InputError
+
+__all__ = ["ResumableLoader", "Run", "batches"]
+
+
+def batches(
+    images: Batched,
+    batch_size: int,
+    shuffle: bool,
+    num_workers: int,
+    seed: int = 0,
+    sizes: SizeSchedule | None = None,
+    pin_memory: bool = False,
+    run: "Run | None" = None,
+    epochs: EpochCounter | None = None,
+) -> "ResumableLoader":
+    """A DataLoader of images ``[B, 3, S, S]`` float32 and labels ``[B]`` int64.
+
+    Args:
+        images: A set that gives batches through ``__getitems__``.
+        batch_size: At least 1.
+        shuffle: Whether each epoch has an order of its own; a last batch that is not full is then left out, unless
+            it is the only one. Shuffled images are shared among the processes of a process group.
+        num_workers: Processes that load images.
+        seed: Decides order and augmentation where batches are shuffled.
+        sizes: Of shuffled images, epoch by epoch; None for that of their view.
+        pin_memory: Whether batches are put where a GPU can copy them from while it computes.
+        run: What trains on the batches, if it can tell; None for any loop.
+        epochs: Numbers the epochs that a loop does not number; None for a counter of the loader's own.
+    """
+    sampler = None
+    if isinstance(images, ViewedImages):
+        images = copy(images)  # whether they are left as bytes is this loader's own affair
+    if shuffle and len(images) > 0:
+        on_set_epoch = None if run is None else run.on_set_epoch
+        sampler = EpochSampler(len(images), batch_size, seed, epochs, on_set_epoch)
+        by_epoch = None if sizes is None else _BySize(cast(ViewedImages, images), sizes)
+        images = Reproducible(images, seed, by_epoch)
+    return ResumableLoader(
+        cast("Dataset[Batch]", images),
+        batch_size=batch_size,
+        sampler=sampler,
+        drop_last=sampler is not None and sampler.drops_last,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        collate_fn=_as_it_is,
+        pin_memory=pin_memory,
+        # a generator of its own: loading must not change what a model draws
+        generator=torch.Generator(),
+        run=run,
+    )
+
+
+class Run(Protocol):
+    """What trains on a loader's batches, and knows how far it is."""
+
+    def batches_behind(self, loader: DataLoader[Batch]) -> int | None:
+        """Batches of the epoch that begins which the run has behind it; None where it does not know."""
+        ...
+
+    def wants_bytes(self, loader: DataLoader[Batch]) -> bool:
+        """Whether the run normalises batches of bytes itself."""
+        ...
+
+    def on_set_epoch(self) -> None:
+        """Called when a trainer announces an epoch of a shuffled loader."""
+        ...
+
+
+class ResumableLoader(DataLoader[Batch]):
+    """A DataLoader that asks, when its first batch is wanted, which part of which epoch this process has to load.
+
+    Only then is it known: a Trainer makes its loader before it reads the checkpoint that the run goes on from, and a
+    loader may be made before there is a process group.
+
+    Args:
+        dataset: A set that gives batches through ``__getitems__``.
+        run: What trains on the batches; None for any loop.
+        **options: What a DataLoader takes besides.
+    """
+
+    def __init__(self, dataset: Dataset[Batch], *, run: Run | None = None, **options: Any) -> None:
+        super().__init__(dataset, **options)
+        self.run = run
+        self._begun = False
+        self._given = 0
+        self._state: dict[str, Any] = {}
+        self._agreed = _rank_and_world()[1] > 1  # who made it then gave every process the same seed
+
+    def __len__(self) -> int:
+        """Batches of an epoch on this process."""
+        self._share()
+        return super().__len__()
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """The batches of an epoch; nothing is loaded before the first is asked for."""
+        first, wanted = not self._begun, self.run is None or self.run.wants_bytes(self)
+        if first and self.run is not None:  # loading processes are started now, and keep to it
+            _leave_bytes(self.dataset, wanted)
+        self._begun = True
+        sampler = self._share()
+        if sampler is not None:
+            behind = None if self.run is None else self.run.batches_behind(self)
+            behind = self._behind_by_state(sampler) if behind is None else behind if first else 0
+            if not self._agreed and isinstance(self.dataset, Reproducible):
+                self.dataset.seed = sampler.agree()
+                self._agreed = sampler.num_replicas > 1
+            sampler.skip, self._given = sampler.batch_size * behind, behind
+        for batch in super().__iter__():
+            self._given += 1
+            yield batch if wanted else _finished(batch, self.dataset)
+
+    def _share(self) -> EpochSampler | None:
+        """Has the sampler of a shuffled set give this process's part alone."""
+        sampler = self.sampler
+        if not isinstance(sampler, EpochSampler):
+            return None
+        sampler.share(*_rank_and_world())
+        if isinstance(self.batch_sampler, BatchSampler):
+            self.batch_sampler.drop_last = sampler.drops_last
+        return sampler
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far the present epoch is, for a Trainer that was given this loader without its DataModule."""
+        sampler = self._share()
+        return {} if sampler is None else {"seed": sampler.seed, "given": self._given} | self._layout(sampler)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes what :meth:`state_dict` gave, until the next epoch begins."""
+        self._state = state_dict
+
+    def _layout(self, sampler: EpochSampler) -> dict[str, int]:
+        sizes = {"images": sampler.count, "batch_size": sampler.batch_size, "processes": sampler.num_replicas}
+        return sizes | {"batches": len(self)}
+
+    def _behind_by_state(self, sampler: EpochSampler) -> int:
+        """Batches of the epoch that begins which a checkpoint's run had behind it.
+
+        Raises:
+            InputError: Its epochs were made of other batches.
+        """
+        state, self._state = self._state, {}
+        if not state:
+            return 0
+        now = self._layout(sampler)
+        changed = [f"`{name}` was {state[name]}, is {now[name]}" for name in now if state[name] != now[name]]
+        if changed:
+            raise InputError(
+                f"the checkpoint's epochs were made of other batches: {', '.join(changed)}. Go on as it was, or give "
+                "the Trainer the DataModule in place of its loader, to go on from an epoch's end"
+            )
+        if isinstance(self.dataset, Reproducible):
+            self.dataset.seed = sampler.seed = int(state["seed"])
+        return int(state["given"]) % len(self)
+
+
+def _rank_and_world() -> tuple[int, int]:
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def _viewed(dataset: Any) -> list[ViewedImages]:
+    """The views of which a loader's set is made, one for each size of images."""
+    if isinstance(dataset, Reproducible):
+        by_size = list(dataset.by_epoch.seen.values()) if isinstance(dataset.by_epoch, _BySize) else []
+        dataset = [dataset.images, *by_size]
+    return [one for one in (dataset if isinstance(dataset, list) else [dataset]) if isinstance(one, ViewedImages)]
+
+
+def _leave_bytes(dataset: Any, wanted: bool) -> None:
+    """Leaves batches as bytes, if that is wanted and their view allows it."""
+    for one in _viewed(dataset):
+        one.in_bytes = wanted and one.view.ends_in_bytes
+
+
+def _finished(batch: Batch, dataset: Any) -> Batch:
+    """The batch normalised, where a loader that leaves bytes to a Trainer is asked by somebody else."""
+    views = _viewed(dataset)
+    return (views[0].view.finish(batch[0]), batch[1]) if views and views[0].in_bytes else batch
+
+
+class _BySize:
+    """What is seen in an epoch."""
+
+    def __init__(self, images: ViewedImages, sizes: SizeSchedule) -> None:
+        self.sizes = sizes
+        self.seen = {sizes.at(epoch): images.at_size(sizes.at(epoch)) for epoch in range(sizes.end + 1)}
+
+    def __call__(self, epoch: int) -> ViewedImages:
+        return self.seen[self.sizes.at(epoch)]
+
+
+def _as_it_is(batch: Any) -> Any:
+    """Collates nothing: ``__getitems__`` gives whole batches."""
+    return batch
