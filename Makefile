@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+# processes that test
+WORKERS ?= auto
 READY := $(VENV)/.ready
 
 BOLTS ?= .venv-bolts
@@ -16,11 +18,13 @@ MINIMUM_READY := $(MINIMUM)/.ready
 MINIMUM_TESTS ?= tests/data tests/selection tests/storage tests/models/test_published.py tests/modules/test_classifier.py tests/modules/test_ssl.py \
 	tests/callbacks/test_selection_monitor.py tests/commands/test_selection_commands.py tests/commands/test_selection_of_anything.py tests/test_checkpoint_io.py
 
-.PHONY: help setup demo test test-bolts test-package test-minimum docs notebooks lint types bench audit clean
+.PHONY: help setup demo test test-all test-trains test-bolts test-package test-minimum docs notebooks lint types bench audit clean
 
 help:
 	@echo "make demo        set up, then prune, pretrain, transfer and compare on embedded data (minutes)"
-	@echo "make test        set up, then check style, types and tests"
+	@echo "make test        set up, then check style, types and tests: 8 minutes on two idle cores"
+	@echo "make test-all    that, and what takes longer: more kills, more processes, every count"
+	@echo "make test-trains  repeat the tests that train, with the arithmetic of another processor"
 	@echo "make test-bolts  test what is done with the extra 'bolts', in an environment of its own"
 	@echo "make test-package  build the archives, install the wheel in an empty environment, and use it there"
 	@echo "make test-minimum  test with the lowest versions that pyproject.toml allows"
@@ -41,8 +45,18 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	$(VENV)/bin/tlprune demo $(DEMO)
 
+# a process for each core with one thread each, unless OMP_NUM_THREADS says otherwise: most tensors here are small
+PYTEST = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(VENV)/bin/pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
+
 test: $(READY) lint types
-	$(VENV)/bin/pytest $(TESTS)
+	$(PYTEST) -m 'not slow' $(TESTS)
+
+test-all: test
+	$(PYTEST) -m slow $(TESTS)
+
+# training ends otherwise on another processor: with plain kernels and two threads it is as far from the usual as it gets
+test-trains: $(READY)
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 OMP_NUM_THREADS=2 $(VENV)/bin/pytest -m 'trains and not slow' $(TESTS)
 
 # lightning-bolts wants pytorch-lightning below 2, which nothing else here uses
 $(BOLTS_READY): pyproject.toml constraints.txt

@@ -20,6 +20,17 @@ from tlprune.models.weights import save_classifier
 os.environ["JSONARGPARSE_DEPRECATION_WARNINGS"] = "off"
 
 
+_TRAINS = {"trainer", "train", "resume", "fitted", "on_ranks"}
+"""Fixtures of tests that train."""
+
+
+def pytest_collection_modifyitems(items):
+    """Marks the tests that train: by the fixture that they take, or since all of their folder do."""
+    for item in items:
+        if _TRAINS & set(getattr(item, "fixturenames", ())) or "/tests/modules/" in item.path.as_posix():
+            item.add_marker("trains")
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     """No test reads or writes the user's cache."""

@@ -13,6 +13,7 @@ import json
 import os
 import runpy
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -38,9 +39,16 @@ class _Server:
         self.address = f"{self.folder}/socket"
         command = [sys.executable, __file__, self.address]
         self.process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdin=subprocess.DEVNULL)
+        atexit.register(self.end)
         while not Path(self.address).exists():
             assert self.process.poll() is None, "the process that forks others did not start"
             time.sleep(0.01)
+
+    def end(self) -> None:
+        """Ends it and whatever it has forked."""
+        self.process.terminate()
+        self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 class Forked:
@@ -58,6 +66,7 @@ class Forked:
         server = _servers.get(os.getpid()) or _servers.setdefault(os.getpid(), _Server())
         self.args = [str(one) for one in command]
         self.returncode: int | None = None
+        self._said = b""
         request = {"command": self.args[1:], "env": dict(os.environ if env is None else env)}
         request |= {"cwd": str(cwd or Path.cwd()), "output": str(output), "new_session": new_session}
         self._connection = socket.socket(socket.AF_UNIX)
@@ -66,12 +75,15 @@ class Forked:
         self.pid = int(self._line(None) or 0)
 
     def _line(self, timeout: float | None) -> str | None:
-        """What the server says next; None where it says nothing in time."""
+        """The next line that the server sends; None where there is none in time."""
         self._connection.settimeout(timeout)
         with contextlib.suppress(TimeoutError, BlockingIOError):
-            if (said := self._connection.recv(32)) == b"":
-                raise RuntimeError("the process that forks others is gone")
-            return said.decode()
+            while not self._said.endswith(b"\n"):
+                if (said := self._connection.recv(1)) == b"":
+                    raise RuntimeError("the process that forks others is gone")
+                self._said += said
+            line, self._said = self._said.decode(), b""
+            return line
         return None
 
     def poll(self) -> int | None:
@@ -151,14 +163,15 @@ def _serve(address: str) -> dict[str, object]:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(write)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for who asks
-    parent, running = os.getppid(), {}
+    signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
+    ended, parent, running = [], os.getppid(), {}
     with socket.socket(socket.AF_UNIX) as listener, selectors.DefaultSelector() as ready:
         listener.bind(f"{address}.new")
         listener.listen()
         os.rename(f"{address}.new", address)
         ready.register(listener, selectors.EVENT_READ)
         ready.register(read, selectors.EVENT_READ)
-        while os.getppid() == parent:
+        while not ended and os.getppid() == parent:
             for key, _ in ready.select(1.0):
                 if key.fileobj == read:
                     os.read(read, 4096)
@@ -169,7 +182,7 @@ def _serve(address: str) -> dict[str, object]:
                     request = json.loads(stream.readline())
                 if (pid := os.fork()) == 0:
                     signal.set_wakeup_fd(-1)
-                    for number in (signal.SIGCHLD, signal.SIGINT):
+                    for number in (signal.SIGCHLD, signal.SIGTERM):
                         signal.signal(number, signal.SIG_DFL)
                     signal.signal(signal.SIGINT, signal.default_int_handler)
                     for one in (connection, *running.values()):
@@ -178,7 +191,7 @@ def _serve(address: str) -> dict[str, object]:
                     os.close(write)
                     return request
                 running[pid] = connection
-                connection.sendall(str(pid).encode())
+                connection.sendall(f"{pid}\n".encode())
     for pid in running:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -194,7 +207,7 @@ def _tell_of_the_dead(running: dict[int, socket.socket]) -> None:
         if pid == 0:
             return
         with running.pop(pid) as connection, contextlib.suppress(OSError):  # who asked may have lost interest
-            connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+            connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
 
 
 def _become(request: dict[str, object]) -> None:
