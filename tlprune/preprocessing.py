@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self, get_args
 
-from tlprune.errors import InputError, require_within
+from tlprune.errors import InputError, near_miss, require_within
 
 __all__ = ["CROP_SHARE", "IMAGENET_MEAN", "IMAGENET_STD", "CropMode", "Interpolation", "Preprocessing"]
 
@@ -87,26 +87,42 @@ class Preprocessing:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()}
 
     def described(self) -> str:
-        """What differs from ImageNet's values, in words, the size left out; empty where nothing does."""
+        """What is known, in words: the size, and what differs from ImageNet's values."""
         said = self.as_json()
-        words = [f"{name} {', '.join(f'{of:g}' for of in said[name])}" for name in ("mean", "std") if name in said]
+        words = [f"{said['image_size']} pixels"] if "image_size" in said else []
+        words += [f"{name} {', '.join(f'{of:g}' for of in said[name])}" for name in ("mean", "std") if name in said]
         words += [f"crop share {said['crop_share']:.4g}"] if "crop_share" in said else []
         return ", ".join([*words, *(said[name] for name in ("interpolation", "crop_mode") if name in said)])
 
     @classmethod
     def from_json(cls, value: object) -> Self:
-        """Reads what :meth:`as_json` gave; other keys are left aside.
+        """Reads what :meth:`as_json` gave.
 
         Args:
             value: A JSON object.
 
         Raises:
-            InputError: It is no object, or a value in it is out of range.
+            InputError: It is no object, has another key, or a value in it is out of range.
         """
         if not isinstance(value, Mapping):
             raise InputError(f"`preprocessing` must be an object, got {type(value).__name__}")
         names = [field.name for field in fields(cls)]
-        return cls(**{name: value[name] for name in names if name in value})
+        if odd := next((str(key) for key in value if key not in names), None):
+            raise InputError(f"`preprocessing` has no {odd!r}: {near_miss(odd, names)}")
+        return cls(**value)
+
+    @classmethod
+    def of_view(cls, view: Mapping[str, Any]) -> Self:
+        """What a Selection's settings say of how images were seen; what else they say is left aside.
+
+        Args:
+            view: A JSON object.
+
+        Raises:
+            InputError: A value in it is out of range.
+        """
+        names = {field.name for field in fields(cls)}
+        return cls.from_json({name: value for name, value in view.items() if name in names})
 
 
 def _channels(name: str, values: object, least: str) -> tuple[float, ...]:

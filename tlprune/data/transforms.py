@@ -6,6 +6,7 @@ loads batches for a GPU has that done there.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, cast
 
 import torch
@@ -56,7 +57,7 @@ class View(nn.Module):
         preprocessing: How the model's weights expect images; None as in ImageNet's usual evaluation.
 
     Attributes:
-        preprocessing: Without gaps.
+        preprocessing: Without gaps, and with the size that images are seen at.
 
     Raises:
         InputError: ``image_size`` is out of range.
@@ -66,7 +67,7 @@ class View(nn.Module):
         super().__init__()
         require_within("image_size", image_size, 1, MAX_SIZE)
         self.image_size = image_size
-        self.preprocessing = (preprocessing or Preprocessing()).filled()
+        self.preprocessing = replace((preprocessing or Preprocessing()).filled(), image_size=image_size)
         resized = round(image_size / cast(float, self.preprocessing.crop_share))
         sides = [resized, resized] if self.preprocessing.crop_mode == "squash" else resized
         interpolation = InterpolationMode(self.preprocessing.interpolation)
@@ -82,9 +83,9 @@ class View(nn.Module):
         """Whether all that :meth:`finish` does is :func:`normalised`."""
         return True
 
-    def at_size(self, image_size: int, preprocessing: Preprocessing | None = None) -> "View":
-        """The same view of another size in pixels, and for other weights unless ``preprocessing`` is None."""
-        return type(self)(image_size, preprocessing or self.preprocessing)
+    def at_size(self, image_size: int) -> "View":
+        """The same view of another size in pixels."""
+        return type(self)(image_size, self.preprocessing)
 
     def resize(self, pixels: Tensor) -> Tensor:
         """One image ``[3, H, W]`` uint8 to ``[3, S, S]`` uint8.
@@ -134,9 +135,9 @@ class TrainView(View):
         """Whether ``augment`` is one of the crops."""
         return self.augment in ("crop", "crop_flip")
 
-    def at_size(self, image_size: int, preprocessing: Preprocessing | None = None) -> View:
-        """The same view of another size in pixels, and perhaps for other weights."""
-        return type(self)(image_size, self.augment, preprocessing or self.preprocessing)
+    def at_size(self, image_size: int) -> View:
+        """The same view of another size in pixels."""
+        return type(self)(image_size, self.augment, self.preprocessing)
 
     def resize(self, pixels: Tensor) -> Tensor:
         """As the evaluation view, but a random crop where ``augment`` says so."""

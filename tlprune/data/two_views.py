@@ -77,9 +77,9 @@ class ContrastView(View):
         """Colours change in floats."""
         return False
 
-    def at_size(self, image_size: int, preprocessing: Preprocessing | None = None) -> View:
-        """The same views of another size in pixels, and perhaps for other weights."""
-        return type(self)(image_size, self.recipe, preprocessing or self.preprocessing)
+    def at_size(self, image_size: int) -> View:
+        """The same views of another size in pixels."""
+        return type(self)(image_size, self.recipe, self.preprocessing)
 
     def resize(self, pixels: Tensor) -> Tensor:
         """Two random crops of one image ``[3, H, W]`` uint8: ``[2, 3, S, S]`` uint8."""

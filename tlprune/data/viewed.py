@@ -13,7 +13,6 @@ from tlprune.data.images import ImageSet, TensorImages
 from tlprune.data.sampler import Batched, EpochSampler, Place, Reproducible
 from tlprune.data.size_schedule import SizeSchedule
 from tlprune.data.transforms import View
-from tlprune.preprocessing import Preprocessing
 
 __all__ = ["Batch", "ResumableLoader", "ViewedImages", "batches"]
 
@@ -66,11 +65,15 @@ class ViewedImages(Dataset[tuple[Tensor, int]]):
             batch[row] = self.view.resize(self.images[place][0])
         return batch
 
-    def at_size(self, image_size: int, preprocessing: Preprocessing | None = None) -> Self:
-        """The same images, seen ``image_size`` pixels high and wide, and perhaps as other weights expect them."""
-        resized = copy(self)
-        resized.view = self.view.at_size(image_size, preprocessing)
-        return resized
+    def through(self, view: View) -> Self:
+        """The same images, seen through another view."""
+        seen = copy(self)
+        seen.view = view
+        return seen
+
+    def at_size(self, image_size: int) -> Self:
+        """The same images, seen larger or smaller: ``image_size`` pixels high and wide."""
+        return self.through(self.view.at_size(image_size))
 
     def as_bytes(self) -> Self:
         """The same images, batches left as uint8 where the view allows that."""
@@ -100,8 +103,7 @@ class ViewedImages(Dataset[tuple[Tensor, int]]):
     @property
     def seen_as(self) -> dict[str, Any]:
         """The view, as JSON values; mean, deviation, crop and interpolation where they are not ImageNet's."""
-        differs = self.view.preprocessing.as_json()
-        return {**differs, "view": type(self.view).__name__, "image_size": self.view.image_size}
+        return {"view": type(self.view).__name__, **self.view.preprocessing.as_json()}
 
 
 def batches(

@@ -12,8 +12,9 @@ from torch.utils.data import DataLoader
 from tlprune.data.images import ImageSet
 from tlprune.data.sampler import Batched, Place
 from tlprune.data.size_schedule import SizeSchedule
-from tlprune.data.transforms import normalised
+from tlprune.data.transforms import mean_and_std, normalised
 from tlprune.data.viewed import Batch, ViewedImages, batches
+from tlprune.preprocessing import Preprocessing
 from tlprune.selection.ranks import from_first_rank
 
 __all__ = ["ResumableDataModule"]
@@ -43,6 +44,15 @@ class ResumableDataModule(LightningDataModule):
 
     def _all_images(self) -> Sequence[ImageSet | None]:
         raise NotImplementedError
+
+    def _expected(self) -> Preprocessing:
+        """How the Trainer's module expects images; nothing where it does not say.
+
+        A module of tlprune says so from ``setup()`` on, or once its checkpoint is read: ask when loaders are made.
+        """
+        module = self.trainer.lightning_module if self.trainer is not None else None
+        said = getattr(module, "preprocessing", None)
+        return said if isinstance(said, Preprocessing) else Preprocessing()
 
     def state_dict(self) -> dict[str, Any]:
         """The seed of the run."""
@@ -87,7 +97,7 @@ class ResumableDataModule(LightningDataModule):
             return batch
         if batch[0].dtype != torch.uint8:
             return batch
-        images = self.trainer.precision_plugin.convert_input(normalised(batch[0]))
+        images = self.trainer.precision_plugin.convert_input(normalised(batch[0], *mean_and_std(self._expected())))
         return type(batch)((images, *batch[1:]))
 
 
