@@ -147,14 +147,14 @@ class PrunedSourceDataModule(ResumableDataModule):
             self.budget = Budget(images=len(self._like.keep(**vars(self.budget))))
         if selection is not None and self.budget is None:
             raise InputError("a `selection` ranks all units; give a budget such as `prune_ratio` beside it")
-        self.source = source
+        self.source, self.selection_file = source, selection
         self.selector = selector if selector is not None else LabelMapping()
         self.surrogate_backbone = surrogate_backbone
         self.surrogate_preprocessing = surrogate_preprocessing or Preprocessing()
-        self.selection_file = selection
         embedded = source == EMBEDDED_SOURCE
         usual = 32 if embedded or isinstance(source, TensorImages) else 224
-        self.views = SourceViews(image_size, eval_size, usual, augment or ("shift" if embedded else "crop_flip"))
+        self.augment: Augment | TwoViews = augment or ("shift" if embedded else "crop_flip")
+        self.views = SourceViews(image_size, eval_size, usual, self.augment)
         self.batch_size, self.num_workers = batch_size, num_workers
         if on_bad_image not in ("error", "skip"):
             raise InputError(f"`on_bad_image` must be 'error' or 'skip', got {on_bad_image!r}")
