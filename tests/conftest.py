@@ -15,6 +15,7 @@ from tlprune.data.drawn import drawn_source
 from tlprune.data.images import TensorImages
 from tlprune.models.backbones import Classifier, create_backbone
 from tlprune.models.weights import save_classifier
+from tlprune.preprocessing import Preprocessing
 
 # Lightning 2.6 calls what jsonargparse 5 will remove; pyproject.toml keeps to jsonargparse 4
 os.environ["JSONARGPARSE_DEPRECATION_WARNINGS"] = "off"
@@ -93,12 +94,14 @@ def target(coloured):
 def surrogate_file(tmp_path):
     """Writes random weights of a surrogate with so many outputs."""
 
-    def write(classes: int | list[str], name: str = "surrogate.safetensors") -> Path:
+    def write(
+        classes: int | list[str], name: str = "surrogate.safetensors", preprocessing: Preprocessing | None = None
+    ) -> Path:
         torch.manual_seed(0)
         names = [] if isinstance(classes, int) else classes
         classifier = Classifier(create_backbone("resnet8_w8"), classes if isinstance(classes, int) else len(classes))
         path = tmp_path / name
-        save_classifier(path, "resnet8_w8", classifier.backbone, classifier.head, names)
+        save_classifier(path, "resnet8_w8", classifier.backbone, classifier.head, names, None, preprocessing)
         return path
 
     return write

@@ -10,6 +10,7 @@ import yaml
 import forked
 from tlprune import LitClassifier, __version__
 from tlprune.cli import main
+from tlprune.models.weights import read_weights
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 
@@ -128,6 +129,38 @@ def test_three_commands_from_source_to_score(source, pets, capsys):
     assert main(["test", *transfer, "--ckpt_path=run/best.ckpt"]) == 0
     assert "test/accuracy" in capsys.readouterr().out
     assert {"surrogate.safetensors", "pruned.safetensors", "run/best.ckpt"} <= set(written())
+
+
+def test_how_weights_expect_images_is_given_in_yaml(source, pets, surrogate_file):
+    """Of a surrogate, and of what a transfer starts from; the first is noted in what comes out of the second."""
+    half = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.25, 0.5], "interpolation": "bicubic"}
+    Path("half.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "model": {
+                    "class_path": "TransferModule",
+                    "init_args": {"weights": str(surrogate_file(5)), "preprocessing": half},
+                },
+                "data": {
+                    "class_path": "PrunedSourceDataModule",
+                    "init_args": {
+                        "source": str(source),
+                        "target": str(pets),
+                        "image_size": 32,
+                        "batch_size": 6,
+                        "surrogate": str(surrogate_file(5)),
+                        "surrogate_preprocessing": half,
+                        "prune_ratio": 0.4,
+                    },
+                },
+            }
+        )
+    )
+    export = ["--trainer.callbacks=ExportBackbone", "--trainer.callbacks.path=out.safetensors"]
+    assert main(["fit", "--config=half.yaml", "--trainer.max_epochs=1", *SMALL, *export]) == 0
+    assert read_weights("out.safetensors").preprocessing.as_json() == half
+    odd = ["--data.surrogate_preprocessing.mean=[124,116,104]"]
+    assert main(["fit", "--config=half.yaml", "--trainer.max_epochs=1", *SMALL, *odd]) == 2
 
 
 @pytest.mark.usefixtures("drawn_cached")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tlprune.modules.classifier import LitClassifier
     from tlprune.modules.ssl import LitSSL
     from tlprune.modules.transfer import TransferModule
+    from tlprune.preprocessing import Preprocessing
     from tlprune.selection.baselines import ListSelector, RandomSelector, ReverseSelector
     from tlprune.selection.difficulty import EL2N, GraNd
     from tlprune.selection.feature_mapping import FeatureMapping
@@ -55,6 +56,7 @@ _HOMES = {
     "LitClassifier": "modules.classifier",
     "LitSSL": "modules.ssl",
     "Moderate": "selection.moderate",
+    "Preprocessing": "preprocessing",
     "ProgressiveResize": "callbacks.progressive_resize",
     "PrunedSourceDataModule": "datamodules.pruned_source",
     "RandomSelector": "selection.baselines",
@@ -88,6 +90,7 @@ __all__ = [
     "LitClassifier",
     "LitSSL",
     "Moderate",
+    "Preprocessing",
     "ProgressiveResize",
     "PrunedSourceDataModule",
     "RandomSelector",

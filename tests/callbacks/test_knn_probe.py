@@ -6,9 +6,14 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
-from tlprune import KNNProbe, LitSSL, PrunedSourceDataModule
+from tlprune import DownstreamDataModule, KNNProbe, LitSSL, PrunedSourceDataModule, TransferModule
 from tlprune.callbacks.knn_probe import knn_accuracy
+from tlprune.data.transforms import EvalView
+from tlprune.data.viewed import ViewedImages
 from tlprune.errors import InputError
+from tlprune.models.weights import load_backbone
+from tlprune.preprocessing import Preprocessing
+from tlprune.selection.features import extract_features
 
 
 def slow_knn(bank, labels, queries, right, count, temperature):
@@ -117,3 +122,14 @@ def test_every_n_epochs_and_the_last(coloured, target, trainer, val_share):
 def test_bad_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         KNNProbe(**options)
+
+
+def test_images_are_seen_as_the_modules_weights_expect(target, surrogate_file, trainer):
+    half = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.25, 0.5), 24, 0.75, "bicubic")
+    weights = surrogate_file(4, preprocessing=half)
+    run = trainer(callbacks=[KNNProbe(target, num_neighbours=3)])
+    run.validate(TransferModule(weights=str(weights)), datamodule=DownstreamDataModule(target), verbose=False)
+    parts = [ViewedImages(part, EvalView(24, half)) for part in (target.train, target.val)]
+    bank, queries = (extract_features(load_backbone(weights), part) for part in parts)
+    wanted = knn_accuracy(bank, target.train.labels, queries, target.val.labels, 3, 0.1)
+    assert float(run.callback_metrics["val/knn_accuracy"]) == pytest.approx(wanted)

@@ -8,6 +8,12 @@ from torchvision.datasets import ImageFolder
 
 from tlprune import Selection
 from tlprune.cli import main
+from tlprune.data.sources import open_source
+from tlprune.data.transforms import EvalView
+from tlprune.data.viewed import ViewedImages
+from tlprune.models.weights import load_backbone
+from tlprune.preprocessing import Preprocessing
+from tlprune.selection.features import SourceFeatures
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +59,37 @@ def test_soft_balanced_votes_are_saved(source, selected, class_folder, surrogate
     found = Selection.load("soft.safetensors")
     assert found.votes.tolist() == found.scores.tolist()
     assert float(found.votes.sum()) == pytest.approx(7)
+
+
+def test_how_the_surrogate_expects_images_is_given_and_shown(source, selected, surrogate_file, tmp_path, capsys):
+    inputs = [f"--source={source}", f"--target={tmp_path / 'pets'}", f"--surrogate={surrogate_file(4)}"]
+    said = ["--mean", "0.5", "0.5", "0.5", "--std", "0.5", "0.25", "0.5", "--crop_share=0.9", "--interpolation=bicubic"]
+    capsys.readouterr()
+    assert main(["select", *inputs, *said, "--image_size=24", "--output=half.safetensors"]) == 0
+    line = (
+        "seen as    EvalView of 24 pixels, mean 0.5, 0.5, 0.5, std 0.5, 0.25, 0.5, crop share 0.9, bicubic, eval mode"
+    )
+    assert line in capsys.readouterr().out
+    assert main(["show", "half.safetensors"]) == 0
+    assert line in capsys.readouterr().out
+    assert main(["show", "s.safetensors"]) == 0
+    assert "seen as    EvalView of 32 pixels, eval mode" in capsys.readouterr().out
+    assert main(["select", *inputs, "--mean", "124", "116", "104", "--output=x.safetensors"]) == 2
+    assert capsys.readouterr().err.count("`mean` must be three numbers in [0, 1], got [124.0, 116.0, 104.0]") == 1
+
+
+def test_audit_compares_features_of_images_seen_as_when_selected(source, class_folder, surrogate_file, tmp_path):
+    for part in ("train", "test"):
+        class_folder(f"same/{part}", {"ant": 4, "bee": 4}, size=40)
+    half = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 24, 1.0, "bicubic")
+    inputs = [f"--source={source}", f"--target={tmp_path / 'same'}"]
+    inputs += [f"--surrogate={surrogate_file(4, preprocessing=half)}"]
+    assert main(["select", *inputs, "--output=half.safetensors"]) == 0
+    assert main(["audit", "half.safetensors", "--threshold=0", "--output=leaks.csv"]) == 0
+    selection = Selection.load("half.safetensors")
+    view = EvalView(24, Preprocessing.of_view(selection.settings["view"]))
+    seen = ViewedImages(open_source(str(source), None)[0], view)
+    assert SourceFeatures(load_backbone(surrogate_file(4)), seen, tmp_path / "cache").missing == []
 
 
 def test_a_selector_from_another_package_works(source, monkeypatch, tmp_path):

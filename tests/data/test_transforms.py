@@ -1,12 +1,19 @@
+from functools import partial
+
 import pytest
 import torch
+from torchvision import models
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
 
 from tlprune.data.images import TensorImages
 from tlprune.data.loaders import batches
 from tlprune.data.transforms import MEAN, STD, EvalView, TrainView, random_flip_, random_shift
+from tlprune.data.two_views import RECIPES, ContrastView
 from tlprune.data.viewed import ViewedImages
 from tlprune.errors import InputError
+from tlprune.models.published import timm_preprocessing, torchvision_preprocessing
+from tlprune.preprocessing import Preprocessing
 
 
 def images(count=6, height=32, width=32):
@@ -91,3 +98,112 @@ def test_a_crop_is_torchvisions():
     theirs = v2.RandomResizedCrop(32, antialias=True)(pixels)
     torch.manual_seed(5)
     assert torch.equal(TrainView(32, "crop").resize(pixels), theirs)
+
+
+PHOTOGRAPHS = [(300, 260), (180, 331), (700, 525)]
+"""Heights and widths: larger and smaller than what models see."""
+
+
+def photograph(height, width):
+    """Smooth shapes with sharp edges and noise."""
+    rows, columns = torch.meshgrid(torch.linspace(0, 9, height), torch.linspace(0, 7, width), indexing="ij")
+    waves = torch.stack([rows.sin() * columns.cos(), (rows * columns).sin(), (rows + columns).cos()])
+    noise = torch.rand(3, height, width, generator=torch.Generator().manual_seed(height))
+    edges = (rows.floor() + columns.floor()) % 2
+    return ((waves * 0.3 + 0.3 + 0.2 * edges + 0.2 * noise).clamp(0, 1) * 255).byte()
+
+
+def check_as_pillow(seen, theirs, std):
+    """Both resize rows, then columns, and round after each; Pillow rounds its weights otherwise."""
+    away = (seen - theirs).abs() * torch.tensor(std).view(3, 1, 1) * 255
+    assert away.max() < 2.01
+    assert (away > 1.01).float().mean() < 1e-3
+    assert away.mean() < 0.02
+
+
+def seen_at_its_size(pixels, said):
+    assert said.image_size is not None
+    view = EvalView(said.image_size, said)
+    return view.finish(view.resize(pixels)[None])[0]
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        models.ResNet18_Weights.IMAGENET1K_V1,
+        models.ResNet50_Weights.IMAGENET1K_V2,
+        models.ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1,
+        models.ViT_B_16_Weights.IMAGENET1K_SWAG_LINEAR_V1,
+        models.ViT_L_16_Weights.IMAGENET1K_V1,
+        models.ViT_L_16_Weights.IMAGENET1K_SWAG_E2E_V1,
+    ],
+)
+def test_torchvisions_weights_see_what_torchvision_shows_them(weights):
+    said = torchvision_preprocessing(weights)
+    for height, width in PHOTOGRAPHS:
+        pixels = photograph(height, width)
+        theirs = weights.transforms()(functional.to_pil_image(pixels))
+        check_as_pillow(seen_at_its_size(pixels, said), theirs, said.std)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vit_base_patch16_224.augreg_in21k_ft_in1k",
+        "vit_small_patch14_dinov2.lvd142m",
+        "vit_base_patch16_clip_224.openai",
+        "vit_base_patch16_siglip_224.webli",
+        "tf_efficientnet_lite0.in1k",
+        "convnext_tiny.fb_in1k",
+        "resnet50.a1_in1k",
+        "inception_v3.tv_in1k",
+        "volo_d4_448.sail_in1k",
+    ],
+)
+def test_timms_weights_see_what_timm_shows_them(name):
+    timm = pytest.importorskip("timm")
+    from timm.data import create_transform, resolve_data_config
+
+    config = timm.get_pretrained_cfg(name).to_dict()
+    said = timm_preprocessing(f"timm:{name}", config)
+    theirs = create_transform(**resolve_data_config(pretrained_cfg=config), is_training=False)
+    for height, width in PHOTOGRAPHS:
+        pixels = photograph(height, width)
+        check_as_pillow(seen_at_its_size(pixels, said), theirs(functional.to_pil_image(pixels)), said.std)
+
+
+HALF = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.25, 0.5), 24, 0.9, "bicubic")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        EvalView,
+        partial(TrainView, augment="crop_flip"),
+        partial(TrainView, augment="shift"),
+        partial(ContrastView, recipe=RECIPES["simclr"]),
+    ],
+)
+def test_every_view_normalises_as_the_weights_expect_at_every_size(make):
+    black = TensorImages(torch.zeros(2, 3, 40, 40, dtype=torch.uint8), torch.zeros(2), ["a"])
+    for view in (make(32, preprocessing=HALF), make(24, preprocessing=HALF).at_size(32)):
+        seen = ViewedImages(black, view).__getitems__([0, 1])[0]
+        for batch in seen if isinstance(seen, list) else [seen]:
+            assert torch.equal(batch[0, :, 0, 0], torch.tensor([-1.0, -2.0, -1.0]))
+
+
+def test_training_crops_follow_the_interpolation():
+    pixels = images(1, 60, 80)[0][0]
+    torch.manual_seed(5)
+    theirs = v2.RandomResizedCrop(32, interpolation=v2.InterpolationMode.BICUBIC, antialias=True)(pixels)
+    torch.manual_seed(5)
+    assert torch.equal(TrainView(32, "crop", HALF).resize(pixels), theirs)
+
+
+def test_a_view_says_how_it_differs_from_imagenets_and_nothing_else():
+    drawn = images()
+    usual = {"view": "EvalView", "image_size": 32}
+    assert ViewedImages(drawn, EvalView(32)).seen_as == usual
+    assert ViewedImages(drawn, EvalView(32, Preprocessing(MEAN, STD, 224, 0.875))).seen_as == usual
+    differs = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.25, 0.5], "crop_share": 0.9, "interpolation": "bicubic"}
+    assert ViewedImages(drawn, EvalView(32, HALF)).seen_as == usual | differs

@@ -13,7 +13,7 @@ import torch
 import yaml
 from PIL import Image
 
-from tlprune import PrunedSourceDataModule, cli
+from tlprune import PrunedSourceDataModule, Selection, cli
 from tlprune.experiments.results import NONE, Group, MethodInfo, Results
 from tlprune.experiments.sweep import next_groups
 from tlprune.experiments.sweep_plan import methods_of
@@ -169,6 +169,21 @@ def test_jobs_of_a_cluster_find_the_same(place):
     assert cli.main(command) == 0
     assert numbers(results()) == numbers(Results.load(Path("here")))
     assert list(Path("out/slurm").iterdir())
+
+
+@pytest.mark.slow
+def test_selections_see_images_as_the_pretrainings_config_says_of_surrogates(place):
+    half = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.25, 0.5]}
+    command = place(seeds=1, ratios=[0.5], controls=False)
+    assert cli.main(command) == 0
+    before = set(stages("select-label*"))
+    config = yaml.safe_load(Path("pretrain.yaml").read_text())
+    config["data"]["init_args"]["surrogate_preprocessing"] = half
+    Path("pretrain.yaml").write_text(yaml.safe_dump(config))
+    assert cli.main(command) == 0
+    [new] = set(stages("select-label*")) - before
+    [file] = Path("out/selections").glob(f"*{new.removeprefix('select-')}.safetensors")
+    assert Selection.load(file).settings["view"] == {"view": "EvalView", "image_size": 32, **half}
 
 
 def test_a_dry_run_says_what_it_takes_and_writes_nothing(place, capsys):

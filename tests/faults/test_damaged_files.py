@@ -14,10 +14,12 @@ from tlprune.data.scanning import scan_class_folder
 from tlprune.data.transforms import EvalView
 from tlprune.data.viewed import ViewedImages
 from tlprune.datamodules.damaged_images import find_damaged
+from tlprune.datamodules.image_views import ImageSize
 from tlprune.datamodules.selecting import Selecting
 from tlprune.errors import InputError
 from tlprune.models.backbones import create_backbone
 from tlprune.models.weights import load_classifier, read_weights
+from tlprune.preprocessing import Preprocessing
 from tlprune.selection.features import SourceFeatures
 from tlprune.selection.kmeans import cached_clusters
 from tlprune.selection.label_mapping import LabelMapping
@@ -72,7 +74,8 @@ def selecting(surrogate_file, target, tmp_path):
         several=SeveralTargets(),
         surrogates=(str(surrogate_file(6)),),
         surrogate_backbone=None,
-        image_size=32,
+        surrogate_preprocessing=Preprocessing(),
+        image_size=ImageSize(32, 224),
         target_seed=0,
         cache=str(tmp_path / "cache"),
     )

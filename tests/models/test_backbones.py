@@ -10,7 +10,7 @@ SMALL = [name for name in list_backbones() if not name.startswith("vit_l") and n
 @pytest.mark.parametrize("name", SMALL)
 def test_every_backbone_ends_in_its_features(name):
     backbone = create_backbone(name).eval()
-    size = 224 if name.startswith("vit") else 32
+    size = {"vit_b_16": 224, "vit_b_32": 224, "vit_b_16_384": 384}.get(name, 32)
     with torch.inference_mode():
         assert backbone(torch.zeros(1, 3, size, size)).shape == (1, backbone.num_features)
 

@@ -11,6 +11,15 @@ from tlprune.errors import InputError
 from tlprune.models import published
 from tlprune.models.weights import check_weights, load_classifier
 
+HALF = {
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.5, 0.5, 0.5],
+    "input_size": [3, 96, 96],
+    "crop_pct": 0.9,
+    "interpolation": "bicubic",
+}
+"""How the weights of a test expect images, in timm's words."""
+
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
@@ -32,13 +41,15 @@ def test_torchvision_weights_in_its_cache_are_read(hub, tmp_path, monkeypatch):
     torch.save(network.state_dict(), tmp_path / "w.pth")
     name = f"resnet18-{hashlib.sha256((tmp_path / 'w.pth').read_bytes()).hexdigest()[:8]}.pth"
     (tmp_path / "w.pth").rename(hub / name)
-    weights = SimpleNamespace(url=f"https://download.example/models/{name}")
+    published_by_them = torchvision.models.ResNet50_Weights.IMAGENET1K_V2  # its crop is not the usual one
+    weights = SimpleNamespace(url=f"https://download.example/models/{name}", transforms=published_by_them.transforms)
     monkeypatch.setattr(published, "_weights_of", lambda rest: weights)
     classifier, saved = load_classifier("torchvision:resnet18")
     images = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         torch.testing.assert_close(classifier.eval()(images), network(images))
     assert (saved.backbone, saved.num_classes) == ("resnet18", 1000)
+    assert saved.preprocessing.as_json() == {"image_size": 224, "crop_share": 224 / 232}
 
 
 def test_another_file_under_that_name_is_refused(hub):
@@ -76,13 +87,52 @@ def test_timm_weights_are_read_by_name(tmp_path):
     network = timm.create_model("resnet18", pretrained=False, num_classes=4).eval()
     save_file(network.state_dict(), tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(
-        json.dumps({"architecture": "resnet18", "num_classes": 4, "pretrained_cfg": {"num_classes": 4}})
+        json.dumps({"architecture": "resnet18", "num_classes": 4, "pretrained_cfg": {"num_classes": 4, **HALF}})
     )
     classifier, saved = load_classifier(f"timm:local-dir:{tmp_path}")
     images = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         torch.testing.assert_close(classifier.eval()(images), network(images))
     assert saved.num_classes == 4
+    said = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "image_size": 96, "interpolation": "bicubic"}
+    assert saved.preprocessing.as_json() == said | {"crop_share": 96 / 106}
+
+
+def test_vision_transformers_of_torchvision_for_larger_images_are_read(hub, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    torch.save(torchvision.models.vit_b_16(image_size=384).state_dict(), tmp_path / "w.pth")
+    name = f"vit_b_16-{hashlib.sha256((tmp_path / 'w.pth').read_bytes()).hexdigest()[:8]}.pth"
+    (tmp_path / "w.pth").rename(hub / name)
+    transforms = torchvision.models.ViT_B_16_Weights.IMAGENET1K_SWAG_E2E_V1.transforms
+    weights = SimpleNamespace(url=f"https://download.example/models/{name}", transforms=transforms)
+    monkeypatch.setattr(published, "_weights_of", lambda rest: weights)
+    _, saved = load_classifier("torchvision:vit_b_16.IMAGENET1K_SWAG_E2E_V1")
+    assert saved.backbone == "vit_b_16_384"
+    assert saved.preprocessing.as_json() == {"image_size": 384, "crop_share": 1.0, "interpolation": "bicubic"}
+
+
+def test_every_published_network_of_timm_is_seen_as_it_expects_or_refused():
+    timm = pytest.importorskip("timm")
+    refused = []
+    for name in timm.list_pretrained():
+        try:
+            said = published.timm_preprocessing(f"timm:{name}", timm.get_pretrained_cfg(name).to_dict())
+        except InputError as error:
+            refused.append(name)
+            assert "\n" not in str(error)
+        else:
+            assert None not in vars(said).values()
+    # images that are not square, or laid on a border
+    assert len(refused) < 0.02 * len(timm.list_pretrained())
+
+
+def test_weights_whose_images_cannot_be_seen_so_are_refused_before_they_are_fetched():
+    timm = pytest.importorskip("timm")
+    config = timm.get_pretrained_cfg("resnet18.a1_in1k").to_dict()
+    with pytest.raises(InputError, match="timm:odd: expects images of 256 x 128 pixels; square ones alone are supp"):
+        published.timm_preprocessing("timm:odd", config | {"input_size": (3, 256, 128)})
+    with pytest.raises(InputError, match="timm:odd: its images cannot be seen .*`crop_mode` must be one of center, sq"):
+        published.timm_preprocessing("timm:odd", config | {"crop_mode": "border"})
 
 
 def test_timm_weights_that_are_not_there_are_one_line(tmp_path):

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tlprune.errors import InputError
 from tlprune.models.backbones import Classifier, create_backbone
 from tlprune.models.weights import load_backbone, load_classifier, read_weights, save_classifier
+from tlprune.preprocessing import Preprocessing
 
 
 @pytest.fixture
@@ -45,6 +47,38 @@ def test_reads_lightning_checkpoints_of_ddp_and_compiled_modules(classifier, tmp
     again, saved = load_classifier(path)
     assert torch.equal(again.eval()(images), classifier(images))
     assert saved.classes == ("x", "y", "z")
+
+
+HALF = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), 64, 0.9, "bicubic")
+
+
+def test_how_images_are_expected_is_kept_in_the_file(classifier, file, tmp_path):
+    assert read_weights(file).preprocessing == Preprocessing()  # as in files that are older than this
+    path = tmp_path / "half.safetensors"
+    save_classifier(path, "resnet8_w8", classifier.backbone, None, preprocessing=HALF)
+    assert read_weights(path).preprocessing == HALF
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"0.9", b"0.8", 1))
+    with pytest.raises(InputError, match="half.safetensors: damaged or no safetensors file .its checksum"):
+        read_weights(path)
+
+
+def test_what_is_usual_leaves_the_file_as_it_was(classifier, file, tmp_path):
+    path = tmp_path / "usual.safetensors"
+    usual = Preprocessing().filled()
+    save_classifier(path, "resnet8_w8", classifier.backbone, classifier.head, ["a", "b", "c"], preprocessing=usual)
+    with safe_open(path, "pt") as ours, safe_open(file, "pt") as older:
+        assert ours.metadata() == older.metadata()  # the checksum of all tensors is in it
+
+
+def test_how_images_are_expected_is_read_from_checkpoints(classifier, tmp_path):
+    assert read_weights(checkpoint(tmp_path / "a.ckpt", classifier)).preprocessing == Preprocessing()
+    kept = checkpoint(tmp_path / "b.ckpt", classifier, preprocessing=HALF.as_json())
+    assert read_weights(kept).preprocessing == HALF
+    for odd, message in (({"mean": [0.5]}, "`mean` must be three numbers"), ("half", "`preprocessing` must be an obj")):
+        wrong = checkpoint(tmp_path / "c.ckpt", classifier, preprocessing=odd)
+        with pytest.raises(InputError, match=f"c.ckpt: {message}"):
+            read_weights(wrong)
 
 
 def test_other_network_lists_what_differs(file):

@@ -86,3 +86,18 @@ def test_flip_averaging_and_one_view(fit, coloured, trainer):
     for made in (LitClassifier, LitAdversarialClassifier):
         with pytest.raises(InputError, match=f"{made.__name__} takes one view of each image, got 2"):
             trainer().fit(made("resnet8_w8"), datamodule=data)
+
+
+def test_batches_follow_the_mean_and_deviation_that_it_attacks_with(coloured, trainer):
+    seen = []
+
+    class Noting(LitAdversarialClassifier):
+        def training_step(self, batch, batch_idx):
+            seen.append(batch[0])
+            return super().training_step(batch, batch_idx)
+
+    module = Noting("resnet8_w8", steps=1, mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5])
+    trainer().fit(module, datamodule=PrunedSourceDataModule(coloured(3, 10), augment="none", batch_size=4))
+    pixels = (torch.cat(seen) / 2 + 0.5) * 255
+    torch.testing.assert_close(pixels, pixels.round(), atol=1e-3, rtol=0)
+    assert 0 <= pixels.min() < pixels.max() <= 255.001

@@ -3,9 +3,13 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, TensorDataset
 
-from tlprune import DownstreamDataModule, TransferModule
+from tlprune import DownstreamDataModule, ExportBackbone, LitClassifier, PrunedSourceDataModule, TransferModule
+from tlprune.data.downstream import Downstream
+from tlprune.data.images import TensorImages
 from tlprune.errors import InputError
+from tlprune.models.weights import load_backbone, read_weights
 from tlprune.modules.optim import WarmupCosineLR
+from tlprune.preprocessing import Preprocessing
 
 pytestmark = pytest.mark.filterwarnings("ignore:Found .* module")
 
@@ -151,3 +155,167 @@ def test_a_second_run_on_the_same_data_sees_images_again(trainer, target, surrog
     trainer().fit(TransferModule(weights=weights, mode="probe", flip_average=True), datamodule=data)
     assert next(iter(data.train_dataloader()))[0].ndim == 4
     trainer().fit(TransferModule(weights=weights, mode="finetune"), datamodule=data)
+
+
+HALF = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.25, 0.5), 24, 0.75, "bicubic")
+"""How the weights of these tests expect images."""
+
+BLACK_AS_HALF = [-1.0, -2.0, -1.0]
+BLACK_AS_IMAGENET = pytest.approx([-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225], abs=1e-4)
+
+
+class Noting(TransferModule):
+    """Notes what it is shown."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.shown = set()
+        self.backbone.register_forward_hook(self.note)
+
+    def note(self, _, inputs, __):
+        self.shown |= {(tuple(image.shape[1:]), *image[:, 0, 0].tolist()) for image in inputs[0]}
+
+
+@pytest.fixture
+def black():
+    """A target whose images are black: what is left of them is how they were normalised."""
+
+    def part(each):
+        return TensorImages(torch.zeros(4 * each, 3, 32, 32, dtype=torch.uint8), torch.arange(4).repeat(each), "abcd")
+
+    return Downstream("black", part(4), part(2), part(2), 32, "made for tests")
+
+
+@pytest.fixture
+def half(surrogate_file):
+    return str(surrogate_file(9, "half.safetensors", HALF))
+
+
+def shown(module, size, colour):
+    assert {(height, width) for (height, width), *_ in module.shown} == {(size, size)}
+    return all(rest == colour for _, *rest in module.shown) and len(module.shown) > 0
+
+
+@pytest.mark.parametrize("mode", ["probe", "finetune"])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_as_the_weights_expect(black, half, trainer, mode, workers):
+    module = Noting(weights=half, mode=mode)
+    data = DownstreamDataModule(black, batch_size=4, num_workers=workers)
+    trainer().fit(module, datamodule=data)
+    trainer().test(module, datamodule=data, verbose=False)
+    assert shown(module, 24, BLACK_AS_HALF)
+
+
+def test_one_datamodule_serves_one_module_after_the_other(black, half, surrogate_file, trainer):
+    data = DownstreamDataModule(black, batch_size=4)
+    for weights, size, colour in (
+        (half, 24, BLACK_AS_HALF),
+        (str(surrogate_file(9)), 32, BLACK_AS_IMAGENET),
+        (half, 24, BLACK_AS_HALF),
+    ):
+        module = Noting(weights=weights)
+        trainer().fit(module, datamodule=data)
+        assert shown(module, size, colour)
+
+
+@pytest.mark.filterwarnings("ignore:You have overridden")
+def test_a_module_with_a_hook_of_its_own_gets_them_too(black, half, trainer):
+    class Hooked(Noting):
+        def on_after_batch_transfer(self, batch, dataloader_idx):
+            assert batch[0].is_floating_point()
+            return batch
+
+    module = Hooked(weights=half)
+    trainer().fit(module, datamodule=DownstreamDataModule(black, batch_size=4))
+    assert shown(module, 24, BLACK_AS_HALF)
+
+
+@pytest.mark.parametrize("augment", ["crop_flip", "shift", "none"])
+def test_the_source_is_seen_as_the_weights_expect_too(black, half, trainer, augment):
+    module = Noting(weights=half)
+    trainer().fit(module, datamodule=PrunedSourceDataModule(black.train, augment=augment, batch_size=4, val_share=0.25))
+    assert shown(module, 24, BLACK_AS_HALF)
+
+
+def test_the_users_size_beats_the_weights(black, half, trainer):
+    module = Noting(weights=half)
+    trainer().fit(module, datamodule=DownstreamDataModule(black, image_size=16, batch_size=4))
+    assert shown(module, 16, BLACK_AS_HALF)
+
+
+def test_cached_features_are_those_of_images_as_expected(target, half, trainer):
+    data = DownstreamDataModule(target, batch_size=50)
+    trainer().fit(TransferModule(weights=half, mode="probe"), datamodule=data)
+    alone = DownstreamDataModule(target, batch_size=50, preprocessing=HALF)
+    alone.setup()
+    images, labels = next(iter(alone.val_dataloader()))
+    features, theirs = next(iter(data.val_dataloader()))
+    assert torch.equal(labels, theirs)
+    with torch.inference_mode():
+        torch.testing.assert_close(features, load_backbone(half).eval()(images), atol=1e-5, rtol=1e-4)
+
+
+def test_what_is_known_of_images_is_exported_and_kept_in_checkpoints(black, half, tmp_path, trainer):
+    run = trainer(callbacks=[ExportBackbone(str(tmp_path / "out.safetensors"))])
+    run.fit(TransferModule(weights=half), datamodule=DownstreamDataModule(black, batch_size=4))
+    run.save_checkpoint(tmp_path / "run.ckpt")
+    assert read_weights(tmp_path / "out.safetensors").preprocessing == HALF
+    assert read_weights(tmp_path / "run.ckpt").preprocessing == HALF
+    again = Noting.load_from_checkpoint(tmp_path / "run.ckpt", weights_only=True)
+    trainer().test(again, datamodule=DownstreamDataModule(black, batch_size=4), verbose=False)
+    assert shown(again, 24, BLACK_AS_HALF)
+
+
+def test_a_checkpoint_says_how_its_run_has_seen_images(black, half, surrogate_file, tmp_path, trainer):
+    """Whatever the module that takes it up was made from."""
+    data = DownstreamDataModule(black, batch_size=4)
+    run = trainer()
+    run.fit(TransferModule(weights=half), datamodule=data)
+    run.save_checkpoint(tmp_path / "new.ckpt")
+    older = torch.load(tmp_path / "new.ckpt", weights_only=True)
+    del older["preprocessing"]
+    torch.save(older, tmp_path / "older.ckpt")
+    for weights, file, size, colour in (
+        (str(surrogate_file(9)), "new.ckpt", 24, BLACK_AS_HALF),
+        (half, "older.ckpt", 32, BLACK_AS_IMAGENET),
+    ):
+        module = Noting(weights=weights)
+        trainer().test(module, datamodule=data, ckpt_path=tmp_path / file, weights_only=True, verbose=False)
+        assert shown(module, size, colour)
+
+
+def test_what_the_user_says_of_a_silent_file_is_used_and_exported(black, surrogate_file, tmp_path, trainer):
+    module = Noting(weights=str(surrogate_file(9)), preprocessing=HALF)
+    run = trainer(callbacks=[ExportBackbone(str(tmp_path / "out.safetensors"))])
+    run.fit(module, datamodule=DownstreamDataModule(black, batch_size=4))
+    assert shown(module, 24, BLACK_AS_HALF)
+    assert read_weights(tmp_path / "out.safetensors").preprocessing == HALF
+
+
+def test_data_that_is_said_to_be_otherwise_is_refused(black, half, surrogate_file, trainer):
+    data = DownstreamDataModule(black, batch_size=4, preprocessing=Preprocessing(mean=(0.4, 0.4, 0.4)))
+    message = (
+        r"`preprocessing` of DownstreamDataModule is 'mean 0.4, .*', TransferModule expects '24 pixels, mean 0.5, "
+    )
+    with pytest.raises(InputError, match=message):
+        trainer().fit(TransferModule(weights=half), datamodule=data)
+    with pytest.raises(InputError, match="TransferModule expects 'as ImageNet'; give it to the model alone"):
+        trainer().fit(TransferModule(weights=str(surrogate_file(9))), datamodule=data)
+
+
+def test_training_from_scratch_is_as_before(black, trainer):
+    class NotingClassifier(LitClassifier):
+        note = Noting.note
+
+    module = NotingClassifier("resnet8_w8")
+    module.shown = set()
+    module.backbone.register_forward_hook(module.note)
+    trainer().fit(module, datamodule=PrunedSourceDataModule(black.train, augment="shift", batch_size=4))
+    assert shown(module, 32, BLACK_AS_IMAGENET)
+
+
+def test_images_that_a_network_does_not_take_are_one_line(black, trainer):
+    module = LitClassifier("vit_b_32", num_classes=4)
+    with pytest.raises(InputError, match="the backbone takes no images of 3 x 32 x 32: Wrong image height") as said:
+        trainer().validate(module, datamodule=DownstreamDataModule(black, batch_size=4))
+    assert "\n" not in str(said.value)

@@ -52,4 +52,6 @@ class ExportBackbone(Callback):
         with atomic_path(Path(self.path).expanduser()) as temporary:
             name = str(pl_module.hparams["backbone"])
             kept_head = head if isinstance(head, nn.Linear) else None
-            save_classifier(temporary, name, backbone, kept_head, classes, time.perf_counter() - self._begin)
+            expected = getattr(pl_module, "preprocessing", None)
+            seconds = time.perf_counter() - self._begin
+            save_classifier(temporary, name, backbone, kept_head, classes, seconds, expected)

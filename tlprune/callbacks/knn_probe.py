@@ -11,6 +11,7 @@ from tlprune.data.downstream import Downstream, check_target, open_target
 from tlprune.data.transforms import MAX_SIZE, EvalView
 from tlprune.data.viewed import ViewedImages
 from tlprune.errors import InputError, require_within
+from tlprune.preprocessing import Preprocessing
 from tlprune.selection.features import extract_features
 
 __all__ = ["KNNProbe", "knn_accuracy"]
@@ -21,14 +22,15 @@ class KNNProbe(Callback):
 
     It runs after each validation, or after each epoch of training where nothing is validated; a ``ModelCheckpoint``
     may monitor what it logs. The network is the module's ``backbone``, or the module itself where it has none, in eval
-    mode. Test images are not looked at. All ranks share the work and log the same.
+    mode. It sees images as a module of tlprune says that its weights expect them. Test images are not looked at. All
+    ranks share the work and log the same.
 
     Args:
         target: As :func:`tlprune.data.downstream.open_target`.
         num_neighbours: Training images that classify an image, at least 1.
         temperature: Of the votes, above 0.
         every_n_epochs: Epochs of training between two probes, at least 1; the last epoch is always probed.
-        image_size: Height and width in pixels; None takes the target's own.
+        image_size: Height and width in pixels; None takes the weights' own if the module knows it, or the target's.
         target_seed: Decides the target's split where it has none of its own.
         num_workers: Processes that load images.
         metric: What it is logged as, in [0, 1].
@@ -91,7 +93,9 @@ class KNNProbe(Callback):
         if self._opened is None:
             raise RuntimeError("setup() has not run")
         network: nn.Module = getattr(pl_module, "backbone", pl_module)
-        view = EvalView(self.image_size or self._opened.image_size)
+        said = getattr(pl_module, "preprocessing", None)
+        expected = said if isinstance(said, Preprocessing) else Preprocessing()
+        view = EvalView(self.image_size or expected.image_size or self._opened.image_size, expected)
         parts = self._opened.train, self._opened.val
         bank, queries = (extract_features(network, ViewedImages(part, view), self.num_workers) for part in parts)
         labels = self._opened.train.labels, self._opened.val.labels

@@ -16,6 +16,7 @@ from tlprune.commands.arguments import (
     require_writable,
 )
 from tlprune.errors import InputError, require_within
+from tlprune.preprocessing import Preprocessing
 from tlprune.storage.atomic import atomic_path, write_bytes
 from tlprune.storage.cache import cache_root
 
@@ -60,7 +61,7 @@ def run(arguments: list[str]) -> None:
     from tlprune.commands.origins import opened_source, opened_targets
     from tlprune.data.transforms import EvalView
     from tlprune.data.viewed import ViewedImages
-    from tlprune.models.weights import load_backbone
+    from tlprune.models.weights import load_backbone, read_weights
     from tlprune.selection.features import SourceFeatures, extract_features
     from tlprune.selection.leaks import ALIKE, copy_distance, find_leaks, pixel_difference
     from tlprune.selection.manifest import Selection
@@ -72,10 +73,12 @@ def run(arguments: list[str]) -> None:
         raise InputError("this selection does not say which surrogate it was made with; give --surrogate")
     source = opened_source(selection, given.source, given.cache)
     targets = opened_targets(selection, given.target)
-    backbone = load_backbone(surrogates[0], given.surrogate_backbone)
+    saved = read_weights(surrogates[0])
+    backbone = load_backbone(saved, given.surrogate_backbone)
     kept_units = selection.units_kept(given_budget(given) or Budget(ratio=0.0))
     kept = kept_samples(selection.unit_of_sample, kept_units, selection.num_units)
-    view = EvalView(int(selection.record.get("image_size", 224)))
+    expected = saved.preprocessing if given.surrogate else Preprocessing.of_view(selection.settings.get("view") or {})
+    view = EvalView(expected.image_size or int(selection.record.get("image_size", 224)), expected)
     features = SourceFeatures(backbone, ViewedImages(source, view), cache_root(given.cache), given.num_workers)
     features.extract()
     console = make_console()

@@ -9,6 +9,7 @@ from tlprune.commands.arguments import add_budget, build, given_budget, make_par
 from tlprune.commands.launching import add_processes, finish, launch
 from tlprune.commands.show import show
 from tlprune.errors import InputError
+from tlprune.preprocessing import CropMode, Interpolation, Preprocessing
 
 __all__ = ["run"]
 
@@ -21,6 +22,7 @@ _Combination = Literal["worst_case", "union", "weighted_sum"]  # that of several
 _SOURCE_HELP = (
     "'drawn', a folder, linked:FOLDER, unlabelled:FOLDER, a list file, torchvision:NAME:FOLDER, huggingface:NAME"
 )
+_SIZE_HELP = "pixels (default: as the surrogate's weights say, or 32 for 'drawn', else 224)"
 
 
 def run(arguments: list[str]) -> None:
@@ -47,11 +49,13 @@ def run(arguments: list[str]) -> None:
     fabric = launch(given)
     built = build(parser, given)
     names = ("source", "target", "combine", "target_weights", "selector", "surrogate", "surrogate_backbone")
+    said = {name: built[name] for name in ("mean", "std", "crop_share", "interpolation", "crop_mode")}
     more = ("image_size", "on_bad_image", "num_workers", "cache", "verify_content")
     options: dict[str, Any] = {name: built[name] for name in (*names, *more)}
     budget = given_budget(given)
     require_writable(given.output)
-    data = PrunedSourceDataModule(**options, prune_ratio=0.0)
+    expected = Preprocessing.from_json({name: value for name, value in said.items() if value is not None})
+    data = PrunedSourceDataModule(**options, surrogate_preprocessing=expected, prune_ratio=0.0)
     data.device = fabric.device
     if fabric.local_rank == 0:
         data.prepare_data()
@@ -85,8 +89,15 @@ def _parser(selector: object) -> ArgumentParser:
     add("--target_weights", type=float, nargs="+", default=None, help="what each target counts in a weighted_sum")
     add("--surrogate", type=str, nargs="+", default=None, help="weights of a small model of the whole source")
     add("--surrogate_backbone", type=str | None, default=None, help="its network, if the file is silent")
+    text = "how the surrogate's weights expect images, if the file is silent: mean of the channels, in [0, 1]"
+    add("--mean", type=float, nargs=3, default=None, help=text)
+    add("--std", type=float, nargs=3, default=None, help="likewise, their standard deviation, in (0, 1]")
+    text = "likewise, share of the resized short side that a centre crop shows"
+    add("--crop_share", type=float | None, default=None, help=text)
+    add("--interpolation", type=Interpolation | None, default=None, help="likewise, how images are resized")
+    add("--crop_mode", type=CropMode | None, default=None, help="likewise, 'squash' resizes both sides")
     add("--selector", type=selector, default=None, help=_SELECTOR_HELP)
-    add("--image_size", type=int | None, default=None, help="pixels (default: 32 for 'drawn', else 224)")
+    add("--image_size", type=int | None, default=None, help=_SIZE_HELP)
     text = "what is done about source images that cannot be decoded: 'error', or 'skip' and note them"
     add("--on_bad_image", choices=["error", "skip"], default="error", help=text)
     add("--num_workers", type=int, default=0, help="processes that look for bad images to skip")

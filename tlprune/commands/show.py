@@ -15,6 +15,7 @@ from tlprune.commands.arguments import (
     require_selections,
 )
 from tlprune.errors import require_within
+from tlprune.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from tlprune.selection.manifest import Selection
@@ -96,7 +97,7 @@ def origin(selection: "Selection") -> list[tuple[str, str]]:
     if digest := settings.get("surrogate_digest"):
         rows.append(("surrogate", f"{', '.join(record.get('surrogates', [])) or unnamed}, digest {digest[:12]}"))
     if view := settings.get("view"):
-        rows.append(("seen as", f"{view['view']} of {view['image_size']} pixels, eval mode"))
+        rows.append(("seen as", f"{view['view']} of {Preprocessing.of_view(view).described()}, eval mode"))
     if len(selection.ballots):
         covered = selection.covered
         shares = ", ".join(f"{share:.0%} in {int((covered < share - 1e-9).sum()) + 1}" for share in (0.5, 0.9, 1.0))

@@ -5,14 +5,17 @@ which is many times faster on small images; both on bytes. Last come floats, whi
 loads batches for a GPU has that done there.
 """
 
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 
 from tlprune.errors import require_within
+from tlprune.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 __all__ = [
     "MAX_SIZE",
@@ -23,6 +26,7 @@ __all__ = [
     "TrainView",
     "TwoViews",
     "View",
+    "mean_and_std",
     "normalised",
     "random_crop",
     "random_flip_",
@@ -40,9 +44,7 @@ the change of colour and no blur, for 32-pixel images; ``moco``: MoCo v2."""
 MAX_SIZE = 4096
 """The most pixels in height and width that a model may see."""
 
-MEAN = (0.485, 0.456, 0.406)
-"""Of ImageNet's RGB channels in [0, 1]."""
-STD = (0.229, 0.224, 0.225)
+MEAN, STD = IMAGENET_MEAN, IMAGENET_STD
 """Of ImageNet's RGB channels in [0, 1]."""
 
 
@@ -50,17 +52,26 @@ class View(nn.Module):
     """Takes images to what a model sees.
 
     Args:
-        image_size: Height and width in pixels of what the model sees, at least 1.
+        image_size: Height and width in pixels of what the model sees, at least 1; its own in ``preprocessing`` is not
+            looked at.
+        preprocessing: How the model's weights expect images; None as in ImageNet's usual evaluation.
+
+    Attributes:
+        preprocessing: Without gaps, and with the size that images are seen at.
 
     Raises:
         InputError: ``image_size`` is out of range.
     """
 
-    def __init__(self, image_size: int) -> None:
+    def __init__(self, image_size: int, preprocessing: Preprocessing | None = None) -> None:
         super().__init__()
         require_within("image_size", image_size, 1, MAX_SIZE)
         self.image_size = image_size
-        self.centre = v2.Compose([v2.Resize(round(image_size * 256 / 224), antialias=True), v2.CenterCrop(image_size)])
+        self.preprocessing = replace((preprocessing or Preprocessing()).filled(), image_size=image_size)
+        resized = round(image_size / cast(float, self.preprocessing.crop_share))
+        sides = [resized, resized] if self.preprocessing.crop_mode == "squash" else resized
+        interpolation = InterpolationMode(self.preprocessing.interpolation)
+        self.centre = v2.Compose([v2.Resize(sides, interpolation, antialias=True), v2.CenterCrop(image_size)])
 
     @property
     def crops(self) -> bool:
@@ -74,13 +85,13 @@ class View(nn.Module):
 
     def at_size(self, image_size: int) -> "View":
         """The same view of another size in pixels."""
-        return type(self)(image_size)
+        return type(self)(image_size, self.preprocessing)
 
     def resize(self, pixels: Tensor) -> Tensor:
         """One image ``[3, H, W]`` uint8 to ``[3, S, S]`` uint8.
 
-        An image of the right size is left as it is; any other is resized so that its centre crop keeps 224/256 of the
-        short side, the evaluation view of ImageNet.
+        An image of the right size is left as it is; any other is resized so that its centre crop keeps the weights'
+        share of the short side: 224/256 in the evaluation view of ImageNet.
         """
         if pixels.shape[1:] == (self.image_size, self.image_size):
             return pixels
@@ -93,7 +104,11 @@ class View(nn.Module):
 
     def finish(self, batch: Tensor) -> Tensor:
         """A batch ``[B, 3, S, S]`` uint8, varied, to normalised float32."""
-        return normalised(batch)
+        return self.normalised(batch)
+
+    def normalised(self, batch: Tensor) -> Tensor:
+        """:func:`normalised` as the weights expect it."""
+        return normalised(batch, *mean_and_std(self.preprocessing))
 
 
 class EvalView(View):
@@ -106,12 +121,14 @@ class TrainView(View):
     Args:
         image_size: Height and width in pixels, at least 1.
         augment: What varies from epoch to epoch.
+        preprocessing: How the model's weights expect images; random crops follow the interpolation alone.
     """
 
-    def __init__(self, image_size: int, augment: Augment) -> None:
-        super().__init__(image_size)
+    def __init__(self, image_size: int, augment: Augment, preprocessing: Preprocessing | None = None) -> None:
+        super().__init__(image_size, preprocessing)
         self.augment = augment
-        self.crop = v2.RandomResizedCrop(image_size, antialias=True)
+        interpolation = InterpolationMode(self.preprocessing.interpolation)
+        self.crop = v2.RandomResizedCrop(image_size, interpolation=interpolation, antialias=True)
 
     @property
     def crops(self) -> bool:
@@ -120,7 +137,7 @@ class TrainView(View):
 
     def at_size(self, image_size: int) -> View:
         """The same view of another size in pixels."""
-        return type(self)(image_size, self.augment)
+        return type(self)(image_size, self.augment, self.preprocessing)
 
     def resize(self, pixels: Tensor) -> Tensor:
         """As the evaluation view, but a random crop where ``augment`` says so."""
@@ -133,19 +150,27 @@ class TrainView(View):
         return random_flip_(batch) if self.augment == "crop_flip" else batch
 
 
-def normalised(batch: Tensor) -> Tensor:
-    """As models see images: less ImageNet's mean, over its standard deviation.
+def mean_and_std(preprocessing: Preprocessing) -> tuple[Sequence[float], Sequence[float]]:
+    """What weights expect images to be normalised by, ImageNet's where that is not known."""
+    known = preprocessing.filled()
+    return known.mean or MEAN, known.std or STD
+
+
+def normalised(batch: Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Tensor:
+    """As models see images: less the mean, over the standard deviation.
 
     Args:
         batch: ``[B, 3, H, W]`` uint8, or float in [0, 255], on any device.
+        mean: Of the channels, in [0, 1].
+        std: Of the channels, in (0, 1].
 
     Returns:
         The same shape, float32.
     """
     if batch.device.type == "cpu":  # plane by plane, a processor does the same to long runs of values
         batch = batch.contiguous()
-    mean, std = (torch.tensor(of).to(batch.device).view(3, 1, 1) * 255 for of in (MEAN, STD))
-    return torch.sub(batch, mean).div_(std)
+    centre, spread = (torch.tensor([*of]).to(batch.device).view(3, 1, 1) * 255 for of in (mean, std))
+    return torch.sub(batch, centre).div_(spread)
 
 
 def random_crop(pixels: Tensor, crop: v2.RandomResizedCrop) -> Tensor:
@@ -155,7 +180,7 @@ def random_crop(pixels: Tensor, crop: v2.RandomResizedCrop) -> Tensor:
     """
     part = functional.crop_image(pixels, **crop.make_params([pixels]))
     part = part[None].contiguous(memory_format=torch.channels_last)
-    resized: Tensor = functional.resize_image(part, list(crop.size), antialias=True)
+    resized: Tensor = functional.resize_image(part, list(crop.size), crop.interpolation, antialias=True)
     return resized[0]
 
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode, v2
 
-from tlprune.data.transforms import View, normalised
+from tlprune.data.transforms import View
 from tlprune.data.transforms import random_crop as one_crop
+from tlprune.preprocessing import Preprocessing
 
 __all__ = ["RECIPES", "ContrastRecipe", "ContrastView", "jitter_matrices", "random_blur", "random_crop"]
 
@@ -61,12 +62,15 @@ class ContrastView(View):
     Args:
         image_size: Height and width in pixels, at least 1.
         recipe: How views differ.
+        preprocessing: How the model's weights expect images; crops follow the interpolation alone.
     """
 
-    def __init__(self, image_size: int, recipe: ContrastRecipe) -> None:
-        super().__init__(image_size)
+    def __init__(self, image_size: int, recipe: ContrastRecipe, preprocessing: Preprocessing | None = None) -> None:
+        super().__init__(image_size, preprocessing)
         self.recipe = recipe
-        self.crop = v2.RandomResizedCrop(image_size, scale=(recipe.min_area, 1.0), antialias=True)
+        interpolation = InterpolationMode(self.preprocessing.interpolation)
+        scale = (recipe.min_area, 1.0)
+        self.crop = v2.RandomResizedCrop(image_size, scale, interpolation=interpolation, antialias=True)
 
     @property
     def ends_in_bytes(self) -> bool:
@@ -75,7 +79,7 @@ class ContrastView(View):
 
     def at_size(self, image_size: int) -> View:
         """The same views of another size in pixels."""
-        return type(self)(image_size, self.recipe)
+        return type(self)(image_size, self.recipe, self.preprocessing)
 
     def resize(self, pixels: Tensor) -> Tensor:
         """Two random crops of one image ``[3, H, W]`` uint8: ``[2, 3, S, S]`` uint8."""
@@ -93,7 +97,7 @@ class ContrastView(View):
             view = torch.where(flipped[:, None, None, None], view.flip(3), view)
             if self.recipe.blur:
                 view = random_blur(view, self.recipe.blur)
-            views.append(normalised(_recoloured(view, self.recipe).mul_(255)))
+            views.append(self.normalised(_recoloured(view, self.recipe).mul_(255)))
         return views
 
 

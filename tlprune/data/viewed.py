@@ -63,11 +63,15 @@ class ViewedImages(Dataset[tuple[Tensor, int]]):
             batch[row] = self.view.resize(self.images[place][0])
         return batch
 
+    def through(self, view: View) -> Self:
+        """The same images, seen through another view."""
+        seen = copy(self)
+        seen.view = view
+        return seen
+
     def at_size(self, image_size: int) -> Self:
         """The same images, seen larger or smaller: ``image_size`` pixels high and wide."""
-        resized = copy(self)
-        resized.view = self.view.at_size(image_size)
-        return resized
+        return self.through(self.view.at_size(image_size))
 
     def as_bytes(self) -> Self:
         """The same images, batches left as uint8 where the view allows that."""
@@ -96,8 +100,8 @@ class ViewedImages(Dataset[tuple[Tensor, int]]):
 
     @property
     def seen_as(self) -> dict[str, Any]:
-        """The view, as JSON values."""
-        return {"view": type(self.view).__name__, "image_size": self.view.image_size}
+        """The view, as JSON values; mean, deviation, crop and interpolation where they are not ImageNet's."""
+        return {"view": type(self.view).__name__, **self.view.preprocessing.as_json()}
 
 
 def _room_for(count: int, image: Tensor) -> Tensor:

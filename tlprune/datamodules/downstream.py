@@ -10,10 +10,12 @@ from tlprune.data.downstream import Downstream, check_target, open_target
 from tlprune.data.images import ImageSet
 from tlprune.data.loaders import batches
 from tlprune.data.sampler import Batched
-from tlprune.data.transforms import MAX_SIZE, Augment, EvalView, TrainView
+from tlprune.data.transforms import MAX_SIZE, Augment, EvalView, TrainView, View
 from tlprune.data.viewed import Batch, ViewedImages
+from tlprune.datamodules.image_views import ImageSize
 from tlprune.datamodules.resumable import ResumableDataModule
 from tlprune.errors import InputError, require_within
+from tlprune.preprocessing import Preprocessing
 from tlprune.selection.forward import running
 
 __all__ = ["DownstreamDataModule"]
@@ -29,11 +31,13 @@ class DownstreamDataModule(ResumableDataModule):
         target: ``digits``, ``photos``, a folder with class folders in ``train`` and perhaps ``val`` and ``test``, a
             named set (``oxford_pets:FOLDER``, or ``oxford_pets`` where it lies in ``$TLPRUNE_DATA``), or an opened
             target.
-        image_size: Height and width in pixels; None takes the target's own.
+        image_size: Height and width in pixels; None takes what the Trainer's module expects, or the target's own.
         augment: What varies from epoch to epoch in training images.
         batch_size: Images in a batch, at least 1.
         num_workers: Processes that load images.
         seed: Decides the split where the set has none of its own.
+        preprocessing: How images are normalised, resized and cropped, for a module that does not say how it expects
+            them; those of tlprune do.
 
     Raises:
         InputError: There is no such target, or an argument is out of range.
@@ -47,6 +51,7 @@ class DownstreamDataModule(ResumableDataModule):
         batch_size: int = 128,
         num_workers: int = 0,
         seed: int = 0,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         super().__init__()
         if isinstance(target, str):
@@ -62,6 +67,7 @@ class DownstreamDataModule(ResumableDataModule):
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
+        self.preprocessing = preprocessing or Preprocessing()
         self._sets: dict[str, Batched] = {}
         self._opened: Downstream | None = None
 
@@ -96,13 +102,8 @@ class DownstreamDataModule(ResumableDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Opens the target, images in place of features that an earlier run cached; no image is decoded."""
         target = self.opened
-        size = self.image_size or target.image_size
-        self._sets = {
-            "train": ViewedImages(target.train, TrainView(size, self.augment)),
-            "val": ViewedImages(target.val, EvalView(size)),
-        }
-        if target.test is not None:
-            self._sets["test"] = ViewedImages(target.test, EvalView(size))
+        parts = {"train": target.train, "val": target.val, "test": target.test}
+        self._sets = {part: ViewedImages(of, self._view(part)) for part, of in parts.items() if of is not None}
 
     def cache_features(self, backbone: nn.Module) -> bool:
         """Replaces training and validation images by their features, unless training images vary.
@@ -117,7 +118,7 @@ class DownstreamDataModule(ResumableDataModule):
             return False
         with running(backbone) as run:
             for part in ("train", "val"):
-                loader = batches(self._sets[part], self.batch_size, shuffle=False, num_workers=self.num_workers)
+                loader = batches(self._seen(part), self.batch_size, shuffle=False, num_workers=self.num_workers)
                 pairs = [(run(images).cpu().clone(), labels) for images, labels in loader]
                 features, labels = (torch.cat(column) for column in zip(*pairs, strict=True))
                 self._sets[part] = _Features(features, labels)
@@ -125,7 +126,7 @@ class DownstreamDataModule(ResumableDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Training batches, shuffled; a resumed run goes on in the same order."""
-        return self._train_loader(self._sets["train"], self.batch_size, self.num_workers)
+        return self._train_loader(self._seen("train"), self.batch_size, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Validation batches, in order."""
@@ -142,7 +143,27 @@ class DownstreamDataModule(ResumableDataModule):
         return self.test_dataloader()
 
     def _loader(self, part: str) -> DataLoader[Batch]:
-        return self._in_order(self._sets[part], self.batch_size, self.num_workers)
+        return self._in_order(self._seen(part), self.batch_size, self.num_workers)
+
+    def _seen(self, part: str) -> Batched:
+        """Images as the module expects them, which may have read a checkpoint since :meth:`setup`; or features."""
+        images = self._sets[part]
+        return images.through(self._view(part)) if isinstance(images, ViewedImages) else images
+
+    def _view(self, part: str) -> View:
+        expected = self._expected()
+        size = ImageSize(self.image_size, self.opened.image_size).expected(expected)
+        return TrainView(size, self.augment, expected) if part == "train" else EvalView(size, expected)
+
+    def _expected(self) -> Preprocessing:
+        said, given = super()._expected(), self.preprocessing
+        module = None if self.trainer is None else self.trainer.lightning_module
+        if not hasattr(module, "preprocessing"):
+            return given
+        if given.over(said).filled() != said.filled():
+            pair = f"{given.described()!r}, {type(module).__name__} expects {said.described() or 'as ImageNet'!r}"
+            raise InputError(f"`preprocessing` of DownstreamDataModule is {pair}; give it to the model alone")
+        return said
 
 
 class _Features(Dataset[tuple[Tensor, int]]):

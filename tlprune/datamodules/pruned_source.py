@@ -1,7 +1,7 @@
 """The pruned source as a DataModule: it selects when it is set up, then gives loaders over what is kept."""
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,15 +13,16 @@ from tlprune.data.images import ImageSet, TensorImages
 from tlprune.data.packed import Packing
 from tlprune.data.sources import EMBEDDED_SOURCE, open_source, source_classes
 from tlprune.data.splits import stratified_holdout
-from tlprune.data.transforms import MAX_SIZE, Augment, EvalView, TrainView, TwoViews, View
-from tlprune.data.two_views import RECIPES, ContrastView
+from tlprune.data.transforms import Augment, TwoViews
 from tlprune.data.viewed import Batch, ViewedImages
 from tlprune.datamodules.damaged_images import known_path, without_damaged
+from tlprune.datamodules.image_views import SourceViews
 from tlprune.datamodules.packing import check_packing, pack
 from tlprune.datamodules.packing import in_memory as decoded
 from tlprune.datamodules.resumable import ResumableDataModule
 from tlprune.datamodules.selecting import Selecting, check_names, check_saved, warn_beyond_votes
 from tlprune.errors import InputError, require_within
+from tlprune.preprocessing import Preprocessing
 from tlprune.selection.label_mapping import LabelMapping
 from tlprune.selection.manifest import Selection, UnitKind
 from tlprune.selection.ranking import Budget
@@ -52,6 +53,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         surrogate: Weights of a small model trained on the whole source: a safetensors file, a checkpoint, or published
             weights by name such as ``torchvision:resnet18``; a list of them for a selector that averages.
         surrogate_backbone: Name of its network; None takes the one that the file names, or that its weights tell.
+        surrogate_preprocessing: How its weights expect images (``mean``, ``std``, ...), where their file does not say.
         combine: How several targets share one order.
         target_weights: What each of several targets counts, for ``combine: weighted_sum``; None counts all the same.
         prune_ratio: Share of units (classes, clusters or single images, as the selector has it) to remove, in [0, 1).
@@ -61,8 +63,9 @@ class PrunedSourceDataModule(ResumableDataModule):
         images_like: A saved Selection of the same source. What is kept then has no more images than it keeps within the
             budget: a control is held against a method at equal cost. Single images reach that number exactly.
         selection: A saved Selection to use in place of selecting.
-        image_size: Height and width in pixels of training images; None is 32 for the embedded source, else 224.
-        eval_size: Height and width in pixels of images that vote or validate; None is ``image_size``.
+        image_size: Height and width in pixels of training images; None is the module's own, else 224 (embedded: 32).
+        eval_size: Likewise of images that vote or validate; None is ``image_size``. Where both are None, images vote at
+            the size that the surrogate's weights expect.
         augment: What varies from epoch to epoch; None is ``shift`` for the embedded source, else ``crop_flip``. With
             ``simclr``, ``simclr_small``, ``simclr_colour`` or ``moco`` training batches hold two views of each image,
             ``[view, other view]`` in place of images, for any module that learns from such.
@@ -101,6 +104,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         selector: Selector | None = None,
         surrogate: str | list[str] | None = None,
         surrogate_backbone: str | None = None,
+        surrogate_preprocessing: Preprocessing | None = None,
         combine: Combination = "worst_case",
         target_weights: list[float] | None = None,
         prune_ratio: float | None = None,
@@ -129,9 +133,6 @@ class PrunedSourceDataModule(ResumableDataModule):
         if batch_size < 1:
             raise InputError(f"`batch_size` must be at least 1, got {batch_size}")
         require_within("num_workers", num_workers, 0)
-        for name, size in (("image_size", image_size), ("eval_size", eval_size)):
-            if size is not None:
-                require_within(name, size, 1, MAX_SIZE)
         if not 0 <= val_share < 1:
             raise InputError(f"`val_share` must be in [0, 1), got {val_share}")
         self.targets = target if isinstance(target, list) else [] if target is None else [target]
@@ -146,29 +147,23 @@ class PrunedSourceDataModule(ResumableDataModule):
             self.budget = Budget(images=len(self._like.keep(**vars(self.budget))))
         if selection is not None and self.budget is None:
             raise InputError("a `selection` ranks all units; give a budget such as `prune_ratio` beside it")
-        self.source = source
+        self.source, self.selection_file = source, selection
         self.selector = selector if selector is not None else LabelMapping()
         self.surrogate_backbone = surrogate_backbone
-        self.selection_file = selection
+        self.surrogate_preprocessing = surrogate_preprocessing or Preprocessing()
         embedded = source == EMBEDDED_SOURCE
-        default_size = 32 if embedded or isinstance(source, TensorImages) else 224
-        self.image_size = default_size if image_size is None else image_size
-        self.eval_size = self.image_size if eval_size is None else eval_size
+        usual = 32 if embedded or isinstance(source, TensorImages) else 224
         self.augment: Augment | TwoViews = augment or ("shift" if embedded else "crop_flip")
-        self.batch_size = batch_size
-        self.num_workers = num_workers
+        self.views = SourceViews(image_size, eval_size, usual, self.augment)
+        self.batch_size, self.num_workers = batch_size, num_workers
         if on_bad_image not in ("error", "skip"):
             raise InputError(f"`on_bad_image` must be 'error' or 'skip', got {on_bad_image!r}")
         self.on_bad_image = on_bad_image
         self.skipped: tuple[str, ...] = ()
         check_packing(image_cache, in_memory)
-        self.in_memory = in_memory
-        self.image_cache: Packing | None = image_cache
-        self.val_share = val_share
-        self.seed = seed
-        self.target_seed = target_seed
-        self.cache = cache
-        self.verify_content = verify_content
+        self.in_memory, self.image_cache = in_memory, image_cache
+        self.val_share, self.seed, self.target_seed = val_share, seed, target_seed
+        self.cache, self.verify_content = cache, verify_content
         self.device = torch.device("cpu")
         self.selection: Selection | None = None
         self.source_images: ImageSet | None = None
@@ -236,8 +231,13 @@ class PrunedSourceDataModule(ResumableDataModule):
 
     @property
     def viewed_source(self) -> ViewedImages:
-        """The whole source as listed, in the evaluation view: what selectors look at."""
-        return ViewedImages(self._split()[0], EvalView(self.eval_size))
+        """The whole source as listed, in the evaluation view of the Trainer's module."""
+        return ViewedImages(self._split()[0], self.views.eval(self._expected()))
+
+    @property
+    def image_size(self) -> int:
+        """Height and width in pixels of training images."""
+        return self.views.train_size.expected(self._expected())
 
     def check_inputs(self) -> None:
         """Opens all that :meth:`setup` will need, and changes nothing: wrong input is said before anything is written.
@@ -306,8 +306,9 @@ class PrunedSourceDataModule(ResumableDataModule):
         else:
             val = own_val if keep_classes is None else own_val.subset(keep_classes[own_val.labels].nonzero().squeeze(1))
         train = source.subset(stay[keep[stay]])
-        self._sets["train"] = ViewedImages(self._at_hand(train), self._train_view(), new_labels)
-        self._sets["val"] = ViewedImages(decoded(val) if self.in_memory else val, EvalView(self.eval_size), new_labels)
+        expected = self._expected()
+        self._sets["train"] = ViewedImages(self._at_hand(train), self.views.train(expected), new_labels)
+        self._sets["val"] = ViewedImages(decoded(val) if self.in_memory else val, self.views.eval(expected), new_labels)
 
     def _all_images(self) -> Sequence[ImageSet | None]:
         return *self._list(), *self.selecting.voters()
@@ -340,10 +341,6 @@ class PrunedSourceDataModule(ResumableDataModule):
             self._listed = open_source(self.source, self.cache) if isinstance(self.source, str) else (self.source, None)
         return self._listed
 
-    def _train_view(self) -> View:
-        recipe, size = RECIPES.get(self.augment), self.image_size
-        return TrainView(size, cast(Augment, self.augment)) if recipe is None else ContrastView(size, recipe)
-
     def _at_hand(self, kept: ImageSet) -> ImageSet:
         """The same images, where the user wants them."""
         if self.image_cache is None or len(kept) == 0:
@@ -360,7 +357,8 @@ class PrunedSourceDataModule(ResumableDataModule):
             self.several_targets,
             tuple(self.surrogates),
             self.surrogate_backbone,
-            self.eval_size,
+            self.surrogate_preprocessing,
+            self.views.eval_size,
             self.target_seed,
             self.cache,
             self.skipped,
@@ -389,11 +387,13 @@ class PrunedSourceDataModule(ResumableDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of what is kept, shuffled; a resumed run goes on in the same order."""
-        return self._train_loader(self._sets["train"], self.batch_size, self.num_workers)
+        seen = self._sets["train"].through(self.views.train(self._expected()))
+        return self._train_loader(seen, self.batch_size, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Batches of held-out images of the kept classes, in order."""
-        return self._in_order(self._sets["val"], self.batch_size, self.num_workers)
+        seen = self._sets["val"].through(self.views.eval(self._expected()))
+        return self._in_order(seen, self.batch_size, self.num_workers)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The validation batches: a source has no test set of its own."""

@@ -15,9 +15,10 @@ from tlprune.data.images import FolderImages, ImageSet, TensorImages
 from tlprune.data.loaders import ResumableLoader, batches
 from tlprune.data.sampler import Batched, EpochCounter, EpochSampler
 from tlprune.data.size_schedule import SizeSchedule
-from tlprune.data.transforms import normalised
+from tlprune.data.transforms import mean_and_std, normalised
 from tlprune.data.viewed import Batch, ViewedImages
 from tlprune.errors import InputError
+from tlprune.preprocessing import Preprocessing
 from tlprune.selection.ranks import from_first_rank
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 
@@ -66,6 +67,15 @@ class ResumableDataModule(LightningDataModule):
     def _all_images(self) -> Sequence[ImageSet | None]:
         raise NotImplementedError
 
+    def _expected(self) -> Preprocessing:
+        """How the Trainer's module expects images; nothing where it does not say.
+
+        A module of tlprune says so from ``setup()`` on, or once its checkpoint is read: ask when loaders are made.
+        """
+        module = self.trainer.lightning_module if self.trainer is not None else None
+        said = getattr(module, "preprocessing", None)
+        return said if isinstance(said, Preprocessing) else Preprocessing()
+
     def state_dict(self) -> dict[str, Any]:
         """The seed of the run, and what its epochs are made of."""
         return {"run_seed": self._run_seed, "epoch": self._layout()}
@@ -91,7 +101,7 @@ class ResumableDataModule(LightningDataModule):
         if self.trainer is None:
             return batch
         if isinstance(batch, (tuple, list)) and isinstance(batch[0], Tensor) and batch[0].dtype == torch.uint8:
-            images = self.trainer.precision_plugin.convert_input(normalised(batch[0]))
+            images = self.trainer.precision_plugin.convert_input(normalised(batch[0], *mean_and_std(self._expected())))
             batch = type(batch)((images, *batch[1:]))
         return self.trainer.lightning_module.on_after_batch_transfer(batch, dataloader_idx)
 

@@ -15,8 +15,10 @@ from tlprune.data.images import ImageSet
 from tlprune.data.sources import absolute_source, check_source
 from tlprune.data.transforms import EvalView
 from tlprune.data.viewed import ViewedImages
+from tlprune.datamodules.image_views import ImageSize
 from tlprune.errors import InputError
 from tlprune.models.weights import SavedWeights, check_weights, load_backbone, load_classifier, read_weights
+from tlprune.preprocessing import Preprocessing
 from tlprune.selection.manifest import Selection
 from tlprune.selection.ranks import from_first_rank, one_job_at_a_time
 from tlprune.selection.selector import Selector
@@ -82,6 +84,8 @@ class Selecting:
         several: How several targets share one order.
         surrogates: Weights files.
         surrogate_backbone: Name of the surrogates' network; None takes the one that each file names.
+        surrogate_preprocessing: How the surrogates' weights expect images, where their files do not say, or say
+            otherwise.
         image_size: Height and width in pixels that the surrogate sees.
         target_seed: Decides the split of targets that have none of their own.
         cache: The cache folder; None for the user's.
@@ -96,7 +100,8 @@ class Selecting:
     several: SeveralTargets
     surrogates: tuple[str, ...]
     surrogate_backbone: str | None
-    image_size: int
+    surrogate_preprocessing: Preprocessing
+    image_size: ImageSize
     target_seed: int
     cache: str | None
     skipped: tuple[str, ...] = ()
@@ -135,7 +140,9 @@ class Selecting:
         """
         surrogates = self._read_surrogates()
         viewed, targets, network = self._opened(source, surrogates, device)
-        names = self._names(source, surrogates)
+        names = self._names(source, surrogates, viewed.view.image_size)
+        for saved in surrogates:
+            self.image_size.warn_if_far(self._expected(saved), f"surrogate {saved.path}")
         if not self.selector.reusable:
             selection = self.selector.select(viewed, targets, network, self.several, self.cache)
             return replace(selection, record=selection.record | names)
@@ -176,8 +183,9 @@ class Selecting:
         """
         if self.verify_content or not self.selector.reusable:
             return None
-        networks = [self._network(saved, source.classes) for saved in self._read_surrogates()]
-        viewed = ViewedImages(source, EvalView(self.image_size))
+        surrogates = self._read_surrogates()
+        networks = [self._network(saved, source.classes) for saved in surrogates]
+        viewed = ViewedImages(source, self._view(surrogates))
         viewed.stamp = source.stamp
         return self.selector.unit_features(viewed, self.selector.network(networks), cache_root(self.cache))
 
@@ -195,19 +203,34 @@ class Selecting:
     def _opened(
         self, source: ImageSet, surrogates: Sequence[SavedWeights], device: torch.device
     ) -> tuple[ViewedImages, list[ViewedImages], nn.Module | None]:
-        viewed = ViewedImages(source, EvalView(self.image_size))
+        view = self._view(surrogates)
+        viewed = ViewedImages(source, view)
         name = type(self.selector).__name__
         if self.selector.needs_target and not self.targets:
             raise InputError(f"{name} needs `target`: whose images shall vote?")
         if self.selector.needs_surrogate is not None and not self.surrogates:
             raise InputError(f"{name} needs `surrogate`: weights of a model of the whole source")
-        targets = [ViewedImages(one, EvalView(self.image_size)) for one in self.voters()]
+        targets = [ViewedImages(one, view) for one in self.voters()]
         self.selector.check(viewed, targets)
         networks = [self._network(saved, source.classes).to(device) for saved in surrogates]
         return viewed, targets, self.selector.network(networks)
 
     def _read_surrogates(self) -> list[SavedWeights]:
         return [read_weights(path) for path in self.surrogates] if self.selector.needs_surrogate is not None else []
+
+    def _expected(self, saved: SavedWeights) -> Preprocessing:
+        return self.surrogate_preprocessing.over(saved.preprocessing)
+
+    def _view(self, surrogates: Sequence[SavedWeights]) -> EvalView:
+        """How source and targets are seen by all of the surrogates."""
+        said = [self._expected(saved) for saved in surrogates] or [Preprocessing()]
+        views = [EvalView(self.image_size.expected(one), one) for one in said]
+        for saved, view in zip(surrogates, views, strict=False):
+            if view.preprocessing != views[0].preprocessing:
+                first, other = (one.preprocessing.described() for one in (views[0], view))
+                pair = f"{surrogates[0].path} ({first}) and {saved.path} ({other})"
+                raise InputError(f"surrogates expect images in different ways: {pair}")
+        return views[0]
 
     def _network(self, saved: SavedWeights, classes: tuple[str, ...]) -> nn.Module:
         """A surrogate, or its backbone alone, as the selector needs it."""
@@ -224,7 +247,7 @@ class Selecting:
             raise InputError(f"surrogate {saved.path}: trained on other classes ({where})")
         return classifier
 
-    def _names(self, source: ImageSet, surrogates: Sequence[SavedWeights]) -> dict[str, Any]:
+    def _names(self, source: ImageSet, surrogates: Sequence[SavedWeights], image_size: int) -> dict[str, Any]:
         """How the user called what the selection was made from, so that another command finds it again."""
         targets = [one if isinstance(one, str) else one.name for one in self.targets if self.selector.needs_target]
         named: dict[str, Any] = {"targets": [absolute_target(one) for one in targets]}
@@ -238,7 +261,7 @@ class Selecting:
             named["skipped"] = list(self.skipped)
         if source.titles != source.classes:
             named["titles"] = list(source.titles)
-        return {**named, "image_size": self.image_size, "target_seed": self.target_seed}
+        return {**named, "image_size": image_size, "target_seed": self.target_seed}
 
 
 def warn_beyond_votes(selection: Selection, kept: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from tlprune.errors import InputError
+from tlprune.preprocessing import Preprocessing
 
 __all__ = ["Recipe", "is_config"]
 
@@ -21,6 +22,7 @@ _CHOOSES = (
     "selector",
     "surrogate",
     "surrogate_backbone",
+    "surrogate_preprocessing",
     "selection",
     "combine",
     "target_weights",
@@ -77,6 +79,12 @@ class Recipe:
         """Options of the DataModule, what says what is kept left out."""
         given = self.config["data"].get("init_args") or {}
         return {name: value for name, value in given.items() if name not in _CHOOSES}
+
+    @property
+    def surrogate_preprocessing(self) -> Preprocessing:
+        """How the surrogates of a source's selections expect images, as far as the config says."""
+        given = (self.config["data"].get("init_args") or {}).get("surrogate_preprocessing")
+        return Preprocessing.from_json(given or {})
 
     @property
     def backbone(self) -> str | None:

@@ -89,6 +89,7 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
                 target=target if selector.needs_target else None,
                 selector=selector,
                 surrogate=weights,
+                surrogate_preprocessing=sweep.pretrain.surrogate_preprocessing,
                 prune_ratio=0.0,
                 **options,
             )

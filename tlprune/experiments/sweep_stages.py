@@ -163,6 +163,9 @@ def selection_stage(sweep: Sweep, method: str, target: str, seed: int) -> Stage 
         return None
     asks = selector.needs_target
     weights = None if surrogate is None else surrogate[0]
+    looked_at = {name: sweep.pretrain.data.get(name) for name in LOOKED_AT}
+    if said := sweep.pretrain.surrogate_preprocessing.as_json():
+        looked_at["surrogate_preprocessing"] = said
     return _stage(
         sweep,
         f"select-{file_name(method)}-{file_name(target)}-{seed}" if asks else f"select-{file_name(method)}-{seed}",
@@ -170,9 +173,14 @@ def selection_stage(sweep: Sweep, method: str, target: str, seed: int) -> Stage 
         target=_target_mark(target, "{}") if asks else None,
         selector=sweep.methods[method].selector,
         options=selector.options,
-        surrogate=digest_file(weights) if weights is not None and Path(weights).is_file() else weights,
-        data={name: sweep.pretrain.data.get(name) for name in LOOKED_AT},
+        surrogate=None if weights is None else _weights_mark(weights),
+        data=looked_at,
     )
+
+
+def _weights_mark(weights: str) -> Any:
+    """Changes when weights do, or how their images are seen."""
+    return digest_file(weights) if Path(weights).is_file() else [weights, read_weights(weights).preprocessing.as_json()]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
 from tlprune.errors import InputError
+from tlprune.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = ["PGD"]
 
@@ -37,8 +38,8 @@ class PGD:
     epsilon: float = 3.0
     steps: int = 3
     step_size: float | None = None
-    mean: Sequence[float] = (0.485, 0.456, 0.406)
-    std: Sequence[float] = (0.229, 0.224, 0.225)
+    mean: Sequence[float] = IMAGENET_MEAN
+    std: Sequence[float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
         if not 0 < self.epsilon <= _GREYS:

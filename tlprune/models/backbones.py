@@ -23,6 +23,7 @@ __all__ = [
     "create_backbone",
     "list_backbones",
     "recognise_backbone",
+    "sized_backbone",
     "timm_library",
 ]
 
@@ -113,8 +114,8 @@ def _resnet8(width: int) -> Backbone:
     return Backbone(ResNet8(width), 4 * width)
 
 
-def _torchvision(name: str) -> Backbone:
-    network = torchvision.models.get_model(name, weights=None)
+def _torchvision(name: str, **options: int) -> Backbone:
+    network = torchvision.models.get_model(name, weights=None, **options)
     final = "heads" if name.startswith("vit") else "fc"
     head = getattr(network, final)
     linear = head if isinstance(head, nn.Linear) else head.head
@@ -150,10 +151,23 @@ _OURS: dict[str, Callable[[], Backbone]] = {f"resnet8_w{width}": partial(_resnet
 TORCHVISION = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "vit_b_16", "vit_b_32", "vit_l_16")
 """Names of torchvision's networks that :func:`create_backbone` takes."""
 
+_SIZED = {"vit_b_16_384": ("vit_b_16", 384), "vit_l_16_512": ("vit_l_16", 512)}
+"""Vision transformers that torchvision publishes for larger images too: they take images of one size."""
+
 
 def list_backbones() -> list[str]:
     """Names that :func:`create_backbone` takes."""
-    return sorted([*_OURS, *TORCHVISION])
+    return sorted([*_OURS, *TORCHVISION, *_SIZED])
+
+
+def sized_backbone(name: str, image_size: int | None) -> str:
+    """What a network of torchvision is called here whose weights are for images of ``image_size`` pixels.
+
+    Example:
+        >>> sized_backbone("vit_b_16", 384), sized_backbone("vit_b_16", 224)
+        ('vit_b_16_384', 'vit_b_16')
+    """
+    return next((sized for sized, of in _SIZED.items() if of == (name, image_size)), name)
 
 
 def create_backbone(name: str) -> Backbone:
@@ -162,6 +176,7 @@ def create_backbone(name: str) -> Backbone:
     Args:
         name: ``resnet8_w8``, ``resnet8_w16``, ``resnet8_w32`` for 32-pixel images; torchvision's ``resnet18`` to
             ``resnet152`` and ``vit_b_16``, ``vit_b_32``, ``vit_l_16`` (224-pixel images) under torchvision's names;
+            ``vit_b_16_384`` and ``vit_l_16_512`` for images of 384 and 512 pixels;
             ``timm:NAME`` for any network of timm, which the extra ``timm`` installs.
 
     Returns:
@@ -178,6 +193,9 @@ def create_backbone(name: str) -> Backbone:
         return _OURS[name]()
     if name in TORCHVISION:
         return _torchvision(name)
+    if name in _SIZED:
+        network, size = _SIZED[name]
+        return _torchvision(network, image_size=size)
     if name.startswith("timm:"):
         return _timm(name)
     raise InputError(f"unknown backbone {name!r}: {near_miss(name, list_backbones())}")

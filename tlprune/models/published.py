@@ -6,9 +6,11 @@ executing anything.
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlparse
 
 import torch
@@ -17,9 +19,16 @@ from torch import Tensor
 from torchvision.models import WeightsEnum
 
 from tlprune.errors import InputError, near_miss
-from tlprune.models.backbones import TORCHVISION, timm_library
+from tlprune.models.backbones import TORCHVISION, sized_backbone, timm_library
+from tlprune.preprocessing import Preprocessing
 
-__all__ = ["check_published", "is_published", "read_published"]
+__all__ = [
+    "check_published",
+    "is_published",
+    "read_published",
+    "timm_preprocessing",
+    "torchvision_preprocessing",
+]
 
 
 def is_published(name: str) -> bool:
@@ -34,7 +43,7 @@ def check_published(name: str) -> None:
         name: ``torchvision:NETWORK``, ``torchvision:NETWORK.WEIGHTS`` or ``timm:NETWORK``.
 
     Raises:
-        InputError: There are no such weights, or timm is not installed.
+        InputError: There are no such weights, their images cannot be seen as they expect it, or timm is not installed.
     """
     library, _, rest = name.partition(":")
     if library == "torchvision":
@@ -43,16 +52,19 @@ def check_published(name: str) -> None:
     timm = timm_library(name)
     if ":" not in rest and rest not in (known := timm.list_pretrained()):
         raise InputError(f"timm has no weights {rest!r}: {near_miss(rest, known)}")
+    if ":" not in rest:
+        timm_preprocessing(name, timm.get_pretrained_cfg(rest).to_dict())
 
 
-def read_published(name: str) -> tuple[str, dict[str, Tensor]]:
+def read_published(name: str) -> tuple[str, dict[str, Tensor], Preprocessing]:
     """Reads published weights, fetching them where the library's own cache does not hold them.
 
     Args:
         name: As :func:`check_published`.
 
     Returns:
-        The name of the network for :func:`tlprune.models.backbones.create_backbone`, and its tensors with its head's.
+        The name of the network for :func:`tlprune.models.backbones.create_backbone`, its tensors with its head's, and
+        how the library has its images seen in evaluation.
 
     Raises:
         InputError: As :func:`check_published`, or they cannot be fetched, or are not what was published.
@@ -60,14 +72,55 @@ def read_published(name: str) -> tuple[str, dict[str, Tensor]]:
     check_published(name)
     library, _, rest = name.partition(":")
     if library == "torchvision":
-        return rest.partition(".")[0], _read_torchvision(name, _weights_of(rest))
+        weights = _weights_of(rest)
+        network, said = rest.partition(".")[0], torchvision_preprocessing(weights)
+        return sized_backbone(network, said.image_size), _read_torchvision(name, weights), said
     try:
         with _nothing_executed():
-            network = timm_library(name).create_model(rest, pretrained=True)
+            created = timm_library(name).create_model(rest, pretrained=True)
     except Exception as error:  # each store of weights raises errors of its own
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{name}: cannot be fetched or read ({reason})") from error
-    return name, dict(network.state_dict())
+    return name, dict(created.state_dict()), timm_preprocessing(name, created.pretrained_cfg)
+
+
+def torchvision_preprocessing(weights: WeightsEnum) -> Preprocessing:
+    """How torchvision has images seen by published weights.
+
+    Args:
+        weights: Of a network for classification.
+    """
+    said = weights.transforms()
+    (size,), (resized,) = said.crop_size, said.resize_size
+    return Preprocessing(_rgb(said.mean), _rgb(said.std), size, size / resized, said.interpolation.value, "center")
+
+
+def timm_preprocessing(name: str, config: Mapping[str, Any]) -> Preprocessing:
+    """How timm has images seen by weights, as its own ``create_transform`` reads their configuration.
+
+    Args:
+        name: ``timm:NETWORK``, for the message.
+        config: The network's ``pretrained_cfg``.
+
+    Raises:
+        InputError: Its images are not square, or resized in a way that is not supported.
+    """
+    resolved = import_module("timm.data").resolve_data_config(pretrained_cfg=dict(config), verbose=False)
+    _, height, width = resolved["input_size"]
+    if height != width:
+        raise InputError(f"{name}: expects images of {height} x {width} pixels; square ones alone are supported")
+    mean, std = (_rgb(resolved[key]) for key in ("mean", "std"))
+    # timm rounds the resized side down
+    share = height / int(height / resolved["crop_pct"])
+    try:
+        return Preprocessing(mean, std, height, share, resolved["interpolation"], resolved["crop_mode"])
+    except InputError as error:
+        raise InputError(f"{name}: its images cannot be seen as it expects them: {error}") from error
+
+
+def _rgb(values: Iterable[float]) -> tuple[float, float, float]:
+    red, green, blue = map(float, values)
+    return red, green, blue
 
 
 def _weights_of(rest: str) -> WeightsEnum:

@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 from warnings import warn
@@ -22,6 +22,7 @@ from tlprune.errors import InputError
 from tlprune.models.backbones import Backbone, Classifier, create_backbone, list_backbones, recognise_backbone
 from tlprune.models.layouts import recognise
 from tlprune.models.published import check_published, is_published, read_published
+from tlprune.preprocessing import Preprocessing
 from tlprune.storage.checkpoints import load_torch
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 
@@ -50,6 +51,7 @@ class SavedWeights:
         state: Tensors under ``backbone.*`` and, with a head, ``head.*``.
         classes: Class names that the head's outputs stand for; empty if the file does not say.
         seconds: Time that training took; None if the file does not say.
+        preprocessing: How the weights expect images, as far as the file says.
     """
 
     path: Path
@@ -57,6 +59,7 @@ class SavedWeights:
     state: Mapping[str, Tensor]
     classes: tuple[str, ...] = ()
     seconds: float | None = None
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
     @property
     def num_classes(self) -> int | None:
@@ -72,6 +75,7 @@ def save_classifier(
     head: nn.Linear | None,
     classes: Sequence[str] = (),
     seconds: float | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> None:
     """Writes a backbone and its head to one safetensors file.
 
@@ -84,6 +88,7 @@ def save_classifier(
         head: Its classification layer, if it shall be kept.
         classes: What the head's outputs stand for, in order.
         seconds: Time that training took.
+        preprocessing: How the weights expect images; None as in ImageNet's usual evaluation.
     """
     state = {f"backbone.{key}": value for key, value in network.state_dict().items()}
     if head is not None:
@@ -92,6 +97,8 @@ def save_classifier(
     metadata = {"tlprune": _FORMAT, "backbone": backbone, "classes": json.dumps(list(classes))}
     if seconds is not None:
         metadata["seconds"] = repr(seconds)
+    if preprocessing is not None and (said := preprocessing.as_json()):
+        metadata["preprocessing"] = json.dumps(said)
     metadata["checksum"] = _checksum(tensors, metadata)
     save_file(tensors, path, metadata)
 
@@ -131,8 +138,8 @@ def read_weights(path: str | os.PathLike[str]) -> SavedWeights:
     check_weights(path)
     file = Path(path)
     if is_published(str(path)):
-        name, state = read_published(str(path))
-        saved = SavedWeights(file, name, state)
+        name, state, preprocessing = read_published(str(path))
+        saved = SavedWeights(file, name, state, preprocessing=preprocessing)
     else:
         saved = _read_safetensors(file) if file.suffix == ".safetensors" else _read_checkpoint(file)
     found, beside = recognise(saved.state)
@@ -236,9 +243,12 @@ def _read_safetensors(path: Path) -> SavedWeights:
         seconds = float(metadata["seconds"]) if "seconds" in metadata else None
         if seconds is not None and not 0 <= seconds < math.inf:
             raise ValueError(f"training took {seconds} seconds")
+        # what others write under that name is theirs
+        said = metadata.get("preprocessing", "{}") if metadata.get("tlprune") == _FORMAT else "{}"
+        preprocessing = Preprocessing.from_json(json.loads(said))
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path}: damaged or no safetensors file ({error})") from error
-    return SavedWeights(path, metadata.get("backbone"), state, classes, seconds)
+    return SavedWeights(path, metadata.get("backbone"), state, classes, seconds, preprocessing)
 
 
 def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
@@ -266,4 +276,8 @@ def _read_checkpoint(path: Path) -> SavedWeights:
     named = [said[key] for key in ("backbone", "arch", "base_encoder") if isinstance(said.get(key), str)]
     classes = content.get("classes")
     labels = tuple(map(str, classes)) if isinstance(classes, (list, tuple)) else ()
-    return SavedWeights(path, named[0] if named else None, state, labels)
+    try:
+        preprocessing = Preprocessing.from_json(content.get("preprocessing", {}))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return SavedWeights(path, named[0] if named else None, state, labels, preprocessing=preprocessing)

@@ -11,6 +11,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from tlprune.models.adversarial import PGD
 from tlprune.modules.classifier import ClassificationModule
+from tlprune.preprocessing import Preprocessing
 
 __all__ = ["LitAdversarialClassifier"]
 
@@ -28,7 +29,8 @@ class LitAdversarialClassifier(ClassificationModule):
         epsilon: The most that a pixel of a channel changes, in 1/255, above 0.
         steps: Steps of the attack, at least 1.
         step_size: Length of a step in 1/255; None is twice ``epsilon`` over ``steps``.
-        mean: That the DataModule normalises images by, for each channel, in [0, 1]; tlprune's uses ImageNet's.
+        mean: That images are normalised by, for each channel, in [0, 1]; tlprune's DataModules follow it, others must
+            do the same.
         std: Likewise.
         label_smoothing: Share of the target probability spread over all classes, in [0, 1]; the attack has none.
         optimizer: Makes the optimiser of parameters.
@@ -57,6 +59,7 @@ class LitAdversarialClassifier(ClassificationModule):
         super().__init__(backbone, num_classes, label_smoothing, optimizer, lr_scheduler, flip_average)
         self._attack_seed: int | None = None
         self.attack = PGD(epsilon, steps, step_size, tuple(mean), tuple(std))
+        self.preprocessing = Preprocessing.from_json({"mean": [*mean], "std": [*std]})
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
 
     def _build_head(self, num_classes: int) -> None:

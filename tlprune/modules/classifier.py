@@ -13,6 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from tlprune.errors import InputError
 from tlprune.models.backbones import create_backbone
 from tlprune.modules.optim import build_optimizers
+from tlprune.preprocessing import Preprocessing
 
 __all__ = ["ClassificationModule", "LitClassifier"]
 
@@ -36,6 +37,9 @@ class ClassificationModule(LightningModule):
 
     head: nn.Linear
 
+    preprocessing: Preprocessing
+    """How the weights expect images, as far as it is known: our DataModules give batches so."""
+
     takes_bytes: ClassVar[bool] = True
     """Images may come as bytes up to Lightning's transfer, where our DataModules normalise them."""
 
@@ -54,6 +58,7 @@ class ClassificationModule(LightningModule):
         if not 0 <= label_smoothing <= 1:
             raise InputError(f"`label_smoothing` must be in [0, 1], got {label_smoothing}")
         self.backbone = create_backbone(backbone)
+        self.preprocessing = Preprocessing()
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
         self.optimizer = optimizer
@@ -86,7 +91,11 @@ class ClassificationModule(LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``[B, C]`` of images ``[B, 3, H, W]``."""
-        logits: Tensor = self.head(self.backbone(images))
+        try:
+            logits: Tensor = self.head(self.backbone(images))
+        except AssertionError as error:  # of vision transformers, which take images of one size
+            shape, reason = " x ".join(map(str, images.shape[1:])), " ".join(str(error).split())[:200]
+            raise InputError(f"the backbone takes no images of {shape}: {reason}; set `image_size`") from error
         return logits
 
     def _evaluated(self, images: Tensor) -> Tensor:
@@ -138,12 +147,14 @@ class ClassificationModule(LightningModule):
         return build_optimizers(self, self, self.optimizer, self.lr_scheduler)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps the class names beside the weights."""
+        """Keeps the class names, and how images are expected, beside the weights."""
         checkpoint["classes"] = self.classes
+        checkpoint["preprocessing"] = self.preprocessing.as_json()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses what :meth:`check_checkpoint` does, and takes the class names over."""
+        """Refuses what :meth:`check_checkpoint` does; takes over class names and how its run has seen images."""
         self.check_checkpoint(checkpoint)
+        self.preprocessing = Preprocessing.from_json(checkpoint.get("preprocessing", {}))
         self.classes = [str(name) for name in checkpoint.get("classes", [])]
         if self.num_classes is None:
             self._build_head(int(checkpoint["state_dict"]["head.weight"].shape[0]))

@@ -13,6 +13,7 @@ from torch.optim import SGD
 from tlprune.errors import InputError
 from tlprune.models.backbones import create_backbone
 from tlprune.modules.optim import LRScaling, build_optimizers
+from tlprune.preprocessing import Preprocessing
 
 __all__ = ["LitSSL", "info_nce"]
 
@@ -54,6 +55,9 @@ class LitSSL(LightningModule):
 
     queue: Tensor
     queue_place: Tensor
+
+    preprocessing = Preprocessing()
+    """Weights are random at first, and see images as ImageNet's are seen."""
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from tlprune.errors import InputError
 from tlprune.models.weights import load_backbone, read_weights
 from tlprune.modules.classifier import ClassificationModule
 from tlprune.modules.optim import build_optimizers
+from tlprune.preprocessing import Preprocessing
 
 __all__ = ["CachesFeatures", "TransferModule"]
 
@@ -46,9 +47,12 @@ class TransferModule(ClassificationModule):
         optimizer: Makes the optimiser of parameters.
         lr_scheduler: Makes the schedule of the optimiser. Those of :mod:`tlprune.modules.optim` step after each batch.
         flip_average: Whether evaluation takes the mean of an image's logits and of its mirror image's.
+        preprocessing: How the weights expect images (``mean``, ``std``, ...), where their file does not say, or says
+            otherwise. DataModules of tlprune give batches so; those of others must.
 
     Attributes:
         weights: As given.
+        preprocessing: Of the weights and as given: published weights say it, and files that such were trained into.
 
     Raises:
         InputError: An argument is out of range, or the weights are missing, damaged or those of another network.
@@ -64,6 +68,7 @@ class TransferModule(ClassificationModule):
         optimizer: OptimizerCallable = lambda parameters: Adam(parameters, lr=1e-3),
         lr_scheduler: LRSchedulerCallable | None = None,
         flip_average: bool = False,
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         if mode not in ("probe", "finetune"):
             raise InputError(f"`mode` must be 'probe' or 'finetune', got {mode!r}")
@@ -75,12 +80,14 @@ class TransferModule(ClassificationModule):
         self.mode = mode
         self.weights = weights
         self.pretrained = saved is not None
+        self.preprocessing = preprocessing or Preprocessing()
         if saved is not None:
+            self.preprocessing = self.preprocessing.over(saved.preprocessing)
             self.backbone = load_backbone(saved, name)
         if mode == "probe":
             self.backbone.requires_grad_(False)
             self.backbone.eval()  # Lightning does not call train() at the start of a fit
-        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "weights"])
+        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "weights", "preprocessing"])
         self.hparams["backbone"] = name  # a checkpoint holds all weights, so it need not find the file again
 
     def train(self, mode: bool = True) -> Self:

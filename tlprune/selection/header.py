@@ -3,6 +3,7 @@
 from typing import Any
 
 from tlprune.errors import InputError
+from tlprune.preprocessing import Preprocessing
 
 __all__ = ["check_header"]
 
@@ -61,6 +62,10 @@ def check_header(header: object) -> None:
         given = parts[part]
         nulls = {key for key in _MAY_BE_NULL if given.get(key, "") is None}
         _check(given, {key: form for key, form in forms.items() if key in given and key not in nulls}, part)
+    try:
+        Preprocessing.of_view(parts["settings"].get("view") or {})
+    except InputError as error:
+        raise InputError(f"`settings.view`: {error}") from error
     for stage, seconds in parts["record"].get("seconds", {}).items():
         _check(seconds, float, f"record.seconds.{stage}")
 
