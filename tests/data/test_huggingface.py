@@ -138,3 +138,19 @@ def test_the_library_is_asked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(InputError, match=r"needs the library datasets: pip install 'tlprune\[huggingface\]'"):
         open_source("huggingface:/data/set")
+
+
+@pytest.mark.parametrize("name", ["valid", "val", "dev", "validation", "Valid"])
+def test_validation_splits_of_any_usual_name_are_used(tmp_path, rows, name):
+    datasets.DatasetDict({"train": rows(7), name: rows(3), "test": rows(2)}).save_to_disk(tmp_path / "set")
+    train, val = open_source(f"huggingface:{tmp_path / 'set'}")
+    assert (len(train), len(val)) == (7, 3)
+
+
+def test_two_validation_splits_are_refused_and_other_splits_are_said(tmp_path, rows):
+    datasets.DatasetDict({"train": rows(7), "valid": rows(3), "validation": rows(3)}).save_to_disk(tmp_path / "two")
+    with pytest.raises(InputError, match="'valid' and 'validation' both stand for its validation part"):
+        open_source(f"huggingface:{tmp_path / 'two'}")
+    datasets.DatasetDict({"train": rows(7), "extra": rows(3)}).save_to_disk(tmp_path / "more")
+    with pytest.warns(UserWarning, match="of its splits extra are not used"):
+        open_source(f"huggingface:{tmp_path / 'more'}")

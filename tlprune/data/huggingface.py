@@ -6,19 +6,21 @@ from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
+from warnings import warn
 
 import torch
 from torch import Tensor
 
 from tlprune.data.decoding import decode_bytes, decode_image
 from tlprune.data.images import ImageSet
+from tlprune.data.parts import match_parts
 from tlprune.errors import InputError
 from tlprune.storage.fingerprint import digest_json
+from tlprune.storage.paths import user_path
 
 __all__ = ["HuggingFaceImages", "open_huggingface"]
 
 _SAVED = ("dataset_dict.json", "state.json")
-_VALIDATION = ("validation", "val", "valid")
 _LABELS = ("label", "labels", "fine_label")
 
 
@@ -98,17 +100,20 @@ def open_huggingface(name: str) -> tuple[HuggingFaceImages, HuggingFaceImages | 
             set's name on the hub, which the library then looks up in its cache or downloads.
 
     Returns:
-        The split ``train``, or the only one there is; and the validation split, if there is one.
+        The split ``train``, or the only one there is; and the validation split (``val``, ``valid``, ``validation`` or
+        ``dev``), if there is one.
 
     Raises:
         InputError: The library is not installed, cannot open the set, or finds no images in it.
     """
     splits = _open(name)
-    if "train" not in splits and len(splits) > 1:
+    parts = match_parts(splits, f"source huggingface:{name}")
+    if "train" not in parts and len(splits) > 1:
         raise InputError(f"source huggingface:{name}: no split 'train' in it, only {', '.join(splits)}")
-    train = _images(name, splits.get("train") or next(iter(splits.values())))
-    held = next((splits[split] for split in _VALIDATION if split in splits), None)
-    return train, None if held is None else _images(name, held)
+    chosen = parts.get("train") or next(iter(splits))
+    if others := [split for split in splits if split not in (chosen, *parts.values())]:
+        warn(f"source huggingface:{name}: of its splits {', '.join(others)} are not used", stacklevel=2)
+    return _images(name, splits[chosen]), _images(name, splits[parts["val"]]) if "val" in parts else None
 
 
 def _open(name: str) -> dict[str, Any]:
@@ -118,7 +123,7 @@ def _open(name: str) -> dict[str, Any]:
     except ModuleNotFoundError as error:
         message = "needs the library datasets: pip install 'tlprune[huggingface]'"
         raise InputError(f"source huggingface:{name} {message}") from error
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     shown = library.is_progress_bar_enabled()
     library.disable_progress_bars()
     try:

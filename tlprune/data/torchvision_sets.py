@@ -15,6 +15,7 @@ from tlprune.data.images import FolderImages, ImageSet, TensorImages
 from tlprune.data.named import open_set
 from tlprune.data.targets import TARGET_SETS
 from tlprune.errors import InputError, near_miss
+from tlprune.storage.paths import user_path
 
 __all__ = ["check_torchvision", "open_torchvision"]
 
@@ -73,7 +74,7 @@ def check_torchvision(name: str, folder: str) -> None:
         raise InputError(f"source torchvision:{kind}: not read here; give class folders or a list file ({others})")
     if not folder:
         raise InputError(f"source torchvision:{name}: say where it lies: torchvision:{name}:FOLDER")
-    if not Path(folder).expanduser().is_dir():
+    if not user_path(folder).is_dir():
         raise InputError(f"source torchvision:{name}: {folder}: no such folder")
 
 
@@ -94,7 +95,7 @@ def open_torchvision(name: str, folder: str) -> ImageSet:
     """
     check_torchvision(name, folder)
     kind, *options = name.split(",")
-    root = Path(folder).expanduser()
+    root = user_path(folder)
     if kind in _READ_HERE and options:
         raise InputError(f"source torchvision:{name}: {kind} takes no arguments here; its training part is read")
     if kind in _READ_HERE:
