@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 from typing import cast
+from warnings import warn
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
@@ -43,9 +44,11 @@ class ExportBackbone(Callback):
         self._begin = time.perf_counter()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the file, on the first rank."""
+        """Writes the file, on the first rank; warns where the weights have not been trained."""
         if not trainer.is_global_zero:
             return
+        if trainer.global_step == 0:
+            warn(f"{self.path}: no training step was taken; it has the weights from before training", stacklevel=2)
         head = getattr(pl_module, "head", None)
         backbone = cast(Backbone, pl_module.backbone)  # setup() has seen to it
         classes = getattr(pl_module, "classes", [])

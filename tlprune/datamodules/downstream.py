@@ -93,8 +93,17 @@ class DownstreamDataModule(ResumableDataModule):
         return self.opened.train, self.opened.val, self.opened.test
 
     def setup(self, stage: str | None = None) -> None:
-        """Opens the target, images in place of features that an earlier run cached; no image is decoded."""
+        """Opens the target, images in place of features that an earlier run cached; no image is decoded.
+
+        Args:
+            stage: What the Trainer does; None for everything.
+
+        Raises:
+            InputError: The folder is laid out otherwise, or there is no image to train on.
+        """
         target = self.opened
+        if len(target.train) == 0 and stage in (None, "fit"):
+            raise InputError(f"target {target.name}: no image to train on, its training part is empty ({target.split})")
         size = self.image_size or target.image_size
         self._sets = {
             "train": ViewedImages(target.train, TrainView(size, self.augment)),
