@@ -1,3 +1,4 @@
+import os
 import pickle
 import re
 import sys
@@ -154,3 +155,18 @@ def test_two_validation_splits_are_refused_and_other_splits_are_said(tmp_path, r
     datasets.DatasetDict({"train": rows(7), "extra": rows(3)}).save_to_disk(tmp_path / "more")
     with pytest.warns(UserWarning, match="of its splits extra are not used"):
         open_source(f"huggingface:{tmp_path / 'more'}")
+
+
+def test_images_in_files_that_are_written_anew_have_another_stamp(tmp_path, class_folder):
+    root = class_folder("set", {"cat": 3, "dog": 2}, ending=".bmp")
+    rows = datasets.load_dataset("imagefolder", data_dir=str(root), split="train")
+    images, _ = open_source(f"huggingface:{root}")
+    assert len(rows) == len(images) == 5
+    before = images.digest, images.stamp, images.read_whole()
+    file = root / "cat" / "001.bmp"
+    changed = file.stat().st_mtime_ns
+    Image.open(root / "cat" / "002.bmp").save(file)
+    os.utime(file, ns=(changed, changed + 1_000_000_000))
+    assert images.digest == before[0]
+    assert images.stamp != before[1]
+    assert images.read_whole() != before[2]

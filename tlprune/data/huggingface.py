@@ -15,7 +15,7 @@ from tlprune.data.decoding import decode_bytes, decode_image
 from tlprune.data.images import ImageSet
 from tlprune.data.parts import match_parts
 from tlprune.errors import InputError
-from tlprune.storage.fingerprint import digest_json
+from tlprune.storage.fingerprint import digest_file, digest_json
 from tlprune.storage.paths import user_path
 
 __all__ = ["HuggingFaceImages", "open_huggingface"]
@@ -63,32 +63,59 @@ class HuggingFaceImages(ImageSet):
     @cached_property
     def digest(self) -> str:
         """Of labels, class names and images: their bytes are read, once; of images in files, path and size."""
-        images = self._digests
-        return digest_json([[images[row] for row in self.order.tolist()], self.labels.tolist(), self.classes])
+        digests = [self._rows[row][0] for row in self.order.tolist()]
+        return digest_json([digests, self.labels.tolist(), self.classes])
+
+    @property
+    def stamp(self) -> str:
+        """Of the times at which images in files were changed; empty where there are none."""
+        return self.stamp_now()
+
+    def stamp_now(self) -> str:
+        """Of the times at which images in files were changed last; empty where there are none."""
+        files = self._files
+        return digest_json([_file_stat(path).st_mtime_ns for path in files]) if files else ""
+
+    def read_whole(self) -> str:
+        """Of the bytes of images in files; empty where there are none.
+
+        Raises:
+            InputError: A file cannot be read.
+        """
+        try:
+            digests = [digest_file(path) for path in self._files]
+        except OSError as error:
+            raise InputError(f"{error.filename}: {error.strerror or error}") from error
+        return digest_json(digests) if digests else ""
 
     @property
     def mark(self) -> str:
         """Of the library's own fingerprint of the rows, whose images are not read for it."""
         return digest_json([self.rows._fingerprint, self.order.tolist(), self.labels.tolist(), self.classes])
 
+    @property
+    def _files(self) -> list[str]:
+        """Paths of the images that are files."""
+        return [path for row in self.order.tolist() if (path := self._rows[row][1]) is not None]
+
     @cached_property
-    def _digests(self) -> list[str]:
-        """Of each row's image."""
-        digests = []
+    def _rows(self) -> list[tuple[str, str | None]]:
+        """Of each row's image a digest; and its path where it is a file."""
+        found: list[tuple[str, str | None]] = []
         for batch in self.rows.select_columns([self.column]).with_format("arrow").iter(batch_size=100):
             for image in batch[self.column].to_pylist():
-                content = (image or {}).get("bytes")
-                path = (image or {}).get("path")
-                digests.append(
-                    f"{path} {_file_size(path)}" if content is None else hashlib.sha256(content).hexdigest()[:32]
-                )
-        return digests
+                content, path = (image or {}).get("bytes"), (image or {}).get("path")
+                if content is not None:
+                    found.append((hashlib.sha256(content).hexdigest()[:32], None))
+                else:
+                    found.append((f"{path} {0 if path is None else _file_stat(path).st_size}", path))
+        return found
 
     def subset(self, indices: Tensor) -> Self:
         """The images at ``indices`` (``[M]`` int64), in that order."""
         part = type(self)(self.rows, self.column, self.labels[indices], self.classes, self.order[indices], self.source)
-        if "_digests" in self.__dict__:  # of the same rows: they need not be read again
-            part.__dict__["_digests"] = self._digests
+        if "_rows" in self.__dict__:  # of the same rows: they need not be read again
+            part.__dict__["_rows"] = self._rows
         return part
 
 
@@ -158,8 +185,8 @@ def _images(name: str, rows: Any) -> HuggingFaceImages:
     return HuggingFaceImages(undecoded, columns[0], labels, classes, torch.arange(len(rows)), f"huggingface:{name}")
 
 
-def _file_size(path: str | None) -> int:
+def _file_stat(path: str) -> os.stat_result:
     try:
-        return 0 if path is None else os.stat(path).st_size
+        return os.stat(path)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error

@@ -122,6 +122,10 @@ class PackedImages(ImageSet):
         """As in the set that it was made from."""
         return self.images.stamp
 
+    def stamp_now(self) -> str:
+        """As in the set that it was made from."""
+        return self.images.stamp_now()
+
     def subset(self, indices: Tensor) -> Self:
         """The images at ``indices`` (``[M]`` int64), in that order."""
         return type(self)(self.images, self.folder, self.packing, self.places[indices])

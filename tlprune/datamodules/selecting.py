@@ -136,10 +136,10 @@ class Selecting:
         surrogates = self._read_surrogates()
         viewed, targets, network = self._opened(source, surrogates, device)
         names = self._names(source, surrogates)
+        self._stamp(viewed, targets)
         if not self.selector.reusable:
             selection = self.selector.select(viewed, targets, network, self.several, self.cache)
             return replace(selection, record=selection.record | names)
-        self._stamp(viewed, targets)
         path = self._path(viewed, targets, network)
         with one_job_at_a_time(path):
             selection = from_first_rank(lambda: _read_cached(path)) or self.selector.select(
