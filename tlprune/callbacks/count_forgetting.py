@@ -14,6 +14,7 @@ from tlprune.selection.forgetting import ForgettingCounts
 from tlprune.selection.forward import device_of, running
 from tlprune.selection.ranks import rank_and_world
 from tlprune.selection.selector import SourceImages
+from tlprune.storage.paths import expanded
 
 __all__ = ["CountForgetting"]
 
@@ -39,7 +40,7 @@ class CountForgetting(Callback):
     def __init__(self, path: str, num_workers: int = 0) -> None:
         if Path(path).suffix != ".safetensors":
             raise InputError(f"`path` of CountForgetting must end in .safetensors, got {path}")
-        self.path = path
+        self.path = expanded(path)
         self.num_workers = num_workers
         self.epochs = 0
         self._right = self._learned = self._events = torch.empty(0)
@@ -70,7 +71,7 @@ class CountForgetting(Callback):
         source = cast(_HasSource, trainer.datamodule).viewed_source  # type: ignore[attr-defined]
         if trainer.is_global_zero:
             counts = ForgettingCounts(source.digest, self._events, self.epochs, self._learned)
-            counts.save(Path(self.path).expanduser())
+            counts.save(self.path)
 
     def state_dict(self) -> dict[str, Tensor | int]:
         """What a checkpoint has to keep."""

@@ -12,6 +12,7 @@ from tlprune.errors import InputError
 from tlprune.models.backbones import Backbone
 from tlprune.models.weights import save_classifier
 from tlprune.storage.atomic import atomic_path
+from tlprune.storage.paths import expanded
 
 __all__ = ["ExportBackbone"]
 
@@ -29,7 +30,7 @@ class ExportBackbone(Callback):
     def __init__(self, path: str) -> None:
         if Path(path).suffix != ".safetensors":
             raise InputError(f"`path` of ExportBackbone must end in .safetensors, got {path}")
-        self.path = path
+        self.path = expanded(path)
         self._begin = 0.0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -52,7 +53,7 @@ class ExportBackbone(Callback):
         head = getattr(pl_module, "head", None)
         backbone = cast(Backbone, pl_module.backbone)  # setup() has seen to it
         classes = getattr(pl_module, "classes", [])
-        with atomic_path(Path(self.path).expanduser()) as temporary:
+        with atomic_path(self.path) as temporary:
             name = str(pl_module.hparams["backbone"])
             kept_head = head if isinstance(head, nn.Linear) else None
             save_classifier(temporary, name, backbone, kept_head, classes, time.perf_counter() - self._begin)

@@ -23,6 +23,7 @@ from tlprune.selection.selector import Selector
 from tlprune.selection.several_targets import SeveralTargets
 from tlprune.storage.cache import cache_root, forget
 from tlprune.storage.fingerprint import digest_json
+from tlprune.storage.paths import user_path
 
 __all__ = ["Selecting", "check_names", "check_saved", "warn_beyond_votes"]
 
@@ -67,8 +68,8 @@ def check_saved(**selections: str | None) -> None:
     for what, path in selections.items():
         if path is not None and "://" in path:
             raise InputError(f"{what} {path}: read from local files only; download the file first")
-        if path is not None and not Path(path).is_file():
-            raise InputError(f"{what} {path}: {'a folder, not a file' if Path(path).is_dir() else 'no such file'}")
+        if path is not None and not (file := user_path(path)).is_file():
+            raise InputError(f"{what} {path}: {'a folder, not a file' if file.is_dir() else 'no such file'}")
 
 
 @dataclass(frozen=True)
