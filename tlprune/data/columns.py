@@ -6,7 +6,7 @@ from warnings import warn
 
 from tlprune.errors import InputError
 
-__all__ = ["label_column", "path_column"]
+__all__ = ["label_column", "like_a_label", "path_column"]
 
 _PATHS = {"path", "file", "filename", "filepath", "image", "imagepath", "imagefile", "imagename", "img", "imgpath"}
 _LABELS = {"label", "labels", "labelname", "class", "classname", "classlabel", "target", "category", "categoryname"}
@@ -49,10 +49,15 @@ def label_column(names: Sequence[str], where: str, usable: Collection[str] | Non
     """
     able = names if usable is None else [name for name in names if name in usable]
     found = _only([name for name in able if _plain(name) in _LABELS], "label", "labels", where)
-    if found is None and (like := [name for name in names if _LIKE_A_LABEL.search(_plain(name))]):
+    if found is None and (like := [name for name in names if like_a_label(name)]):
         those = f"no labels are read from {', '.join(map(repr, like[:3]))}"
         warn(f"{where}: {those}; they are read from a column 'label' of text or whole numbers", stacklevel=2)
     return found
+
+
+def like_a_label(name: str) -> bool:
+    """Whether a column is called as one that holds labels may be, such as ``class_id`` or ``species``."""
+    return _LIKE_A_LABEL.search(_plain(name)) is not None
 
 
 def _only(found: Sequence[str], plain: str, what: str, where: str) -> str | None:

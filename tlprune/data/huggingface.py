@@ -11,6 +11,7 @@ from warnings import warn
 import torch
 from torch import Tensor
 
+from tlprune.data.columns import label_column, like_a_label
 from tlprune.data.decoding import decode_bytes, decode_image
 from tlprune.data.images import ImageSet
 from tlprune.data.parts import match_parts
@@ -140,7 +141,8 @@ def open_huggingface(name: str) -> tuple[HuggingFaceImages, HuggingFaceImages | 
     chosen = parts.get("train") or next(iter(splits))
     if others := [split for split in splits if split not in (chosen, *parts.values())]:
         warn(f"source huggingface:{name}: of its splits {', '.join(others)} are not used", stacklevel=2)
-    return _images(name, splits[chosen]), _images(name, splits[parts["val"]]) if "val" in parts else None
+    train = _images(name, splits[chosen])
+    return train, _images(name, splits[parts["val"]], train.classes) if "val" in parts else None
 
 
 def _open(name: str) -> dict[str, Any]:
@@ -167,22 +169,52 @@ def _open(name: str) -> dict[str, Any]:
     return dict(opened) if isinstance(opened, dict) else {"train": opened}
 
 
-def _images(name: str, rows: Any) -> HuggingFaceImages:
+def _images(name: str, rows: Any, like: tuple[str, ...] = ()) -> HuggingFaceImages:
+    """The images of a split; ``like`` are the classes of the training split, where this is another."""
     library = import_module("datasets")
+    where = f"source huggingface:{name}"
     columns = [column for column, kind in rows.features.items() if isinstance(kind, library.Image)]
     if not columns or len(rows) == 0:
-        raise InputError(f"source huggingface:{name}: no images in it, but {', '.join(rows.features) or 'nothing'}")
-    named = [column for column, kind in rows.features.items() if isinstance(kind, library.ClassLabel)]
-    column = next((one for one in _LABELS if one in named), named[0] if named else None)
-    if column is None:
-        labels, classes = torch.zeros(len(rows), dtype=torch.int64), ()
-    else:
-        listed = [-1 if label is None else label for label in rows[column][:]]
-        labels, classes = torch.tensor(listed), tuple(rows.features[column].names)
-        if int(labels.min()) < 0:
-            raise InputError(f"source huggingface:{name}: row {listed.index(-1)} of {rows.split or 'it'} has no label")
+        raise InputError(f"{where}: no images in it, but {', '.join(rows.features) or 'nothing'}")
+    column = _label_column(where, rows)
+    labels, classes = _labels(where, rows, column, like)
     undecoded = rows.cast_column(columns[0], library.Image(decode=False))
     return HuggingFaceImages(undecoded, columns[0], labels, classes, torch.arange(len(rows)), f"huggingface:{name}")
+
+
+def _label_column(where: str, rows: Any) -> str | None:
+    """A ``ClassLabel`` column, else one of text or whole numbers that is called as labels are."""
+    library = import_module("datasets")
+    named: list[str] = [column for column, kind in rows.features.items() if isinstance(kind, library.ClassLabel)]
+    if usual := next((column for column in _LABELS if column in named), None):
+        return usual
+    others = [column for column, kind in rows.features.items() if not isinstance(kind, library.Image)]
+    if not named:
+        return label_column(others, where, [one for one in others if _is_text_or_number(rows.features[one])])
+    if passed := [column for column in others if column in named[1:] or (like_a_label(column) and column != named[0])]:
+        warn(f"{where}: labels are read from {named[0]!r}, not from {', '.join(map(repr, passed))}", stacklevel=2)
+    return named[0]
+
+
+def _is_text_or_number(kind: Any) -> bool:
+    dtype = str(getattr(kind, "dtype", ""))
+    return type(kind).__name__ == "Value" and dtype.removeprefix("large_").startswith(("string", "int", "uint", "bool"))
+
+
+def _labels(where: str, rows: Any, column: str | None, like: tuple[str, ...]) -> tuple[Tensor, tuple[str, ...]]:
+    """``[N]`` int64, and class names: the column's own, else its values in order; zeros and none without a column."""
+    if column is None:
+        return torch.zeros(len(rows), dtype=torch.int64), ()
+    values = rows[column][:]
+    bare = [value is None or value == "" or (isinstance(value, int) and value < 0) for value in values]
+    if any(bare):
+        raise InputError(f"{where}: row {bare.index(True)} of {rows.split or 'it'} has no label in {column!r}")
+    if (names := getattr(rows.features[column], "names", None)) is not None:
+        return torch.tensor(values), tuple(names)
+    classes = tuple(map(str, sorted(set(values))))
+    classes = like if set(classes) <= set(like) else classes  # a small validation split may lack a class
+    place = {name: number for number, name in enumerate(classes)}
+    return torch.tensor([place[str(value)] for value in values]), classes
 
 
 def _file_stat(path: str) -> os.stat_result:
