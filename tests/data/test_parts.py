@@ -4,6 +4,7 @@ import warnings
 
 import pytest
 
+from tlprune.cli import main
 from tlprune.data.downstream import open_target
 from tlprune.data.parts import match_parts
 from tlprune.data.sources import open_source, source_classes
@@ -101,3 +102,21 @@ def test_splits_follow_the_same_rule():
     assert match_parts(["Train", "dev", "extra"], "x") == {"train": "Train", "val": "dev"}
     with pytest.raises(InputError, match="x: 'val' and 'validation' both stand for its validation part"):
         match_parts(["train", "val", "validation"], "x")
+
+
+def test_a_run_says_once_what_is_left_out(class_folder, tmp_path, monkeypatch):
+    root = class_folder("set/train", COUNTS).parent
+    class_folder("set/holdout", COUNTS)
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")
+        options = [f"--source={root}", "--selector=RandomSelector", "--output=s.safetensors", "--keep_units=1"]
+        assert main(["select", *options]) == 0
+    assert sum("holdout beside it left out" in str(one.message) for one in said) == 1
+
+
+def test_a_folder_called_like_a_set_with_parts_is_a_folder(class_folder, tmp_path, monkeypatch):
+    class_folder("dtd/Train", COUNTS)
+    class_folder("dtd/Valid", COUNTS)
+    monkeypatch.chdir(tmp_path)
+    assert open_target("dtd").split == "folders Train, Valid"

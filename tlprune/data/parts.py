@@ -93,7 +93,7 @@ def find_parts(root: Path, may_be_classes: bool = True) -> PartFolders | None:
     others = [name for name in names if name not in parts.values() and _has_images(root / name)]
     if others:
         shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-        warn(f"{root}: {parts['train']!r} is taken for its training part; {shown} beside it left out", stacklevel=2)
+        warn(f"{root}: {parts['train']!r} is taken for its training part; {shown} beside it left out", stacklevel=1)
     val, test = (root / parts[part] if part in parts else None for part in ("val", "test"))
     return PartFolders(root / parts["train"], val, test)
 
@@ -103,8 +103,14 @@ def has_training_folder(root: Path) -> bool:
 
     Args:
         root: The folder.
+
+    Raises:
+        InputError: The folder is unreadable.
     """
-    return any(entry.is_dir() and entry.name.lower() in _PART_NAMES["train"] for entry in root.iterdir())
+    try:
+        return any(entry.is_dir() and entry.name.lower() in _PART_NAMES["train"] for entry in root.iterdir())
+    except OSError as error:
+        raise InputError(f"{root}: {error.strerror or error}") from error
 
 
 def warn_of_parts_taken_for_classes(root: Path, classes: Sequence[str]) -> None:
@@ -117,7 +123,7 @@ def warn_of_parts_taken_for_classes(root: Path, classes: Sequence[str]) -> None:
     if classes and _all_like_parts(classes):
         names = ", ".join(map(repr, classes[:3]))
         expected = "training images are expected in 'train', validation images in 'val'"
-        warn(f"{root}: its folders {names} are taken for classes; {expected}", stacklevel=2)
+        warn(f"{root}: its folders {names} are taken for classes; {expected}", stacklevel=1)
 
 
 def _all_like_parts(names: Sequence[str]) -> bool:
