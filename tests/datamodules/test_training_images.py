@@ -4,9 +4,17 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from tlprune import DownstreamDataModule, ExportBackbone, ListSelector, LitClassifier, PrunedSourceDataModule
+from tlprune import (
+    CountForgetting,
+    DownstreamDataModule,
+    ExportBackbone,
+    ListSelector,
+    LitClassifier,
+    PrunedSourceDataModule,
+    TransferModule,
+)
 from tlprune.cli import main
-from tlprune.data.downstream import Downstream
+from tlprune.data.downstream import Downstream, open_target
 from tlprune.data.images import TensorImages
 from tlprune.data.splits import stratified_holdout
 from tlprune.errors import InputError
@@ -126,3 +134,28 @@ def test_weights_that_no_step_was_taken_on_are_said(coloured, tmp_path):
         UserWarning, match="model.safetensors: no training step was taken; it has the weights from before"
     ):
         trainer.fit(LitClassifier("resnet8_w8"), datamodule=PrunedSourceDataModule(coloured(3, 20), batch_size=8))
+
+
+@pytest.mark.filterwarnings("ignore:Found .* in eval mode")
+def test_a_target_of_one_image_a_class_is_said_to_have_none_to_validate_on(class_folder, tmp_path, surrogate_file):
+    root = class_folder("pets/train", {"cat": 1, "dog": 1, "emu": 1}).parent
+    with pytest.warns(UserWarning, match="0 samples are held out, not 1: each of 3 classes keeps one of 3 samples"):
+        target = open_target(str(root))
+    assert len(target.train) == 3
+    data = DownstreamDataModule(target, image_size=32)
+    weights = str(surrogate_file(3))
+    options = {"accelerator": "cpu", "devices": 1, "max_epochs": 1, **QUIET}
+    with pytest.raises(InputError, match="target pets: no image to validate on .* give it a part 'val'"):
+        Trainer(**options).fit(TransferModule(weights=weights), datamodule=data)
+    trainer = Trainer(**options, limit_val_batches=0)
+    trainer.fit(TransferModule(weights=weights, mode="probe"), datamodule=data)
+    assert trainer.global_step == 1
+
+
+def test_counts_of_no_epoch_are_not_written(coloured, tmp_path):
+    path = tmp_path / "counts.safetensors"
+    callbacks = [CountForgetting(str(path))]
+    trainer = Trainer(accelerator="cpu", devices=1, max_epochs=1, limit_train_batches=0, callbacks=callbacks, **QUIET)
+    with pytest.warns(UserWarning, match="counts.safetensors: not written, no epoch was counted"):
+        trainer.fit(LitClassifier("resnet8_w8"), datamodule=PrunedSourceDataModule(coloured(3, 20), batch_size=8))
+    assert not path.exists()

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Protocol, cast
+from warnings import warn
 
 import torch
 import torch.distributed as dist
@@ -67,7 +68,11 @@ class CountForgetting(Callback):
         self.epochs += 1
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the counts, on the first rank."""
+        """Writes the counts, on the first rank; warns where no epoch was counted."""
+        if self.epochs == 0:
+            if trainer.is_global_zero:
+                warn(f"{self.path}: not written, no epoch was counted", stacklevel=2)
+            return
         source = cast(_HasSource, trainer.datamodule).viewed_source  # type: ignore[attr-defined]
         if trainer.is_global_zero:
             counts = ForgettingCounts(source.digest, self._events, self.epochs, self._learned)
