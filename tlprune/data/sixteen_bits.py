@@ -69,7 +69,7 @@ class SixteenBits:
 
 def _is_wide(image: Image.Image) -> bool:
     """Whether channels have 16 bits in the file, by what Pillow's reader is told."""
-    for tile in getattr(image, "tile", []):
+    for tile in getattr(image, "tile", [])[:1]:
         for argument in tile.args if isinstance(tile.args, tuple) else (tile.args,):
             if ";16" in str(argument) or (image.format == "PPM" and isinstance(argument, int) and argument > 255):
                 return True
