@@ -9,6 +9,7 @@ from lightning.pytorch.plugins.io import CheckpointIO
 
 from tlprune.errors import InputError
 from tlprune.storage.checkpoints import check_whole, load_torch, newest_whole, save_torch
+from tlprune.storage.paths import user_path
 
 __all__ = ["WholeCheckpointIO"]
 
@@ -60,7 +61,7 @@ class WholeCheckpointIO(CheckpointIO):
         try:
             content = load_torch(path)
         except InputError as error:
-            content = load_torch(self._instead_of(Path(path), error))
+            content = load_torch(self._instead_of(user_path(path), error))
         if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
             raise InputError(f"{path}: not a Lightning checkpoint (no 'state_dict' in it)")
         return content

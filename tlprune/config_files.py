@@ -5,6 +5,7 @@ from pathlib import Path
 import yaml
 
 from tlprune.errors import InputError
+from tlprune.storage.paths import user_path
 
 __all__ = ["check_configs", "own_configs"]
 
@@ -32,12 +33,12 @@ def check_configs(arguments: list[str], keys: str, lists: tuple[str, ...] = ()) 
         if name not in ("--config", "-c"):
             continue
         path = attached if equals else value
-        if not Path(path).is_file():
+        if not user_path(path).is_file():
             ours = path.startswith("configs/") and (own_configs().parent / path).is_file()
             hint = "; 'tlprune configs configs' copies those that come with tlprune to where you are" if ours else ""
             raise InputError(f"--config {path}: no such file{hint}")
         try:
-            content = yaml.safe_load(Path(path).read_text())
+            content = yaml.safe_load(user_path(path).read_text())
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise InputError(f"--config {path}: not valid yaml: {error}") from error
         if not isinstance(content, dict):

@@ -24,6 +24,7 @@ from tlprune.storage.atomic import write_bytes
 from tlprune.storage.cache import forget
 from tlprune.storage.checkpoints import newest_whole
 from tlprune.storage.fingerprint import digest_file, digest_json
+from tlprune.storage.paths import user_path
 
 __all__ = ["FitStage"]
 
@@ -64,7 +65,7 @@ class FitStage:
         depends = {
             "config": _what_matters(config),
             "data": data,
-            "files": {name: _digest(Path(name)) for name in sorted(set(_files(config)))},
+            "files": {name: _digest(user_path(name)) for name in sorted(set(_files(config)))},
             "code": {name: _digest_of_code(name) for name in sorted(set(_class_paths(config)))},
             "ranks": trainer.world_size,
             "tlprune": tlprune.__version__,
@@ -160,7 +161,7 @@ def _files(config: dict[str, Any]) -> Iterator[str]:
     """Files that model and data are told of: weights, lists, Selections."""
     for part in ("model", "data"):
         for _, value in _values(config.get(part) or {}):
-            if isinstance(value, str) and len(value) < 4096 and "\0" not in value and Path(value).is_file():
+            if isinstance(value, str) and len(value) < 4096 and "\0" not in value and user_path(value).is_file():
                 yield value
 
 

@@ -17,6 +17,7 @@ from tlprune.errors import InputError
 from tlprune.fit_stage import FitStage
 from tlprune.modules.classifier import ClassificationModule
 from tlprune.parser_messages import Refusal, in_short
+from tlprune.storage.paths import user_path
 
 __all__ = ["TLPruneCLI", "run"]
 
@@ -127,9 +128,11 @@ class TLPruneCLI(LightningCLI):
             if command != "fit":  # where Lightning finds none it only warns, and scores a random model
                 raise InputError(f"`tlprune {command}` needs a file for --ckpt_path, got the name {given!r}")
             return None
-        if not Path(given).exists():
+        path = user_path(given)
+        if not path.exists():
             raise InputError(f"--ckpt_path {given}: no such checkpoint")
-        return Path(given)
+        self.config[command]["ckpt_path"] = str(path)
+        return path
 
     def _check_inputs(self) -> None:
         check = getattr(self.datamodule, "check_inputs", None)

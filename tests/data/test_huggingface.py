@@ -1,3 +1,4 @@
+import os
 import pickle
 import re
 import sys
@@ -138,3 +139,90 @@ def test_the_library_is_asked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(InputError, match=r"needs the library datasets: pip install 'tlprune\[huggingface\]'"):
         open_source("huggingface:/data/set")
+
+
+@pytest.mark.parametrize("name", ["valid", "val", "dev", "validation", "Valid"])
+def test_validation_splits_of_any_usual_name_are_used(tmp_path, rows, name):
+    datasets.DatasetDict({"train": rows(7), name: rows(3), "test": rows(2)}).save_to_disk(tmp_path / "set")
+    train, val = open_source(f"huggingface:{tmp_path / 'set'}")
+    assert (len(train), len(val)) == (7, 3)
+
+
+def test_two_validation_splits_are_refused_and_other_splits_are_said(tmp_path, rows):
+    datasets.DatasetDict({"train": rows(7), "valid": rows(3), "validation": rows(3)}).save_to_disk(tmp_path / "two")
+    with pytest.raises(InputError, match="'valid' and 'validation' both stand for its validation part"):
+        open_source(f"huggingface:{tmp_path / 'two'}")
+    datasets.DatasetDict({"train": rows(7), "extra": rows(3)}).save_to_disk(tmp_path / "more")
+    with pytest.warns(UserWarning, match="of its splits extra are not used"):
+        open_source(f"huggingface:{tmp_path / 'more'}")
+
+
+def test_images_in_files_that_are_written_anew_have_another_stamp(tmp_path, class_folder):
+    root = class_folder("set", {"cat": 3, "dog": 2}, ending=".bmp")
+    rows = datasets.load_dataset("imagefolder", data_dir=str(root), split="train")
+    images, _ = open_source(f"huggingface:{root}")
+    assert len(rows) == len(images) == 5
+    before = images.digest, images.stamp, images.read_whole()
+    file = root / "cat" / "001.bmp"
+    changed = file.stat().st_mtime_ns
+    Image.open(root / "cat" / "002.bmp").save(file)
+    os.utime(file, ns=(changed, changed + 1_000_000_000))
+    assert images.digest == before[0]
+    assert images.stamp != before[1]
+    assert images.read_whole() != before[2]
+
+
+def _with_labels(rows, tmp_path, **columns):
+    """Saved rows, their labels in other columns."""
+    table = rows(6).remove_columns("label")
+    for name, values in columns.items():
+        table = table.add_column(name, values)
+    table.save_to_disk(tmp_path / "set")
+    return f"huggingface:{tmp_path / 'set'}"
+
+
+@pytest.mark.parametrize("column", ["label", "class", "target", "category", "label_name", "Class Name"])
+@pytest.mark.parametrize(
+    ("values", "classes", "labels"),
+    [
+        (["b", "a", "b", "c", "a", "a"], ("a", "b", "c"), [1, 0, 1, 2, 0, 0]),
+        ([10, 9, 10, 9, 2, 2], ("2", "9", "10"), [2, 1, 2, 1, 0, 0]),
+        ([True, False, True, True, True, True], ("False", "True"), [1, 0, 1, 1, 1, 1]),
+    ],
+)
+def test_columns_of_text_and_numbers_are_labels(tmp_path, rows, column, values, classes, labels):
+    ours, _ = open_source(_with_labels(rows, tmp_path, **{column: values}))
+    assert (ours.classes, ours.labels.tolist()) == (classes, labels)
+
+
+@pytest.mark.parametrize(("column", "values"), [("species", ["a"] * 6), ("target", [0.5] * 6), ("labels", [[1]] * 6)])
+def test_columns_that_may_hold_labels_are_said(tmp_path, rows, column, values):
+    with pytest.warns(UserWarning, match=f"no labels are read from '{column}'; they are read from a column 'label'"):
+        assert open_source(_with_labels(rows, tmp_path, **{column: values}))[0].classes == ()
+
+
+def test_two_columns_of_labels_are_refused_or_said(tmp_path, rows):
+    source = _with_labels(rows, tmp_path, target=["a"] * 6, category=["b"] * 6)
+    with pytest.raises(InputError, match="columns 'target', 'category' may all hold labels"):
+        open_source(source)
+    table = rows(6).rename_column("label", "kind").add_column("label", ["a"] * 6)
+    table.save_to_disk(tmp_path / "named")
+    with pytest.warns(UserWarning, match="labels are read from 'kind', not from 'label'"):
+        assert open_source(f"huggingface:{tmp_path / 'named'}")[0].classes == ("cat", "dog", "emu")
+
+
+@pytest.mark.parametrize("missing", [None, "", -1])
+def test_a_value_that_is_missing_is_named(tmp_path, rows, missing):
+    values = [1, 2, missing, 1, 1, 1] if missing == -1 else ["a", "b", missing, "a", "a", "a"]
+    with pytest.raises(InputError, match="row 2 of .* has no label in 'class'"):
+        open_source(_with_labels(rows, tmp_path, **{"class": values}))
+
+
+def test_a_validation_split_that_lacks_a_class_has_the_same_labels(tmp_path, rows):
+    parts = {}
+    for part, values in (("train", ["a", "b", "c", "a", "b", "c"]), ("valid", ["b", "c", "c", "b", "c", "c"])):
+        parts[part] = rows(6).remove_columns("label").add_column("class", values)
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "set")
+    train, val = open_source(f"huggingface:{tmp_path / 'set'}")
+    assert train.classes == val.classes == ("a", "b", "c")
+    assert val.labels.tolist() == [1, 2, 2, 1, 2, 2]

@@ -71,7 +71,10 @@ def test_what_is_exported_can_be_a_source(tmp_path, images):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("list.csv", "file,label\na.png,cat\n", "its first line must name a column 'path', got ['file', 'label']"),
+        ("list.csv", "where,label\na.png,cat\n", "its first line must name a column 'path', got ['where', 'label']"),
+        ("list.csv", "file,image,label\n", "columns 'file', 'image' may all hold paths; call one of them 'path'"),
+        ("list.csv", "path,class,target\n", "columns 'class', 'target' may all hold labels; call one of them 'label'"),
+        ("list.csv", "path,label,Label\n", "columns 'label', 'Label' may all hold labels"),
         ("list.csv", "path,label\nimages/cat/000.png,cat\n,dog\n", "row 3 has no path"),
         ("list.csv", "path,label\n", "lists no images"),
         ("list.txt", "", "lists no images"),
@@ -89,3 +92,65 @@ def test_what_is_wrong_with_a_list_is_named(tmp_path, images, name, text, messag
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=f"{name}: .*{re.escape(message)}"):
         open_list(tmp_path / name)
+
+
+ROWS = (("images/cat/000.png", "cat"), ("images/dog/000.png", "dog"), ("images/cat/001.png", "cat"))
+
+
+def table(path, label, delimiter=","):
+    return "".join(f"{delimiter.join(row)}\n" for row in ((path, label), *ROWS))
+
+
+@pytest.mark.parametrize(
+    "path", ["path", "file", "filename", "file_name", "File Name", "filepath", "image", "image_path", "IMG"]
+)
+@pytest.mark.parametrize(
+    "label", ["label", "class", "Class", "target", "category", "label_name", "class name", "labels"]
+)
+@pytest.mark.parametrize("name", ["list.csv", "list.tsv"])
+def test_columns_of_usual_names_are_used(tmp_path, images, path, label, name):
+    (tmp_path / name).write_text(table(path, label, "\t" if name.endswith("tsv") else ","))
+    found = open_list(tmp_path / name)
+    assert found.paths == ("cat/000.png", "dog/000.png", "cat/001.png")
+    assert (found.classes, found.labels.tolist()) == (("cat", "dog"), [0, 1, 0])
+
+
+def test_path_and_label_come_before_other_names(tmp_path, images):
+    rows = "".join(f"x,{path},0,{label}\n" for path, label in ROWS)
+    (tmp_path / "list.csv").write_text(f"image,path,class,label\n{rows}")
+    assert open_list(tmp_path / "list.csv").classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("label", ["class_id", "species", "y", "fine_label", "target (mm)"])
+def test_a_column_that_may_hold_labels_is_not_passed_over_in_silence(tmp_path, images, label):
+    (tmp_path / "list.csv").write_text(table("path", label))
+    with pytest.warns(UserWarning, match=re.escape(f"list.csv: no labels are read from '{label}'; they")):
+        assert open_list(tmp_path / "list.csv").classes == ()
+
+
+def test_an_empty_column_of_labels_is_said(tmp_path, images):
+    (tmp_path / "list.csv").write_text("path,class\nimages/cat/000.png,\nimages/dog/000.png,\n")
+    with pytest.warns(UserWarning, match="its column 'class' is empty, so its images have no labels"):
+        assert open_list(tmp_path / "list.csv").classes == ()
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.tsv", "list.txt"])
+@pytest.mark.parametrize("coding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1"])
+def test_other_codings_are_read_or_named(tmp_path, images, name, coding):
+    delimiter = "," if name.endswith("csv") else "\t"
+    text = table("path", "label", delimiter).replace("dog\n", "d\xf6gge\n")
+    text = text if name != "list.txt" else text.partition("\n")[2]
+    (tmp_path / name).write_bytes(text.encode(coding))
+    if coding in ("utf-8", "utf-8-sig", "utf-16"):
+        assert open_list(tmp_path / name).classes == ("cat", "d\xf6gge")
+        return
+    line = 2 if name == "list.txt" else 3
+    expected = f"line {line}: not text in UTF-8" if coding == "latin-1" else "it looks like UTF-16 or UTF-32"
+    with pytest.raises(InputError, match=f"{name}: .*{expected}"):
+        open_list(tmp_path / name)
+
+
+def test_utf_16_that_is_cut_off_is_named(tmp_path, images):
+    (tmp_path / "list.csv").write_bytes(table("path", "label").encode("utf-16")[:-1])
+    with pytest.raises(InputError, match="list.csv: line 4: not text in UTF-16"):
+        open_list(tmp_path / "list.csv")

@@ -14,7 +14,9 @@ from tlprune.data import named
 from tlprune.data.images import FolderImages, TensorImages
 from tlprune.data.sources import absolute_source, open_source, source_classes
 from tlprune.data.targets import TARGET_SETS
+from tlprune.data.torchvision_sets import _KNOWN
 from tlprune.errors import InputError
+from torchvision_layouts import EDGES, SETS, opened_by_torchvision
 
 
 def _equal(ours, opened):
@@ -49,10 +51,60 @@ def test_images_in_memory(tmp_path):
     _equal(ours, theirs.MNIST(tmp_path))
 
 
-def test_arguments_of_the_class(tmp_path):
-    _write_mnist(tmp_path / "EMNIST" / "raw", "emnist-letters-", 26)
-    ours, _ = open_source(f"torchvision:EMNIST,split=letters:{tmp_path}")
-    _equal(ours, theirs.EMNIST(tmp_path, split="letters"))
+@pytest.mark.parametrize("name", SETS)
+def test_every_set_opens_as_torchvision_has_it(tmp_path, monkeypatch, name):
+    expected = SETS[name](tmp_path, monkeypatch)
+    ours, val = open_source(f"torchvision:{name}:{tmp_path}")
+    opened = opened_by_torchvision(name, tmp_path)
+    assert val is None
+    assert len(ours) == len(opened) == len(ours.labels) > 0
+    assert list(ours.classes) == expected.classes
+    assert ours.labels.tolist() == expected.labels or not expected.labels
+    for index in range(len(opened)):
+        image, label = opened[index]
+        label = int(label) if not isinstance(label, torch.Tensor) else int(label[0])
+        assert int(ours.labels[index]) == label - expected.shift
+        assert torch.equal(ours[index][0], pil_to_tensor(image.convert("RGB")))
+
+
+def test_every_set_that_is_read_is_tested():
+    assert {name.partition(",")[0] for name in SETS} | {"CIFAR10", "CIFAR100"} == set(_KNOWN)
+
+
+def test_a_set_of_one_image(tmp_path, monkeypatch):
+    expected = EDGES["SVHN"](tmp_path, monkeypatch)
+    ours, _ = open_source(f"torchvision:SVHN:{tmp_path}")
+    assert (list(ours.classes), ours.labels.tolist()) == (expected.classes, expected.labels)
+
+
+def test_class_names_follow_their_numbers(tmp_path, monkeypatch):
+    places = SETS["Places365"](tmp_path, monkeypatch)
+    (tmp_path / "categories_places365.txt").write_text("/a/airfield 2\n/b/bar 0\n/f/field/wild 1\n")
+    ours, _ = open_source(f"torchvision:Places365:{tmp_path}")
+    assert list(ours.classes) == ["/b/bar", "/f/field/wild", "/a/airfield"]
+    assert ours.labels.tolist() == places.labels
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("STL10,split=train+unlabeled", "torchvision's STL10 does not list a label for each image"),
+        ("OxfordIIITPet,target_types=segmentation", "`target_types` must be 'category' or 'binary-category'"),
+    ],
+)
+def test_labels_that_are_none_are_refused(tmp_path, monkeypatch, name, message):
+    SETS[name.partition(",")[0]](tmp_path, monkeypatch)
+    with pytest.raises(InputError, match=re.escape(message)):
+        open_source(f"torchvision:{name}:{tmp_path}")
+
+
+@pytest.mark.parametrize("missing", ["meta.bin", "train"])
+def test_archives_of_imagenet_are_not_unpacked(tmp_path, monkeypatch, missing):
+    SETS["ImageNet"](tmp_path, monkeypatch)
+    (tmp_path / missing).rename(tmp_path / "elsewhere")
+    (tmp_path / "ILSVRC2012_img_train.tar").write_bytes(b"")
+    with pytest.raises(InputError, match=f"no '{missing}' in it, and nothing is unpacked here"):
+        open_source(f"torchvision:ImageNet:{tmp_path}")
 
 
 def test_colour_images_with_channels_first(tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from tlprune import (
     ReverseSelector,
     Selection,
 )
+from tlprune.cli import main
 from tlprune.data.drawn import drawn_classes
 from tlprune.data.scanning import scan_class_folder
 from tlprune.errors import InputError
@@ -430,3 +431,24 @@ def test_images_that_vote_or_validate_have_a_size_of_their_own(coloured, target,
     assert next(iter(data.train_dataloader()))[0].shape == (4, 3, 32, 32)
     assert next(iter(data.val_dataloader()))[0].shape[1:] == (3, 48, 48)
     assert data.selection.settings["view"]["image_size"] == 48
+
+
+def test_predict_gives_probabilities_of_the_validation_images_in_order(class_folder, tmp_path, monkeypatch):
+    root = class_folder("src", {"cat": 10, "dog": 10, "emu": 10})
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.yaml").write_text(
+        "model: {class_path: tlprune.LitClassifier, init_args: {backbone: resnet8_w8}}\n"
+        "data: {class_path: tlprune.PrunedSourceDataModule, init_args: {image_size: 32, val_share: 0.2}}\n"
+        "trainer: {max_epochs: 1, accelerator: cpu, logger: false, enable_progress_bar: false, default_root_dir: out}\n"
+    )
+    arguments = ["--config=run.yaml", f"--data.source={root}", "--data.selector=RandomSelector", "--data.keep_units=2"]
+    assert main(["fit", *arguments]) == 0
+    (checkpoint,) = tmp_path.glob("out/**/*.ckpt")
+    assert main(["predict", *arguments, f"--ckpt_path={checkpoint}"]) == 0
+    data = PrunedSourceDataModule(str(root), selector=RandomSelector(), keep_units=2, image_size=32, val_share=0.2)
+    module = LitClassifier.load_from_checkpoint(checkpoint, num_classes=2)
+    silent = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    probabilities = torch.cat(Trainer(accelerator="cpu", devices=1, **silent).predict(module, datamodule=data))
+    images = torch.cat([images for images, _ in data.val_dataloader()])
+    assert probabilities.shape == (4, 2)
+    torch.testing.assert_close(probabilities, module.eval()(images).softmax(1), atol=1e-4, rtol=1e-4)

@@ -1,10 +1,16 @@
 import os
 from shutil import copyfile
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from tlprune import FeatureMapping, LabelMapping, PrunedSourceDataModule
+from tlprune import FeatureMapping, LabelMapping, Moderate, PrunedSourceDataModule
+from tlprune.data.images import FolderImages
+from tlprune.data.scanning import scan_class_folder
+from tlprune.data.transforms import EvalView
+from tlprune.data.viewed import ViewedImages
 from tlprune.models.backbones import Classifier, create_backbone
 from tlprune.models.weights import save_classifier
 from tlprune.selection import feature_mapping, features, kmeans, label_mapping
@@ -132,3 +138,75 @@ def test_how_the_work_is_done_does_not_change_the_key(select):
     select()
     assert select(batch_size=3, num_workers=2, val_share=0.3, augment="none", keep_units=2) == (True, 0)
     assert select(FeatureMapping(num_clusters=6, num_workers=2)) == (True, 0)
+
+
+def inverted(source):
+    """Other pixels in a file of the same size, written a second later."""
+    for file in source.glob("*/*.bmp"):
+        changed = file.stat().st_mtime_ns
+        pixels = np.asarray(Image.open(file))
+        Image.fromarray(255 - pixels).save(file)
+        os.utime(file, ns=(changed, changed + 1_000_000_000))
+
+
+@pytest.fixture
+def bitmaps(class_folder):
+    return class_folder("bitmaps", {"ant": 9, "bee": 9}, ending=".bmp")
+
+
+@pytest.mark.parametrize("listed", ["again", "once"])
+@pytest.mark.parametrize("seen", ["again", "once"])
+def test_features_that_are_taken_without_a_datamodule_follow_the_files(bitmaps, tmp_path, listed, seen):
+    network = create_backbone("resnet8_w8")
+    images = scan_class_folder(bitmaps)
+    viewed = ViewedImages(images, EvalView(32))
+    features.SourceFeatures(network, viewed, tmp_path / "cache").extract()
+    assert features.SourceFeatures(network, viewed, tmp_path / "cache").extract() == 0
+    sizes = [file.stat().st_size for file in bitmaps.glob("*/*")]
+    inverted(bitmaps)
+    assert sizes == [file.stat().st_size for file in bitmaps.glob("*/*")]
+    images = scan_class_folder(bitmaps) if listed == "again" else images
+    viewed = ViewedImages(images, EvalView(32)) if "again" in (seen, listed) else viewed
+    after = features.SourceFeatures(network, viewed, tmp_path / "cache")
+    assert after.extract() == 1
+    expected = features.extract_features(network, ViewedImages(scan_class_folder(bitmaps), EvalView(32)))
+    torch.testing.assert_close(after.rows(torch.arange(18)), expected, atol=1e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("selector", [FeatureMapping("classes"), Moderate()])
+def test_a_selector_that_is_called_directly_follows_the_files(bitmaps, folders, tmp_path, selector):
+    torch.manual_seed(0)
+    network = create_backbone("resnet8_w8")
+    target = ViewedImages(scan_class_folder(folders[1] / "train"), EvalView(32))
+
+    def scores(cache):
+        source = ViewedImages(scan_class_folder(bitmaps), EvalView(32))
+        return selector.select(source, target, network, cache=cache).scores
+
+    before = scores(tmp_path / "cache")
+    inverted(bitmaps)
+    after = scores(tmp_path / "cache")
+    assert torch.equal(after, scores(tmp_path / "empty"))
+    assert not torch.equal(after, before)
+
+
+class MyMapping(FeatureMapping):
+    """Of another package: its Selections are not taken from the cache, its features are."""
+
+
+def test_a_selector_of_somebody_else_follows_the_files(select, folders):
+    assert select(MyMapping(num_clusters=6)) == (False, 1)
+    assert select(MyMapping(num_clusters=6)) == (False, 0)
+    written_anew(folders[0])
+    assert select(MyMapping(num_clusters=6)) == (False, 1)
+    assert select(MyMapping(num_clusters=6), verify_content=True) == (False, 1)
+    assert select(MyMapping(num_clusters=6), verify_content=True) == (False, 0)
+
+
+def test_the_times_of_files_are_asked_for_once_in_a_datamodule(select, folders, monkeypatch):
+    """A million files take seconds to ask for: what the listing knows is enough."""
+    asked = []
+    look_up = FolderImages._look_up
+    monkeypatch.setattr(FolderImages, "_look_up", lambda self: (asked.append(len(self)), look_up(self))[1])
+    assert select() == (False, 1)
+    assert asked == []

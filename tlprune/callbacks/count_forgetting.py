@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Protocol, cast
+from warnings import warn
 
 import torch
 import torch.distributed as dist
@@ -14,6 +15,7 @@ from tlprune.selection.forgetting import ForgettingCounts
 from tlprune.selection.forward import device_of, running
 from tlprune.selection.ranks import rank_and_world
 from tlprune.selection.selector import SourceImages
+from tlprune.storage.paths import expanded
 
 __all__ = ["CountForgetting"]
 
@@ -39,7 +41,7 @@ class CountForgetting(Callback):
     def __init__(self, path: str, num_workers: int = 0) -> None:
         if Path(path).suffix != ".safetensors":
             raise InputError(f"`path` of CountForgetting must end in .safetensors, got {path}")
-        self.path = path
+        self.path = expanded(path)
         self.num_workers = num_workers
         self.epochs = 0
         self._right = self._learned = self._events = torch.empty(0)
@@ -66,11 +68,15 @@ class CountForgetting(Callback):
         self.epochs += 1
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the counts, on the first rank."""
+        """Writes the counts, on the first rank; warns where no epoch was counted."""
+        if self.epochs == 0:
+            if trainer.is_global_zero:
+                warn(f"{self.path}: not written, no epoch was counted", stacklevel=2)
+            return
         source = cast(_HasSource, trainer.datamodule).viewed_source  # type: ignore[attr-defined]
         if trainer.is_global_zero:
             counts = ForgettingCounts(source.digest, self._events, self.epochs, self._learned)
-            counts.save(Path(self.path).expanduser())
+            counts.save(self.path)
 
     def state_dict(self) -> dict[str, Tensor | int]:
         """What a checkpoint has to keep."""

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 from typing import cast
+from warnings import warn
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
@@ -11,6 +12,7 @@ from tlprune.errors import InputError
 from tlprune.models.backbones import Backbone
 from tlprune.models.weights import save_classifier
 from tlprune.storage.atomic import atomic_path
+from tlprune.storage.paths import expanded
 
 __all__ = ["ExportBackbone"]
 
@@ -28,7 +30,7 @@ class ExportBackbone(Callback):
     def __init__(self, path: str) -> None:
         if Path(path).suffix != ".safetensors":
             raise InputError(f"`path` of ExportBackbone must end in .safetensors, got {path}")
-        self.path = path
+        self.path = expanded(path)
         self._begin = 0.0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -43,13 +45,15 @@ class ExportBackbone(Callback):
         self._begin = time.perf_counter()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the file, on the first rank."""
+        """Writes the file, on the first rank; warns where the weights have not been trained."""
         if not trainer.is_global_zero:
             return
+        if trainer.global_step == 0:
+            warn(f"{self.path}: no training step was taken; it has the weights from before training", stacklevel=2)
         head = getattr(pl_module, "head", None)
         backbone = cast(Backbone, pl_module.backbone)  # setup() has seen to it
         classes = getattr(pl_module, "classes", [])
-        with atomic_path(Path(self.path).expanduser()) as temporary:
+        with atomic_path(self.path) as temporary:
             name = str(pl_module.hparams["backbone"])
             kept_head = head if isinstance(head, nn.Linear) else None
             expected = getattr(pl_module, "preprocessing", None)

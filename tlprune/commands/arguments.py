@@ -7,7 +7,6 @@ import os
 import sys
 from argparse import ArgumentError
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
@@ -15,6 +14,7 @@ from rich.console import Console
 
 from tlprune.errors import InputError
 from tlprune.parser_messages import Refusal, in_short
+from tlprune.storage.paths import user_path
 
 if TYPE_CHECKING:
     from tlprune.selection.manifest import Selection
@@ -70,7 +70,7 @@ def require_writable(*outputs: str | None) -> None:
     for output in outputs:
         if output is None:
             continue
-        path = Path(output)
+        path = user_path(output)
         folder = next((parent for parent in path.absolute().parents if parent.exists()), None)
         if path.is_dir():
             raise InputError(f"cannot write {output}: it is a folder")
@@ -88,8 +88,9 @@ def require_selections(*paths: str) -> None:
         InputError: There is no such file.
     """
     for path in paths:
-        if not Path(path).is_file():
-            raise InputError(f"{path}: {'a folder, not a selection' if Path(path).is_dir() else 'no such selection'}")
+        file = user_path(path)
+        if not file.is_file():
+            raise InputError(f"{path}: {'a folder, not a selection' if file.is_dir() else 'no such selection'}")
 
 
 def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:

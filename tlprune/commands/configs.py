@@ -8,6 +8,7 @@ from tlprune.commands.arguments import make_parser, parse
 from tlprune.config_files import own_configs
 from tlprune.errors import InputError
 from tlprune.storage.atomic import atomic_folder
+from tlprune.storage.paths import user_path
 
 __all__ = ["run"]
 
@@ -33,11 +34,11 @@ def run(arguments: list[str]) -> None:
             print("\n".join(wrap(_purpose(path), 80, initial_indent="    ", subsequent_indent="    ")))
         print("\n'tlprune configs configs' copies them into a folder 'configs' where you are.")
         return
-    if Path(folder).exists():
+    if user_path(folder).exists():
         raise InputError(f"{folder}: is there already; name a folder that is not")
     with atomic_folder(folder) as temporary:
         shutil.copytree(configs, temporary, dirs_exist_ok=True)
-    print(f"{folder}: {sum(1 for _ in Path(folder).rglob('*.yaml'))} yaml files")
+    print(f"{folder}: {sum(1 for _ in user_path(folder).rglob('*.yaml'))} yaml files")
 
 
 def _purpose(path: Path) -> str:

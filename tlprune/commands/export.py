@@ -1,7 +1,5 @@
 """``tlprune export``: what a Selection keeps, for other tools."""
 
-from pathlib import Path
-
 from tlprune.commands.arguments import (
     add_budget,
     add_origins,
@@ -13,6 +11,7 @@ from tlprune.commands.arguments import (
     required_budget,
 )
 from tlprune.errors import InputError
+from tlprune.storage.paths import user_path
 
 __all__ = ["run"]
 
@@ -50,7 +49,7 @@ def run(arguments: list[str]) -> None:
     from tlprune.selection.manifest import Selection
 
     selection = Selection.load(given.selection)
-    kept, total, output = selection.keep(**vars(budget)), len(selection.unit_of_sample), Path(given.output)
+    kept, total, output = selection.keep(**vars(budget)), len(selection.unit_of_sample), user_path(given.output)
     if given.format != "symlinks":
         require_writable(given.output)
     if given.format == "indices":

@@ -1,11 +1,11 @@
 """``tlprune frames``: the middle frame of each video, as UCF101 is used for transfer."""
 
 import os
-from pathlib import Path
 
 from tlprune.commands.arguments import make_console, make_parser, parse
 from tlprune.data.frames import extract_frames
 from tlprune.errors import InputError, require_within
+from tlprune.storage.paths import user_path
 
 __all__ = ["run"]
 
@@ -30,7 +30,7 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="videos decoded at a time")
     given = parse(parser, arguments)
     require_within("workers", given.workers, 1)
-    videos, frames = Path(given.videos).expanduser(), Path(given.frames).expanduser()
+    videos, frames = user_path(given.videos), user_path(given.frames)
     written = there = 0
     bad: list[str] = []
     for _, became in extract_frames(videos, frames, given.workers):

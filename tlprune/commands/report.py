@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tlprune.commands.arguments import add_origins, make_console, make_parser, parse
 from tlprune.errors import InputError
+from tlprune.storage.paths import user_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,11 +33,11 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--title", type=str | None, default=None, help="heading of the page")
     add_origins(parser, targets=True)
     given = parse(parser, arguments)
-    paths = [Path(path) for path in given.runs]
+    paths = [user_path(path) for path in given.runs]
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
-    folder = Path(given.output) if given.output else _beside(paths[0])
+    folder = user_path(given.output) if given.output else _beside(paths[0])
     _require_folder(folder)
     from tlprune.experiments.page.reading import read_runs  # brings none of what takes seconds
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from tlprune.commands.arguments import make_console, make_parser, parse, require_writable
 from tlprune.config_files import check_configs
 from tlprune.errors import InputError
+from tlprune.storage.paths import user_path
 
 if TYPE_CHECKING:
     from tlprune.experiments.results import Cell, Results
@@ -85,7 +86,7 @@ def _sweep(given: Namespace) -> "Sweep":
     from tlprune.experiments.sweep_plan import Sweep, methods_of
 
     configs = [Path(str(one)).stem for one in given.config or [] if one is not None]
-    name = Path(given.output).name if given.output else f"sweep-{configs[-1] if configs else 'drawn'}"
+    name = user_path(given.output).name if given.output else f"sweep-{configs[-1] if configs else 'drawn'}"
     return Sweep(
         name=name,
         source=given.source,
@@ -98,7 +99,7 @@ def _sweep(given: Namespace) -> "Sweep":
         equal=tuple(given.equal),
         seeds=given.seeds,
         search=given.search,
-        output=Path(given.output or f"runs/{name}").absolute(),
+        output=user_path(given.output or f"runs/{name}").absolute(),
     )
 
 

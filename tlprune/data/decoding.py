@@ -10,12 +10,12 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import BinaryIO
 
-import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from simplejpeg import decode_jpeg, decode_jpeg_header
 from torch import Tensor
 
+from tlprune.data.sixteen_bits import SixteenBits
 from tlprune.errors import InputError
 
 __all__ = ["EXTENSIONS", "MAX_PIXELS", "decode_bytes", "decode_image"]
@@ -47,7 +47,7 @@ def decode_image(path: Path) -> Tensor:
 
     Raises:
         InputError: The file is missing, unreadable, no regular file, truncated, no image, larger than
-            :data:`MAX_PIXELS`, or has pixels of 32 bits.
+            :data:`MAX_PIXELS`, or has pixels of 32 bits or with a sign.
     """
     with _naming(str(path)):
         status = path.stat()
@@ -118,26 +118,21 @@ def _pixels(image: Image.Image, name: str) -> Tensor:
     """``[3, H, W]`` uint8. A large image is converted strip by strip, since each step of it makes a copy."""
     width, height = image.size
     rows = max(1, _STRIP // width)
+    bits = SixteenBits(image, name)
     if rows >= height:
-        return _strip(image, name).permute(2, 0, 1)
-    pixels = torch.empty((height, width, 3), dtype=torch.uint8)
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        pixels[top:bottom] = _strip(image.crop((0, top, width, bottom)), name)
+        pixels = _strip(image, bits)
+    else:
+        pixels = torch.empty((height, width, 3), dtype=torch.uint8)
+        for top in range(0, height, rows):
+            bottom = min(top + rows, height)
+            pixels[top:bottom] = _strip(image.crop((0, top, width, bottom)), bits)
+    if bits.is_wide:
+        bits.warn_if_dark(int(pixels.max()))
     return pixels.permute(2, 0, 1)
 
 
-def _strip(image: Image.Image, name: str) -> Tensor:
+def _strip(image: Image.Image, bits: SixteenBits) -> Tensor:
     """``[H, W, 3]`` uint8."""
-    content = bytearray(_in_eight_bits(image, name).tobytes())
+    narrow = bits.scaled(image)
+    content = bytearray((narrow if narrow.mode == "RGB" else narrow.convert("RGB")).tobytes())
     return torch.frombuffer(content, dtype=torch.uint8).view(image.height, image.width, 3)
-
-
-def _in_eight_bits(image: Image.Image, name: str) -> Image.Image:
-    """As RGB. Sixteen bits are scaled to eight, which Pillow would clip; numbers without a range are refused."""
-    if image.mode.startswith("I;16"):
-        scaled = np.asarray(image).astype(np.uint16) >> 8
-        return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise InputError(f"{name}: pixels of 32 bits have no known range; convert them to 8 or 16 bits")
-    return image if image.mode == "RGB" else image.convert("RGB")

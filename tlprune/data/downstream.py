@@ -10,10 +10,12 @@ from typing import TypeVar
 from tlprune.data.embedded import digits, photos
 from tlprune.data.images import ImageSet, TensorImages
 from tlprune.data.named import named_target, open_set
-from tlprune.data.scanning import scan_class_folder
+from tlprune.data.parts import find_parts
+from tlprune.data.scanning import folder_names, scan_class_folder
 from tlprune.data.splits import stratified_holdout
 from tlprune.data.targets import TARGET_SETS, TargetSet
 from tlprune.errors import InputError, near_miss
+from tlprune.storage.paths import user_path
 
 __all__ = ["Downstream", "absolute_target", "check_target", "list_targets", "open_named", "open_target"]
 
@@ -60,7 +62,7 @@ def check_target(target: str) -> None:
     Raises:
         InputError: There is no such name, no such folder, or the folder of a named set lacks what must be in it.
     """
-    if target in _EMBEDDED or named_target(target) is not None or Path(target).expanduser().is_dir():
+    if target in _EMBEDDED or named_target(target) is not None or user_path(target).is_dir():
         return
     name, colon, _ = target.partition(":")
     if colon and name in _EMBEDDED:
@@ -76,16 +78,18 @@ def open_target(target: str, seed: int = 0) -> Downstream:
     """Opens a target.
 
     Args:
-        target: ``digits``, ``photos``, a folder with class folders in ``train`` and perhaps ``val`` and ``test``, or a
-            set of :data:`tlprune.data.targets.TARGET_SETS`: ``NAME:FOLDER``, or ``NAME`` where it lies in the folder
-            that the environment variable ``TLPRUNE_DATA`` names.
+        target: ``digits``, ``photos``, a folder with class folders in ``train`` and perhaps ``val`` (or ``valid``,
+            ``validation``, ``dev``) and ``test``, in any capitalisation, or a set of
+            :data:`tlprune.data.targets.TARGET_SETS`: ``NAME:FOLDER``, or ``NAME`` where it lies in the folder that the
+            environment variable ``TLPRUNE_DATA`` names.
         seed: Decides the split where the set has none of its own; one fifth of a folder's ``train`` becomes ``val``.
 
     Returns:
         Its three parts.
 
     Raises:
-        InputError: There is no such target, or the folder is laid out otherwise.
+        InputError: There is no such target, the folder is laid out otherwise, two folders in it stand for the same
+            part, or its parts have other classes.
     """
     check_target(target)
     if target in _EMBEDDED:
@@ -93,21 +97,7 @@ def open_target(target: str, seed: int = 0) -> Downstream:
         return Downstream(target, train, val, test, train.pixels.shape[-1], f"embedded, seed {seed}")
     if (named := named_target(target)) is not None:
         return open_named(*named, seed)
-    root = Path(target).expanduser()
-    if not (root / "train").is_dir():
-        raise InputError(f"{root}: no folder 'train' in it (expected train/CLASS/*.jpg, and val and test likewise)")
-    full = scan_class_folder(root / "train")
-    test_images = scan_class_folder(root / "test") if (root / "test").is_dir() else None
-    if (root / "val").is_dir():
-        part, held, split = full, scan_class_folder(root / "val"), "folders train, val, test"
-    else:
-        part, held = _fifth_held_out(full, seed)
-        split = f"a fifth of 'train' held out, seed {seed}"
-    for name, images in (("val", held), ("test", test_images)):
-        if images is not None and images.classes != full.classes:
-            odd = sorted(set(images.classes) ^ set(full.classes))
-            raise InputError(f"{root}: 'train' and {name!r} have other classes, such as {odd[0]!r}")
-    return Downstream(root.name, part, held, test_images, 224, split)
+    return _of_folder(user_path(target), seed)
 
 
 def open_named(entry: TargetSet, folder: Path, seed: int = 0) -> Downstream:
@@ -145,7 +135,27 @@ def absolute_target(target: str) -> str:
         return target
     if (named := named_target(target)) is not None:
         return f"{named[0].name}:{named[1].absolute()}"
-    return str(Path(target).absolute()) if Path(target).exists() else target
+    path = user_path(target)
+    return str(path.absolute()) if path.exists() else target
+
+
+def _of_folder(root: Path, seed: int) -> Downstream:
+    parts = find_parts(root, may_be_classes=False)
+    if parts is None:
+        expected = "expected train/CLASS/*.jpg, and val and test likewise"
+        raise InputError(f"{root}: no folder 'train' in it ({expected}); got {', '.join(folder_names(root)) or 'none'}")
+    train = scan_class_folder(parts.train)
+    val, test = (None if one is None else scan_class_folder(one) for one in (parts.val, parts.test))
+    for images in (val, test):
+        if images is not None and images.classes != train.classes:
+            odd = sorted(set(images.classes) ^ set(train.classes))
+            pair = f"{parts.train.name!r} and {images.root.name!r}"
+            raise InputError(f"{root}: {pair} have other classes, such as {odd[0]!r}")
+    split = "folders " + ", ".join(one.name for one in parts if one is not None)
+    if val is None:
+        train, val = _fifth_held_out(train, seed)
+        split = f"a fifth of {parts.train.name!r} held out, seed {seed}"
+    return Downstream(root.name, train, val, test, 224, split)
 
 
 _Images = TypeVar("_Images", bound=ImageSet)

@@ -6,19 +6,22 @@ from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
+from warnings import warn
 
 import torch
 from torch import Tensor
 
+from tlprune.data.columns import label_column, like_a_label
 from tlprune.data.decoding import decode_bytes, decode_image
 from tlprune.data.images import ImageSet
+from tlprune.data.parts import match_parts
 from tlprune.errors import InputError
-from tlprune.storage.fingerprint import digest_json
+from tlprune.storage.fingerprint import digest_file, digest_json
+from tlprune.storage.paths import user_path
 
 __all__ = ["HuggingFaceImages", "open_huggingface"]
 
 _SAVED = ("dataset_dict.json", "state.json")
-_VALIDATION = ("validation", "val", "valid")
 _LABELS = ("label", "labels", "fine_label")
 
 
@@ -61,32 +64,59 @@ class HuggingFaceImages(ImageSet):
     @cached_property
     def digest(self) -> str:
         """Of labels, class names and images: their bytes are read, once; of images in files, path and size."""
-        images = self._digests
-        return digest_json([[images[row] for row in self.order.tolist()], self.labels.tolist(), self.classes])
+        digests = [self._rows[row][0] for row in self.order.tolist()]
+        return digest_json([digests, self.labels.tolist(), self.classes])
+
+    @property
+    def stamp(self) -> str:
+        """Of the times at which images in files were changed; empty where there are none."""
+        return self.stamp_now()
+
+    def stamp_now(self) -> str:
+        """Of the times at which images in files were changed last; empty where there are none."""
+        files = self._files
+        return digest_json([_file_stat(path).st_mtime_ns for path in files]) if files else ""
+
+    def read_whole(self) -> str:
+        """Of the bytes of images in files; empty where there are none.
+
+        Raises:
+            InputError: A file cannot be read.
+        """
+        try:
+            digests = [digest_file(path) for path in self._files]
+        except OSError as error:
+            raise InputError(f"{error.filename}: {error.strerror or error}") from error
+        return digest_json(digests) if digests else ""
 
     @property
     def mark(self) -> str:
         """Of the library's own fingerprint of the rows, whose images are not read for it."""
         return digest_json([self.rows._fingerprint, self.order.tolist(), self.labels.tolist(), self.classes])
 
+    @property
+    def _files(self) -> list[str]:
+        """Paths of the images that are files."""
+        return [path for row in self.order.tolist() if (path := self._rows[row][1]) is not None]
+
     @cached_property
-    def _digests(self) -> list[str]:
-        """Of each row's image."""
-        digests = []
+    def _rows(self) -> list[tuple[str, str | None]]:
+        """Of each row's image a digest; and its path where it is a file."""
+        found: list[tuple[str, str | None]] = []
         for batch in self.rows.select_columns([self.column]).with_format("arrow").iter(batch_size=100):
             for image in batch[self.column].to_pylist():
-                content = (image or {}).get("bytes")
-                path = (image or {}).get("path")
-                digests.append(
-                    f"{path} {_file_size(path)}" if content is None else hashlib.sha256(content).hexdigest()[:32]
-                )
-        return digests
+                content, path = (image or {}).get("bytes"), (image or {}).get("path")
+                if content is not None:
+                    found.append((hashlib.sha256(content).hexdigest()[:32], None))
+                else:
+                    found.append((f"{path} {0 if path is None else _file_stat(path).st_size}", path))
+        return found
 
     def subset(self, indices: Tensor) -> Self:
         """The images at ``indices`` (``[M]`` int64), in that order."""
         part = type(self)(self.rows, self.column, self.labels[indices], self.classes, self.order[indices], self.source)
-        if "_digests" in self.__dict__:  # of the same rows: they need not be read again
-            part.__dict__["_digests"] = self._digests
+        if "_rows" in self.__dict__:  # of the same rows: they need not be read again
+            part.__dict__["_rows"] = self._rows
         return part
 
 
@@ -98,17 +128,21 @@ def open_huggingface(name: str) -> tuple[HuggingFaceImages, HuggingFaceImages | 
             set's name on the hub, which the library then looks up in its cache or downloads.
 
     Returns:
-        The split ``train``, or the only one there is; and the validation split, if there is one.
+        The split ``train``, or the only one there is; and the validation split (``val``, ``valid``, ``validation`` or
+        ``dev``), if there is one.
 
     Raises:
         InputError: The library is not installed, cannot open the set, or finds no images in it.
     """
     splits = _open(name)
-    if "train" not in splits and len(splits) > 1:
+    parts = match_parts(splits, f"source huggingface:{name}")
+    if "train" not in parts and len(splits) > 1:
         raise InputError(f"source huggingface:{name}: no split 'train' in it, only {', '.join(splits)}")
-    train = _images(name, splits.get("train") or next(iter(splits.values())))
-    held = next((splits[split] for split in _VALIDATION if split in splits), None)
-    return train, None if held is None else _images(name, held)
+    chosen = parts.get("train") or next(iter(splits))
+    if others := [split for split in splits if split not in (chosen, *parts.values())]:
+        warn(f"source huggingface:{name}: of its splits {', '.join(others)} are not used", stacklevel=2)
+    train = _images(name, splits[chosen])
+    return train, _images(name, splits[parts["val"]], train.classes) if "val" in parts else None
 
 
 def _open(name: str) -> dict[str, Any]:
@@ -118,7 +152,7 @@ def _open(name: str) -> dict[str, Any]:
     except ModuleNotFoundError as error:
         message = "needs the library datasets: pip install 'tlprune[huggingface]'"
         raise InputError(f"source huggingface:{name} {message}") from error
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     shown = library.is_progress_bar_enabled()
     library.disable_progress_bars()
     try:
@@ -135,26 +169,56 @@ def _open(name: str) -> dict[str, Any]:
     return dict(opened) if isinstance(opened, dict) else {"train": opened}
 
 
-def _images(name: str, rows: Any) -> HuggingFaceImages:
+def _images(name: str, rows: Any, like: tuple[str, ...] = ()) -> HuggingFaceImages:
+    """The images of a split; ``like`` are the classes of the training split, where this is another."""
     library = import_module("datasets")
+    where = f"source huggingface:{name}"
     columns = [column for column, kind in rows.features.items() if isinstance(kind, library.Image)]
     if not columns or len(rows) == 0:
-        raise InputError(f"source huggingface:{name}: no images in it, but {', '.join(rows.features) or 'nothing'}")
-    named = [column for column, kind in rows.features.items() if isinstance(kind, library.ClassLabel)]
-    column = next((one for one in _LABELS if one in named), named[0] if named else None)
-    if column is None:
-        labels, classes = torch.zeros(len(rows), dtype=torch.int64), ()
-    else:
-        listed = [-1 if label is None else label for label in rows[column][:]]
-        labels, classes = torch.tensor(listed), tuple(rows.features[column].names)
-        if int(labels.min()) < 0:
-            raise InputError(f"source huggingface:{name}: row {listed.index(-1)} of {rows.split or 'it'} has no label")
+        raise InputError(f"{where}: no images in it, but {', '.join(rows.features) or 'nothing'}")
+    column = _label_column(where, rows)
+    labels, classes = _labels(where, rows, column, like)
     undecoded = rows.cast_column(columns[0], library.Image(decode=False))
     return HuggingFaceImages(undecoded, columns[0], labels, classes, torch.arange(len(rows)), f"huggingface:{name}")
 
 
-def _file_size(path: str | None) -> int:
+def _label_column(where: str, rows: Any) -> str | None:
+    """A ``ClassLabel`` column, else one of text or whole numbers that is called as labels are."""
+    library = import_module("datasets")
+    named: list[str] = [column for column, kind in rows.features.items() if isinstance(kind, library.ClassLabel)]
+    if usual := next((column for column in _LABELS if column in named), None):
+        return usual
+    others = [column for column, kind in rows.features.items() if not isinstance(kind, library.Image)]
+    if not named:
+        return label_column(others, where, [one for one in others if _is_text_or_number(rows.features[one])])
+    if passed := [column for column in others if column in named[1:] or (like_a_label(column) and column != named[0])]:
+        warn(f"{where}: labels are read from {named[0]!r}, not from {', '.join(map(repr, passed))}", stacklevel=2)
+    return named[0]
+
+
+def _is_text_or_number(kind: Any) -> bool:
+    dtype = str(getattr(kind, "dtype", ""))
+    return type(kind).__name__ == "Value" and dtype.removeprefix("large_").startswith(("string", "int", "uint", "bool"))
+
+
+def _labels(where: str, rows: Any, column: str | None, like: tuple[str, ...]) -> tuple[Tensor, tuple[str, ...]]:
+    """``[N]`` int64, and class names: the column's own, else its values in order; zeros and none without a column."""
+    if column is None:
+        return torch.zeros(len(rows), dtype=torch.int64), ()
+    values = rows[column][:]
+    bare = [value is None or value == "" or (isinstance(value, int) and value < 0) for value in values]
+    if any(bare):
+        raise InputError(f"{where}: row {bare.index(True)} of {rows.split or 'it'} has no label in {column!r}")
+    if (names := getattr(rows.features[column], "names", None)) is not None:
+        return torch.tensor(values), tuple(names)
+    classes = tuple(map(str, sorted(set(values))))
+    classes = like if set(classes) <= set(like) else classes  # a small validation split may lack a class
+    place = {name: number for number, name in enumerate(classes)}
+    return torch.tensor([place[str(value)] for value in values]), classes
+
+
+def _file_stat(path: str) -> os.stat_result:
     try:
-        return 0 if path is None else os.stat(path).st_size
+        return os.stat(path)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error

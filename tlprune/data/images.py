@@ -62,6 +62,10 @@ class ImageSet(ABC):
         """Changes when files were written anew though the digest, which need not read pixels, stays the same."""
         return ""
 
+    def stamp_now(self) -> str:
+        """The stamp of the files as they are now, where :attr:`stamp` is that of the files as they were listed."""
+        return self.stamp
+
     def read_whole(self) -> str:
         """Names every byte of the files, which takes as long as reading them; empty where the digest does so."""
         return ""
@@ -143,10 +147,18 @@ class FolderImages(ImageSet):
         sizes = [size for size, _ in self._stats]
         return digest_json([self.paths, self.labels.tolist(), self.classes, sizes])
 
-    @property
+    @cached_property
     def stamp(self) -> str:
         """Of the times at which the files were changed."""
-        return digest_json([changed for _, changed in self._stats])
+        return _stamp_of(self._stats)
+
+    def stamp_now(self) -> str:
+        """The stamp of the files as they are now: asks the file system for each.
+
+        Raises:
+            InputError: A file is gone.
+        """
+        return _stamp_of(self._look_up())
 
     def read_whole(self) -> str:
         """Of the bytes of every file.
@@ -166,8 +178,9 @@ class FolderImages(ImageSet):
 
     @cached_property
     def _stats(self) -> Sequence[FileStat]:
-        if self._given_stats is not None:
-            return self._given_stats
+        return self._look_up() if self._given_stats is None else self._given_stats
+
+    def _look_up(self) -> list[FileStat]:
         try:
             found = [os.stat(os.path.join(self.root, path)) for path in self.paths]
         except OSError as error:
@@ -180,6 +193,10 @@ class FolderImages(ImageSet):
         paths = [self.paths[index] for index in picked]
         stats = None if self._given_stats is None else [self._given_stats[index] for index in picked]
         return type(self)(self.root, paths, self.labels[indices], self.classes, self._titles, stats)
+
+
+def _stamp_of(stats: Sequence[FileStat]) -> str:
+    return digest_json([changed for _, changed in stats])
 
 
 class TensorImages(ImageSet):

@@ -4,9 +4,11 @@ import csv
 import os
 from pathlib import Path
 from stat import S_ISREG
+from warnings import warn
 
 import torch
 
+from tlprune.data.columns import label_column, path_column
 from tlprune.data.images import FileStat, FolderImages
 from tlprune.data.listed import in_short, read_lines
 from tlprune.errors import InputError
@@ -16,14 +18,14 @@ __all__ = ["ENDINGS", "open_list"]
 ENDINGS = (".csv", ".tsv", ".txt")
 """What the name of such a file ends in."""
 
-_PATH, _LABEL = "path", "label"
 _DIGITS = 18
 
 
 def open_list(file: Path) -> FolderImages:
     """Opens the images that a file lists; no image is opened.
 
-    In ``.csv`` and ``.tsv`` the first line names the columns: ``path``, and ``label`` where there are labels. In
+    In ``.csv`` and ``.tsv`` the first line names the columns: ``path``, and ``label`` where there are labels, or what
+    :mod:`tlprune.data.columns` takes for these. In
     ``.txt`` each line is a path, and its label after a tab or, where that is a whole number, after a space; lines that
     begin with a hash and a space are skipped. Labels that are all whole numbers order the classes as numbers, others by
     name.
@@ -35,8 +37,8 @@ def open_list(file: Path) -> FolderImages:
         The images in the order of the list.
 
     Raises:
-        InputError: The file is unreadable, lists nothing, lists an image twice, some images have labels and others
-            none, or images are missing.
+        InputError: The file is unreadable, not in UTF-8 or UTF-16, lists nothing, lists an image twice, several columns
+            may hold paths or labels, some images have labels and others none, or images are missing.
     """
     rows = _lines(file) if file.suffix == ".txt" else _table(file)
     if not rows:
@@ -73,20 +75,27 @@ def _lines(file: Path) -> list[tuple[str, str]]:
 
 
 def _table(file: Path) -> list[tuple[str, str]]:
+    lines = read_lines(file)
+    if not lines:
+        raise InputError(f"{file}: not a table: it is empty")
     try:
-        header, *table = csv.reader(read_lines(file), delimiter="\t" if file.suffix == ".tsv" else ",")
-    except (csv.Error, ValueError) as error:
-        raise InputError(f"{file}: not a table: {error if isinstance(error, csv.Error) else 'it is empty'}") from error
-    names = [name.strip().lower() for name in header]
-    if _PATH not in names:
-        raise InputError(f"{file}: its first line must name a column {_PATH!r}, got {in_short(header)}")
-    columns = [names.index(name) for name in (_PATH, _LABEL) if name in names]
+        header, *table = csv.reader(lines, delimiter="\t" if file.suffix == ".tsv" else ",")
+    except csv.Error as error:
+        raise InputError(f"{file}: not a table: {error}") from error
+    names = [name.strip() for name in header]
+    path = path_column(names, str(file))
+    if path is None:
+        raise InputError(f"{file}: its first line must name a column 'path', got {in_short(header)}")
+    label = label_column(names, str(file))
+    columns = [names.index(name) for name in (path, label) if name is not None]
     rows = []
     for number, row in enumerate(table, 2):
         found = [row[column].strip() if column < len(row) else "" for column in columns]
         if not found[0]:
             raise InputError(f"{file}: row {number} has no path")
         rows.append((found[0], found[1] if len(found) > 1 else ""))
+    if label is not None and rows and not any(text for _, text in rows):
+        warn(f"{file}: its column {label!r} is empty, so its images have no labels", stacklevel=2)
     return rows
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +131,7 @@ def read_lines(file: Path) -> list[str]:
     """Reads the lines of a text file.
 
     Args:
-        file: A text file in UTF-8.
+        file: A text file in UTF-8, or in UTF-16 with a byte order mark.
 
     Returns:
         Its lines, without what ends them; blank ones are left out.
@@ -138,7 +139,7 @@ def read_lines(file: Path) -> list[str]:
     Raises:
         InputError: The file is unreadable.
     """
-    return [line.rstrip("\r") for line in _text(file).split("\n") if line.strip()]
+    return [line.rstrip("\r") for line in _text(file, or_utf_16=True).split("\n") if line.strip()]
 
 
 def read_rows(file: Path, columns: Sequence[int]) -> list[list[str]]:
@@ -165,12 +166,20 @@ def read_rows(file: Path, columns: Sequence[int]) -> list[list[str]]:
     return rows
 
 
-def _text(file: Path) -> str:
+def _text(file: Path, or_utf_16: bool = False) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not text in UTF-8"
-        raise InputError(f"{file}: {reason}") from error
+        content = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror or error}") from error
+    wide = or_utf_16 and content.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+    if b"\0\0" in (content[:2], content[2:4]) or (not wide and b"\0" in (content[:1], content[1:2])):
+        raise InputError(f"{file}: not text in UTF-8; it looks like UTF-16 or UTF-32; save it as UTF-8")
+    try:
+        text = content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line, coding = content.count(b"\n", 0, error.start) + 1, "UTF-16" if wide else "UTF-8"
+        raise InputError(f"{file}: line {line}: not text in {coding}; save it as UTF-8") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _path_within(path: str, file: Path) -> str:

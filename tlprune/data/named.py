@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tlprune.data.parts import has_training_folder
 from tlprune.data.targets import TARGET_SETS, Sizes, TargetSet
 from tlprune.errors import InputError
+from tlprune.storage.paths import user_path
 
 if TYPE_CHECKING:
     from tlprune.data.listed import Parts
@@ -25,7 +27,7 @@ def data_root() -> Path | None:
     given = os.environ.get(DATA_VARIABLE)
     if not given:
         return None
-    root = Path(given).expanduser()
+    root = user_path(given)
     if not root.is_dir():
         raise InputError(f"{DATA_VARIABLE}={given}: no such folder")
     return root
@@ -69,7 +71,7 @@ def named_target(target: str) -> tuple[TargetSet, Path] | None:
     if colon and not given:
         raise InputError(f"target {target}: no folder after the colon; {ways}")
     if colon:
-        return entry, entry.home(Path(given).expanduser())
+        return entry, entry.home(user_path(given))
     found = find_set(entry)
     if found is None:
         root = data_root()
@@ -116,5 +118,5 @@ def _listed(entry: TargetSet, home: Path) -> "tuple[Parts, Sizes]":
 
 def _is_plain_folder(target: str) -> bool:
     """Whether it is a folder of its own: one may be called as a set is, or have a colon in its name."""
-    folder = Path(target).expanduser()
-    return (folder / "train").is_dir() or (":" in target and folder.is_dir())
+    folder = user_path(target)
+    return folder.is_dir() and (":" in target or has_training_folder(folder))

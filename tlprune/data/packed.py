@@ -20,6 +20,7 @@ from torchvision.transforms.v2 import functional
 
 from tlprune.data.decoding import decode_bytes
 from tlprune.data.images import ImageSet
+from tlprune.data.long_images import middle_of_long
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 
@@ -42,7 +43,7 @@ _SAMPLE = 64
 
 
 def shrunk(pixels: Tensor) -> Tensor:
-    """An image with its shorter side at most :data:`SHORT_SIDE` pixels.
+    """An image with its shorter side at most :data:`SHORT_SIDE` pixels; of a very long image the middle alone.
 
     Args:
         pixels: ``[3, H, W]`` uint8.
@@ -50,6 +51,7 @@ def shrunk(pixels: Tensor) -> Tensor:
     Returns:
         ``[3, h, w]`` uint8; itself where it is small enough.
     """
+    pixels = middle_of_long(pixels)
     if min(pixels.shape[1:]) <= SHORT_SIDE:
         return pixels
     resized: Tensor = functional.resize(pixels, [SHORT_SIDE], antialias=True)
@@ -121,6 +123,10 @@ class PackedImages(ImageSet):
     def stamp(self) -> str:
         """As in the set that it was made from."""
         return self.images.stamp
+
+    def stamp_now(self) -> str:
+        """As in the set that it was made from."""
+        return self.images.stamp_now()
 
     def subset(self, indices: Tensor) -> Self:
         """The images at ``indices`` (``[M]`` int64), in that order."""

@@ -5,17 +5,17 @@ No image is decoded to list them.
 
 import os
 from pathlib import Path
-from typing import cast
-from warnings import warn
 
 from tlprune.data.class_titles import class_titles
 from tlprune.data.drawn import drawn_classes, drawn_source
 from tlprune.data.huggingface import open_huggingface
 from tlprune.data.images import FolderImages, ImageSet
 from tlprune.data.list_files import ENDINGS, open_list
-from tlprune.data.scanning import folder_names, holds_images, scan_all_images, scan_folder
+from tlprune.data.parts import PartFolders, find_parts, warn_of_parts_taken_for_classes
+from tlprune.data.scanning import folder_names, scan_all_images, scan_folder
 from tlprune.errors import InputError
 from tlprune.storage.cache import cache_root
+from tlprune.storage.paths import user_path
 
 __all__ = ["EMBEDDED_SOURCE", "absolute_source", "check_source", "open_source", "source_classes"]
 
@@ -23,7 +23,6 @@ EMBEDDED_SOURCE = "drawn"
 """Name of the source that tlprune draws itself."""
 
 _KINDS = ("linked", "unlabelled", "torchvision", "huggingface")
-_PARTS = {"train", "val", "test"}
 
 
 def check_source(source: str) -> None:
@@ -65,7 +64,8 @@ def source_classes(source: str, cache: str | os.PathLike[str] | None = None) -> 
     kind, _ = _kind_of(source)
     if not kind and not source.endswith(ENDINGS):
         root = _path_of(source, source)
-        if names := folder_names(_part(root, "train") or root):
+        parts = find_parts(root)
+        if names := folder_names(root if parts is None else parts.train):
             return names
     return open_source(source, cache)[0].classes
 
@@ -75,9 +75,10 @@ def open_source(source: str, cache: str | os.PathLike[str] | None = None) -> tup
 
     Args:
         source: ``drawn``; a folder of class folders, or of images without labels; a folder with either in ``train`` and
-            perhaps ``val``; ``linked:FOLDER``, the same with links to folders inside classes followed;
-            ``unlabelled:FOLDER``, all images in it and in folders below, whatever these are called; a file ``.csv``,
-            ``.tsv`` or ``.txt`` that lists paths and labels; ``torchvision:NAME:FOLDER``; ``huggingface:FOLDER`` or
+            perhaps ``val`` (or ``valid``, ``validation``, ``dev``), in any capitalisation; ``linked:FOLDER``, the same
+            with links to folders inside classes followed; ``unlabelled:FOLDER``, all images in it and in folders below,
+            whatever these are called; a file ``.csv``, ``.tsv`` or ``.txt`` that lists paths and labels;
+            ``torchvision:NAME:FOLDER``; ``huggingface:FOLDER`` or
             ``huggingface:NAME``.
         cache: The cache folder; None for the user's.
 
@@ -85,8 +86,8 @@ def open_source(source: str, cache: str | os.PathLike[str] | None = None) -> tup
         Training images, and validation images where the source has its own.
 
     Raises:
-        InputError: There is no such thing, it has no images, a class folder has none, or the two parts have other
-            classes.
+        InputError: There is no such thing, it has no images, a class folder has none, two folders stand for the same
+            part, or the two parts have other classes.
     """
     check_source(source)
     kind, rest = _kind_of(source)
@@ -101,11 +102,13 @@ def open_source(source: str, cache: str | os.PathLike[str] | None = None) -> tup
     if source != EMBEDDED_SOURCE and (path := _path_of(source, rest)).is_file():
         return open_list(path), None
     root = drawn_source(cache_root(cache)) if source == EMBEDDED_SOURCE else _path_of(source, rest)
-    train, val = (
-        None if part is None else _titled(scan_folder(part, kind == "linked"))
-        for part in (_part(root, "train") or root, _part(root, "val"))
+    parts = find_parts(root) or PartFolders(root, None, None)
+    train = _titled(scan_folder(parts.train, kind == "linked"))
+    if parts.train == root:
+        warn_of_parts_taken_for_classes(root, train.classes)
+    return _like_each_other(
+        source, train, None if parts.val is None else _titled(scan_folder(parts.val, kind == "linked"))
     )
-    return _like_each_other(source, cast(FolderImages, train), val)
 
 
 def absolute_source(source: str) -> str:
@@ -118,7 +121,7 @@ def absolute_source(source: str) -> str:
     if source == EMBEDDED_SOURCE:
         return source
     before, path = _name_and_folder(rest) if kind == "torchvision" else ("", rest)
-    absolute = str(Path(path).expanduser().absolute()) if _exists(path) else path
+    absolute = str(user_path(path).absolute()) if _exists(path) else path
     return ":".join(filter(None, (kind, before, absolute)))
 
 
@@ -130,7 +133,7 @@ def _kind_of(source: str) -> tuple[str, str]:
 
 def _exists(path: str) -> bool:
     try:
-        return Path(path).expanduser().exists()
+        return user_path(path).exists()
     except OSError:  # a name that is too long for a file
         return False
 
@@ -144,7 +147,7 @@ def _path_of(source: str, given: str) -> Path:
     """The folder or list file that a source names."""
     if not given:
         raise InputError(f"the source has no name: give a folder, or {EMBEDDED_SOURCE!r} (got {source!r})")
-    path = Path(given).expanduser()
+    path = user_path(given)
     if not _exists(given):
         what = "no such file" if given.endswith(ENDINGS) else "no such folder"
         raise InputError(f"source {source}: {what} (the embedded source is called {EMBEDDED_SOURCE!r})")
@@ -170,16 +173,3 @@ def _like_each_other(source: str, train: ImageSet, val: ImageSet | None) -> tupl
         odd = sorted(set(val.classes) ^ set(train.classes)) or list(val.classes)
         raise InputError(f"source {source}: its training and validation parts have other classes, such as {odd[0]!r}")
     return train, val
-
-
-def _part(root: Path, name: str) -> Path | None:
-    """The folder of a part, if ``root`` holds parts: a class may be called 'train' too."""
-    found = set(folder_names(root))
-    if not {name, "train"} <= found or not (found <= _PARTS or folder_names(root / "train")):
-        return None
-    others = [other for other in sorted(found - _PARTS) if holds_images(root / other)]
-    if name == "train" and others:
-        warn(
-            f"{root}: 'train' is taken for its training part; {', '.join(others[:3])} beside it left out", stacklevel=2
-        )
-    return root / name

@@ -1,5 +1,7 @@
 """Splitting a labelled set so that every class keeps its share."""
 
+from warnings import warn
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,9 @@ __all__ = ["stratified_holdout"]
 def stratified_holdout(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Holds out ``count`` samples, each class in proportion to its size.
 
-    Shares are rounded by largest remainder, ties going to the lower class, so exactly ``count`` are held out.
+    Shares are rounded by largest remainder, ties going to the lower class, so exactly ``count`` are held out. A class
+    is never held out as a whole: where its share is all of its samples, classes with more samples give in its place.
+    Where all classes are down to one sample, fewer than ``count`` are held out, with a warning.
 
     Args:
         labels: ``[N]`` int64.
@@ -19,7 +23,7 @@ def stratified_holdout(labels: Tensor, count: int, seed: int) -> tuple[Tensor, T
         seed: Decides which samples of a class are held out.
 
     Returns:
-        Indices that stay and indices held out, each ascending, int64.
+        Indices that stay and indices held out, each ascending, int64. Each class that has samples has one that stays.
 
     Raises:
         InputError: ``count`` is out of range.
@@ -33,12 +37,29 @@ def stratified_holdout(labels: Tensor, count: int, seed: int) -> tuple[Tensor, T
         raise InputError(f"cannot hold out {count} of {len(labels)} samples")
     generator = torch.Generator().manual_seed(seed)
     sizes = labels.bincount()
-    share = sizes.double() * count / max(len(labels), 1)
-    take = share.floor().long()
-    missing = count - int(take.sum())
-    take[(share - take).sort(descending=True, stable=True).indices[:missing]] += 1
+    take = _shares(sizes, count)
+    if int(take.sum()) < count:
+        classes = f"each of {int((sizes > 0).sum()):,} classes keeps one of {len(labels):,} samples"
+        warn(f"{int(take.sum()):,} samples are held out, not {count:,}: {classes}", stacklevel=2)
     held = torch.zeros(len(labels), dtype=torch.bool)
     for label, number in enumerate(take.tolist()):
         members = (labels == label).nonzero().squeeze(1)
         held[members[torch.randperm(len(members), generator=generator)[:number]]] = True
     return (~held).nonzero().squeeze(1), held.nonzero().squeeze(1)
+
+
+def _shares(sizes: Tensor, count: int) -> Tensor:
+    """How many of each class are held out, ``[C]`` int64: at most all but one."""
+    most = (sizes - 1).clamp(min=0)
+    take = _in_proportion(sizes, count).minimum(most)
+    room = most - take
+    return take + _in_proportion(room, min(count - int(take.sum()), int(room.sum())))
+
+
+def _in_proportion(sizes: Tensor, count: int) -> Tensor:
+    """``count``, at most the sum of ``sizes``, as one part for each size, rounded by largest remainder."""
+    share = sizes.double() * count / max(int(sizes.sum()), 1)
+    parts = share.floor().long()
+    missing = count - int(parts.sum())
+    parts[(share - parts).sort(descending=True, stable=True).indices[:missing]] += 1
+    return parts

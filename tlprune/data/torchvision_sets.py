@@ -15,6 +15,7 @@ from tlprune.data.images import FolderImages, ImageSet, TensorImages
 from tlprune.data.named import open_set
 from tlprune.data.targets import TARGET_SETS
 from tlprune.errors import InputError, near_miss
+from tlprune.storage.paths import user_path
 
 __all__ = ["check_torchvision", "open_torchvision"]
 
@@ -53,6 +54,10 @@ _PAIRS = ("samples", "imgs", "_samples")
 _FILES = ("_image_files", "_images")
 _LABELS = ("targets", "labels", "_labels")
 _CLASSES = ("classes", "categories")
+_BINARY_LABELS, _BINARY_CLASSES = ("_bin_labels",), ("bin_classes",)
+_NO_CLASS = "N/A"
+"""What EMNIST calls class 0 of its letters, which are numbered from 1."""
+_WHOLE = (int, np.integer)
 
 
 def check_torchvision(name: str, folder: str) -> None:
@@ -73,7 +78,7 @@ def check_torchvision(name: str, folder: str) -> None:
         raise InputError(f"source torchvision:{kind}: not read here; give class folders or a list file ({others})")
     if not folder:
         raise InputError(f"source torchvision:{name}: say where it lies: torchvision:{name}:FOLDER")
-    if not Path(folder).expanduser().is_dir():
+    if not user_path(folder).is_dir():
         raise InputError(f"source torchvision:{name}: {folder}: no such folder")
 
 
@@ -94,12 +99,14 @@ def open_torchvision(name: str, folder: str) -> ImageSet:
     """
     check_torchvision(name, folder)
     kind, *options = name.split(",")
-    root = Path(folder).expanduser()
+    root = user_path(folder)
     if kind in _READ_HERE and options:
         raise InputError(f"source torchvision:{name}: {kind} takes no arguments here; its training part is read")
     if kind in _READ_HERE:
         return open_set(TARGET_SETS[_READ_HERE[kind]], root).train
-    opened = _construct(kind, root, dict(_option(name, one) for one in options))
+    given = dict(_option(name, one) for one in options)
+    _check_layout(kind, root, given)
+    opened = _construct(kind, root, given)
     found = _from_files(opened) or _from_memory(opened)
     if found is None:
         message = f"torchvision's {kind} does not list a label for each image"
@@ -116,9 +123,22 @@ def _option(name: str, text: str) -> tuple[str, bool | int | str]:
     return key, int(value) if value.isdecimal() else value
 
 
+def _check_layout(kind: str, root: Path, given: Mapping[str, Any]) -> None:
+    """Refuses what a class would not read as asked for: archives that it would unpack, and labels that are none."""
+    if kind == "ImageNet":
+        for needed in ("meta.bin", str(given.get("split", "train"))):
+            if not (root / needed).exists():
+                raise InputError(
+                    f"source torchvision:ImageNet: {root}: no {needed!r} in it, and nothing is unpacked here"
+                )
+    if kind == "OxfordIIITPet" and given.get("target_types", "category") not in ("category", "binary-category"):
+        what = f"`target_types` must be 'category' or 'binary-category', got {given['target_types']!r}"
+        raise InputError(f"source torchvision:OxfordIIITPet: {what}")
+
+
 def _construct(kind: str, root: Path, options: Mapping[str, Any]) -> Any:
     made = getattr(torchvision.datasets, kind)
-    takes = {*inspect.signature(made.__init__).parameters} - _NOT_YOURS
+    takes = _arguments(made) - _NOT_YOURS
     if odd := sorted(options.keys() - takes):
         choices = near_miss(odd[0], takes) if takes else "it takes none"
         raise InputError(f"source torchvision:{kind}: it has no argument {odd[0]!r}: {choices}")
@@ -130,48 +150,82 @@ def _construct(kind: str, root: Path, options: Mapping[str, Any]) -> Any:
         raise InputError(f"source torchvision:{kind}: {root}: {' '.join(str(error).split())[:200]}") from error
 
 
+def _arguments(made: type) -> set[str]:
+    """Names of a class's arguments, those that it hands on to the class that it is made of with them."""
+    found: set[str] = set()
+    for one in made.__mro__:
+        parameters = inspect.signature(one.__init__).parameters  # type: ignore[misc]
+        found |= set(parameters)
+        if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+            break
+    return found
+
+
 def _from_files(opened: Any) -> FolderImages | None:
     """Images that the class knows by their paths."""
     pairs = next((value for name in _PAIRS if (value := getattr(opened, name, None))), None)
     if pairs is None:
         files: Sequence[Any] = next((value for name in _FILES if (value := getattr(opened, name, None))), [])
         pairs = list(zip(files, _labels(opened), strict=False)) if len(files) == len(_labels(opened)) else []
-    if not pairs or not all(isinstance(path, (str, Path)) and isinstance(label, int) for path, label in pairs):
+    if not pairs or not all(isinstance(path, (str, Path)) and isinstance(label, _WHOLE) for path, label in pairs):
         return None
     paths = [os.path.abspath(path) for path, _ in pairs]  # noqa: PTH100 - resolve() would follow links
-    labels = [label for _, label in pairs]
+    labels = [int(label) for _, label in pairs]
     if min(labels) < 0:
         return None
     return FolderImages.of_files(paths, torch.tensor(labels), _classes(opened, labels))
 
 
 def _from_memory(opened: Any) -> TensorImages | None:
-    """Images that the class holds as an array."""
+    """Images that the class holds as an array; where it calls all of them -1, they have no labels."""
     labels, data = _labels(opened), getattr(opened, "data", None)
-    if not labels or min(labels) < 0 or not isinstance(data, (Tensor, np.ndarray)):
+    if not labels or not isinstance(data, (Tensor, np.ndarray)):
         return None
     pixels = torch.as_tensor(data)
     if len(pixels) != len(labels) or pixels.dtype != torch.uint8 or pixels.ndim not in (3, 4):
         return None
-    return TensorImages(_as_rgb(pixels), torch.tensor(labels), _classes(opened, labels))
+    if max(labels) < 0:
+        return TensorImages(_as_rgb(pixels), torch.zeros(len(labels), dtype=torch.int64), ())
+    if min(labels) < 0:
+        return None
+    classes = _classes(opened, labels)
+    if classes[0] == _NO_CLASS and min(labels) > 0:
+        classes, labels = classes[1:], [label - 1 for label in labels]
+    return TensorImages(_as_rgb(pixels), torch.tensor(labels), classes)
 
 
 def _as_rgb(pixels: Tensor) -> Tensor:
     """``[N, H, W]``, ``[N, H, W, 3]`` or ``[N, 3, H, W]`` to the last of these."""
     if pixels.ndim == 3:
         return pixels[:, None].expand(-1, 3, -1, -1).contiguous()
-    return pixels if pixels.shape[1] == 3 else pixels.permute(0, 3, 1, 2).contiguous()
+    return pixels.contiguous() if pixels.shape[1] == 3 else pixels.permute(0, 3, 1, 2).contiguous()
 
 
 def _labels(opened: Any) -> list[int]:
-    found = next((value for name in _LABELS if (value := getattr(opened, name, None)) is not None), ())
-    listed = found.tolist() if isinstance(found, (Tensor, np.ndarray)) else list(found)
-    return [int(label) for label in listed] if all(isinstance(one, (int, np.integer)) for one in listed) else []
+    """A number for each image; none where the class has something else."""
+    names = _BINARY_LABELS if _is_binary(opened) else _LABELS
+    found = next((value for name in names if (value := getattr(opened, name, None)) is not None), ())
+    if isinstance(found, (Tensor, np.ndarray)):
+        table = torch.as_tensor(found)
+        # QMNIST has a row for each image, which begins with its class
+        found = (table[:, 0] if table.ndim == 2 else table.flatten()).tolist()
+    return [int(label) for label in found] if all(isinstance(label, _WHOLE) for label in found) else []
 
 
 def _classes(opened: Any, labels: Sequence[int]) -> list[str]:
     """The class's own names, unless it has none or not for each label: then the numbers."""
-    named = next((value for name in _CLASSES if (value := getattr(opened, name, None))), ())
+    of = _BINARY_CLASSES if _is_binary(opened) else _CLASSES
+    named = next((value for name in of if (value := getattr(opened, name, None))), ())
+    places = getattr(opened, "class_to_idx", {})
+    if set(places) == set(named) and sorted(places.values()) == list(range(len(named))):
+        named = sorted(named, key=places.__getitem__)
     names = [one[0] if isinstance(one, tuple) else str(one) for one in named]
+    ids = getattr(opened, "wnids", names)  # two of ImageNet's classes are called crane
+    names = [name if names.count(name) == 1 else f"{name} ({of})" for name, of in zip(names, ids, strict=True)]
     fits = len(set(names)) == len(names) > max(labels)
     return names if fits else [str(number) for number in range(max(labels) + 1)]
+
+
+def _is_binary(opened: Any) -> bool:
+    """Whether OxfordIIITPet is asked for cats and dogs in place of breeds."""
+    return getattr(opened, "_target_types", None) == ["binary-category"]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional
 
+from tlprune.data.long_images import middle_of_long
 from tlprune.errors import require_within
 from tlprune.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
@@ -91,11 +92,12 @@ class View(nn.Module):
         """One image ``[3, H, W]`` uint8 to ``[3, S, S]`` uint8.
 
         An image of the right size is left as it is; any other is resized so that its centre crop keeps the weights'
-        share of the short side: 224/256 in the evaluation view of ImageNet.
+        share of the short side: 224/256 in the evaluation view of ImageNet. Of a very long
+        image the middle alone is resized.
         """
         if pixels.shape[1:] == (self.image_size, self.image_size):
             return pixels
-        resized: Tensor = self.centre(pixels)
+        resized: Tensor = self.centre(middle_of_long(pixels))
         return resized
 
     def vary(self, batch: Tensor) -> Tensor:

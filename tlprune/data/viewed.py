@@ -27,7 +27,6 @@ class ViewedImages(Dataset[tuple[Tensor, int]]):
 
     Attributes:
         in_bytes: Whether batches are left as uint8, for whoever normalises them later; False at first.
-        stamp: What is made of the images and kept in the cache is made again when this changes; None at first.
     """
 
     def __init__(self, images: ImageSet, view: View, new_labels: Tensor | None = None) -> None:
@@ -35,7 +34,7 @@ class ViewedImages(Dataset[tuple[Tensor, int]]):
         self.view = view
         self.labels = images.labels if new_labels is None else new_labels[images.labels]
         self.in_bytes = False
-        self.stamp: str | None = None
+        self._stamp: str | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -97,6 +96,18 @@ class ViewedImages(Dataset[tuple[Tensor, int]]):
     def digest(self) -> str:
         """Names the images, whatever the view."""
         return self.images.digest
+
+    @property
+    def stamp(self) -> str:
+        """What is made of the images and kept in the cache is made again when this changes.
+
+        It follows the times at which the files were changed last, asked for anew each time, unless it is set.
+        """
+        return self.images.stamp_now() if self._stamp is None else self._stamp
+
+    @stamp.setter
+    def stamp(self, stamp: str) -> None:
+        self._stamp = stamp
 
     @property
     def seen_as(self) -> dict[str, Any]:

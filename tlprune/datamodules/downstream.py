@@ -100,8 +100,21 @@ class DownstreamDataModule(ResumableDataModule):
         return self.opened.train, self.opened.val, self.opened.test
 
     def setup(self, stage: str | None = None) -> None:
-        """Opens the target, images in place of features that an earlier run cached; no image is decoded."""
+        """Opens the target, images in place of features that an earlier run cached; no image is decoded.
+
+        Args:
+            stage: What the Trainer does; None for everything.
+
+        Raises:
+            InputError: The folder is laid out otherwise, there is no image to train on, or none to validate on while
+                the Trainer shall validate.
+        """
         target = self.opened
+        if len(target.train) == 0 and stage in (None, "fit"):
+            raise InputError(f"target {target.name}: no image to train on, its training part is empty ({target.split})")
+        if len(target.val) == 0 and self.trainer is not None and stage == "fit" and self.trainer.limit_val_batches != 0:
+            more = "give it a part 'val', two images of a class, or `limit_val_batches: 0`"
+            raise InputError(f"target {target.name}: no image to validate on ({target.split}); {more}")
         parts = {"train": target.train, "val": target.val, "test": target.test}
         self._sets = {part: ViewedImages(of, self._view(part)) for part, of in parts.items() if of is not None}
 
@@ -117,7 +130,7 @@ class DownstreamDataModule(ResumableDataModule):
         if self.augment != "none" or self.train_sizes is not None:
             return False
         with running(backbone) as run:
-            for part in ("train", "val"):
+            for part in (name for name in ("train", "val") if len(self._sets[name])):
                 loader = batches(self._seen(part), self.batch_size, shuffle=False, num_workers=self.num_workers)
                 pairs = [(run(images).cpu().clone(), labels) for images, labels in loader]
                 features, labels = (torch.cat(column) for column in zip(*pairs, strict=True))

@@ -25,7 +25,7 @@ from tlprune.errors import InputError, require_within
 from tlprune.preprocessing import Preprocessing
 from tlprune.selection.label_mapping import LabelMapping
 from tlprune.selection.manifest import Selection, UnitKind
-from tlprune.selection.ranking import Budget
+from tlprune.selection.ranking import Budget, require_training_images
 from tlprune.selection.ranks import from_first_rank
 from tlprune.selection.selector import Selector
 from tlprune.selection.several_targets import Combination, SeveralTargets
@@ -77,7 +77,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         in_memory: Decode what is kept once and hold it; for images of one size that fit.
         image_cache: Decode what is kept once and keep it on disk, with 256 pixels for the shorter side where that has
             more: ``raw256``, pixels, some 260 kB an image; ``jpeg256``, JPEGs, some 30 kB. How much it takes is said
-            before it is written. Training images come from there; those that vote or validate from their files.
+            before it is written. Only training images come from there.
         val_share: Share of the source held out for validation where it has no ``val``, in [0, 1).
         seed: Decides what is held out.
         target_seed: Decides the target's split where it has none of its own; the same as its DownstreamDataModule's
@@ -90,8 +90,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         device: Where the surrogate runs without a Trainer; with one, where the Trainer's module does.
         skipped: Names of source images that were left out, after :meth:`setup`: they cannot be decoded.
         selection: The Selection in use after :meth:`setup`; None where nothing is pruned.
-        source_images: The source as it is listed, before pruning and before any are held out, after :meth:`setup`; the
-            Selection's samples are its images, in its order.
+        source_images: The whole source as it is listed, after :meth:`setup`: the Selection's samples, in its order.
 
     Raises:
         InputError: An argument is out of range, or source, target, surrogate or selection are not there.
@@ -130,8 +129,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         super().__init__()
         budget = (prune_ratio, keep_units, keep_images, vote_coverage)
         self.budget = None if set(budget) == {None} else Budget(*budget)
-        if batch_size < 1:
-            raise InputError(f"`batch_size` must be at least 1, got {batch_size}")
+        require_within("batch_size", batch_size, 1)
         require_within("num_workers", num_workers, 0)
         if not 0 <= val_share < 1:
             raise InputError(f"`val_share` must be in [0, 1), got {val_share}")
@@ -164,10 +162,9 @@ class PrunedSourceDataModule(ResumableDataModule):
         self.in_memory, self.image_cache = in_memory, image_cache
         self.val_share, self.seed, self.target_seed = val_share, seed, target_seed
         self.cache, self.verify_content = cache, verify_content
-        self.device = torch.device("cpu")
+        self.device, self._fresh = torch.device("cpu"), False
         self.selection: Selection | None = None
         self.source_images: ImageSet | None = None
-        self._fresh = False
         self._kept_units: Tensor | None = None
         self._saved: Selection | None = None
         self._listed: tuple[ImageSet, ImageSet | None] | None = None
@@ -281,7 +278,7 @@ class PrunedSourceDataModule(ResumableDataModule):
 
         Raises:
             InputError: The source is laid out otherwise, the surrogate has another head than the source has classes,
-                or the Selection was made for another source.
+                the Selection was made for another source, or no image is left to train on.
         """
         if self._sets:
             return
@@ -306,6 +303,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         else:
             val = own_val if keep_classes is None else own_val.subset(keep_classes[own_val.labels].nonzero().squeeze(1))
         train = source.subset(stay[keep[stay]])
+        require_training_images(self.budget, len(self._kept_units), int(keep.sum()), len(train))
         expected = self._expected()
         self._sets["train"] = ViewedImages(self._at_hand(train), self.views.train(expected), new_labels)
         self._sets["val"] = ViewedImages(decoded(val) if self.in_memory else val, self.views.eval(expected), new_labels)
@@ -398,3 +396,5 @@ class PrunedSourceDataModule(ResumableDataModule):
     def test_dataloader(self) -> DataLoader[Batch]:
         """The validation batches: a source has no test set of its own."""
         return self.val_dataloader()
+
+    predict_dataloader = test_dataloader

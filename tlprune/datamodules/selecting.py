@@ -25,6 +25,7 @@ from tlprune.selection.selector import Selector
 from tlprune.selection.several_targets import SeveralTargets
 from tlprune.storage.cache import cache_root, forget
 from tlprune.storage.fingerprint import digest_json
+from tlprune.storage.paths import user_path
 
 __all__ = ["Selecting", "check_names", "check_saved", "warn_beyond_votes"]
 
@@ -69,8 +70,8 @@ def check_saved(**selections: str | None) -> None:
     for what, path in selections.items():
         if path is not None and "://" in path:
             raise InputError(f"{what} {path}: read from local files only; download the file first")
-        if path is not None and not Path(path).is_file():
-            raise InputError(f"{what} {path}: {'a folder, not a file' if Path(path).is_dir() else 'no such file'}")
+        if path is not None and not (file := user_path(path)).is_file():
+            raise InputError(f"{what} {path}: {'a folder, not a file' if file.is_dir() else 'no such file'}")
 
 
 @dataclass(frozen=True)
@@ -143,10 +144,10 @@ class Selecting:
         names = self._names(source, surrogates, viewed.view.image_size)
         for saved in surrogates:
             self.image_size.warn_if_far(self._expected(saved), f"surrogate {saved.path}")
+        self._stamp(viewed, targets)
         if not self.selector.reusable:
             selection = self.selector.select(viewed, targets, network, self.several, self.cache)
             return replace(selection, record=selection.record | names)
-        self._stamp(viewed, targets)
         path = self._path(viewed, targets, network)
         with one_job_at_a_time(path):
             selection = from_first_rank(lambda: _read_cached(path)) or self.selector.select(

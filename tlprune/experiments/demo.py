@@ -25,6 +25,7 @@ from tlprune.processes import end_with_parent
 from tlprune.selection.manifest import Selection
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.cache import cache_root, forget
+from tlprune.storage.paths import user_path
 
 __all__ = ["demo"]
 
@@ -90,7 +91,7 @@ def demo(
         raise InputError(f"`method` must be 'lm' or 'fm', got {method!r}")
     if seeds is not None and seeds < 1:
         raise InputError(f"`seeds` must be at least 1, got {seeds}")
-    folder = Path(output or f"runs/demo-{'fm-' if method == 'fm' else ''}{target}")
+    folder = user_path(output or f"runs/demo-{'fm-' if method == 'fm' else ''}{target}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=folder).close()  # found out now, not after minutes of work

@@ -9,6 +9,7 @@ import yaml
 
 from tlprune.errors import InputError
 from tlprune.preprocessing import Preprocessing
+from tlprune.storage.paths import user_path
 
 __all__ = ["Recipe", "is_config"]
 
@@ -59,7 +60,7 @@ class Recipe:
             InputError: There is no such file, it is no yaml, or model and data are not given by ``class_path``.
         """
         try:
-            config = yaml.safe_load(Path(path).read_text())
+            config = yaml.safe_load(user_path(path).read_text())
         except OSError as error:
             raise InputError(f"{path}: {error.strerror or error}") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:

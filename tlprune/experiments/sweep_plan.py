@@ -9,6 +9,7 @@ from typing import Any, Literal
 from tlprune.errors import InputError
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import NONE, Equal, Group
+from tlprune.storage.paths import expanded
 
 __all__ = ["MethodSpec", "Spec", "Sweep", "methods_of"]
 
@@ -109,7 +110,8 @@ class Sweep:
 
     def surrogate_of(self, method: str) -> str | None:
         """Config or weights file of a method's surrogates."""
-        return self.methods[method].surrogate or self.surrogate
+        path = self.methods[method].surrogate or self.surrogate
+        return None if path is None else expanded(path)
 
 
 def methods_of(given: Mapping[str, Any], controls: bool) -> dict[str, MethodSpec]:

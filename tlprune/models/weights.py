@@ -25,6 +25,7 @@ from tlprune.models.published import check_published, is_published, read_publish
 from tlprune.preprocessing import Preprocessing
 from tlprune.storage.checkpoints import load_torch
 from tlprune.storage.fingerprint import digest_json, digest_tensors
+from tlprune.storage.paths import user_path
 
 __all__ = [
     "SavedWeights",
@@ -117,8 +118,8 @@ def check_weights(path: str | os.PathLike[str], what: str = "weights") -> None:
         check_published(str(path))
     elif "://" in str(path):
         raise InputError(f"{what} {path}: read from local files only; download the file first")
-    elif not Path(path).is_file():
-        raise InputError(f"{what} {path}: {'a folder, not a file' if Path(path).is_dir() else 'no such file'}")
+    elif not (file := user_path(path)).is_file():
+        raise InputError(f"{what} {path}: {'a folder, not a file' if file.is_dir() else 'no such file'}")
 
 
 def read_weights(path: str | os.PathLike[str]) -> SavedWeights:
@@ -136,7 +137,7 @@ def read_weights(path: str | os.PathLike[str]) -> SavedWeights:
         InputError: The weights are missing, damaged or hold no network; or it is a URL.
     """
     check_weights(path)
-    file = Path(path)
+    file = user_path(path)
     if is_published(str(path)):
         name, state, preprocessing = read_published(str(path))
         saved = SavedWeights(file, name, state, preprocessing=preprocessing)

@@ -14,6 +14,7 @@ from tlprune.selection.selector import Selector, SourceImages, SurrogatePart, Ta
 from tlprune.selection.several_targets import SeveralTargets
 from tlprune.storage.checkpoints import load_torch
 from tlprune.storage.fingerprint import digest_json
+from tlprune.storage.paths import user_path
 
 __all__ = ["ListSelector", "RandomSelector", "ReverseSelector", "SourceOnlySelector"]
 
@@ -132,12 +133,14 @@ class ListSelector(SourceOnlySelector):
         if path.endswith(".indices") and unit == "class":
             raise InputError(f"list {path}: it lists images; set `unit: sample`")
         try:
-            file = Path(path).expanduser()
+            file = user_path(path)
             lines = (
                 _saved_indices(file) if path.endswith(".indices") else file.read_text(encoding="utf-8-sig").split("\n")
             )
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"list {path}: {getattr(error, 'strerror', None) or 'not a text file'}") from error
+            raise InputError(
+                f"list {path}: {getattr(error, 'strerror', None) or 'not a text file in UTF-8'}"
+            ) from error
         self.named = [line for line in lines if line.strip() and line.strip() != "#" and not line.startswith("# ")]
 
     @property

@@ -21,6 +21,7 @@ from tlprune.selection.manifest import Selection
 from tlprune.selection.selector import SourceImages, SurrogatePart, TargetImages
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.fingerprint import digest_json, digest_tensors
+from tlprune.storage.paths import user_path
 
 __all__ = ["Forgetting", "ForgettingCounts"]
 
@@ -67,7 +68,7 @@ class ForgettingCounts:
             InputError: It is missing, damaged, or something else.
         """
         try:
-            with safe_open(path, framework="pt") as file:
+            with safe_open(user_path(path), framework="pt") as file:
                 header = dict(file.metadata() or {})
                 tensors = {name: file.get_tensor(name) for name in ("events", "learned")}
             checksum = header.pop("checksum", None)

@@ -4,7 +4,6 @@ import json
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -17,6 +16,7 @@ from tlprune.selection.header import check_header
 from tlprune.selection.ranking import Budget, coverage, kept_samples
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.fingerprint import digest_json, digest_tensors
+from tlprune.storage.paths import user_path
 
 __all__ = ["SCHEMA", "UNIT_WORDS", "Explanation", "Selection", "UnitKind"]
 
@@ -330,10 +330,11 @@ class Selection:
         Raises:
             InputError: The file is missing, damaged, of a newer layout, or no selection.
         """
-        if not Path(path).is_file():
-            raise InputError(f"{path}: {'a folder, not a selection' if Path(path).is_dir() else 'no such selection'}")
+        file = user_path(path)
+        if not file.is_file():
+            raise InputError(f"{path}: {'a folder, not a selection' if file.is_dir() else 'no such selection'}")
         try:
-            return cls._read(path)
+            return cls._read(file)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError) as error:

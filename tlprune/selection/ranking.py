@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tlprune.errors import InputError
 
-__all__ = ["Budget", "coverage", "kept_samples", "rank_units"]
+__all__ = ["Budget", "coverage", "kept_samples", "rank_units", "require_training_images"]
 
 
 def rank_units(votes: Tensor, scores: Tensor) -> Tensor:
@@ -91,6 +91,12 @@ class Budget:
             if name in named and int(named[name]) < 1:
                 raise InputError(f"`{name}` must be at least 1, got {named[name]}")
 
+    def __str__(self) -> str:
+        """As the user gave it, such as "`keep_units` 5"."""
+        given = {"prune_ratio": self.ratio, "keep_units": self.units, "keep_images": self.images}
+        given["vote_coverage"] = self.coverage
+        return next(f"`{name}` {value}" for name, value in given.items() if value is not None)
+
     def units_kept(self, sizes_in_order: Tensor, covered: Tensor) -> int:
         """How many of the best units this budget keeps.
 
@@ -143,3 +149,20 @@ def kept_samples(unit_of_sample: Tensor, kept_units: Tensor, num_units: int) -> 
     keep = torch.zeros(num_units, dtype=torch.bool)
     keep[kept_units] = True
     return keep[unit_of_sample.long()].nonzero().squeeze(1)
+
+
+def require_training_images(budget: Budget | None, units: int, images: int, training: int) -> None:
+    """Refuses a kept set without training images: a run would take no step and end as if it had trained.
+
+    Args:
+        budget: How much is kept; None for the whole source.
+        units: How many units are kept.
+        images: How many images these hold.
+        training: How many of them are not held out.
+
+    Raises:
+        InputError: ``training`` is 0.
+    """
+    if training == 0:
+        kept = "of the whole source" if budget is None else f"within {budget}: units kept: {units}"
+        raise InputError(f"no image is left to train on {kept}, their images: {images}, of these held out: {images}")

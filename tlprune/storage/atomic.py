@@ -12,6 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from tlprune.errors import InputError
+from tlprune.storage.paths import user_path
 
 __all__ = ["ABANDONED_AFTER", "atomic_folder", "atomic_path", "write_bytes"]
 
@@ -36,7 +37,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         InputError: The folder cannot be made or written to, or the disk is full.
     """
-    final = Path(path)
+    final = user_path(path)
     with _named_errors(f"cannot write {final}"), _folder_beside(final) as folder:
         temporary = folder / "file.part"
         yield temporary
@@ -59,7 +60,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         InputError: The folder cannot be made, or the disk is full.
     """
-    final = Path(path)
+    final = user_path(path)
     with _named_errors(f"cannot create {final}"), _folder_beside(final) as temporary:
         yield temporary
         os.chmod(temporary, 0o777 & ~_umask())

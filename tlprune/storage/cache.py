@@ -10,6 +10,7 @@ from warnings import warn
 from filelock import FileLock, Timeout
 
 from tlprune.errors import InputError
+from tlprune.storage.paths import user_path
 
 __all__ = ["cache_root", "forget", "locked"]
 
@@ -27,11 +28,11 @@ def cache_root(folder: str | os.PathLike[str] | None = None) -> Path:
         An absolute path, which need not exist yet.
     """
     if folder is not None:
-        return Path(folder).expanduser().absolute()
+        return user_path(folder).absolute()
     if chosen := os.environ.get("TLPRUNE_CACHE"):
-        return Path(chosen).expanduser().absolute()
+        return user_path(chosen).absolute()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser().absolute() / "tlprune"
+    return user_path(base).absolute() / "tlprune"
 
 
 @contextmanager

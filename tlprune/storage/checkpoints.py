@@ -17,6 +17,7 @@ import torch
 
 from tlprune.errors import InputError
 from tlprune.storage.atomic import write_bytes
+from tlprune.storage.paths import user_path
 
 __all__ = ["check_whole", "load_torch", "newest_whole", "save_torch"]
 
@@ -61,7 +62,7 @@ def load_torch(path: str | os.PathLike[str]) -> Any:
     check_whole(path)
     try:
         # said in so many words, since an environment variable can change the default
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(user_path(path), map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile or damaged file can raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: damaged, or holds more than tensors and is not loaded ({reason[:120]})") from error
@@ -77,7 +78,7 @@ def check_whole(path: str | os.PathLike[str]) -> None:
         InputError: It is missing, cut off, or a byte of it has changed.
     """
     try:
-        with Path(path).open("rb") as file:
+        with user_path(path).open("rb") as file:
             comment_at, comment = _comment(file, path)
             if comment_at is None:
                 return

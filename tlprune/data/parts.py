@@ -1,0 +1,137 @@
+"""Which folder, or which split, is the training, validation or test part of a set: one rule for sources and targets."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+from warnings import warn
+
+from tlprune.errors import InputError
+
+__all__ = [
+    "_PART_NAMES",
+    "PartFolders",
+    "find_parts",
+    "has_training_folder",
+    "match_parts",
+    "warn_of_parts_taken_for_classes",
+]
+
+_PART_NAMES = {"train": ("train",), "val": ("val", "valid", "validation", "dev"), "test": ("test",)}
+"""What each part may be called, in any capitalisation."""
+
+_WORDS = {"train": "training", "val": "validation", "test": "test"}
+_LIKE_A_PART = re.compile(
+    r"(train(ing)?|val(id(ation)?)?|dev(el(opment)?)?|test(ing)?|eval(uation)?|hold-?out|held-?out|extra|unlabell?ed)"
+    r"(-?(set|data|images?|split|part|\d+))*",
+    re.IGNORECASE,
+)
+
+
+class PartFolders(NamedTuple):
+    """The parts of a folder that has a training part.
+
+    Args:
+        train: Folder of the training part.
+        val: Folder of the validation part; None where there is none.
+        test: Folder of the test part; None where there is none.
+    """
+
+    train: Path
+    val: Path | None
+    test: Path | None
+
+
+def match_parts(names: Iterable[str], where: str) -> dict[str, str]:
+    """Finds the parts among the names of folders or splits.
+
+    Args:
+        names: Names of folders or splits.
+        where: Words that begin an error, such as the folder's path.
+
+    Returns:
+        The name of each part that is there, by ``train``, ``val`` and ``test``.
+
+    Raises:
+        InputError: Two names stand for the same part.
+    """
+    found: dict[str, list[str]] = {}
+    for name in names:
+        for part, allowed in _PART_NAMES.items():
+            if name.lower() in allowed:
+                found.setdefault(part, []).append(name)
+    for part, same in found.items():
+        if len(same) > 1:
+            both = " and ".join(map(repr, sorted(same)))
+            raise InputError(f"{where}: {both} both stand for its {_WORDS[part]} part; expected one of them")
+    return {part: same[0] for part, same in found.items()}
+
+
+def find_parts(root: Path, may_be_classes: bool = True) -> PartFolders | None:
+    """Finds the parts of a folder, and warns of folders beside them that hold images and are not used.
+
+    Args:
+        root: The folder.
+        may_be_classes: Whether the folders may be classes, one of which is called ``train``. A folder of that name
+            without folders in it is then a part only where all folders beside it are called like parts.
+
+    Returns:
+        Its parts; None where it has no training part.
+
+    Raises:
+        InputError: The folder is missing or unreadable, or two folders stand for the same part.
+    """
+    from tlprune.data.scanning import folder_names  # brings torch, which takes seconds
+
+    names = folder_names(root)
+    train = [name for name in names if name.lower() in _PART_NAMES["train"]]
+    if not train:
+        return None
+    if may_be_classes and not _all_like_parts(names) and not any(folder_names(root / name) for name in train):
+        return None
+    parts = match_parts(names, str(root))
+    others = [name for name in names if name not in parts.values() and _has_images(root / name)]
+    if others:
+        shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        warn(f"{root}: {parts['train']!r} is taken for its training part; {shown} beside it left out", stacklevel=1)
+    val, test = (root / parts[part] if part in parts else None for part in ("val", "test"))
+    return PartFolders(root / parts["train"], val, test)
+
+
+def has_training_folder(root: Path) -> bool:
+    """Whether a folder has a folder in it that is called as a training part is.
+
+    Args:
+        root: The folder.
+
+    Raises:
+        InputError: The folder is unreadable.
+    """
+    try:
+        return any(entry.is_dir() and entry.name.lower() in _PART_NAMES["train"] for entry in root.iterdir())
+    except OSError as error:
+        raise InputError(f"{root}: {error.strerror or error}") from error
+
+
+def warn_of_parts_taken_for_classes(root: Path, classes: Sequence[str]) -> None:
+    """Warns where folders that become classes are called like parts of a set, as ``val`` or ``train2017`` are.
+
+    Args:
+        root: The folder of class folders.
+        classes: Their names.
+    """
+    if classes and _all_like_parts(classes):
+        names = ", ".join(map(repr, classes[:3]))
+        expected = "training images are expected in 'train', validation images in 'val'"
+        warn(f"{root}: its folders {names} are taken for classes; {expected}", stacklevel=1)
+
+
+def _all_like_parts(names: Sequence[str]) -> bool:
+    return all(_LIKE_A_PART.fullmatch(name.replace("_", "-").replace(" ", "-")) for name in names)
+
+
+def _has_images(folder: Path) -> bool:
+    """Whether a folder holds images, or folders in it do."""
+    from tlprune.data.scanning import folder_names, holds_images
+
+    return holds_images(folder) or any(holds_images(folder / name) for name in folder_names(folder))
