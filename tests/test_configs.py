@@ -103,7 +103,8 @@ def arguments_of(path, set_of, imagenet):
     if path.parent.name == "transfer":
         target = yaml.safe_load(path.read_text())["data"]["init_args"]["target"].partition(":")[0]
         return [set_of(target), "--data.batch_size=4"]
-    return [f"--data.source={imagenet}", "--data.batch_size=2"]
+    small = [] if "vit" in path.stem or path.parent.name == "ssl" else ["--data.image_size=64", "--data.eval_size=64"]
+    return [f"--data.source={imagenet}", "--data.batch_size=2", *small]
 
 
 @pytest.mark.usefixtures("needed")

@@ -9,10 +9,17 @@ from tlprune.errors import InputError
 from tlprune.models.weights import load_classifier
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # what compilers of other people's code warn of
-@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for a CPU needs a C++ compiler")
-def test_a_compiled_network_learns_the_same_and_is_saved_as_ever(coloured, trainer, tmp_path):
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_a_compiled_network_learns_the_same_and_is_saved_as_ever(backend, coloured, trainer, tmp_path, monkeypatch):
+    """With a user's compiler, and with the one of torch that generates no code, which takes seconds."""
+    if backend == "inductor" and shutil.which("g++") is None:
+        pytest.skip("compiling for a CPU needs a C++ compiler")
+    if backend == "eager":
+        compile_ = torch.compile
+        traced = lambda call, mode, dynamic: compile_(call, dynamic=dynamic, backend=backend)  # noqa: E731
+        monkeypatch.setattr(torch, "compile", traced)
+
     def fit(name, *callbacks):
         seed_everything(0, verbose=False)
         module = LitClassifier("resnet8_w8")

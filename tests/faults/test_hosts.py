@@ -5,18 +5,21 @@ from shutil import which
 
 import pytest
 
-from job import TORCHRUN, Job
+from forked import run_ranks
+from job import Job
 from tlprune import Selection
 from tlprune.cli import main
 
-pytestmark = pytest.mark.slow
+slow = pytest.mark.slow
 
 
-def test_rank_0_may_be_busy_for_longer_than_the_time_out(tmp_path):
+@pytest.mark.parametrize(
+    "way", ["broadcast", *(pytest.param(way, marks=slow) for way in ("gather", "together", "barrier", "lock"))]
+)
+def test_rank_0_may_be_busy_for_longer_than_the_time_out(way, tmp_path):
     script = Path(__file__).parent.parent / "selection" / "busy_on_ranks.py"
-    job = Job([*TORCHRUN, "2", script, tmp_path, "4"], tmp_path)
-    assert job.wait(180) == 0, job.log.read_text()
-    assert [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)] == ["7 14 7 7"] * 2
+    run_ranks(2, [sys.executable, script, tmp_path, 4, way], tmp_path)
+    assert [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)] == ["7"] * 2
 
 
 @pytest.fixture
@@ -47,6 +50,7 @@ def hosts():
             subprocess.run([command, "netns", "del", name], capture_output=True, check=False)
 
 
+@slow
 def test_two_hosts_select_what_one_process_selects(hosts, class_folder, surrogate_file, tmp_path, monkeypatch):
     source = class_folder("src", dict.fromkeys(("ant", "bee", "cat"), 40))
     class_folder("pets/train", {"x": 60, "y": 90})
@@ -67,7 +71,7 @@ def test_two_hosts_select_what_one_process_selects(hosts, class_folder, surrogat
     assert one.digest == two.digest
 
 
-@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=slow)])
 def test_several_commands_on_one_cache_compute_once(processes, class_folder, surrogate_file, tmp_path):
     source = class_folder("src", dict.fromkeys(("ant", "bee", "cat"), 60))
     class_folder("pets/train", {"x": 60, "y": 90})

@@ -10,7 +10,8 @@ from tlprune import Selection
 from tlprune.cli import main
 from tlprune.storage.checkpoints import load_torch
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")]
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+slow = pytest.mark.slow
 
 ODD = '''
 import os, time
@@ -63,8 +64,9 @@ def select(class_folder, surrogate_file, tmp_path):
 
 STARTS = {"devices": ((sys.executable,), "--devices=2"), "torchrun": ((*TORCHRUN, "2"),)}
 
-FAILURES = [("raise", 1, "devices"), ("kill", 0, "devices"), ("kill", 1, "devices"), ("exit", 1, "devices")]
+FAILURES = [("kill", 0, "devices"), ("kill", 1, "devices"), ("exit", 1, "devices")]
 FAILURES += [("raise", 1, "torchrun"), ("kill", 0, "torchrun")]
+FAILURES = [("raise", 1, "devices"), *(pytest.param(*failure, marks=slow) for failure in FAILURES)]
 
 
 @pytest.mark.parametrize(("what", "rank", "start"), FAILURES)
@@ -89,6 +91,7 @@ def test_when_one_rank_fails_the_whole_job_ends_and_its_rerun_is_as_if_nothing_h
     assert resumed == Selection.load(tmp_path / "s.safetensors").digest
 
 
+@slow
 @pytest.mark.parametrize("start", ["devices"])
 def test_what_all_ranks_find_wrong_is_said_once(start, select, tmp_path):
     begin, *options = STARTS[start]
@@ -104,6 +107,7 @@ def test_what_all_ranks_find_wrong_is_said_once(start, select, tmp_path):
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 
 
+@slow
 def test_two_ranks_start_over_together(select, tmp_path):
     options = ("--devices=2", "--on_bad_image=skip", "--verify_content")
     digests = []
@@ -114,7 +118,7 @@ def test_two_ranks_start_over_together(select, tmp_path):
     assert digests[0] == digests[1]
 
 
-@pytest.mark.parametrize("start", [None, *STARTS])
+@pytest.mark.parametrize("start", [None, *(pytest.param(start, marks=slow) for start in STARTS)])
 @pytest.mark.parametrize(("number", "status"), SIGNALS)
 def test_select_ends_on_a_signal(number, status, start, select, tmp_path):
     begin, *options = STARTS.get(start, ((sys.executable,),))
@@ -135,8 +139,13 @@ def test_select_ends_on_a_signal(number, status, start, select, tmp_path):
     assert not (tmp_path / "s.safetensors").exists()
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-@pytest.mark.parametrize(("number", "status"), SIGNALS)
+@pytest.mark.parametrize(
+    ("devices", "number", "status"),
+    [
+        (2, *SIGNALS[1]),
+        *(pytest.param(*one, marks=slow) for one in ((1, *SIGNALS[0]), (1, *SIGNALS[1]), (2, *SIGNALS[0]))),
+    ],
+)
 def test_fit_ends_on_a_signal_and_keeps_its_last_checkpoint(number, status, devices, class_folder, tmp_path):
     source = class_folder("src", dict.fromkeys(("ant", "bee", "cat"), 40))
     keep = "--trainer.callbacks=ModelCheckpoint"
@@ -156,6 +165,7 @@ def test_fit_ends_on_a_signal_and_keeps_its_last_checkpoint(number, status, devi
     assert load_torch(tmp_path / "kept" / "last.ckpt")["global_step"] > 0
 
 
+@slow
 def test_the_demo_ends_on_ctrl_c_and_leaves_no_process(tmp_path):
     demo = [sys.executable, "-m", "tlprune", "demo", "--quick", "--output=out"]
     job = Job(demo, tmp_path, TLPRUNE_CACHE=str(tmp_path / "cache"))
@@ -170,6 +180,7 @@ def test_the_demo_ends_on_ctrl_c_and_leaves_no_process(tmp_path):
     assert "Traceback" not in job.log.read_text()
 
 
+@slow
 @pytest.mark.parametrize("started_for", [5, 20])
 def test_what_the_demo_started_ends_when_it_is_killed(started_for, tmp_path):
     demo = [sys.executable, "-m", "tlprune", "demo", "--quick", "--output=out"]

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from forked import Forked
+from job import appears
 from tlprune.errors import InputError
 from tlprune.storage.checkpoints import check_whole, load_torch, newest_whole, save_torch
 
@@ -121,19 +123,23 @@ for number in range(10**9):
 """
 
 
-@pytest.mark.slow
-def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
-    """Twenty times; temporary files lie on another file system where there is one."""
+@pytest.mark.parametrize("kills", [4, pytest.param(16, marks=pytest.mark.slow)])
+def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path, kills):
+    """Temporary files lie on another file system where there is one."""
     other = "/dev/shm" if os.access("/dev/shm", os.W_OK) else str(tmp_path)  # noqa: S108
-    path, moments = tmp_path / "w.ckpt", random.Random(0)
+    path, moments, script = tmp_path / "w.ckpt", random.Random(kills), tmp_path / "script.py"
+    script.write_text(_SAVE_FOR_EVER)
     save_torch({"state_dict": {}, "number": -1}, path)
-    for _ in range(20):
-        command = [sys.executable, "-c", _SAVE_FOR_EVER, str(path)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": other}, text=True)
-        assert process.stdout.readline() == "0\n"
+    for number in range(kills):
+        log = tmp_path / f"{number}.log"
+        process = Forked([sys.executable, script, path], env={**os.environ, "TMPDIR": other}, output=log)
+        appears(log)
+        while not log.read_text():
+            time.sleep(0.005)
         time.sleep(moments.uniform(0, 0.1))
-        process.send_signal(signal.SIGKILL)
-        said = [0, *map(int, process.communicate()[0].split())]
+        process.kill()
+        assert process.wait(20) == -signal.SIGKILL
+        said = [int(line) for line in log.read_text().split("\n")[:-1]]
         content = load_torch(path)
         assert content["number"] in (said[-1], said[-1] + 1)
         assert (content["state_dict"]["a"] == content["number"]).all()
