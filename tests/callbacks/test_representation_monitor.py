@@ -90,7 +90,7 @@ class Attracted(LightningModule):
 def test_a_network_that_really_collapses_is_noticed_and_simclr_is_not(coloured, trainer):
     torch.manual_seed(0)
     data = PrunedSourceDataModule(coloured(8, 64), batch_size=64, val_share=0.0, augment="simclr_small")
-    run = trainer(max_epochs=15, callbacks=[RepresentationMonitor(every_n_steps=4)], limit_val_batches=0)
+    run = trainer(max_epochs=30, callbacks=[RepresentationMonitor(every_n_steps=4)], limit_val_batches=0)
     with pytest.warns(UserWarning, match="features collapse"):
         run.fit(Attracted(), datamodule=data)
     found = fit(LitSSL("resnet8_w8", hidden_dim=32, output_dim=16), coloured, trainer, augment="simclr_small")

@@ -135,7 +135,6 @@ dist.destroy_process_group()
 """
 
 
-@pytest.mark.slow
 def test_all_ranks_look_and_all_know(source, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(_ON_RANKS)

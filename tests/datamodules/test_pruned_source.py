@@ -401,7 +401,6 @@ def test_selecting_does_not_change_what_training_draws(coloured, target, trained
     assert torch.equal(*drawn)
 
 
-@pytest.mark.slow
 def test_two_processes_select_as_one_does(class_folder, surrogate_file, tmp_path):
     source = class_folder("source", {f"class{label}": 8 for label in range(6)})
     class_folder("target/train", {"cat": 40, "dog": 50})  # two batches of votes: each process casts one

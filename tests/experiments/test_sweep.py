@@ -73,7 +73,6 @@ def numbers(found):
     return sorted(rows, key=lambda row: (str(row[0]), row[1]))
 
 
-@pytest.mark.slow
 def test_every_cell_is_run_once_and_is_what_fit_makes(place, capsys):
     assert cli.main(place(ratios=[0.5])) == 0
     found = results()

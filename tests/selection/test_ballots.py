@@ -100,7 +100,6 @@ def test_empty_target_is_refused():
         cast_ballots(Lookup(torch.zeros(1, 2)), Numbered(0), 2)
 
 
-@pytest.mark.slow
 def test_any_number_of_ranks_gives_the_same_ballots(tmp_path):
     script = [sys.executable, Path(__file__).with_name("vote_on_ranks.py"), tmp_path, 1, 2, 10, 11, 100]
     assert forked.run(script).returncode == 0
