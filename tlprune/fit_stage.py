@@ -14,12 +14,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 import tlprune
-from tlprune.experiments.stages import Done, Journal, Stage
+from tlprune.experiments.stages import DONE, Done, Journal, Stage
+from tlprune.stopped_fit import End, WatchEnd, cut_short, end_of, put_back, steps_are_pending
 from tlprune.storage.atomic import write_bytes
 from tlprune.storage.cache import forget
 from tlprune.storage.checkpoints import newest_whole
@@ -48,6 +49,16 @@ class _State(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Has nothing to restore."""
+
+    def on_train_batch_end(self, trainer: Trainer, *arguments: Any, **options: Any) -> None:
+        """Waits for the optimiser: gradients that were added up so far are in no state."""
+        if not steps_are_pending(trainer):
+            super().on_train_batch_end(trainer, *arguments, **options)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes an epoch that was cut short for none."""
+        if not cut_short(trainer):
+            super().on_train_epoch_end(trainer, pl_module)
 
 
 class FitStage:
@@ -97,19 +108,29 @@ class FitStage:
         states = [_State(filename="epoch", save_on_train_epoch_end=True, **options)]
         if self.trainer.world_size == 1:  # several ranks would ask each other for the time after every batch
             states.append(_State(filename="minutes", train_time_interval=timedelta(minutes=_MINUTES), **options))
-        self.trainer.callbacks += states  # type: ignore[attr-defined]
+        self.trainer.callbacks += [WatchEnd(self.stage.folder), *states]  # type: ignore[attr-defined]
         note = self.stage.folder / "curves.json"
         for logger in self.trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 _keep_version(logger, note, self.trainer.is_global_zero)
 
+    def go_on(self, state: Path) -> None:
+        """Has checkpoints be as they were at the state that the run goes on from."""
+        if self.trainer.is_global_zero:
+            put_back(self.stage.folder, state)
+
+    @property
+    def end(self) -> End | None:
+        """How the run ended; None where it was interrupted."""
+        return end_of(self.stage.folder)
+
     def finish(self) -> None:
         """Notes that the run is finished and what it left, and removes its state."""
-        if not self.trainer.is_global_zero:
+        end = self.end
+        if end is None or not self.trainer.is_global_zero:
             return
-        self.stage.finish({"epochs": self.trainer.current_epoch, "steps": self.trainer.global_step}, self._outputs())
-        forget(self._states)
-        forget(self.stage.folder / "curves.json")
+        self.stage.finish({"epochs": end.epochs, "steps": end.steps}, self._outputs())
+        forget(*(path for path in self.stage.folder.iterdir() if path.name != DONE))
 
     def _outputs(self) -> list[Path]:
         """Files that callbacks wrote: checkpoints, and whatever else they have a ``path`` for."""
@@ -143,7 +164,9 @@ def _what_matters(config: dict[str, Any]) -> dict[str, Any]:
     if str(data.get("class_path", "")).startswith("tlprune."):
         arguments = {k: v for k, v in (data.get("init_args") or {}).items() if k not in _CHANGES_NOTHING["data"]}
         data["init_args"] = arguments
-    matters: dict[str, Any] = {**kept, "trainer": trainer, "data": data}
+    trainer["max_time"] = None  # a run that it stops goes on to the end that it would have had without
+    own = {name: config[name] for name in ("optimizer", "lr_scheduler") if config.get(name) is not None}
+    matters: dict[str, Any] = {**kept, **own, "trainer": trainer, "data": data}
     return matters
 
 
