@@ -5,12 +5,9 @@ of every epoch, and in one process every ten minutes, apart from the checkpoints
 when the run has ended.
 """
 
-import inspect
 import json
 import warnings
-from collections.abc import Iterator
 from datetime import timedelta
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +21,19 @@ from tlprune.stopped_fit import End, WatchEnd, cut_short, end_of, put_back, step
 from tlprune.storage.atomic import write_bytes
 from tlprune.storage.cache import forget
 from tlprune.storage.checkpoints import newest_whole
-from tlprune.storage.fingerprint import digest_file, digest_json
+from tlprune.storage.named import class_paths, digest_code, digest_named_files
 
 __all__ = ["FitStage"]
 
 _MINUTES = 10
-
-_LARGE = 2**31
-"""Files of so many bytes are known by size and time of change."""
 
 _CHANGES_NOTHING = {
     "trainer": {"logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "log_every_n_steps"}
     | {"profiler", "default_root_dir", "accelerator", "devices", "num_nodes", "detect_anomaly"},
     "data": {"num_workers", "cache", "in_memory", "verify_content"},
 }
-"""Settings of which the outcome is independent; of the data only where it is ours. Ranks are counted apart."""
+"""Settings of which the outcome is independent; of the data only where it is ours. Ranks are counted apart, and what
+``verify_content`` reads is part of what the images are."""
 
 
 class _State(ModelCheckpoint):
@@ -75,8 +70,8 @@ class FitStage:
         depends = {
             "config": _what_matters(config),
             "data": data,
-            "files": {name: _digest(Path(name)) for name in sorted(set(_files(config)))},
-            "code": {name: _digest_of_code(name) for name in sorted(set(_class_paths(config)))},
+            "files": digest_named_files([config.get(part) or {} for part in ("model", "data")]),
+            "code": {name: digest_code(name) for name in sorted(set(class_paths(config)))},
             "ranks": trainer.world_size,
             "tlprune": tlprune.__version__,
         }
@@ -168,43 +163,3 @@ def _what_matters(config: dict[str, Any]) -> dict[str, Any]:
     own = {name: config[name] for name in ("optimizer", "lr_scheduler") if config.get(name) is not None}
     matters: dict[str, Any] = {**kept, **own, "trainer": trainer, "data": data}
     return matters
-
-
-def _values(config: Any) -> Iterator[tuple[str, Any]]:
-    """Every value of a nested configuration, with the name that it has."""
-    for name, value in config.items() if isinstance(config, dict) else enumerate(config):
-        if isinstance(value, (dict, list)):
-            yield from _values(value)
-        else:
-            yield str(name), value
-
-
-def _files(config: dict[str, Any]) -> Iterator[str]:
-    """Files that model and data are told of: weights, lists, Selections."""
-    for part in ("model", "data"):
-        for _, value in _values(config.get(part) or {}):
-            if isinstance(value, str) and len(value) < 4096 and "\0" not in value and Path(value).is_file():
-                yield value
-
-
-def _digest(file: Path) -> str:
-    found = file.stat()
-    return digest_file(file) if found.st_size < _LARGE else f"{found.st_size} bytes of {found.st_mtime_ns}"
-
-
-def _class_paths(config: dict[str, Any]) -> Iterator[str]:
-    for name, value in _values(config):
-        if name == "class_path" and isinstance(value, str):
-            yield value
-
-
-def _digest_of_code(class_path: str) -> str:
-    """Of the file that a user's class is in; of what is installed its name alone."""
-    try:
-        module = import_module(class_path.rpartition(".")[0])
-    except (ImportError, ValueError):  # a class inside a class, or a bare name
-        return digest_json(class_path)
-    file = inspect.getsourcefile(module) if hasattr(module, "__file__") else None
-    if file is None or "site-packages" in file or module.__name__.startswith("tlprune."):
-        return digest_json(class_path)
-    return digest_file(file)

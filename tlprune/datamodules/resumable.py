@@ -37,9 +37,16 @@ class ResumableDataModule(LightningDataModule):
 
     _run_seed: int | None = None
 
-    def depends_on(self) -> list[Any]:
-        """What changes when any image does, as JSON values. Lists all images, and opens none."""
-        return [None if one is None else one.mark for one in self._all_images()]
+    def depends_on(self, whole: bool | None = None) -> list[Any]:
+        """What changes when any image does, as JSON values. Lists all images, and opens none.
+
+        Args:
+            whole: Whether every byte is read, as with ``verify_content``; None does as that says.
+        """
+        read = getattr(self, "verify_content", False) if whole is None else whole
+        return [
+            None if one is None else [one.mark, one.read_whole()] if read else one.mark for one in self._all_images()
+        ]
 
     def _all_images(self) -> Sequence[ImageSet | None]:
         raise NotImplementedError

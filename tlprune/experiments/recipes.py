@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from tlprune.errors import InputError
+from tlprune.storage.named import class_paths, digest_named_files, digest_own_code
 
 __all__ = ["Recipe", "is_config"]
 
@@ -67,6 +68,12 @@ class Recipe:
         for part in ("model", "data"):
             if not isinstance(config.get(part), dict) or "class_path" not in config[part]:
                 raise InputError(f"{path}: `{part}` must be given by `class_path` and `init_args`")
+        if config.get("ckpt_path") is not None:
+            raise InputError(f"{path}: `ckpt_path`: a sweep finds the state of its runs itself; remove it")
+        trainer = config.get("trainer") or {}
+        counted = (trainer.get("max_epochs"), trainer.get("max_steps"))
+        if trainer.get("max_time") is not None and not any(isinstance(one, int) and one > 0 for one in counted):
+            raise InputError(f"{path}: `max_time` alone never ends a run; give `max_epochs` or `max_steps` beside it")
         found = str(config["data"]["class_path"])
         if found.rpartition(".")[2] != data:
             raise InputError(f"{path}: `data` must be a {data}, got {found}")
@@ -98,7 +105,19 @@ class Recipe:
         trainer = kept["trainer"] or {}
         for name in ("logger", "callbacks", "default_root_dir", "enable_progress_bar", "enable_model_summary"):
             trainer.pop(name, None)
-        return kept | {"trainer": trainer, "callbacks": self._callbacks()}
+        own = {name: self.config[name] for name in ("optimizer", "lr_scheduler") if self.config.get(name) is not None}
+        return kept | own | {"trainer": trainer, "callbacks": self._callbacks()}
+
+    @property
+    def depends_on(self) -> dict[str, Any]:
+        """Files that the model is told of and code of the user's own, by what they are; nothing where there is none."""
+        files, code = digest_named_files([self.config["model"]]), digest_own_code(class_paths(self.config))
+        return {name: found for name, found in (("files", files), ("code", code)) if found}
+
+    @property
+    def verify_content(self) -> bool:
+        """Whether every byte of every image is read before what is finished counts."""
+        return bool(self.data.get("verify_content", False))
 
     def prepared(
         self,

@@ -14,6 +14,7 @@ import yaml
 from lightning.pytorch.callbacks import Timer
 
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
+from tlprune.errors import InputError
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import Cell, Score
 from tlprune.experiments.stages import Stage
@@ -27,6 +28,7 @@ from tlprune.experiments.sweep_stages import (
     selection_stage,
     selector_of,
     surrogate_and_seconds,
+    surrogate_backbone,
     surrogate_stage,
     transfer_stage,
 )
@@ -89,7 +91,9 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
                 target=target if selector.needs_target else None,
                 selector=selector,
                 surrogate=weights,
+                surrogate_backbone=surrogate_backbone(sweep, method),
                 prune_ratio=0.0,
+                verify_content=sweep.pretrain.verify_content,
                 **options,
             )
             data.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -191,6 +195,8 @@ def _fit(stage: Stage, config: dict[str, Any]) -> _Fitted:
         if cli.trainer.global_step == 0:  # it had ended, and was killed before that was noted here
             forget(stage.folder / "run")
             cli = run(["fit", "--config", str(path)])
+    if cli.stopped is not None:
+        raise InputError(f"{path}: {cli.stopped}, so it is not finished; give the same command again to go on")
     timer = next(one for one in cli.trainer.callbacks if isinstance(one, Timer))  # type: ignore[attr-defined]
     forget(stage.folder / "run")
     return _Fitted(cli, timer.time_elapsed("train"))
