@@ -64,7 +64,7 @@ def _parser() -> ArgumentParser:
     add("--transfers", type=dict[str, str], required=True, help="configs of 'tlprune fit' by mode; the first decides")
     text = "by name, a Selector, or 'selector' with 'label', 'surrogate', 'ablates'"
     # of the type dict[str, Any], a class_path would be imported, and its defaults filled in, by the parser
-    method = str | dict | None  # type: ignore[type-arg]
+    method = str | dict | list | float | None  # type: ignore[type-arg]
     add("--methods", type=dict[str, method], default={"label_mapping": "LabelMapping"}, help=text)
     add("--controls", type=bool, default=True, help="run random pruning and the reverse of the first method too")
     add("--ratios", type=list[float], default=[0.1, 0.3, 0.5, 0.7, 0.9], help="shares of units removed, in (0, 1)")

@@ -14,6 +14,7 @@ from tlprune.data.sampler import Batched, Place
 from tlprune.data.size_schedule import SizeSchedule
 from tlprune.data.transforms import normalised
 from tlprune.data.viewed import Batch, ViewedImages, batches
+from tlprune.errors import OfLightning
 from tlprune.selection.ranks import from_first_rank
 
 __all__ = ["ResumableDataModule"]
@@ -21,7 +22,7 @@ __all__ = ["ResumableDataModule"]
 _HOOK = "on_after_batch_transfer"
 
 
-class ResumableDataModule(LightningDataModule):
+class ResumableDataModule(OfLightning, LightningDataModule):
     """Order and augmentation follow from the seed that torch was given, by ``seed_everything`` or otherwise.
 
     A checkpoint keeps that seed, so a run goes on in the same order wherever it stopped: in the middle of an epoch,

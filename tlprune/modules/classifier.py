@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from torch.optim import SGD
 from torchmetrics.classification import MulticlassAccuracy
 
-from tlprune.errors import InputError
+from tlprune.errors import InputError, OfLightning
 from tlprune.models.backbones import create_backbone
-from tlprune.modules.optim import build_optimizers
+from tlprune.modules.optim import build_optimizers, sendable
 
 __all__ = ["ClassificationModule", "LitClassifier"]
 
 
-class ClassificationModule(LightningModule):
+class ClassificationModule(OfLightning, LightningModule):
     """What pretraining and transfer share: a backbone with a linear head, cross entropy, accuracy.
 
     Logs ``train/loss``, and ``loss`` and ``accuracy`` under ``train/``, ``val/`` and ``test/`` for each epoch.
@@ -56,7 +56,7 @@ class ClassificationModule(LightningModule):
         self.backbone = create_backbone(backbone)
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
-        self.optimizer = optimizer
+        self.optimizer = sendable(optimizer, self)
         self.lr_scheduler = lr_scheduler
         self.flip_average = flip_average
         self.classes: list[str] = []
