@@ -1,6 +1,7 @@
 """Selectors of other packages and of one's own through every door, and their seeds."""
 
 import json
+import re
 import sys
 import textwrap
 
@@ -171,9 +172,19 @@ def test_the_parser_imports_nothing(sweep, tmp_path):
     assert not (tmp_path / "imported").exists()
 
 
-def test_a_sweep_draws_anew_for_each_seed_and_is_reported(sweep, capsys, tmp_path):
-    command = sweep(methods={"mine": FORMS["options"]}, controls=False, targets=["one"], seeds=3)
+def test_a_sweep_draws_anew_for_each_seed_and_is_reported(sweep, capfd, tmp_path):
+    (tmp_path / "targets").mkdir()
+    (tmp_path / "one").rename(tmp_path / "targets" / "flowers_of_the_alps")
+    target = "targets/flowers_of_the_alps"
+    command = sweep(methods={"mine": FORMS["options"]}, controls=False, targets=[target], seeds=3)
     assert cli.main(command) == 0
+    log = capfd.readouterr().out
+    for seed in (1, 2, 3):
+        for stage in ("selection by mine for", "pretraining on mine, 50% pruned", "probe on", " "):
+            assert re.search(rf"^seed {seed} .*{stage}.*", log, re.M)
+    assert "targets/fl" not in log
+    assert len(re.findall(r"^seed . +flowers_of_the_alps  mine, 50%", log, re.M)) == 3
+    assert re.search(r"^ flowers_of_the_alps +mine +epochs", log, re.M)
     orders = [Selection.load(path).ranking.tolist() for path in sorted((tmp_path / "out/selections").iterdir())]
     assert len(orders) == 3
     assert len({tuple(order) for order in orders}) > 1

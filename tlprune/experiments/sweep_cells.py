@@ -4,6 +4,7 @@ Training goes through ``tlprune fit`` on a config that is written beside its out
 where it was, and any cell can be run again by hand.
 """
 
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from lightning.pytorch.callbacks import Timer
 
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
 from tlprune.errors import InputError
+from tlprune.experiments.methods import target_labels
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import Cell, Score
 from tlprune.experiments.stages import Stage
@@ -63,7 +65,9 @@ def train_surrogate(sweep: Sweep, path: str, seed: int) -> None:
             {"source": sweep.source},
             callbacks=(_export(weights), _TIMER),
         )
-        stage.finish({"seconds": _fit(stage, config).seconds}, [weights])
+        seconds = _fit(stage, config).seconds
+        stage.finish({"seconds": seconds}, [weights])
+    _tell(f"surrogate of {Path(path).stem}", seed, seconds)
 
 
 def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
@@ -109,6 +113,8 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
         noted = data.selection.record.get("seconds")
         seconds = sum(noted.values()) if noted else wall
         stage.finish({"surrogate_seconds": trained, "selection_seconds": seconds}, [file])
+    voter = f" for {target_labels(sweep.targets)[target]}" if selector.needs_target else ""
+    _tell(f"selection by {sweep.methods[method].label}{voter}", seed, seconds)
 
 
 def run_cell(sweep: Sweep, spec: Spec) -> Cell:
@@ -232,6 +238,7 @@ def _pretrain(sweep: Sweep, spec: Spec, stage: Stage, kept: Kept) -> None:
         "source_accuracy": None if accuracy is None else 100 * float(accuracy),
     }
     stage.finish(result, [weights])
+    _tell(f"pretraining on {_what(sweep, spec)}", spec.seed, fitted.seconds)
 
 
 def _transfer(sweep: Sweep, spec: Spec, mode: str, stage: Stage, weights: Path) -> None:
@@ -255,3 +262,19 @@ def _transfer(sweep: Sweep, spec: Spec, mode: str, stage: Stage, weights: Path) 
         test = trainer.test(fitted.cli.model, **given)[0]["test/accuracy"]
     stage.finish({"val": 100 * float(val), "test": 100 * float(test), "seconds": fitted.seconds})
     forget(best.parent)
+    target = target_labels(sweep.targets)[spec.group.target]
+    _tell(f"{mode} on {target} of {_what(sweep, spec)}", spec.seed, fitted.seconds)
+
+
+def _what(sweep: Sweep, spec: Spec) -> str:
+    """What a cell pretrains on, for people."""
+    group = spec.group
+    label = sweep.methods[group.method].label
+    return f"{label}, {group.ratio:.0%} pruned" if group.ratio else label
+
+
+def _tell(what: str, seed: int, seconds: float) -> None:
+    """Writes a line to a log when a stage has ended; on a terminal there is a bar."""
+    if sys.stdout is not None and not sys.stdout.isatty():
+        sys.stdout.write(f"seed {seed + 1}  {what}: {seconds:.1f} s\n")
+        sys.stdout.flush()
