@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.callbacks.timer import Interval
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
@@ -158,6 +159,8 @@ def _load_named_classes() -> None:
     for name in tlprune.__all__:
         getattr(tlprune, name)
     import_module("tlprune.modules.optim")
+    # the default of Timer's `interval`, which no yaml file can hold: without this no config has a Timer
+    yaml.SafeDumper.add_representer(Interval, lambda dumper, interval: dumper.represent_str(interval.value))
 
 
 def run(arguments: list[str]) -> TLPruneCLI:

@@ -17,7 +17,16 @@ from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from tlprune.storage.atomic import atomic_path, write_bytes
 from tlprune.storage.cache import forget
 
-__all__ = ["STOPPED", "End", "RestartClock", "WatchEnd", "cut_short", "end_of", "put_back", "steps_are_pending"]
+__all__ = [
+    "STOPPED",
+    "End",
+    "RestartClock",
+    "WatchEnd",
+    "cut_short",
+    "end_of",
+    "put_back",
+    "steps_are_pending",
+]
 
 STOPPED = "stopped.ckpt"
 """Name of the state that is written in the middle of an epoch."""

@@ -11,8 +11,8 @@ from tlprune.errors import InputError
 from tlprune.experiments import sweep_stages
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import NONE, Group
-from tlprune.experiments.sweep_cells import make_selection
-from tlprune.experiments.sweep_plan import Sweep, methods_of
+from tlprune.experiments.sweep_cells import cell_if_finished, make_selection, run_cell
+from tlprune.experiments.sweep_plan import Spec, Sweep, methods_of
 
 
 @pytest.fixture
@@ -34,7 +34,8 @@ def sweep(class_folder, tmp_path):
         }
         (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
         pretrain = Recipe.read(str(tmp_path / "recipe.yaml"), "PrunedSourceDataModule")
-        transfer = Recipe("made up", {**recipe, "data": {"class_path": "DownstreamDataModule"}})
+        probe = {"class_path": "TransferModule", "init_args": {"mode": "probe"}}
+        transfer = Recipe("made up", {**recipe, "model": probe, "data": {"class_path": "DownstreamDataModule"}})
         methods = methods_of({"random": "RandomSelector"}, controls=False)
         source, target = str(tmp_path / "source"), str(tmp_path / "target")
         common = (methods, (0.5,), ("epochs",), 1, "grid", tmp_path / "out")
@@ -132,3 +133,14 @@ def test_what_a_sweep_could_not_honour_is_refused(sweep):
     with pytest.raises(InputError, match="`max_time` alone never ends a run"):
         sweep(trainer={"max_time": "00:00:01:00"})
     sweep(trainer={"max_time": "00:00:01:00", "max_epochs": 1})
+
+
+def test_a_training_that_ran_out_of_time_is_no_finished_stage(sweep):
+    trainer = {"max_epochs": 2, "max_time": "00:00:00:00", "accelerator": "cpu"}
+    planned = sweep({"augment": "none"}, trainer=trainer)
+    spec = Spec(Group(planned.targets[0], NONE), 0)
+    with pytest.raises(InputError, match=r"its time is up after 0 steps, .*give the same command again to go on"):
+        run_cell(planned, spec)
+    assert cell_if_finished(planned, spec) is None
+    enough = sweep({"augment": "none"}, trainer=trainer | {"max_time": "00:01:00:00"})
+    assert run_cell(enough, spec).pretraining_seconds > 0

@@ -225,7 +225,7 @@ def test_what_stops_before_the_planned_end_goes_on_to_the_same_end(how, options,
     for name in ("kept", ".tlprune"):
         shutil.rmtree(name)
     if how == "time":
-        options = options + time_is_up_after(3 if "accumulate" in str(options) else 5, monkeypatch)
+        options = options + time_is_up_after(2 if "accumulate" in str(options) else 5, monkeypatch)
     else:
         options = options + stop_after(5, monkeypatch)
     assert until_it_ends(fit(*options, epochs=2), run) > 2
@@ -239,6 +239,13 @@ def test_an_epoch_that_was_cut_short_is_not_the_last_one(fit, run, monkeypatch):
     command = fit(*stop_after(5, monkeypatch), epochs=1)
     assert "this run stopped: it was asked to stop after 5 steps" in run(command)[0]
     assert until_it_ends(command, run) == 2
+
+
+@pytest.mark.parametrize("interval", [[], ["--trainer.callbacks.interval=epoch"]])
+def test_a_timer_of_the_users_is_no_end_either(interval, fit, run):
+    timer = ["--trainer.callbacks+=Timer", "--trainer.callbacks.duration=00:00:00:00", *interval]
+    assert "this run stopped: its time is up after 0 steps" in run(fit(*timer))[0]
+    assert "done.json" not in next(iter(stages().values()))
 
 
 def test_more_time_goes_on_with_the_same_run(fit, run, monkeypatch):

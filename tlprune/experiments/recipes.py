@@ -15,6 +15,11 @@ __all__ = ["Recipe", "is_config"]
 _WRITES = ("ExportBackbone", "ModelCheckpoint")
 """Callbacks that write files of their own; a cell's are put in their place."""
 
+_TIMER = "lightning.pytorch.callbacks.Timer"
+
+_STOPWATCH = {"class_path": "tlprune.experiments.stopwatch.Stopwatch"}
+"""Says how long training took, resumed or not."""
+
 _BUDGETS = ("prune_ratio", "keep_units", "keep_images", "vote_coverage", "images_like")
 _CHOOSES = (
     *_BUDGETS,
@@ -138,7 +143,7 @@ class Recipe:
             data: Options of the DataModule beside those of :attr:`data`.
             model: Options of the module that are replaced.
             trainer: Options of the Trainer that are replaced.
-            callbacks: Added to those that write no files.
+            callbacks: Added to those that write no files, and to a stopwatch.
         """
         made = deepcopy(self.config)
         made["seed_everything"] = seed
@@ -152,9 +157,14 @@ class Recipe:
             "enable_progress_bar": False,
             "enable_model_summary": False,
             "logger": _logger(given.get("logger"), curves),
-            "callbacks": [*self._callbacks(), *callbacks],
+            "callbacks": [*self._callbacks(), *callbacks, _STOPWATCH],
             **(trainer or {}),
         }
+        if (
+            most := given.get("max_time")
+        ) is not None:  # the Trainer ignores it beside any Timer, and a stopwatch is one
+            made["trainer"]["callbacks"].append({"class_path": _TIMER, "init_args": {"duration": most}})
+            made["trainer"]["max_time"] = None
         return made
 
     def _callbacks(self) -> list[dict[str, Any]]:

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 import yaml
-from lightning.pytorch.callbacks import Timer
 
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
 from tlprune.errors import InputError
@@ -20,6 +19,7 @@ from tlprune.experiments.methods import target_labels
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import Cell, Score
 from tlprune.experiments.stages import Stage
+from tlprune.experiments.stopwatch import Stopwatch
 from tlprune.experiments.sweep_plan import Spec, Sweep
 from tlprune.experiments.sweep_stages import (
     LOOKED_AT,
@@ -41,8 +41,6 @@ from tlprune.storage.cache import forget, locked
 
 __all__ = ["cell_if_finished", "make_selection", "run_cell", "train_surrogate"]
 
-_TIMER = {"class_path": "lightning.pytorch.callbacks.Timer", "init_args": {"interval": "step"}}
-
 
 def train_surrogate(sweep: Sweep, path: str, seed: int) -> None:
     """Trains a surrogate on the whole source, unless that was done.
@@ -63,7 +61,7 @@ def train_surrogate(sweep: Sweep, path: str, seed: int) -> None:
             sweep.output / "tensorboard" / f"surrogate-{seed}",
             1000 + seed,  # another one than any source model's, which would begin with the same weights
             {"source": sweep.source},
-            callbacks=(_export(weights), _TIMER),
+            callbacks=(_export(weights),),
         )
         seconds = _fit(stage, config).seconds
         stage.finish({"seconds": seconds}, [weights])
@@ -203,7 +201,7 @@ def _fit(stage: Stage, config: dict[str, Any]) -> _Fitted:
             cli = run(["fit", "--config", str(path)])
     if cli.stopped is not None:
         raise InputError(f"{path}: {cli.stopped}, so it is not finished; give the same command again to go on")
-    timer = next(one for one in cli.trainer.callbacks if isinstance(one, Timer))  # type: ignore[attr-defined]
+    timer = next(one for one in cli.trainer.callbacks if isinstance(one, Stopwatch))  # type: ignore[attr-defined]
     forget(stage.folder / "run")
     return _Fitted(cli, timer.time_elapsed("train"))
 
@@ -224,7 +222,7 @@ def _pretrain(sweep: Sweep, spec: Spec, stage: Stage, kept: Kept) -> None:
         spec.seed,
         data,
         trainer={} if steps is None else {"max_epochs": -1, "max_steps": steps},
-        callbacks=(_export(weights), _TIMER),
+        callbacks=(_export(weights),),
     )
     fitted = _fit(stage, config)
     trainer, source = fitted.cli.trainer, fitted.cli.datamodule
@@ -253,7 +251,7 @@ def _transfer(sweep: Sweep, spec: Spec, mode: str, stage: Stage, weights: Path) 
         spec.seed,
         {"target": spec.group.target},
         model={"weights": str(weights)},
-        callbacks=({"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": chosen}, _TIMER),
+        callbacks=({"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": chosen},),
     )
     fitted = _fit(stage, config)
     trainer, given = fitted.cli.trainer, {"datamodule": fitted.cli.datamodule, "ckpt_path": best, "verbose": False}
