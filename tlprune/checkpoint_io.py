@@ -7,14 +7,14 @@ from warnings import warn
 
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from tlprune.errors import InputError
+from tlprune.errors import InputError, OfLightning
 from tlprune.storage.checkpoints import check_whole, load_torch, newest_whole, save_torch
 from tlprune.storage.paths import user_path
 
 __all__ = ["WholeCheckpointIO"]
 
 
-class WholeCheckpointIO(CheckpointIO):
+class WholeCheckpointIO(OfLightning, CheckpointIO):
     """Checkpoints that are the previous file or the new one, never a part; checked when read; and never executed.
 
     They are plain torch files with a checksum at their end, which everything that reads torch files reads. Give it to

@@ -1,10 +1,11 @@
-"""The one error that a user can cause, and the near miss that helps to mend it."""
+"""The error that a user can cause, the near miss that helps to mend it, and what is said to the other Lightning."""
 
 import re
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["InputError", "near_miss", "require_within"]
+__all__ = ["InputError", "OfLightning", "near_miss", "require_within"]
 
 
 class InputError(ValueError):
@@ -62,3 +63,27 @@ def near_miss(name: str, choices: Iterable[str]) -> str:
         return f"did you mean {close[0]!r}?"
     shown = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
     return f"choose one of: {shown}"
+
+
+class OfLightning:
+    """What works with ``lightning.pytorch`` alone says so to a Trainer of ``pytorch_lightning``.
+
+    The two packages have the same classes twice. Each asks whether an object is one of its own, which Python answers by
+    the object's ``__class__``: the only place where ours hears of a Trainer that will not know it.
+    """
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """The object's type.
+
+        Raises:
+            TypeError: It is ``pytorch_lightning`` that asks.
+        """
+        asking = str(sys._getframe(1).f_globals.get("__name__", ""))
+        if asking.partition(".")[0] == "pytorch_lightning":
+            name = type(self).__name__
+            raise TypeError(
+                f"{name} works with `lightning.pytorch`, got a Trainer of `pytorch_lightning`: "
+                "write `from lightning.pytorch import Trainer`"
+            )
+        return type(self)

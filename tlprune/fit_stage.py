@@ -5,40 +5,35 @@ of every epoch, and in one process every ten minutes, apart from the checkpoints
 when the run has ended.
 """
 
-import inspect
 import json
 import warnings
-from collections.abc import Iterator
 from datetime import timedelta
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 import tlprune
-from tlprune.experiments.stages import Done, Journal, Stage
+from tlprune.experiments.stages import DONE, Done, Journal, Stage
+from tlprune.stopped_fit import End, WatchEnd, cut_short, end_of, put_back, steps_are_pending
 from tlprune.storage.atomic import write_bytes
 from tlprune.storage.cache import forget
 from tlprune.storage.checkpoints import newest_whole
-from tlprune.storage.fingerprint import digest_file, digest_json
-from tlprune.storage.paths import user_path
+from tlprune.storage.named import class_paths, digest_code, digest_named_files
 
 __all__ = ["FitStage"]
 
 _MINUTES = 10
-
-_LARGE = 2**31
-"""Files of so many bytes are known by size and time of change."""
 
 _CHANGES_NOTHING = {
     "trainer": {"logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "log_every_n_steps"}
     | {"profiler", "default_root_dir", "accelerator", "devices", "num_nodes", "detect_anomaly"},
     "data": {"num_workers", "cache", "in_memory", "verify_content"},
 }
-"""Settings of which the outcome is independent; of the data only where it is ours. Ranks are counted apart."""
+"""Settings of which the outcome is independent; of the data only where it is ours. Ranks are counted apart, and what
+``verify_content`` reads is part of what the images are."""
 
 
 class _State(ModelCheckpoint):
@@ -49,6 +44,16 @@ class _State(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Has nothing to restore."""
+
+    def on_train_batch_end(self, trainer: Trainer, *arguments: Any, **options: Any) -> None:
+        """Waits for the optimiser: gradients that were added up so far are in no state."""
+        if not steps_are_pending(trainer):
+            super().on_train_batch_end(trainer, *arguments, **options)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes an epoch that was cut short for none."""
+        if not cut_short(trainer):
+            super().on_train_epoch_end(trainer, pl_module)
 
 
 class FitStage:
@@ -65,8 +70,8 @@ class FitStage:
         depends = {
             "config": _what_matters(config),
             "data": data,
-            "files": {name: _digest(user_path(name)) for name in sorted(set(_files(config)))},
-            "code": {name: _digest_of_code(name) for name in sorted(set(_class_paths(config)))},
+            "files": digest_named_files([config.get(part) or {} for part in ("model", "data")]),
+            "code": {name: digest_code(name) for name in sorted(set(class_paths(config)))},
             "ranks": trainer.world_size,
             "tlprune": tlprune.__version__,
         }
@@ -98,19 +103,29 @@ class FitStage:
         states = [_State(filename="epoch", save_on_train_epoch_end=True, **options)]
         if self.trainer.world_size == 1:  # several ranks would ask each other for the time after every batch
             states.append(_State(filename="minutes", train_time_interval=timedelta(minutes=_MINUTES), **options))
-        self.trainer.callbacks += states  # type: ignore[attr-defined]
+        self.trainer.callbacks += [WatchEnd(self.stage.folder), *states]  # type: ignore[attr-defined]
         note = self.stage.folder / "curves.json"
         for logger in self.trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 _keep_version(logger, note, self.trainer.is_global_zero)
 
+    def go_on(self, state: Path) -> None:
+        """Has checkpoints be as they were at the state that the run goes on from."""
+        if self.trainer.is_global_zero:
+            put_back(self.stage.folder, state)
+
+    @property
+    def end(self) -> End | None:
+        """How the run ended; None where it was interrupted."""
+        return end_of(self.stage.folder)
+
     def finish(self) -> None:
         """Notes that the run is finished and what it left, and removes its state."""
-        if not self.trainer.is_global_zero:
+        end = self.end
+        if end is None or not self.trainer.is_global_zero:
             return
-        self.stage.finish({"epochs": self.trainer.current_epoch, "steps": self.trainer.global_step}, self._outputs())
-        forget(self._states)
-        forget(self.stage.folder / "curves.json")
+        self.stage.finish({"epochs": end.epochs, "steps": end.steps}, self._outputs())
+        forget(*(path for path in self.stage.folder.iterdir() if path.name != DONE))
 
     def _outputs(self) -> list[Path]:
         """Files that callbacks wrote: checkpoints, and whatever else they have a ``path`` for."""
@@ -144,45 +159,7 @@ def _what_matters(config: dict[str, Any]) -> dict[str, Any]:
     if str(data.get("class_path", "")).startswith("tlprune."):
         arguments = {k: v for k, v in (data.get("init_args") or {}).items() if k not in _CHANGES_NOTHING["data"]}
         data["init_args"] = arguments
-    matters: dict[str, Any] = {**kept, "trainer": trainer, "data": data}
+    trainer["max_time"] = None  # a run that it stops goes on to the end that it would have had without
+    own = {name: config[name] for name in ("optimizer", "lr_scheduler") if config.get(name) is not None}
+    matters: dict[str, Any] = {**kept, **own, "trainer": trainer, "data": data}
     return matters
-
-
-def _values(config: Any) -> Iterator[tuple[str, Any]]:
-    """Every value of a nested configuration, with the name that it has."""
-    for name, value in config.items() if isinstance(config, dict) else enumerate(config):
-        if isinstance(value, (dict, list)):
-            yield from _values(value)
-        else:
-            yield str(name), value
-
-
-def _files(config: dict[str, Any]) -> Iterator[str]:
-    """Files that model and data are told of: weights, lists, Selections."""
-    for part in ("model", "data"):
-        for _, value in _values(config.get(part) or {}):
-            if isinstance(value, str) and len(value) < 4096 and "\0" not in value and user_path(value).is_file():
-                yield value
-
-
-def _digest(file: Path) -> str:
-    found = file.stat()
-    return digest_file(file) if found.st_size < _LARGE else f"{found.st_size} bytes of {found.st_mtime_ns}"
-
-
-def _class_paths(config: dict[str, Any]) -> Iterator[str]:
-    for name, value in _values(config):
-        if name == "class_path" and isinstance(value, str):
-            yield value
-
-
-def _digest_of_code(class_path: str) -> str:
-    """Of the file that a user's class is in; of what is installed its name alone."""
-    try:
-        module = import_module(class_path.rpartition(".")[0])
-    except (ImportError, ValueError):  # a class inside a class, or a bare name
-        return digest_json(class_path)
-    file = inspect.getsourcefile(module) if hasattr(module, "__file__") else None
-    if file is None or "site-packages" in file or module.__name__.startswith("tlprune."):
-        return digest_json(class_path)
-    return digest_file(file)

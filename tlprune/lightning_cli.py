@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch.callbacks.timer import Interval
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
@@ -17,6 +18,7 @@ from tlprune.errors import InputError
 from tlprune.fit_stage import FitStage
 from tlprune.modules.classifier import ClassificationModule
 from tlprune.parser_messages import Refusal, in_short
+from tlprune.stopped_fit import RestartClock
 from tlprune.storage.paths import user_path
 
 __all__ = ["TLPruneCLI", "run"]
@@ -62,6 +64,7 @@ class TLPruneCLI(LightningCLI):
     def _open_stage(self) -> None:
         """Finds what is left of an earlier run of the same command, where runs leave something and none is named."""
         self.stage: FitStage | None = None
+        self.stopped: str | None = None
         if self.config["subcommand"] != "fit":
             return
         given, trainer = self.config["fit"], self.trainer
@@ -83,11 +86,14 @@ class TLPruneCLI(LightningCLI):
     def fit(self, model: LightningModule, **options: Any) -> None:
         """Trains; goes on where an earlier run of the same command stopped, and does not repeat one that ended.
 
+        A run that stops before its planned end, as by ``max_time``, has not ended.
+
         Args:
             model: What is trained.
             **options: What :meth:`lightning.pytorch.Trainer.fit` takes besides.
         """
         stage = self.stage
+        self.trainer.callbacks.insert(0, RestartClock())  # type: ignore[attr-defined]
         if stage is None:
             self.trainer.fit(model, **options)
             return
@@ -98,10 +104,15 @@ class TLPruneCLI(LightningCLI):
         if (state := stage.state) is not None:
             self._say(f"going on where this run was stopped, from {state}; --fresh starts over")
             options["ckpt_path"] = state
+            stage.go_on(state)
         stage.keep_state()
         self.trainer.fit(model, **options)
-        if not self.trainer.interrupted:
+        end = None if self.trainer.interrupted else stage.end
+        if end is not None and end.stopped is None:
             stage.finish()
+        elif end is not None:
+            self.stopped = f"{end.stopped} after {end.steps} steps, before its planned end"
+            self._say(f"this run stopped: {self.stopped}; the same command goes on")
 
     def _write_whole_checkpoints(self) -> None:
         """Has the Trainer write and read checkpoints as we do, unless the user chose another way."""
@@ -151,6 +162,8 @@ def _load_named_classes() -> None:
     for name in tlprune.__all__:
         getattr(tlprune, name)
     import_module("tlprune.modules.optim")
+    # the default of Timer's `interval`, which no yaml file can hold: without this no config has a Timer
+    yaml.SafeDumper.add_representer(Interval, lambda dumper, interval: dumper.represent_str(interval.value))
 
 
 def run(arguments: list[str]) -> TLPruneCLI:

@@ -1,12 +1,15 @@
 import json
 import os
+import shutil
 import signal
 import sys
+import textwrap
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Timer
 from safetensors.torch import load_file
 
 from job import Job, appears
@@ -159,3 +162,137 @@ def test_a_damaged_state_is_not_gone_on_from(fit, run, monkeypatch):
     out, trained = run(fit(epochs=2))
     assert trained
     assert "going on" not in out
+
+
+def stop_after(steps, monkeypatch):
+    """A callback that stops each run after so many steps of its own, for a reason that it keeps to itself."""
+    code = f"""
+        from lightning.pytorch import Callback
+        class Stopper(Callback):
+            steps = 0
+            def on_train_batch_end(self, trainer, *arguments):
+                self.steps += 1
+                trainer.should_stop = trainer.should_stop or self.steps == {steps}
+    """
+    Path("stopper.py").write_text(textwrap.dedent(code))
+    monkeypatch.syspath_prepend(".")
+    monkeypatch.delitem(sys.modules, "stopper", raising=False)
+    return ["--trainer.callbacks+=stopper.Stopper"]
+
+
+def time_is_up_after(steps, monkeypatch):
+    """The clock of each run jumps past ``max_time`` after so many of its steps."""
+    elapsed = Timer.time_elapsed
+
+    def jumping(timer, stage="train"):
+        done = timer.trainer.global_step - timer.begin if hasattr(timer, "begin") else 0
+        return elapsed(timer, stage) + (3600 if stage == "train" and done >= steps else 0)
+
+    def begin(timer, trainer, module):
+        timer.trainer, timer.begin = trainer, trainer.global_step
+
+    monkeypatch.setattr(Timer, "on_train_start", begin)
+    monkeypatch.setattr(Timer, "time_elapsed", jumping)
+    return ["--trainer.max_time=00:00:10:00"]
+
+
+def until_it_ends(command, run, at_most=30):
+    """Gives the same command until the run has ended; how often that took."""
+    for times in range(1, at_most):
+        out, trained = run(command)
+        assert trained
+        if "this run stopped" not in out:
+            return times
+        assert "the same command goes on" in out
+        assert "state" in next(iter(stages().values()))
+    raise AssertionError("it never ended")
+
+
+@pytest.mark.parametrize(
+    ("how", "options"),
+    [
+        ("time", []),
+        ("callback", ["--trainer.accumulate_grad_batches=3"]),
+        pytest.param("time", ["--trainer.accumulate_grad_batches=3"], marks=pytest.mark.slow),
+        pytest.param("callback", ["--trainer.val_check_interval=0.5"], marks=pytest.mark.slow),
+    ],
+)
+def test_what_stops_before_the_planned_end_goes_on_to_the_same_end(how, options, fit, run, monkeypatch):
+    options = ["--trainer.limit_train_batches=8", *options]
+    assert until_it_ends(fit(*options, epochs=2), run) == 1
+    whole = weights()
+    for name in ("kept", ".tlprune"):
+        shutil.rmtree(name)
+    if how == "time":
+        options = options + time_is_up_after(2 if "accumulate" in str(options) else 5, monkeypatch)
+    else:
+        options = options + stop_after(5, monkeypatch)
+    assert until_it_ends(fit(*options, epochs=2), run) > 2
+    assert same(weights(), whole)
+    assert [path.name for path in Path("kept").iterdir()] == ["best.ckpt"]
+    assert list(stages().values()) == [["done.json"]]
+    assert not run(fit(*options, epochs=2))[1]
+
+
+def test_an_epoch_that_was_cut_short_is_not_the_last_one(fit, run, monkeypatch):
+    command = fit(*stop_after(5, monkeypatch), epochs=1)
+    assert "this run stopped: it was asked to stop after 5 steps" in run(command)[0]
+    assert until_it_ends(command, run) == 2
+
+
+@pytest.mark.parametrize("interval", [[], ["--trainer.callbacks.interval=epoch"]])
+def test_a_timer_of_the_users_is_no_end_either(interval, fit, run):
+    timer = ["--trainer.callbacks+=Timer", "--trainer.callbacks.duration=00:00:00:00", *interval]
+    assert "this run stopped: its time is up after 0 steps" in run(fit(*timer))[0]
+    assert "done.json" not in next(iter(stages().values()))
+
+
+def test_more_time_goes_on_with_the_same_run(fit, run, monkeypatch):
+    with monkeypatch.context() as patched:
+        assert "its time is up" in run(fit(*time_is_up_after(5, patched)))[0]
+    assert "going on" in run(fit("--trainer.max_time=00:01:00:00"))[0]
+    assert not run(fit())[1]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--trainer.max_steps=16"],
+        ["--trainer.limit_train_batches=2"],
+        ["--trainer.max_time=00:01:00:00"],
+        [
+            "--trainer.callbacks+=EarlyStopping",
+            "--trainer.callbacks.monitor=val/loss",
+            "--trainer.callbacks.patience=0",
+        ],
+        pytest.param(
+            [
+                "--trainer.callbacks+=EarlyStopping",
+                "--trainer.callbacks.monitor=train/loss",
+                "--trainer.callbacks.stopping_threshold=100",
+                "--trainer.val_check_interval=0.2",
+            ],
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_planned_end_is_an_end(options, fit, run):
+    out, trained = run(fit(*options, epochs=9))
+    assert trained
+    assert "stopped" not in out
+    assert list(stages().values()) == [["done.json"]]
+    assert not run(fit(*options, epochs=9))[1]
+
+
+def test_a_run_that_early_stopping_had_ended_is_not_trained_on(fit, run, monkeypatch):
+    from tlprune.fit_stage import FitStage
+
+    early = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/loss"]
+    early += ["--trainer.callbacks.stopping_threshold=100"]
+    with monkeypatch.context() as patched:
+        patched.setattr(FitStage, "finish", lambda self: None)
+        run(fit(*early, epochs=9))
+    ended = weights()
+    assert "going on" in run(fit(*early, epochs=9))[0]
+    assert same(weights(), ended)
+    assert list(stages().values()) == [["done.json"]]

@@ -1,4 +1,6 @@
 import random
+from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 import torch
@@ -106,6 +108,76 @@ def test_it_is_saved_and_read(three, tmp_path):
     assert again.digest == found.digest
     assert again.covers_each_target
     assert torch.equal(again.target_votes, found.target_votes)
+
+
+def without_votes(ranking):
+    """Of one target, by rank alone."""
+    units = len(ranking)
+    names = tuple(f"unit{unit}" for unit in range(units))
+    nothing, samples = torch.zeros(units), torch.arange(units).repeat_interleave(10)
+    return Selection("mine", names, torch.tensor(ranking), nothing, nothing, samples, torch.empty(0))
+
+
+def by_hand(some, how, weights):
+    """Slowly, in fractions: shares of votes, or of points from ``U`` for the best unit to 1 for the last."""
+    units = some[0].num_units
+    shares, ranks = [], []
+    for one in some:
+        rank = {unit: place for place, unit in enumerate(one.ranking.tolist())}
+        votes = [Fraction(vote) for vote in one.votes.tolist()]
+        counted = votes if sum(votes) else [Fraction(units - rank[unit]) for unit in range(units)]
+        shares.append([vote / sum(counted) for vote in counted])
+        ranks.append(rank)
+    total = [
+        sum(Fraction(weight) * share[unit] for weight, share in zip(weights, shares, strict=True))
+        for unit in range(units)
+    ]
+    if how == "weighted_sum":
+        return sorted(range(units), key=lambda unit: (-total[unit], unit))
+    if how == "union":
+        return sorted(range(units), key=lambda unit: (min(rank[unit] for rank in ranks), -total[unit], unit))
+    taken = []
+    while len(taken) < units:
+        covered = [sum(share[unit] for unit in taken) for share in shares]
+        if min(covered) == 1:
+            return taken + sorted(set(range(units)) - set(taken), key=lambda unit: (-total[unit], unit))
+        least = some[covered.index(min(covered))].ranking.tolist()
+        taken.append(next(unit for unit in least if unit not in taken))
+    return taken
+
+
+@pytest.mark.parametrize("how", ["worst_case", "union", "weighted_sum"])
+@pytest.mark.parametrize("case", range(20))
+def test_a_target_without_votes_counts_by_its_ranks(how, case):
+    rng = random.Random(case)
+    units, targets = rng.choice([1, 2, 5, 8]), rng.choice([2, 3])
+    some = [without_votes(rng.sample(range(units), units)) for _ in range(targets)]
+    if case % 2:
+        some[rng.randrange(targets)] = selection([1] + [rng.choice([0, 2, 5]) for _ in range(units - 1)])
+    weights = tuple(rng.choice([1.0, 2.0]) for _ in some) if how == "weighted_sum" and case % 3 == 0 else None
+    found = SeveralTargets(how, weights).combine(some)
+    assert found.ranking.tolist() == by_hand(some, how, weights or [1] * targets)
+    assert found.target_votes.sum(1).tolist() == [one.votes.sum() for one in some]
+    voting = [one for one in some if one.votes.any()]
+    for units_kept in range(1, units + 1) if how != "weighted_sum" else ():
+        shares = [covered(one, found.ranking[:units_kept].tolist()) for one in voting]
+        assert found.coverage(units_kept) == pytest.approx(min(shares, default=0))
+
+
+def test_nobody_voted_so_no_share_of_votes_can_be_kept():
+    found = SeveralTargets().combine([without_votes([2, 0, 1]), without_votes([1, 0, 2])])
+    assert found.ranking.tolist() == [2, 1, 0]
+    assert len(found.keep(units=2)) == 20
+    with pytest.raises(InputError, match="`vote_coverage` needs votes"):
+        found.keep(coverage=0.5)
+
+
+@pytest.mark.parametrize("how", ["worst_case", "union", "weighted_sum"])
+def test_votes_count_though_nobody_is_known_to_have_cast_them(how, three):
+    silent = [replace(one, ballots=torch.empty(0)) for one in three]
+    found, told = SeveralTargets(how).combine(silent), SeveralTargets(how).combine(three)
+    assert torch.equal(found.ranking, told.ranking)
+    assert torch.equal(found.votes, told.votes)
 
 
 @pytest.mark.parametrize(

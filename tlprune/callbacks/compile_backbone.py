@@ -3,14 +3,14 @@
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
-from tlprune.errors import InputError, near_miss
+from tlprune.errors import InputError, OfLightning, near_miss
 
 __all__ = ["CompileBackbone"]
 
 _MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
-class CompileBackbone(Callback):
+class CompileBackbone(OfLightning, Callback):
     """Compiles ``backbone`` of the module in place when training begins, so that checkpoints stay as they are.
 
     Compiling takes seconds to minutes, for each size of images anew; it pays in long runs.

@@ -11,12 +11,12 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from tlprune.callbacks.confusion_figure import confused_pairs, confusion_figure
-from tlprune.errors import InputError, require_within
+from tlprune.errors import InputError, OfLightning, require_within
 
 __all__ = ["ConfusionMonitor"]
 
 
-class ConfusionMonitor(Callback):
+class ConfusionMonitor(OfLightning, Callback):
     """Writes the confusion matrix of validation and of test to TensorBoard, and the pairs that are confused most.
 
     Figures ``val/confusion`` and ``test/confusion``, with a row for each true class that adds up to 100 %; above 40

@@ -8,14 +8,14 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from tlprune.errors import require_within
+from tlprune.errors import OfLightning, require_within
 from tlprune.selection.advisor import Forecast
 from tlprune.selection.manifest import Selection
 
 __all__ = ["CostMonitor"]
 
 
-class CostMonitor(Callback):
+class CostMonitor(OfLightning, Callback):
     """Logs time spent, images a second, time left, and the cost so far against that of the full run.
 
     For any module and any DataModule, to every logger; what cannot be known is left out. Time counts from the start of

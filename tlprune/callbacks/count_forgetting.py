@@ -9,7 +9,7 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from tlprune.errors import InputError
+from tlprune.errors import InputError, OfLightning
 from tlprune.selection.fixed_batches import fixed_batches, own_batches
 from tlprune.selection.forgetting import ForgettingCounts
 from tlprune.selection.forward import device_of, running
@@ -24,7 +24,7 @@ class _HasSource(Protocol):
     viewed_source: SourceImages
 
 
-class CountForgetting(Callback):
+class CountForgetting(OfLightning, Callback):
     """Looks at the whole source after every epoch and counts the images that were classified correctly and are not.
 
     They are seen in the evaluation view. That costs one forward pass over the source for each epoch, about a third of

@@ -6,19 +6,22 @@ from typing import cast
 from warnings import warn
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import nn
 
-from tlprune.errors import InputError
+from tlprune.errors import InputError, OfLightning
 from tlprune.models.backbones import Backbone
-from tlprune.models.weights import save_classifier
+from tlprune.models.weights import name_of, save_classifier
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.paths import expanded
 
 __all__ = ["ExportBackbone"]
 
 
-class ExportBackbone(Callback):
+class ExportBackbone(OfLightning, Callback):
     """Writes ``backbone`` and ``head`` of the module as one safetensors file when training has ended.
+
+    ``backbone`` may be any network that gives features ``[B, D]``; its name is noted where weights or timm tell it.
 
     Args:
         path: The file, ending in ``.safetensors``.
@@ -35,13 +38,12 @@ class ExportBackbone(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses a module without a backbone before hours are spent on it."""
-        if not isinstance(getattr(pl_module, "backbone", None), Backbone) or "backbone" not in pl_module.hparams:
-            raise InputError(
-                f"ExportBackbone needs a module with a `backbone` of tlprune, got {type(pl_module).__name__}"
-            )
+        if not is_overridden("configure_model", pl_module, LightningModule):
+            _require_backbone(pl_module)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Looks at the clock: a forecast of what pruning saves needs to know what a surrogate cost."""
+        _require_backbone(pl_module)  # configure_model() may have made it
         self._begin = time.perf_counter()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -51,11 +53,17 @@ class ExportBackbone(Callback):
         if trainer.global_step == 0:
             warn(f"{self.path}: no training step was taken; it has the weights from before training", stacklevel=2)
         head = getattr(pl_module, "head", None)
-        backbone = cast(Backbone, pl_module.backbone)  # setup() has seen to it
+        backbone = cast(nn.Module, pl_module.backbone)  # on_fit_start() has seen to it
+        said = pl_module.hparams.get("backbone")
+        named = str(said) if isinstance(backbone, Backbone) and said is not None else name_of(backbone)
         classes = getattr(pl_module, "classes", [])
         with atomic_path(self.path) as temporary:
-            name = str(pl_module.hparams["backbone"])
             kept_head = head if isinstance(head, nn.Linear) else None
             expected = getattr(pl_module, "preprocessing", None)
             seconds = time.perf_counter() - self._begin
-            save_classifier(temporary, name, backbone, kept_head, classes, seconds, expected)
+            save_classifier(temporary, named, backbone, kept_head, classes, seconds, expected)
+
+
+def _require_backbone(module: LightningModule) -> None:
+    if not isinstance(getattr(module, "backbone", None), nn.Module):
+        raise InputError(f"ExportBackbone needs a module with a network called `backbone`, got {type(module).__name__}")

@@ -11,13 +11,13 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim import Optimizer
 from torch.utils.tensorboard.summary import hparams
 
-from tlprune.errors import InputError, near_miss
+from tlprune.errors import InputError, OfLightning, near_miss
 from tlprune.selection.manifest import Selection
 
 __all__ = ["HParamsMonitor", "hyperparameters"]
 
 
-class HParamsMonitor(Callback):
+class HParamsMonitor(OfLightning, Callback):
     """Writes one row of the HParams tab for each fit and each test: hyperparameters, and the metric that matters.
 
     The metric is logged as ``best/METRIC``: of a fit the best value so far, of a test the value. The prefix puts it

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from tlprune.data.downstream import Downstream, check_target, open_target
 from tlprune.data.transforms import MAX_SIZE, EvalView
 from tlprune.data.viewed import ViewedImages
-from tlprune.errors import InputError, require_within
+from tlprune.errors import InputError, OfLightning, require_within
 from tlprune.preprocessing import Preprocessing
 from tlprune.selection.features import extract_features
 
 __all__ = ["KNNProbe", "knn_accuracy"]
 
 
-class KNNProbe(Callback):
+class KNNProbe(OfLightning, Callback):
     """Logs how many of a target's validation images their nearest training images classify rightly.
 
     It runs after each validation, or after each epoch of training where nothing is validated; a ``ModelCheckpoint``

@@ -3,12 +3,12 @@
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from tlprune.data.size_schedule import SizeSchedule
-from tlprune.errors import InputError
+from tlprune.errors import InputError, OfLightning
 
 __all__ = ["ProgressiveResize"]
 
 
-class ProgressiveResize(Callback):
+class ProgressiveResize(OfLightning, Callback):
     """Has the DataModule make training images of a size that follows the epoch; logs it as ``train/image_size``.
 
     Sizes follow the epoch alone, so that a run that goes on sees the sizes that it would have seen. Evaluation keeps

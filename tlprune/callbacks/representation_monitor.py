@@ -10,13 +10,13 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
-from tlprune.errors import InputError, require_within
+from tlprune.errors import InputError, OfLightning, require_within
 from tlprune.selection.forward import running
 
 __all__ = ["RepresentationMonitor", "alignment", "feature_std", "uniformity"]
 
 
-class RepresentationMonitor(Callback):
+class RepresentationMonitor(OfLightning, Callback):
     """Logs alignment, uniformity and standard deviation of features, and warns when all images look the same.
 
     For any module whose training batches begin with two views of each image. The network is the module's

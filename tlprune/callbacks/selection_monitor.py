@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from tlprune.callbacks.projector import project_units
-from tlprune.errors import require_within
+from tlprune.errors import OfLightning, require_within
 from tlprune.selection.figures import units_figure, votes_figure
 from tlprune.selection.manifest import Selection
 
@@ -19,7 +19,7 @@ _POINTS = 500
 """Points of a curve at most."""
 
 
-class SelectionMonitor(Callback):
+class SelectionMonitor(OfLightning, Callback):
     """Writes the DataModule's Selection to TensorBoard when training starts; without one it does nothing.
 
     - Scalars ``selection/units_kept``, ``selection/images_kept`` and ``selection/votes_covered`` (in [0, 1]; for each

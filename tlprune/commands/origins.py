@@ -1,6 +1,6 @@
 """The sets that a Selection was made from, opened again and checked to be the same."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -72,7 +72,8 @@ def opened_targets(selection: Selection, targets: list[str] | None) -> list[Vote
         raise InputError("this selection does not name a target; give --target")
     if voted and len(names) != len(voted):
         raise InputError(f"targets that voted for this selection: {len(voted)}; --target names {len(names)}")
-    found, begin = [], 0
+    found: list[Voters] = []
+    begin = 0
     for name, settings in zip(names, voted or [None] * len(names), strict=True):
         try:
             opened = open_target(name, int(selection.record.get("target_seed", 0)))
@@ -80,7 +81,11 @@ def opened_targets(selection: Selection, targets: list[str] | None) -> list[Vote
             raise error if targets else InputError(f"{error}; say with --target where it is now") from error
         if settings is not None and opened.train.digest != settings["digest"]:
             raise InputError(f"target {name}: not the images that voted")
-        ballots = selection.ballots[begin : begin + len(opened.train)]
-        found.append(Voters(opened.name, opened.train, opened.test, ballots))
-        begin += len(opened.train)
+        place = len(found)
+        votes = selection.target_votes[place : place + 1]
+        end = begin + (len(opened.train) if bool(votes.any()) or len(votes) == 0 else 0)
+        found.append(Voters(opened.name, opened.train, opened.test, selection.ballots[begin:end]))
+        begin = end
+    if begin > len(selection.ballots):  # some votes were counted without a word on who cast them
+        return [replace(one, ballots=selection.ballots[:0]) for one in found]
     return found

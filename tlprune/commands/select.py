@@ -38,7 +38,9 @@ def run(arguments: list[str]) -> None:
         if sum(one == option or one.startswith(f"{option}=") for one in arguments) > 1:
             raise InputError(f"{option} is given twice; name all after one: {option} FIRST SECOND")
     if not any(one.startswith(("--print_config", "--selector.help")) for one in arguments):
-        parse(_parser(Any), arguments)  # answers --help, and refuses most of what is wrong, before torch is loaded
+        parse(
+            _parser(str | dict | None), arguments
+        )  # answers --help, and refuses most of what is wrong, before torch is loaded
     from tlprune.datamodules.pruned_source import PrunedSourceDataModule
     from tlprune.selection.ranks import barrier
 
@@ -77,8 +79,8 @@ def _parser(selector: object) -> ArgumentParser:
     """All options.
 
     Args:
-        selector: The type of ``--selector``: ``Selector | None``, whose classes come with torch, or ``Any``, which
-            takes what is given without a look at it.
+        selector: The type of ``--selector``: ``Selector | None``, whose classes come with torch, or one that takes
+            what is given without a look at it. Of the type ``Any``, a ``class_path`` would be imported.
     """
     parser = make_parser("select", "Order the units of a source for a target, and write the Selection.")
     add = parser.add_argument

@@ -64,7 +64,9 @@ def _parser() -> ArgumentParser:
     add("--pretrain", type=str, required=True, help="config of 'tlprune fit' for source models")
     add("--transfers", type=dict[str, str], required=True, help="configs of 'tlprune fit' by mode; the first decides")
     text = "by name, a Selector, or 'selector' with 'label', 'surrogate', 'ablates'"
-    add("--methods", type=dict[str, Any], default={"label_mapping": "LabelMapping"}, help=text)
+    # of the type dict[str, Any], a class_path would be imported, and its defaults filled in, by the parser
+    method = str | dict | list | float | None  # type: ignore[type-arg]
+    add("--methods", type=dict[str, method], default={"label_mapping": "LabelMapping"}, help=text)
     add("--controls", type=bool, default=True, help="run random pruning and the reverse of the first method too")
     add("--ratios", type=list[float], default=[0.1, 0.3, 0.5, 0.7, 0.9], help="shares of units removed, in (0, 1)")
     text = "what pruned models have as much of as the whole source's: [epochs], [steps] or both"
@@ -73,7 +75,12 @@ def _parser() -> ArgumentParser:
     text = "'grid': every ratio; 'bisection': as few as it takes to find each winning subset"
     add("--search", type=Literal["grid", "bisection"], default="grid", help=text)
     add("--output", type=str | None, default=None, help="the sweep's folder (default: runs/sweep-NAME of the config)")
-    add("--workers", type=int | None, default=None, help="cells at a time (default: one for each GPU, else each core)")
+    add(
+        "--workers",
+        type=int | None,
+        default=None,
+        help="cells at a time without --slurm (default: one for each GPU, else each core)",
+    )
     text = "run each cell as a job of SLURM, with these options of submitit, such as {timeout_min: 600}"
     add("--slurm", type=dict[str, Any] | None, default=None, help=text)
     add("--dry_run", "--dry-run", action="store_true", help="say what would be run and what it will take")
@@ -109,9 +116,8 @@ def _tell_plan(sweep: "Sweep", results: "Results", console: Console) -> None:
     from tlprune.experiments.sweep import shared_pretraining
 
     costs = forecast(sweep, results)
-    table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False)
-    for heading in ("target", "method", "pruned", "equal", "seeds", "finished", "each, s", "left, s"):
-        table.add_column(heading, justify="left" if heading in ("target", "method", "equal") else "right")
+    table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
+    labels = _add_columns(table, sweep, ("pruned", "equal", "seeds", "finished", "each, s", "left, s"))
     total, cells = 0.0, 0
     for group in sweep.groups():
         there = len(results.of(group))
@@ -120,7 +126,7 @@ def _tell_plan(sweep: "Sweep", results: "Results", console: Console) -> None:
         left = (sweep.seeds - there) * each
         total, cells = total + left, cells + sweep.seeds - there
         label = results.methods[group.method].label
-        row = [group.target, label, f"{group.ratio:.0%}", group.equal, str(sweep.seeds), str(there)]
+        row = [labels[group.target], label, f"{group.ratio:.0%}", group.equal, str(sweep.seeds), str(there)]
         table.add_row(*row, f"{each:,.0f}" + (" *" if shared else ""), f"{left:,.0f}")
     console.print(table)
     if len(sweep.targets) > 1:
@@ -137,6 +143,7 @@ def _tell_plan(sweep: "Sweep", results: "Results", console: Console) -> None:
 
 def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console) -> None:
     from tlprune.experiments.executors import cluster, default_workers, local_processes
+    from tlprune.experiments.methods import target_labels
     from tlprune.experiments.sweep import run_sweep, save_settings
 
     sweep.output.mkdir(parents=True, exist_ok=True)
@@ -154,10 +161,11 @@ def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console)
         Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress,
         chosen as executor,
     ):
+        labels = target_labels(sweep.targets)
         task = progress.add_task("sweep", total=total, completed=len(results.cells))
 
         def told(cell: "Cell") -> None:
-            progress.console.print(_line(cell, results))
+            progress.console.print(_line(cell, results, labels), soft_wrap=True)
             progress.advance(task)
             save_settings(cell, results, sweep.output / "tensorboard")
 
@@ -165,12 +173,28 @@ def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console)
     _tell_winners(sweep, results, console)
 
 
-def _line(cell: "Cell", results: "Results") -> str:
+def _line(cell: "Cell", results: "Results", labels: dict[str, str]) -> str:
     pruned = f", {cell.ratio:.0%}" if cell.ratio else ""
     steps = " =" if cell.equal == "steps" else ""
     name = f"{results.methods[cell.method].label}{pruned}{steps}"
     scores = "  ".join(f"{mode} {score.test:.1f}" for mode, score in cell.scores.items())
-    return f"seed {cell.seed + 1}  {cell.target:<10.10} {name:<26.26}{cell.pretraining_seconds:>6.1f} s  {scores}"
+    width = max(map(len, labels.values()))
+    return (
+        f"seed {cell.seed + 1}  {labels[cell.target]:<{width}}  {name:<24} {cell.pretraining_seconds:>6.1f} s  {scores}"
+    )
+
+
+def _add_columns(table: Table, sweep: "Sweep", others: tuple[str, ...]) -> dict[str, str]:
+    """Adds columns, of which that of targets never gives way to a narrow terminal; returns what targets are called."""
+    from tlprune.experiments.methods import target_labels
+
+    labels = target_labels(sweep.targets)
+    table.add_column("target", no_wrap=True, min_width=max(map(len, labels.values())))
+    longest = max(len(method.label) for method in sweep.methods.values())
+    table.add_column("method", overflow="fold", min_width=min(longest, 8))
+    for heading in others:
+        table.add_column(heading, justify="left" if heading == "equal" else "right", overflow="fold")
+    return labels
 
 
 def _tell_winners(sweep: "Sweep", results: "Results", console: Console) -> None:
@@ -178,10 +202,9 @@ def _tell_winners(sweep: "Sweep", results: "Results", console: Console) -> None:
     mode = results.modes[0]
     title = f"winning subsets by {mode}, chosen on validation images"
     table = Table(
-        title=title, title_justify="left", box=SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False
+        title=title, title_justify="left", box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False
     )
-    for heading in ("target", "method", "equal", "pruned", "on test images", "unclear up to"):
-        table.add_column(heading, justify="left" if heading in ("target", "method", "equal") else "right", no_wrap=True)
+    labels = _add_columns(table, sweep, ("equal", "pruned", "on test images", "unclear up to"))
     for target in sweep.targets:
         for method, info in results.methods.items():
             for equal in sweep.equal if method != "none" else ():
@@ -192,7 +215,7 @@ def _tell_winners(sweep: "Sweep", results: "Results", console: Console) -> None:
                     if found.test.count > 1:
                         points += f" [{found.test.low:+.1f}, {found.test.high:+.1f}]"
                 ratios = ["none" if one is None else f"{one:.0%}" for one in (found.ratio, found.not_clearly_below)]
-                table.add_row(target, info.label, equal, ratios[0], points, ratios[1])
+                table.add_row(labels[target], info.label, equal, ratios[0], points, ratios[1])
     console.print(table)
     text = "on test images: minus no pruning, in points, with its 95 % interval over seeds; "
     console.print(f"{text}unclear up to: the largest ratio that is not clearly below no pruning", soft_wrap=True)

@@ -17,7 +17,7 @@ from tlprune.data.sampler import Batched, EpochCounter, EpochSampler
 from tlprune.data.size_schedule import SizeSchedule
 from tlprune.data.transforms import mean_and_std, normalised
 from tlprune.data.viewed import Batch, ViewedImages
-from tlprune.errors import InputError
+from tlprune.errors import InputError, OfLightning
 from tlprune.preprocessing import Preprocessing
 from tlprune.selection.ranks import from_first_rank
 from tlprune.storage.fingerprint import digest_json, digest_tensors
@@ -29,7 +29,7 @@ _LAYOUT = {"images": "training images", "batch_size": "images in a batch", "proc
 _SAMPLED = 64
 
 
-class ResumableDataModule(LightningDataModule):
+class ResumableDataModule(OfLightning, LightningDataModule):
     """Order and augmentation follow from the seed that torch was given, by ``seed_everything`` or otherwise.
 
     A checkpoint keeps that seed, so a run goes on in the same order wherever it stopped: in the middle of an epoch,
@@ -60,9 +60,16 @@ class ResumableDataModule(LightningDataModule):
         self._epochs = EpochCounter()
         self._identity: tuple[ImageSet, str] | None = None
 
-    def depends_on(self) -> list[Any]:
-        """What changes when any image does, as JSON values. Lists all images, and opens none."""
-        return [None if one is None else one.mark for one in self._all_images()]
+    def depends_on(self, whole: bool | None = None) -> list[Any]:
+        """What changes when any image does, as JSON values. Lists all images, and opens none.
+
+        Args:
+            whole: Whether every byte is read, as with ``verify_content``; None does as that says.
+        """
+        read = getattr(self, "verify_content", False) if whole is None else whole
+        return [
+            None if one is None else [one.mark, one.read_whole()] if read else one.mark for one in self._all_images()
+        ]
 
     def _all_images(self) -> Sequence[ImageSet | None]:
         raise NotImplementedError

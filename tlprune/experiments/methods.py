@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tlprune.experiments.results import NONE
 
-__all__ = ["METHOD_LABELS", "MODE_LABELS", "WHAT_METHODS_DO", "Mark", "marks_of"]
+__all__ = ["METHOD_LABELS", "MODE_LABELS", "WHAT_METHODS_DO", "Mark", "marks_of", "target_labels"]
 
 METHOD_LABELS: dict[str, str] = {
     NONE: "no pruning",
@@ -79,3 +79,29 @@ def marks_of(methods: Iterable[str]) -> dict[str, Mark]:
         others = sum(one not in _KNOWN for one in found)
         found[method] = _KNOWN.get(method) or _OTHERS[others % len(_OTHERS)]
     return found
+
+
+def target_labels(targets: Iterable[str]) -> dict[str, str]:
+    """What targets are called in lines and tables: a folder by its last part, or as many as tell it from others.
+
+    Args:
+        targets: Names, folders, and ``NAME:FOLDER``.
+
+    Example:
+        >>> target_labels(["digits", "data/targets/flowers", "oxford_pets:/data/pets"])
+        {'digits': 'digits', 'data/targets/flowers': 'flowers', 'oxford_pets:/data/pets': 'oxford_pets'}
+        >>> target_labels(["a/flowers", "b/flowers/"])
+        {'a/flowers': 'a/flowers', 'b/flowers/': 'b/flowers'}
+    """
+    parts = {name: _parts(name) for name in targets}
+    for count in range(1, max(map(len, parts.values()), default=0) + 1):
+        labels = {name: "/".join(some[-count:]) for name, some in parts.items()}
+        if len(set(labels.values())) == len(labels):
+            return labels
+    return {name: name for name in parts}
+
+
+def _parts(target: str) -> list[str]:
+    named, colon, _ = target.partition(":")
+    known = named if colon and "/" not in named and len(named) > 1 else target  # one letter is a drive
+    return [part for part in known.replace("\\", "/").split("/") if part] or [target]

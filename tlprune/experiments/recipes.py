@@ -9,12 +9,18 @@ import yaml
 
 from tlprune.errors import InputError
 from tlprune.preprocessing import Preprocessing
+from tlprune.storage.named import class_paths, digest_named_files, digest_own_code
 from tlprune.storage.paths import user_path
 
 __all__ = ["Recipe", "is_config"]
 
 _WRITES = ("ExportBackbone", "ModelCheckpoint")
 """Callbacks that write files of their own; a cell's are put in their place."""
+
+_TIMER = "lightning.pytorch.callbacks.Timer"
+
+_STOPWATCH = {"class_path": "tlprune.experiments.stopwatch.Stopwatch"}
+"""Says how long training took, resumed or not."""
 
 _BUDGETS = ("prune_ratio", "keep_units", "keep_images", "vote_coverage", "images_like")
 _CHOOSES = (
@@ -70,6 +76,12 @@ class Recipe:
         for part in ("model", "data"):
             if not isinstance(config.get(part), dict) or "class_path" not in config[part]:
                 raise InputError(f"{path}: `{part}` must be given by `class_path` and `init_args`")
+        if config.get("ckpt_path") is not None:
+            raise InputError(f"{path}: `ckpt_path`: a sweep finds the state of its runs itself; remove it")
+        trainer = config.get("trainer") or {}
+        counted = (trainer.get("max_epochs"), trainer.get("max_steps"))
+        if trainer.get("max_time") is not None and not any(isinstance(one, int) and one > 0 for one in counted):
+            raise InputError(f"{path}: `max_time` alone never ends a run; give `max_epochs` or `max_steps` beside it")
         found = str(config["data"]["class_path"])
         if found.rpartition(".")[2] != data:
             raise InputError(f"{path}: `data` must be a {data}, got {found}")
@@ -107,7 +119,19 @@ class Recipe:
         trainer = kept["trainer"] or {}
         for name in ("logger", "callbacks", "default_root_dir", "enable_progress_bar", "enable_model_summary"):
             trainer.pop(name, None)
-        return kept | {"trainer": trainer, "callbacks": self._callbacks()}
+        own = {name: self.config[name] for name in ("optimizer", "lr_scheduler") if self.config.get(name) is not None}
+        return kept | own | {"trainer": trainer, "callbacks": self._callbacks()}
+
+    @property
+    def depends_on(self) -> dict[str, Any]:
+        """Files that the model is told of and code of the user's own, by what they are; nothing where there is none."""
+        files, code = digest_named_files([self.config["model"]]), digest_own_code(class_paths(self.config))
+        return {name: found for name, found in (("files", files), ("code", code)) if found}
+
+    @property
+    def verify_content(self) -> bool:
+        """Whether every byte of every image is read before what is finished counts."""
+        return bool(self.data.get("verify_content", False))
 
     def prepared(
         self,
@@ -128,7 +152,7 @@ class Recipe:
             data: Options of the DataModule beside those of :attr:`data`.
             model: Options of the module that are replaced.
             trainer: Options of the Trainer that are replaced.
-            callbacks: Added to those that write no files.
+            callbacks: Added to those that write no files, and to a stopwatch.
         """
         made = deepcopy(self.config)
         made["seed_everything"] = seed
@@ -142,9 +166,14 @@ class Recipe:
             "enable_progress_bar": False,
             "enable_model_summary": False,
             "logger": _logger(given.get("logger"), curves),
-            "callbacks": [*self._callbacks(), *callbacks],
+            "callbacks": [*self._callbacks(), *callbacks, _STOPWATCH],
             **(trainer or {}),
         }
+        if (
+            most := given.get("max_time")
+        ) is not None:  # the Trainer ignores it beside any Timer, and a stopwatch is one
+            made["trainer"]["callbacks"].append({"class_path": _TIMER, "init_args": {"duration": most}})
+            made["trainer"]["max_time"] = None
         return made
 
     def _callbacks(self) -> list[dict[str, Any]]:

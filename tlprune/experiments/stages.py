@@ -18,7 +18,10 @@ from tlprune.storage.atomic import write_bytes
 from tlprune.storage.cache import forget
 from tlprune.storage.fingerprint import digest_file, digest_json
 
-__all__ = ["Done", "Journal", "Stage"]
+__all__ = ["DONE", "Done", "Journal", "Stage"]
+
+DONE = "done.json"
+"""Name of the file that says a stage is finished."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Stage:
 
         What was changed or removed since, or a damaged note, is warned of.
         """
-        path = self.folder / "done.json"
+        path = self.folder / DONE
         try:
             noted = json.loads(path.read_text())
             content = noted["content"]
@@ -86,7 +89,7 @@ class Stage:
         when = time.strftime("%Y-%m-%d %H:%M:%S")
         content = {"depends": self.depends, "result": result, "outputs": digests, "when": when}
         noted = {"content": content, "checksum": digest_json(content)}
-        write_bytes(self.folder / "done.json", json.dumps(noted, indent=1, sort_keys=True).encode())
+        write_bytes(self.folder / DONE, json.dumps(noted, indent=1, sort_keys=True).encode())
 
     def forget(self) -> None:
         """Starts over: nothing of the stage is kept, but for the files that it made elsewhere."""

@@ -4,6 +4,7 @@ Training goes through ``tlprune fit`` on a config that is written beside its out
 where it was, and any cell can be run again by hand.
 """
 
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import Any
 
 import torch
 import yaml
-from lightning.pytorch.callbacks import Timer
 
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
+from tlprune.errors import InputError
+from tlprune.experiments.methods import target_labels
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import Cell, Score
 from tlprune.experiments.stages import Stage
+from tlprune.experiments.stopwatch import Stopwatch
 from tlprune.experiments.sweep_plan import Spec, Sweep
 from tlprune.experiments.sweep_stages import (
     LOOKED_AT,
@@ -27,6 +30,7 @@ from tlprune.experiments.sweep_stages import (
     selection_stage,
     selector_of,
     surrogate_and_seconds,
+    surrogate_backbone,
     surrogate_stage,
     transfer_stage,
 )
@@ -36,8 +40,6 @@ from tlprune.storage.atomic import write_bytes
 from tlprune.storage.cache import forget, locked
 
 __all__ = ["cell_if_finished", "make_selection", "run_cell", "train_surrogate"]
-
-_TIMER = {"class_path": "lightning.pytorch.callbacks.Timer", "init_args": {"interval": "step"}}
 
 
 def train_surrogate(sweep: Sweep, path: str, seed: int) -> None:
@@ -59,9 +61,11 @@ def train_surrogate(sweep: Sweep, path: str, seed: int) -> None:
             sweep.output / "tensorboard" / f"surrogate-{seed}",
             1000 + seed,  # another one than any source model's, which would begin with the same weights
             {"source": sweep.source},
-            callbacks=(_export(weights), _TIMER),
+            callbacks=(_export(weights),),
         )
-        stage.finish({"seconds": _fit(stage, config).seconds}, [weights])
+        seconds = _fit(stage, config).seconds
+        stage.finish({"seconds": seconds}, [weights])
+    _tell(f"surrogate of {Path(path).stem}", seed, seconds)
 
 
 def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
@@ -90,7 +94,9 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
                 selector=selector,
                 surrogate=weights,
                 surrogate_preprocessing=sweep.pretrain.surrogate_preprocessing,
+                surrogate_backbone=surrogate_backbone(sweep, method),
                 prune_ratio=0.0,
+                verify_content=sweep.pretrain.verify_content,
                 **options,
             )
             data.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -106,6 +112,8 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
         noted = data.selection.record.get("seconds")
         seconds = sum(noted.values()) if noted else wall
         stage.finish({"surrogate_seconds": trained, "selection_seconds": seconds}, [file])
+    voter = f" for {target_labels(sweep.targets)[target]}" if selector.needs_target else ""
+    _tell(f"selection by {sweep.methods[method].label}{voter}", seed, seconds)
 
 
 def run_cell(sweep: Sweep, spec: Spec) -> Cell:
@@ -192,7 +200,9 @@ def _fit(stage: Stage, config: dict[str, Any]) -> _Fitted:
         if cli.trainer.global_step == 0:  # it had ended, and was killed before that was noted here
             forget(stage.folder / "run")
             cli = run(["fit", "--config", str(path)])
-    timer = next(one for one in cli.trainer.callbacks if isinstance(one, Timer))  # type: ignore[attr-defined]
+    if cli.stopped is not None:
+        raise InputError(f"{path}: {cli.stopped}, so it is not finished; give the same command again to go on")
+    timer = next(one for one in cli.trainer.callbacks if isinstance(one, Stopwatch))  # type: ignore[attr-defined]
     forget(stage.folder / "run")
     return _Fitted(cli, timer.time_elapsed("train"))
 
@@ -213,7 +223,7 @@ def _pretrain(sweep: Sweep, spec: Spec, stage: Stage, kept: Kept) -> None:
         spec.seed,
         data,
         trainer={} if steps is None else {"max_epochs": -1, "max_steps": steps},
-        callbacks=(_export(weights), _TIMER),
+        callbacks=(_export(weights),),
     )
     fitted = _fit(stage, config)
     trainer, source = fitted.cli.trainer, fitted.cli.datamodule
@@ -227,6 +237,7 @@ def _pretrain(sweep: Sweep, spec: Spec, stage: Stage, kept: Kept) -> None:
         "source_accuracy": None if accuracy is None else 100 * float(accuracy),
     }
     stage.finish(result, [weights])
+    _tell(f"pretraining on {_what(sweep, spec)}", spec.seed, fitted.seconds)
 
 
 def _transfer(sweep: Sweep, spec: Spec, mode: str, stage: Stage, weights: Path) -> None:
@@ -241,7 +252,7 @@ def _transfer(sweep: Sweep, spec: Spec, mode: str, stage: Stage, weights: Path) 
         spec.seed,
         {"target": spec.group.target},
         model={"weights": str(weights)},
-        callbacks=({"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": chosen}, _TIMER),
+        callbacks=({"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": chosen},),
     )
     fitted = _fit(stage, config)
     trainer, given = fitted.cli.trainer, {"datamodule": fitted.cli.datamodule, "ckpt_path": best, "verbose": False}
@@ -250,3 +261,19 @@ def _transfer(sweep: Sweep, spec: Spec, mode: str, stage: Stage, weights: Path) 
         test = trainer.test(fitted.cli.model, **given)[0]["test/accuracy"]
     stage.finish({"val": 100 * float(val), "test": 100 * float(test), "seconds": fitted.seconds})
     forget(best.parent)
+    target = target_labels(sweep.targets)[spec.group.target]
+    _tell(f"{mode} on {target} of {_what(sweep, spec)}", spec.seed, fitted.seconds)
+
+
+def _what(sweep: Sweep, spec: Spec) -> str:
+    """What a cell pretrains on, for people."""
+    group = spec.group
+    label = sweep.methods[group.method].label
+    return f"{label}, {group.ratio:.0%} pruned" if group.ratio else label
+
+
+def _tell(what: str, seed: int, seconds: float) -> None:
+    """Writes a line to a log when a stage has ended; on a terminal there is a bar."""
+    if sys.stdout is not None and not sys.stdout.isatty():
+        sys.stdout.write(f"seed {seed + 1}  {what}: {seconds:.1f} s\n")
+        sys.stdout.flush()

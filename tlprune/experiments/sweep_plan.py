@@ -1,19 +1,20 @@
 """What a sweep compares: methods, ratios, seeds, targets and lengths, and the cells that these make."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from tlprune.errors import InputError
+from tlprune.experiments.methods import METHOD_LABELS
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import NONE, Equal, Group
+from tlprune.experiments.sweep_selectors import named_selector
+from tlprune.selection.baselines import RandomSelector, ReverseSelector
 from tlprune.storage.paths import expanded
 
 __all__ = ["MethodSpec", "Spec", "Sweep", "methods_of"]
-
-_LABELS = {"LabelMapping": "LM", "FeatureMapping": "FM", "RandomSelector": "random", "ReverseSelector": "reverse"}
 
 
 @dataclass(frozen=True)
@@ -128,12 +129,17 @@ def methods_of(given: Mapping[str, Any], controls: bool) -> dict[str, MethodSpec
     if not given:
         raise InputError("a sweep needs at least one of `methods`")
     methods = {NONE: MethodSpec(None, "no pruning")}
+    if given.get(NONE):
+        raise InputError(f"method {NONE!r} is no pruning, which is always run: give this selector another name")
     methods |= {str(name): _method(str(name), one) for name, one in given.items() if name != NONE}
+    if len(methods) == 1:
+        raise InputError("a sweep needs at least one of `methods` beside no pruning")
+    built = [named_selector(one.selector, 0).selector for one in methods.values() if one.selector is not None]
     first = next(one.selector for one in methods.values() if one.selector is not None)
-    if controls and not _any(methods.values(), "RandomSelector"):
-        unit = "class" if _prunes_classes(first) else "sample"
+    if controls and not any(isinstance(one, RandomSelector) for one in built):
+        unit = "class" if built[0].unit_kind == "class" else "sample"
         methods["random"] = MethodSpec({"class_path": "RandomSelector", "init_args": {"unit": unit}}, "random")
-    if controls and not _any(methods.values(), "ReverseSelector"):
+    if controls and not any(isinstance(one, ReverseSelector) for one in built):
         methods["reverse"] = MethodSpec({"class_path": "ReverseSelector", "init_args": {"of": first}}, "reverse")
     return methods
 
@@ -150,20 +156,8 @@ def _method(name: str, given: Any) -> MethodSpec:
     ablates = whole.get("ablates") or {}
     if not isinstance(ablates, dict):
         raise InputError(f"method {name!r}: `ablates` must be a mapping, such as {{K: 50}}")
-    plain = _LABELS.get(str(selector["class_path"]).rpartition(".")[2], name)
+    built = named_selector(selector, 0).selector
+    plain = METHOD_LABELS.get(built.method, name) if type(built).__module__.startswith("tlprune.") else name
     varied = ", ".join(f"{factor} {value}" for factor, value in ablates.items())
     label = str(whole.get("label") or (f"{plain}, {varied}" if varied else plain))
     return MethodSpec(selector, label, whole.get("surrogate"), ablates)
-
-
-def _any(methods: Any, selector: str) -> bool:
-    chosen: Sequence[MethodSpec] = [one for one in methods if one.selector is not None]
-    return any(str((one.selector or {})["class_path"]).rpartition(".")[2] == selector for one in chosen)
-
-
-def _prunes_classes(selector: dict[str, Any]) -> bool:
-    options = selector.get("init_args") or {}
-    name = str(selector["class_path"]).rpartition(".")[2]
-    if name == "FeatureMapping":
-        return bool(options.get("units") == "classes")
-    return bool(options.get("unit", "class" if name == "LabelMapping" else "sample") == "class")

@@ -10,23 +10,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
-
-import tlprune
 from tlprune import __version__
 from tlprune.datamodules.downstream import DownstreamDataModule
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
-from tlprune.errors import InputError, near_miss
 from tlprune.experiments.recipes import Recipe, is_config
 from tlprune.experiments.results import NONE, Group
 from tlprune.experiments.stages import Done, Journal, Stage
 from tlprune.experiments.sweep_plan import Sweep
+from tlprune.experiments.sweep_selectors import NamedSelector, named_selector
 from tlprune.models.weights import read_weights
-from tlprune.parser_messages import in_short
 from tlprune.selection.manifest import Selection
 from tlprune.selection.ranking import Budget
 from tlprune.selection.selector import Selector
 from tlprune.storage.fingerprint import digest_file, digest_json, digest_tensors
+from tlprune.storage.named import digest_own_code
 
 __all__ = [
     "LOOKED_AT",
@@ -39,6 +36,7 @@ __all__ = [
     "selector_of",
     "source_of",
     "surrogate_and_seconds",
+    "surrogate_backbone",
     "surrogate_stage",
     "transfer_stage",
 ]
@@ -53,43 +51,19 @@ def selector_of(sweep: Sweep, method: str, seed: int) -> Selector:
     Args:
         sweep: Says how methods order the source.
         method: Its name.
-        seed: Given to the selector, and to the one that it reverses, where it draws and the config gives no seed.
+        seed: Given to the selector, and to those within it, where they take one and the config gives none.
 
     Raises:
         InputError: There is no such selector, or it does not take these options.
     """
-    return _built(json.dumps(sweep.methods[method].selector, sort_keys=True), seed)
+    return _named(sweep, method, seed).selector
 
 
-@cache
-def _built(selector: str, seed: int) -> Selector:
-    # a parser finds a bare class name only among what is loaded
-    public = {name: getattr(tlprune, name) for name in tlprune.__all__}
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--selector", type=Selector)
-    given = _seeded(json.loads(selector), seed)
-    try:
-        built = parser.instantiate(parser.parse_object({"selector": given})).selector
-    except InputError:
-        raise
-    except Exception as error:  # the parser wraps what a constructor raises
-        name = str(given["class_path"])
-        if "." not in name and name not in public:
-            known = [one for one, value in public.items() if issubclass(value, Selector) and value is not Selector]
-            raise InputError(f"no selector {name!r}: {near_miss(name, known)}") from error
-        raise InputError(f"selector {name}: {in_short(str(error))}") from error
-    if not isinstance(built, Selector):
-        raise InputError(f"{given['class_path']} is no Selector")
-    return built
-
-
-def _seeded(given: dict[str, Any], seed: int) -> dict[str, Any]:
-    options = dict(given.get("init_args") or {})
-    if isinstance(options.get("of"), dict):
-        options["of"] = _seeded(options["of"], seed)
-    if str(given["class_path"]).rpartition(".")[2] in ("RandomSelector", "FeatureMapping"):
-        options.setdefault("seed", seed)
-    return given | {"init_args": options} if options else given
+def _named(sweep: Sweep, method: str, seed: int) -> NamedSelector:
+    given = sweep.methods[method].selector
+    if given is None:
+        raise RuntimeError(f"{method}: no selector")
+    return named_selector(given, seed)
 
 
 def pays(sweep: Sweep, method: str) -> bool:
@@ -124,9 +98,9 @@ def _marks_of_source(source: str, options: str) -> list[Any]:
 
 
 @cache
-def _target_mark(target: str, options: str) -> list[Any]:
-    """Changes when any image of a target does."""
-    return DownstreamDataModule(**json.loads(options) | {"target": target}).depends_on()
+def _target_mark(target: str, options: str, whole: bool) -> list[Any]:
+    """Changes when any image of a target does; with ``whole``, every byte is read."""
+    return DownstreamDataModule(**json.loads(options) | {"target": target}).depends_on(whole)
 
 
 def _stage(sweep: Sweep, name: str, **depends: Any) -> Stage:
@@ -141,7 +115,8 @@ def file_name(name: str) -> str:
 def surrogate_stage(sweep: Sweep, path: str, seed: int) -> Stage:
     """The training of a surrogate by the config ``path``."""
     recipe = Recipe.read(path, "PrunedSourceDataModule")
-    return _stage(sweep, f"surrogate-{seed}", source=_source_mark(sweep), recipe=recipe.decides, seed=seed)
+    source = _source_mark(sweep)
+    return _stage(sweep, f"surrogate-{seed}", source=source, recipe=recipe.decides, seed=seed, **recipe.depends_on)
 
 
 def surrogate_and_seconds(sweep: Sweep, method: str, seed: int) -> tuple[str, float] | None:
@@ -157,7 +132,7 @@ def surrogate_and_seconds(sweep: Sweep, method: str, seed: int) -> tuple[str, fl
 
 def selection_stage(sweep: Sweep, method: str, target: str, seed: int) -> Stage | None:
     """A method's ranking for a target, for all of them where it does not ask; None where its surrogate is missing."""
-    selector = selector_of(sweep, method, seed)
+    selector, named = _named(sweep, method, seed)
     surrogate = None
     if selector.needs_surrogate is not None and (surrogate := surrogate_and_seconds(sweep, method, seed)) is None:
         return None
@@ -170,12 +145,26 @@ def selection_stage(sweep: Sweep, method: str, target: str, seed: int) -> Stage 
         sweep,
         f"select-{file_name(method)}-{file_name(target)}-{seed}" if asks else f"select-{file_name(method)}-{seed}",
         source=_source_mark(sweep),
-        target=_target_mark(target, "{}") if asks else None,
+        target=_target_mark(target, "{}", sweep.pretrain.verify_content) if asks else None,
         selector=sweep.methods[method].selector,
         options=selector.options,
         surrogate=None if weights is None else _weights_mark(weights),
         data=looked_at,
+        **({"code": code} if (code := digest_own_code(named)) else {}),
+        **({} if (network := surrogate_backbone(sweep, method)) is None else {"surrogate_backbone": network}),
     )
+
+
+def surrogate_backbone(sweep: Sweep, method: str) -> str | None:
+    """Network of a method's surrogate, where that is a weights file and the pretraining's config names it.
+
+    Args:
+        sweep: Says what is compared.
+        method: Its name.
+    """
+    path = sweep.surrogate_of(method)
+    options = sweep.pretrain.config["data"].get("init_args") or {}
+    return None if path is None or is_config(path) else options.get("surrogate_backbone")
 
 
 def _weights_mark(weights: str) -> Any:
@@ -237,6 +226,7 @@ def pretrain_stage(sweep: Sweep, group: Group, seed: int) -> tuple[Stage, Kept] 
         recipe=sweep.pretrain.decides,
         steps=steps,
         seed=seed,
+        **sweep.pretrain.depends_on,
     )
     return stage, kept
 
@@ -253,7 +243,8 @@ def transfer_stage(sweep: Sweep, target: str, seed: int, mode: str, weights: Pat
         sweep,
         f"{file_name(mode)}-{file_name(target)}-{seed}",
         weights=digest_file(weights),
-        target=_target_mark(target, _as_json(recipe.data)),
+        target=_target_mark(target, _as_json(recipe.data), sweep.pretrain.verify_content),
         recipe=recipe.decides,
         seed=seed,
+        **recipe.depends_on,
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 from warnings import warn
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -32,6 +33,7 @@ __all__ = [
     "check_weights",
     "load_backbone",
     "load_classifier",
+    "name_of",
     "read_weights",
     "save_classifier",
 ]
@@ -71,8 +73,8 @@ class SavedWeights:
 
 def save_classifier(
     path: str | os.PathLike[str],
-    backbone: str,
-    network: Backbone,
+    backbone: str | None,
+    network: nn.Module,
     head: nn.Linear | None,
     classes: Sequence[str] = (),
     seconds: float | None = None,
@@ -84,24 +86,50 @@ def save_classifier(
 
     Args:
         path: The file to write.
-        backbone: Name that :func:`tlprune.models.backbones.create_backbone` takes.
-        network: The backbone.
+        backbone: Name that :func:`tlprune.models.backbones.create_backbone` takes; None where it has none.
+        network: The backbone, or a plain network that ends in features. Keys are those of the plain network, under
+            ``backbone.network.``.
         head: Its classification layer, if it shall be kept.
         classes: What the head's outputs stand for, in order.
         seconds: Time that training took.
         preprocessing: How the weights expect images; None as in ImageNet's usual evaluation.
     """
-    state = {f"backbone.{key}": value for key, value in network.state_dict().items()}
+    prefix = "backbone." if isinstance(network, Backbone) else "backbone.network."
+    state = {prefix + key.replace("_orig_mod.", ""): value for key, value in network.state_dict().items()}
     if head is not None:
         state |= {f"head.{key}": value for key, value in head.state_dict().items()}
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    metadata = {"tlprune": _FORMAT, "backbone": backbone, "classes": json.dumps(list(classes))}
+    metadata = {"tlprune": _FORMAT, "classes": json.dumps(list(classes))}
+    if backbone is not None:
+        metadata["backbone"] = backbone
     if seconds is not None:
         metadata["seconds"] = repr(seconds)
     if preprocessing is not None and (said := preprocessing.as_json()):
         metadata["preprocessing"] = json.dumps(said)
     metadata["checksum"] = _checksum(tensors, metadata)
     save_file(tensors, path, metadata)
+
+
+def name_of(network: nn.Module) -> str | None:
+    """The name of a plain network that ends in features, by its weights, or by what timm noted in it.
+
+    Args:
+        network: Of any class.
+
+    Returns:
+        What :func:`tlprune.models.backbones.create_backbone` takes; None where nothing there has these weights.
+    """
+    found, _ = recognise({f"backbone.{key}": value for key, value in network.state_dict().items()})
+    shapes = {key: value.shape for key, value in _within(found, "backbone.").items()}
+    if (named := recognise_backbone(shapes)) is not None:
+        return named
+    noted = getattr(getattr(network, "_orig_mod", network), "pretrained_cfg", None)
+    architecture = noted.get("architecture") if isinstance(noted, dict) else None
+    if architecture is None:
+        return None
+    with torch.device("meta"):
+        same = create_backbone(f"timm:{architecture}").state_dict()
+    return f"timm:{architecture}" if shapes == {key: value.shape for key, value in same.items()} else None
 
 
 def check_weights(path: str | os.PathLike[str], what: str = "weights") -> None:

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from torch.optim import SGD
 from torchmetrics.classification import MulticlassAccuracy
 
-from tlprune.errors import InputError
+from tlprune.errors import InputError, OfLightning
 from tlprune.models.backbones import create_backbone
-from tlprune.modules.optim import build_optimizers
+from tlprune.modules.optim import build_optimizers, sendable
 from tlprune.preprocessing import Preprocessing
 
 __all__ = ["ClassificationModule", "LitClassifier"]
 
 
-class ClassificationModule(LightningModule):
+class ClassificationModule(OfLightning, LightningModule):
     """What pretraining and transfer share: a backbone with a linear head, cross entropy, accuracy.
 
     Logs ``train/loss``, and ``loss`` and ``accuracy`` under ``train/``, ``val/`` and ``test/`` for each epoch.
@@ -61,7 +61,7 @@ class ClassificationModule(LightningModule):
         self.preprocessing = Preprocessing()
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
-        self.optimizer = optimizer
+        self.optimizer = sendable(optimizer, self)
         self.lr_scheduler = lr_scheduler
         self.flip_average = flip_average
         self.classes: list[str] = []

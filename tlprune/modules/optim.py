@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
+from inspect import signature
 from typing import Any, Literal, Protocol
 
 from lightning.pytorch import LightningModule, Trainer
@@ -13,7 +15,15 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from tlprune.errors import InputError
 
-__all__ = ["LRScaling", "PlannedLR", "TriangularLR", "WarmupCosineLR", "build_optimizers"]
+__all__ = [
+    "DefaultOptimizer",
+    "LRScaling",
+    "PlannedLR",
+    "TriangularLR",
+    "WarmupCosineLR",
+    "build_optimizers",
+    "sendable",
+]
 
 
 LRScaling = Literal["none", "linear", "sqrt"]
@@ -122,6 +132,42 @@ class TriangularLR(PlannedLR):
         if step < peak:
             return self.start + (1 - self.start) * step / peak
         return (total_steps - step) / max(total_steps - peak, 1)
+
+
+@dataclass(frozen=True)
+class DefaultOptimizer:
+    """The default of a module's ``optimizer``, for processes that are sent the module.
+
+    The parser reads defaults from the lambda in a signature, and a lambda cannot be sent.
+
+    Args:
+        module: The class whose constructor has the default.
+    """
+
+    module: type[nn.Module]
+
+    def __call__(self, parameters: Iterable[Any]) -> Optimizer:
+        """The optimiser of parameters."""
+        made: Optimizer = signature(self.module.__init__).parameters["optimizer"].default(parameters)
+        return made
+
+
+def sendable(optimizer: OptimizerCallable, module: nn.Module) -> OptimizerCallable:
+    """An optimiser callable that can be pickled where it is a default.
+
+    Args:
+        optimizer: As the constructor of ``module`` has it.
+        module: Of any class, perhaps one that inherits the constructor.
+
+    Returns:
+        A :class:`DefaultOptimizer` for the default, else ``optimizer`` itself.
+    """
+    for kind in type(module).__mro__:
+        constructor = vars(kind).get("__init__")
+        named = None if constructor is None else signature(constructor).parameters.get("optimizer")
+        if named is not None and named.default is optimizer:
+            return DefaultOptimizer(kind)
+    return optimizer
 
 
 class _HasParameters(Protocol):

@@ -10,9 +10,9 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from tlprune.errors import InputError
+from tlprune.errors import InputError, OfLightning
 from tlprune.models.backbones import create_backbone
-from tlprune.modules.optim import LRScaling, build_optimizers
+from tlprune.modules.optim import LRScaling, build_optimizers, sendable
 from tlprune.preprocessing import Preprocessing
 
 __all__ = ["LitSSL", "info_nce"]
@@ -21,7 +21,7 @@ Views = tuple[list[Tensor], Tensor]
 """Two views ``[B, 3, H, W]`` each, and labels, which are not looked at."""
 
 
-class LitSSL(LightningModule):
+class LitSSL(OfLightning, LightningModule):
     """Trains a backbone without labels, so that two views of an image are alike and views of others are not.
 
     ``simclr``: NT-Xent between all views of the batch, those of other ranks included (Chen et al., "A Simple Framework
@@ -85,7 +85,7 @@ class LitSSL(LightningModule):
         self.method = method
         self.momentum = momentum
         self.temperature = temperature or (0.5 if method == "simclr" else 0.2)
-        self.optimizer = optimizer
+        self.optimizer = sendable(optimizer, self)
         self.lr_scheduler = lr_scheduler
         self.lr_scaling = lr_scaling
         self.decay_all = method == "moco" if decay_all is None else decay_all

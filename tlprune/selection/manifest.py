@@ -172,10 +172,12 @@ class Selection:
     def covered(self) -> Tensor:
         """``[U]`` float64: the share of votes that the best ``k`` units hold, at ``k - 1``.
 
-        With several targets it is that of the target that is covered least, unless they were summed up.
+        With several targets it is that of the target that is covered least, of those that voted, unless they were
+        summed up.
         """
-        if len(self.target_votes) and self.covers_each_target:
-            return self.covered_by_target.amin(0)
+        voted = self.target_votes.sum(1) > 0
+        if voted.any() and self.covers_each_target:
+            return self.covered_by_target[voted].amin(0)
         return coverage(self.votes, self.ranking)
 
     @property

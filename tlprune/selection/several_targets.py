@@ -16,7 +16,7 @@ __all__ = ["Combination", "SeveralTargets"]
 Combination = Literal["worst_case", "union", "weighted_sum"]
 """``worst_case``: the next unit is always the best of the target that is covered least so far; ``union``: a unit ranks
 where the target that wants it most ranks it, so that the best k of any target are in the first T k; ``weighted_sum``:
-by the weighted sum of each target's vote shares."""
+by the weighted sum of each target's vote shares. A target without votes has its ranks counted in their place."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,13 @@ class SeveralTargets:
         """One order out of one for each target.
 
         Args:
-            selections: Of the same units, one for each target, each with votes.
+            selections: Of the same units, one for each target.
 
         Returns:
             A selection with all ballots, target by target, and ``target_votes``. Its votes are the targets' weighted
             vote shares times the number of all voters; its scores are the weighted means of the targets' scores for
-            one voter.
+            one voter. A target without votes counts by its ranks: in place of vote shares, its units have shares that
+            fall evenly from its best to its last.
 
         Raises:
             InputError: The number of weights differs from that of targets, or the selections rank different units.
@@ -72,18 +73,27 @@ class SeveralTargets:
             raise InputError("these selections rank different units, so they have no common order")
         given = torch.tensor(self.weights or (1.0,) * len(selections), dtype=torch.float64)
         weights = (given / given.max() / (given / given.max()).sum())[:, None]
-        target_votes = torch.stack([one.votes for one in selections])
-        shares = target_votes / target_votes.sum(1, keepdim=True)
-        voters = sum(len(one.ballots) for one in selections)
-        votes = (weights * shares).sum(0) * voters
-        scores = (weights * torch.stack([one.scores / max(len(one.ballots), 1) for one in selections])).sum(0)
         rankings = torch.stack([one.ranking for one in selections])
+        target_votes = torch.stack([one.votes for one in selections])
+        voted = target_votes.sum(1) > 0
+        # a selector may count votes and say nothing of who cast them
+        voters = [len(one.ballots) or float(one.votes.sum()) for one in selections]
+        shares = target_votes / target_votes.sum(1, keepdim=True).where(voted[:, None], torch.tensor(1.0).double())
+        votes = (weights * shares).sum(0) * sum(voters)
+        scores = torch.stack([one.scores / max(count, 1) for one, count in zip(selections, voters, strict=True)])
+        scores = (weights * scores).sum(0)
+        points = _points(rankings)
+        wanted = torch.where(voted[:, None], shares, points / points[0].sum())
+        if bool(voted.all()):
+            merit = votes
+        else:  # whole numbers where nobody voted and all targets count the same, so that equal sums are equal
+            merit = (weights * wanted if bool(voted.any()) else given[:, None] / given.max() * points).sum(0)
         if self.how == "union":
-            ranking = _union(rankings, votes)
+            ranking = _union(rankings, merit)
         elif self.how == "worst_case":
-            ranking = _worst_case(rankings, shares, votes, scores)
+            ranking = _worst_case(rankings, wanted, merit, scores)
         else:
-            ranking = rank_units(votes, scores)
+            ranking = rank_units(merit, scores)
         seconds = [one.record.get("seconds", {}) for one in selections]
         return replace(
             first,
@@ -97,21 +107,27 @@ class SeveralTargets:
         )
 
 
-def _union(rankings: Tensor, votes: Tensor) -> Tensor:
+def _points(rankings: Tensor) -> Tensor:
+    """What ranks are worth, ``[T, U]`` float64: ``U`` for a target's best unit, 1 for its last (Borda's count)."""
+    return rankings.shape[1] - rankings.argsort(1).double()
+
+
+def _union(rankings: Tensor, merit: Tensor) -> Tensor:
     """By the best rank that any target gives a unit, then by votes, then by id; ``rankings`` is ``[T, U]``."""
     ranks = rankings.argsort(1)
-    return rank_units(-ranks.amin(0), votes)
+    return rank_units(-ranks.amin(0), merit)
 
 
-def _worst_case(rankings: Tensor, shares: Tensor, votes: Tensor, scores: Tensor) -> Tensor:
+def _worst_case(rankings: Tensor, shares: Tensor, merit: Tensor, scores: Tensor) -> Tensor:
     """Always the next unit of the target that is covered least; ``rankings`` and ``shares`` are ``[T, U]``."""
     queues = [iter(ranking) for ranking in rankings.tolist()]
-    covered = torch.zeros(len(rankings), dtype=torch.float64)
+    of_unit = shares.T.tolist()
+    covered = [0.0] * len(queues)
     taken: dict[int, None] = {}
-    while bool((covered < 1 - 1e-9).any()):
-        least = int((covered < covered.min() + 1e-9).nonzero()[0])
+    while (low := min(covered)) < 1 - 1e-9 and len(taken) < len(of_unit):
+        least = next(target for target, share in enumerate(covered) if share < low + 1e-9)
         unit = next(unit for unit in queues[least] if unit not in taken)
         taken[unit] = None
-        covered += shares[:, unit]
-    rest = [unit for unit in rank_units(votes, scores).tolist() if unit not in taken]
+        covered = [share + more for share, more in zip(covered, of_unit[unit], strict=True)]
+    rest = [unit for unit in rank_units(merit, scores).tolist() if unit not in taken]
     return torch.tensor([*taken, *rest])

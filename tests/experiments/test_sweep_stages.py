@@ -1,0 +1,146 @@
+"""What the stages of a sweep depend on."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tlprune import PrunedSourceDataModule, Selection
+from tlprune.errors import InputError
+from tlprune.experiments import sweep_stages
+from tlprune.experiments.recipes import Recipe
+from tlprune.experiments.results import NONE, Group
+from tlprune.experiments.sweep_cells import cell_if_finished, make_selection, run_cell
+from tlprune.experiments.sweep_plan import Spec, Sweep, methods_of
+
+
+@pytest.fixture
+def sweep(class_folder, tmp_path):
+    """A sweep of random pruning; every call forgets what a process knows of the images, as a new command does."""
+    class_folder("source", {"ant": 6, "bee": 6})
+    for part in ("train", "val", "test"):
+        class_folder(f"target/{part}", {"x": 3, "y": 3})
+
+    def plan(data=None, model=None, trainer=None, **top):
+        for known in ("_source", "_marks_of_source", "_target_mark"):
+            getattr(sweep_stages, known).cache_clear()
+        options = {"image_size": 32, **(data or {})}
+        recipe = {
+            "model": {"class_path": "LitClassifier", "init_args": {"backbone": "resnet8_w8", **(model or {})}},
+            "data": {"class_path": "PrunedSourceDataModule", "init_args": options},
+            "trainer": trainer or {"max_epochs": 1},
+            **top,
+        }
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+        pretrain = Recipe.read(str(tmp_path / "recipe.yaml"), "PrunedSourceDataModule")
+        probe = {"class_path": "TransferModule", "init_args": {"mode": "probe"}}
+        transfer = Recipe("made up", {**recipe, "model": probe, "data": {"class_path": "DownstreamDataModule"}})
+        methods = methods_of({"random": "RandomSelector"}, controls=False)
+        source, target = str(tmp_path / "source"), str(tmp_path / "target")
+        common = (methods, (0.5,), ("epochs",), 1, "grid", tmp_path / "out")
+        return Sweep("s", source, (target,), None, pretrain, {"probe": transfer}, *common)
+
+    return plan
+
+
+def keys(sweep, weights):
+    """Folders of the four stages."""
+    [target] = sweep.targets
+    pretrained = sweep_stages.pretrain_stage(sweep, Group(target, NONE), 0)[0]
+    some = [
+        pretrained,
+        sweep_stages.selection_stage(sweep, "random", target, 0),
+        sweep_stages.transfer_stage(sweep, target, 0, "probe", weights),
+        sweep_stages.surrogate_stage(sweep, sweep.pretrain.path, 0),
+    ]
+    return [one.folder.name for one in some]
+
+
+def rewritten(file, other):
+    """Other bytes in a file of the same size and time of change."""
+    before = file.stat()
+    content = bytearray(file.read_bytes())
+    content[-20] ^= 1 + other
+    file.write_bytes(content)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_with_verify_content_an_image_that_was_rewritten_in_place_makes_other_stages(verify, sweep, tmp_path):
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"weights")
+    options = {"verify_content": verify}
+    before = keys(sweep(options), weights)
+    assert keys(sweep(options), weights) == before
+    rewritten(next((tmp_path / "source" / "bee").iterdir()), 0)
+    after = keys(sweep(options), weights)
+    assert [one != other for one, other in zip(before, after, strict=True)] == [verify, verify, False, verify]
+    rewritten(next((tmp_path / "target" / "val").glob("*/*")), 1)
+    last = keys(sweep(options), weights)
+    assert [one != other for one, other in zip(after, last, strict=True)] == [False, False, verify, False]
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_the_journal_of_fit_notices_too(verify, class_folder):
+    source = class_folder("source", {"ant": 6, "bee": 6})
+    voters = class_folder("target/train", {"x": 6, "y": 6})
+    class_folder("target/val", {"x": 6, "y": 6})
+    options = {"source": str(source), "target": str(voters.parent), "verify_content": verify}
+
+    def depends_on():
+        return PrunedSourceDataModule(**options, prune_ratio=0.5).depends_on()
+
+    for folder in (source, voters):
+        before = depends_on()
+        assert before == depends_on()
+        rewritten(next(folder.glob("*/*")), 2)
+        assert (depends_on() != before) == verify
+
+
+def test_selecting_in_a_sweep_verifies_too(sweep, tmp_path, monkeypatch):
+    seen = []
+    setup = PrunedSourceDataModule.setup
+    monkeypatch.setattr(
+        PrunedSourceDataModule, "setup", lambda self, stage=None: (seen.append(self.verify_content), setup(self))[1]
+    )
+    planned = sweep({"verify_content": True})
+    make_selection(planned, "random", planned.targets[0], 0)
+    assert seen == [True]
+    assert Selection.load(next(Path(planned.output / "selections").iterdir())).num_units == 2
+
+
+def test_everything_in_a_config_that_decides_is_in_the_key(sweep, tmp_path):
+    def key(**changes):
+        planned = sweep(**changes)
+        return sweep_stages.pretrain_stage(planned, Group(planned.targets[0], NONE), 0)[0].folder.name
+
+    plain = key()
+    assert key() == plain
+    adam = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.1}}
+    faster = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.2}}
+    assert len({plain, key(optimizer=adam), key(optimizer=faster), key(lr_scheduler=adam)}) == 4
+    weights = tmp_path / "start.pt"
+    weights.write_bytes(b"one")
+    started = key(model={"weights": str(weights)})
+    weights.write_bytes(b"two")
+    assert key(model={"weights": str(weights)}) != started
+
+
+def test_what_a_sweep_could_not_honour_is_refused(sweep):
+    with pytest.raises(InputError, match="`ckpt_path`: a sweep finds the state of its runs itself"):
+        sweep(ckpt_path="some.ckpt")
+    with pytest.raises(InputError, match="`max_time` alone never ends a run"):
+        sweep(trainer={"max_time": "00:00:01:00"})
+    sweep(trainer={"max_time": "00:00:01:00", "max_epochs": 1})
+
+
+def test_a_training_that_ran_out_of_time_is_no_finished_stage(sweep):
+    trainer = {"max_epochs": 2, "max_time": "00:00:00:00", "accelerator": "cpu"}
+    planned = sweep({"augment": "none"}, trainer=trainer)
+    spec = Spec(Group(planned.targets[0], NONE), 0)
+    with pytest.raises(InputError, match=r"its time is up after 0 steps, .*give the same command again to go on"):
+        run_cell(planned, spec)
+    assert cell_if_finished(planned, spec) is None
+    enough = sweep({"augment": "none"}, trainer=trainer | {"max_time": "00:01:00:00"})
+    assert run_cell(enough, spec).pretraining_seconds > 0
