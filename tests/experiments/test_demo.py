@@ -81,9 +81,11 @@ def test_cells_that_are_finished_are_not_run_again(unlabelled):
     assert replace(cells, surrogate=replace(cells.surrogate, epochs=2)).stage(None, 0).done is None
 
 
-def test_quick_demo_finds_that_voting_beats_its_reverse(tmp_path, capsys):
+@pytest.mark.usefixtures("drawn_cached")
+@pytest.mark.parametrize("seeds", [["--seeds=1"], pytest.param([], marks=pytest.mark.slow)], ids=["one", "all"])
+def test_quick_demo_finds_that_voting_beats_its_reverse(seeds, tmp_path, capsys):
     begin = time.perf_counter()
-    assert main(["demo", "--quick", "--output", str(tmp_path / "out")]) == 0
+    assert main(["demo", "--quick", *seeds, "--output", str(tmp_path / "out")]) == 0
     seconds = time.perf_counter() - begin
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     accuracy = {row["method"]: row["probe"]["test_accuracy"] for row in summary["arms"]}

@@ -135,6 +135,7 @@ def test_what_a_sweep_could_not_honour_is_refused(sweep):
     sweep(trainer={"max_time": "00:00:01:00", "max_epochs": 1})
 
 
+@pytest.mark.filterwarnings("ignore:.*no training step was taken")
 def test_a_training_that_ran_out_of_time_is_no_finished_stage(sweep):
     trainer = {"max_epochs": 2, "max_time": "00:00:00:00", "accelerator": "cpu"}
     planned = sweep({"augment": "none"}, trainer=trainer)

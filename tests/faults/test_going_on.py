@@ -240,6 +240,7 @@ def test_an_epoch_that_was_cut_short_is_not_the_last_one(fit, run, monkeypatch):
     assert until_it_ends(command, run) == 2
 
 
+@pytest.mark.filterwarnings("ignore:.*no training step was taken")
 @pytest.mark.parametrize("interval", [[], ["--trainer.callbacks.interval=epoch"]])
 def test_a_timer_of_the_users_is_no_end_either(interval, fit, run):
     timer = ["--trainer.callbacks+=Timer", "--trainer.callbacks.duration=00:00:00:00", *interval]
