@@ -9,7 +9,7 @@ from warnings import warn
 from tlprune.errors import InputError
 
 __all__ = [
-    "_PART_NAMES",
+    "PART_NAMES",
     "PartFolders",
     "find_parts",
     "has_training_folder",
@@ -17,7 +17,7 @@ __all__ = [
     "warn_of_parts_taken_for_classes",
 ]
 
-_PART_NAMES = {"train": ("train",), "val": ("val", "valid", "validation", "dev"), "test": ("test",)}
+PART_NAMES = {"train": ("train",), "val": ("val", "valid", "validation", "dev"), "test": ("test",)}
 """What each part may be called, in any capitalisation."""
 
 _WORDS = {"train": "training", "val": "validation", "test": "test"}
@@ -57,7 +57,7 @@ def match_parts(names: Iterable[str], where: str) -> dict[str, str]:
     """
     found: dict[str, list[str]] = {}
     for name in names:
-        for part, allowed in _PART_NAMES.items():
+        for part, allowed in PART_NAMES.items():
             if name.lower() in allowed:
                 found.setdefault(part, []).append(name)
     for part, same in found.items():
@@ -84,7 +84,7 @@ def find_parts(root: Path, may_be_classes: bool = True) -> PartFolders | None:
     from tlprune.data.scanning import folder_names  # brings torch, which takes seconds
 
     names = folder_names(root)
-    train = [name for name in names if name.lower() in _PART_NAMES["train"]]
+    train = [name for name in names if name.lower() in PART_NAMES["train"]]
     if not train:
         return None
     if may_be_classes and not _all_like_parts(names) and not any(folder_names(root / name) for name in train):
@@ -108,7 +108,7 @@ def has_training_folder(root: Path) -> bool:
         InputError: The folder is unreadable.
     """
     try:
-        return any(entry.is_dir() and entry.name.lower() in _PART_NAMES["train"] for entry in root.iterdir())
+        return any(entry.is_dir() and entry.name.lower() in PART_NAMES["train"] for entry in root.iterdir())
     except OSError as error:
         raise InputError(f"{root}: {error.strerror or error}") from error
 
