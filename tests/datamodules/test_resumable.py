@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -161,6 +162,25 @@ def test_ranks_killed_at_any_batch_end_with_the_same_weights(tmp_path, ranks, wo
     assert whole["steps"] == resumed["steps"] == 24
     for key, value in whole["state_dict"].items():
         assert torch.equal(value, resumed["state_dict"][key]), key
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_another_number_of_processes_goes_on_from_an_epochs_end_alone(before, after, tmp_path):
+    script = Path(__file__).with_name("train_on_ranks.py")
+
+    def command(name):
+        return [sys.executable, script, tmp_path / name, 0, tmp_path / f"{name}.pt"]
+
+    run_ranks(before, command("whole"), tmp_path)
+    for name, step in (("end", 12), ("middle", 9)):  # six batches an epoch
+        (tmp_path / name).mkdir()
+        shutil.copy(tmp_path / "whole" / f"step={step}.ckpt", tmp_path / name)
+    run_ranks(after, command("end"), tmp_path)
+    assert load_torch(tmp_path / "end.pt")["steps"] == 24
+    ranks = start_ranks(after, command("middle"), tmp_path)
+    assert all(rank.wait(60) for rank in ranks)
+    assert f"processes were {before}, are {after}" in (tmp_path / "rank0.log").read_text()
+    assert not (tmp_path / "middle.pt").exists()
 
 
 class Sees(LitClassifier):
