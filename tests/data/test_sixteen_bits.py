@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tlprune.data import sixteen_bits
 from tlprune.data.decoding import decode_image
 from tlprune.errors import InputError
 
@@ -132,6 +133,7 @@ def test_numbers_without_a_known_range_are_refused_by_name(tmp_path, content, wh
     ],
 )
 def test_an_image_that_uses_a_small_part_of_the_range_is_said_once(tmp_path, name, content):
+    sixteen_bits._warned.clear()  # pytest may give the folder of an earlier test once more
     with pytest.warns(
         UserWarning, match=f"{name}: its 16 bits hold values below 4,096 of 65,536, so it is nearly black"
     ):
