@@ -122,6 +122,18 @@ def test_numbers_without_a_known_range_are_refused_by_name(tmp_path, content, wh
         decoded(tmp_path, "a.tif", content)
 
 
+@pytest.mark.parametrize("content", [png(np.arange(35, dtype=np.uint16).reshape(5, 7)), png(COLOURS // 300)])
+def test_eight_bits_in_sixteen_are_said(tmp_path, content):
+    sixteen_bits._warned.clear()
+    with pytest.warns(UserWarning, match="its 16 bits hold values below 256 of 65,536, so it is nearly black"):
+        decoded(tmp_path, "a.png", content)
+
+
+def test_a_black_image_is_black(tmp_path):
+    sixteen_bits._warned.clear()
+    assert not decoded(tmp_path, "a.png", png(np.zeros((5, 7), dtype=np.uint16))).any()
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

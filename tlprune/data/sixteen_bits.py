@@ -42,6 +42,7 @@ class SixteenBits:
         self.is_negative = self.is_grey and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
         self.shift = 4 if self.is_grey and tags.get(_BITS) == (12,) else 8
         self.is_wide = image.mode.startswith("I;16") or _is_wide(image)
+        self.is_black = self.is_grey  # until a value above 0 is seen; Pillow gives colours with 8 bits
         if image.mode == "F" or (image.mode == "I" and image.format not in ("PPM", "PNG")):
             what = "pixels of 16 bits with a sign" if self.is_wide else "pixels of 32 bits"
             raise InputError(f"{name}: {what} have no known range; convert them to 8 bits, or to 16 without a sign")
@@ -51,6 +52,7 @@ class SixteenBits:
         if not self.is_grey:
             return image
         values = np.asarray(image).astype(np.int32)
+        self.is_black = self.is_black and not values.any()
         levels: NDArray[np.uint8] = (np.rint(values / 257) if self.rounds else values >> self.shift).astype(np.uint8)
         return Image.fromarray(255 - levels if self.is_negative else levels)
 
@@ -61,7 +63,7 @@ class SixteenBits:
             brightest: Its highest value after scaling, in [0, 255].
         """
         folder = Path(self.name).parent
-        if self.is_wide and self.shift == 8 and 0 < brightest < _DARK and folder not in _warned:
+        if self.is_wide and self.shift == 8 and brightest < _DARK and not self.is_black and folder not in _warned:
             _warned.add(folder)
             used = f"its 16 bits hold values below {256 * (brightest + 1):,} of 65,536"
             warn(f"{self.name}: {used}, so it is nearly black; scale such images to the whole range", stacklevel=2)
