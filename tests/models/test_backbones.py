@@ -1,8 +1,11 @@
+import sys
+
 import pytest
 import torch
 
+import forked
 from tlprune.errors import InputError
-from tlprune.models.backbones import Classifier, create_backbone, list_backbones
+from tlprune.models.backbones import Classifier, _Block, create_backbone, list_backbones
 
 SMALL = [name for name in list_backbones() if not name.startswith("vit_l") and name not in ("resnet101", "resnet152")]
 
@@ -46,3 +49,27 @@ def test_weights_train(coloured):
 def test_near_miss_is_offered():
     with pytest.raises(InputError, match="unknown backbone 'resnet51': did you mean 'resnet50'?"):
         create_backbone("resnet51")
+
+
+SMALL_AT_224 = """
+import sys, torch
+from tlprune.models.backbones import create_backbone
+create_backbone(sys.argv[1])(torch.rand(2, 3, 224, 224)).sum().backward()
+"""
+
+
+@pytest.mark.parametrize("name", ["resnet8_w8", "resnet8_w16", "resnet8_w32"])
+def test_small_backbones_train_on_large_images(name, tmp_path):
+    """In a process of its own: a kernel that writes beyond its memory ends it."""
+    script = tmp_path / "script.py"
+    script.write_text(SMALL_AT_224)
+    assert forked.run([sys.executable, script, name]).returncode == 0
+
+
+def test_a_shortcut_is_a_convolution_with_a_stride():
+    block = _Block(8, 16, 2)
+    images = torch.randn(2, 8, 7, 7)
+    block.eval()
+    strided = block.shortcut[1](torch.nn.functional.conv2d(images, block.shortcut[0].weight, stride=2))
+    inner = block.bn2(block.conv2(torch.relu(block.bn1(block.conv1(images)))))
+    torch.testing.assert_close(block(images), torch.relu(inner + strided))
