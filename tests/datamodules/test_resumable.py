@@ -394,6 +394,7 @@ def resume(trainer, tmp_path):
         if forget:  # as checkpoints were before they said what their epochs are made of
             content = load_torch(path)
             del content["PrunedSourceDataModule"]["epoch"]
+            content["loops"]["fit_loop"]["state_dict"]["combined_loader"] = [{}]
             torch.save(content, path)
         return whole, fit(images, 4, path, **options)
 
@@ -502,5 +503,52 @@ def test_a_run_on_a_loader_alone_goes_on_where_it_was(resume_loader, step):
 
 @pytest.mark.parametrize("step", [7, 15])
 def test_a_run_on_a_loader_alone_with_other_batches_is_refused(resume_loader, step):
-    with pytest.raises(InputError, match="`batch_size` was 8, is 10, `batches` was 15, is 12"):
+    with pytest.raises(InputError, match="made of other batches: images in a batch were 8, are 10"):
         resume_loader(step, batch_size=10)
+
+
+@pytest.mark.parametrize("schedule", [None, SCHEDULE])
+def test_a_run_on_a_loader_alone_goes_on_with_its_datamodule(trainer, tmp_path, schedule):
+    def fit(with_data, batch_size=8, seed=0, resume=None, kind=PrunedSourceDataModule):
+        seed_everything(seed, verbose=False)
+        data = kind(torch_images(120), augment="none", batch_size=batch_size, val_share=0.0)
+        module = Counts(schedule)
+        if not with_data:
+            data.setup()
+            module._build_head(2)
+        save = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=5, save_top_k=-1)
+        keep = {"limit_val_batches": 0, "callbacks": [save], "enable_checkpointing": True}
+        given = {"datamodule": data} if with_data else {"train_dataloaders": data.train_dataloader()}
+        trainer(max_epochs=2, **keep).fit(module, ckpt_path=resume, **given)
+        return module.epochs
+
+    class KeepsNothing(PrunedSourceDataModule):
+        def state_dict(self):
+            return {"own": 1}
+
+        def load_state_dict(self, state_dict):
+            assert state_dict == {"own": 1}
+
+    for first, kind in ((False, PrunedSourceDataModule), (True, KeepsNothing)):
+        whole = fit(first, kind=kind)
+        with pytest.raises(InputError, match="images in a batch were 8, are 4|an epoch had 15 batches, has 30"):
+            fit(True, batch_size=4, resume=tmp_path / "step=20.ckpt", kind=kind)
+        if schedule is None:  # with one Lightning makes the loader before it reads the checkpoint, and its state never
+            rest = fit(True, seed=1, resume=tmp_path / "step=20.ckpt", kind=kind)
+            assert rest == {1: whole[1][40:]}
+
+
+@pytest.mark.filterwarnings("ignore:You called `self.log")
+@pytest.mark.parametrize("batch_size", [8, 4, 10])
+def test_an_epoch_that_was_cut_short_is_over_and_that_is_said(trainer, tmp_path, batch_size):
+    def fit(size, resume=None, **options):
+        data = PrunedSourceDataModule(torch_images(120), augment="none", batch_size=size, val_share=0.0)
+        module, save = Counts(), ModelCheckpoint(tmp_path, "{step}", save_top_k=-1)
+        keep = {"limit_val_batches": 0, "callbacks": [save], "enable_checkpointing": True}
+        trainer(**keep, **options).fit(module, datamodule=data, ckpt_path=resume)
+        return module.epochs
+
+    fit(8, max_steps=20, max_epochs=-1)
+    with pytest.warns(UserWarning, match="cut short: 10 of 15 batches of it are never trained on"):
+        rest = fit(batch_size, tmp_path / "step=20.ckpt", max_epochs=4)
+    assert {number: len(set(seen)) for number, seen in rest.items()} == {2: 120, 3: 120}

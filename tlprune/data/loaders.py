@@ -1,7 +1,8 @@
 """DataLoaders over viewed images: shared among processes, new in each epoch, and able to go on in the middle of one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import copy
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol, cast
 
 import torch
@@ -64,6 +65,41 @@ def batches(
     )
 
 
+@dataclass(frozen=True)
+class EpochLayout:
+    """What the epochs of a run are made of; a checkpoint keeps it.
+
+    Args:
+        images: Training images.
+        batch_size: Images in a batch of one process.
+        processes: How many share an epoch.
+        batches: Of an epoch, that each process trains on.
+        content: Tells one training set from another of the same size; empty where that is not known.
+    """
+
+    images: int
+    batch_size: int
+    processes: int
+    batches: int
+    content: str = ""
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "EpochLayout":
+        """Reads what a checkpoint has; what it has besides is left aside."""
+        return cls(**{field.name: state[field.name] for field in fields(cls) if field.name in state})
+
+    def changes(self, before: "EpochLayout") -> list[str]:
+        """What was otherwise, in words, so that batches of the same number hold other images; empty for nothing."""
+        names = {"images": "training images", "batch_size": "images in a batch", "processes": "processes"}
+        found = [
+            f"{words} were {getattr(before, name)}, are {getattr(self, name)}"
+            for name, words in names.items()
+            if getattr(before, name) != getattr(self, name)
+        ]
+        other = bool(before.content and self.content) and before.content != self.content
+        return found or (["they were other images"] if other else [])
+
+
 class Run(Protocol):
     """What trains on a loader's batches, and knows how far it is."""
 
@@ -97,7 +133,7 @@ class ResumableLoader(DataLoader[Batch]):
         self.run = run
         self._begun = False
         self._given = 0
-        self._state: dict[str, Any] = {}
+        self._saved: dict[str, Any] = {}
         self._agreed = _rank_and_world()[1] > 1  # who made it then gave every process the same seed
 
     def __len__(self) -> int:
@@ -114,9 +150,9 @@ class ResumableLoader(DataLoader[Batch]):
         sampler = self._share()
         if sampler is not None:
             behind = None if self.run is None else self.run.batches_behind(self)
-            behind = self._behind_by_state(sampler) if behind is None else behind if first else 0
-            if not self._agreed and isinstance(self.dataset, Reproducible):
-                self.dataset.seed = sampler.agree()
+            behind = self._behind_by_itself() if behind is None else behind if first else 0
+            if not self._agreed:
+                self.reseed(sampler.agree())
                 self._agreed = sampler.num_replicas > 1
             sampler.skip, self._given = sampler.batch_size * behind, behind
         for batch in super().__iter__():
@@ -133,38 +169,50 @@ class ResumableLoader(DataLoader[Batch]):
             self.batch_sampler.drop_last = sampler.drops_last
         return sampler
 
+    @property
+    def layout(self) -> EpochLayout | None:
+        """What an epoch is made of; None where images are not shuffled."""
+        sampler = self._share()
+        if sampler is None:
+            return None
+        return EpochLayout(sampler.count, sampler.batch_size, sampler.num_replicas, super().__len__())
+
+    def reseed(self, seed: int) -> None:
+        """Has order and augmentation of epochs that have not begun follow from another seed."""
+        if isinstance(self.sampler, EpochSampler) and isinstance(self.dataset, Reproducible):
+            self.sampler.seed = self.dataset.seed = seed
+
     def state_dict(self) -> dict[str, Any]:
         """How far the present epoch is, for a Trainer that was given this loader without its DataModule."""
-        sampler = self._share()
-        return {} if sampler is None else {"seed": sampler.seed, "given": self._given} | self._layout(sampler)
+        layout = self.layout
+        seed = getattr(self.sampler, "seed", None)
+        return {} if layout is None else {"seed": seed, "given": self._given} | asdict(layout)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes what :meth:`state_dict` gave, until the next epoch begins."""
-        self._state = state_dict
+        """Keeps what :meth:`state_dict` gave until the next epoch begins."""
+        self._saved = state_dict
 
-    def _layout(self, sampler: EpochSampler) -> dict[str, int]:
-        sizes = {"images": sampler.count, "batch_size": sampler.batch_size, "processes": sampler.num_replicas}
-        return sizes | {"batches": len(self)}
+    def take_saved(self) -> dict[str, Any]:
+        """What a checkpoint has of this loader, once; empty where there is nothing."""
+        saved, self._saved = self._saved, {}
+        return saved
 
-    def _behind_by_state(self, sampler: EpochSampler) -> int:
-        """Batches of the epoch that begins which a checkpoint's run had behind it.
+    def _behind_by_itself(self) -> int:
+        """Batches of the epoch that begins which a checkpoint's run had behind it, where no run can tell.
 
         Raises:
             InputError: Its epochs were made of other batches.
         """
-        state, self._state = self._state, {}
-        if not state:
+        saved, now = self.take_saved(), self.layout
+        if not saved or now is None:
             return 0
-        now = self._layout(sampler)
-        changed = [f"`{name}` was {state[name]}, is {now[name]}" for name in now if state[name] != now[name]]
-        if changed:
+        if changes := now.changes(EpochLayout.from_state(saved)):
             raise InputError(
-                f"the checkpoint's epochs were made of other batches: {', '.join(changed)}. Go on as it was, or give "
+                f"the checkpoint's epochs were made of other batches: {'; '.join(changes)}. Go on as it was, or give "
                 "the Trainer the DataModule in place of its loader, to go on from an epoch's end"
             )
-        if isinstance(self.dataset, Reproducible):
-            self.dataset.seed = sampler.seed = int(state["seed"])
-        return int(state["given"]) % len(self)
+        self.reseed(int(saved["seed"]))
+        return int(saved["given"]) % max(now.batches, 1)
 
 
 def _rank_and_world() -> tuple[int, int]:

@@ -1,6 +1,8 @@
 """What our DataModules share: batches that follow from the seed, also after a resume, and their way to a model."""
 
+import sys
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any, cast
 
 import torch
@@ -12,12 +14,13 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 
 from tlprune.data.images import FolderImages, ImageSet, TensorImages
-from tlprune.data.loaders import ResumableLoader, batches
-from tlprune.data.sampler import Batched, EpochCounter, EpochSampler
+from tlprune.data.loaders import EpochLayout, ResumableLoader, batches
+from tlprune.data.sampler import Batched, EpochCounter
 from tlprune.data.size_schedule import SizeSchedule
 from tlprune.data.transforms import mean_and_std, normalised
 from tlprune.data.viewed import Batch, ViewedImages
-from tlprune.errors import InputError, OfLightning
+from tlprune.datamodules.resuming import batches_before, go_on
+from tlprune.errors import OfLightning
 from tlprune.preprocessing import Preprocessing
 from tlprune.selection.ranks import from_first_rank
 from tlprune.storage.fingerprint import digest_json, digest_tensors
@@ -25,7 +28,6 @@ from tlprune.storage.fingerprint import digest_json, digest_tensors
 __all__ = ["ResumableDataModule"]
 
 _BEFORE, _MOVE, _AFTER = "on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"
-_LAYOUT = {"images": "training images", "batch_size": "images in a batch", "processes": "processes"}
 _SAMPLED = 64
 
 
@@ -85,7 +87,9 @@ class ResumableDataModule(OfLightning, LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """The seed of the run, and what its epochs are made of."""
-        return {"run_seed": self._run_seed, "epoch": self._layout()}
+        loader, trainer = self._own_loader(), self.trainer
+        epoch = {} if loader is None or trainer is None else asdict(self._layout(trainer, loader))
+        return {"run_seed": self._run_seed, "epoch": epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes the seed of the run that goes on."""
@@ -178,46 +182,31 @@ class ResumableDataModule(OfLightning, LightningDataModule):
         Raises:
             InputError: The checkpoint was written in the middle of an epoch of other batches.
         """
-        state, self._checkpoint = self._checkpoint, None
-        trainer = self.trainer
-        if state is None or trainer is None or not trainer.fit_loop.is_resuming:
+        state, self._checkpoint = self._checkpoint or {}, None
+        trainer, loader = self.trainer, self._own_loader()
+        if trainer is None or loader is None or not trainer.fit_loop.is_resuming:
             return
-        progress = trainer.fit_loop.epoch_loop.batch_progress
-        done, now = progress.current.ready, self._layout()
-        if not now:
-            return
-        before = state.get("epoch") or now | {"batches": _batches_before(trainer)}
-        if done >= before["batches"]:
-            _end_epoch(trainer, int(now["batches"]) - int(before["batches"]))
-            return
-        changed = [
-            f"{_LAYOUT[name]} were {before[name]}, are {now[name]}" for name in _LAYOUT if before[name] != now[name]
-        ]
-        if not changed and before["content"] != now["content"]:
-            changed = ["they were other images"]
-        if not changed and not state.get("epoch") and before["batches"] != now["batches"]:
-            changed = [f"an epoch had {before['batches']} batches, has {now['batches']}"]
-        if done > 0 and changed:
-            raise InputError(
-                f"the checkpoint is from the middle of an epoch, after {done} of {before['batches']} batches, and its "
-                f"rest would be another: {'; '.join(changed)}. Go on as it was, or from a checkpoint at an epoch's end"
-            )
+        saved = loader.take_saved()  # of a run that was given the loader alone, or whose DataModule keeps no state
+        if state.get("run_seed") is None and "seed" in saved:
+            self._run_seed = int(saved["seed"])
+            loader.reseed(self._run_seed)
+        before = EpochLayout.from_state(said) if (said := state.get("epoch") or saved) else None
+        if before is not None and not state.get("epoch"):  # a loader does not know of the Trainer's limit
+            before = replace(before, batches=batches_before(trainer))
+        go_on(trainer, self._layout(trainer, loader), before)
 
-    def _layout(self) -> dict[str, Any]:
+    def _own_loader(self) -> ResumableLoader | None:
+        """The Trainer's training loader; None where it has another, or several."""
+        loaders = [] if self.trainer is None else tree_leaves(self.trainer.train_dataloader)
+        own = [one for one in loaders if isinstance(one, ResumableLoader) and one.layout is not None]
+        return own[0] if len(own) == 1 else None
+
+    def _layout(self, trainer: Trainer, loader: ResumableLoader) -> EpochLayout:
         """What an epoch of the Trainer's training loader is made of."""
-        trainer = self.trainer
-        loaders = [] if trainer is None else tree_leaves(trainer.train_dataloader)
-        own = [one for one in loaders if isinstance(one, ResumableLoader) and isinstance(one.sampler, EpochSampler)]
-        if trainer is None or len(own) != 1:
-            return {}
-        sampler = cast(EpochSampler, own[0].sampler)
-        return {
-            "images": sampler.count,
-            "batch_size": sampler.batch_size,
-            "processes": trainer.world_size,
-            "batches": trainer.num_training_batches,
-            "content": self._content(own[0].dataset.images),  # type: ignore[attr-defined]
-        }
+        layout = cast(EpochLayout, loader.layout)
+        content = self._content(loader.dataset.images)  # type: ignore[attr-defined]
+        batches_of_trainer = trainer.num_training_batches  # infinite beside a loader of others without an end
+        return replace(layout, batches=int(min(batches_of_trainer, sys.maxsize)), content=content)
 
     def _content(self, images: Batched) -> str:
         """Tells one training set from another, and reads little; kept, since every checkpoint asks for it."""
@@ -239,21 +228,6 @@ def _fits(trainer: Trainer) -> bool:
 def _worth_bytes(trainer: Trainer) -> bool:
     """Whether images have a way to go to the model."""
     return trainer.strategy.root_device.type != "cpu"
-
-
-def _batches_before(trainer: Trainer) -> int:
-    """Batches of an epoch of the run that wrote a checkpoint which does not say so."""
-    progress, whole = trainer.fit_loop.epoch_loop.batch_progress, trainer.fit_loop.epoch_progress.total.ready - 1
-    batches_before = (progress.total.ready - progress.current.ready) // whole if whole > 0 else 0
-    return batches_before or int(trainer.num_training_batches)
-
-
-def _end_epoch(trainer: Trainer, more: int) -> None:
-    """Has an epoch that was finished count as finished, though epochs have ``more`` batches now."""
-    progress = trainer.fit_loop.epoch_loop.batch_progress.current
-    if progress.ready > 0:
-        for name in ("ready", "started", "processed", "completed"):
-            setattr(progress, name, getattr(progress, name) + more)
 
 
 def _identity(images: ImageSet) -> str:
