@@ -155,7 +155,7 @@ def _warning_line(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
     """What tlprune warns of is for people; other libraries' warnings are left as they are."""
-    if category is UserWarning and "/tlprune/" in filename.replace(os.sep, "/"):
+    if issubclass(category, UserWarning) and "/tlprune/" in filename.replace(os.sep, "/"):
         return f"tlprune: warning: {message}\n"
     return _PLAIN_WARNING(message, category, filename, lineno, line)
 

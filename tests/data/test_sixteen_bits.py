@@ -159,3 +159,11 @@ def test_dark_images_of_eight_bits_and_black_ones_are_as_they_are(tmp_path):
     Image.fromarray(np.full((5, 7), 3, np.uint8)).save(tmp_path / "a.png")
     assert decode_image(tmp_path / "a.png").unique().tolist() == [3]
     assert decoded(tmp_path, "b.png", png(RAMP * 0)).max() == 0
+
+
+def test_as_an_error_it_is_no_damage(tmp_path):
+    sixteen_bits._warned.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(sixteen_bits.DarkImageWarning):
+            decoded(tmp_path, "a.png", png(RAMP // 16))

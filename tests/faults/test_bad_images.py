@@ -137,6 +137,7 @@ def test_error_mode_names_the_file(odd, name):
 
 
 @pytest.mark.filterwarnings("ignore:.*cannot be decoded and are skipped", "ignore:Image size .* could be decompression")
+@pytest.mark.filterwarnings("ignore:.*nearly black")
 def test_skip_mode_finishes_and_lists_exactly_those(source, tmp_path, capsys):
     select = ["select", f"--source={source}", "--selector=RandomSelector", "--on_bad_image=skip"]
     assert main([*select, f"--output={tmp_path / 's.safetensors'}"]) == 0
@@ -146,7 +147,7 @@ def test_skip_mode_finishes_and_lists_exactly_those(source, tmp_path, capsys):
     assert len(found.unit_of_sample) == 1000 - len(BAD)
 
 
-@pytest.mark.filterwarnings("ignore:Image size .* could be decompression bomb")
+@pytest.mark.filterwarnings("ignore:Image size .* could be decompression bomb", "ignore:.*nearly black")
 def test_above_one_in_a_hundred_it_stops(source, tmp_path, capsys):
     for number in range(4):
         (source / "bee" / f"{number:03}.png").write_bytes(b"")

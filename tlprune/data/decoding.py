@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from simplejpeg import decode_jpeg, decode_jpeg_header
 from torch import Tensor
 
-from tlprune.data.sixteen_bits import SixteenBits
+from tlprune.data.sixteen_bits import DarkImageWarning, SixteenBits
 from tlprune.errors import InputError
 
 __all__ = ["EXTENSIONS", "MAX_PIXELS", "decode_bytes", "decode_image"]
@@ -82,7 +82,7 @@ def decode_bytes(content: bytes, name: str) -> Tensor:
 def _naming(name: str) -> Iterator[None]:
     try:
         yield
-    except InputError:
+    except (InputError, DarkImageWarning):
         raise
     except UnidentifiedImageError as error:
         raise InputError(f"{name}: not an image that can be read") from error

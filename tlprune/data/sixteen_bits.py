@@ -10,7 +10,7 @@ from PIL import Image
 
 from tlprune.errors import InputError
 
-__all__ = ["SixteenBits"]
+__all__ = ["DarkImageWarning", "SixteenBits"]
 
 _DARK = 16
 """What a channel of 8 bits stays below where 16 bits hold numbers of 12."""
@@ -18,6 +18,10 @@ _PHOTOMETRIC, _WHITE_IS_ZERO, _BITS = 262, 0, 258
 
 _warned: set[Path] = set()
 """Folders of which a warning was given: one image of a set says it for all."""
+
+
+class DarkImageWarning(UserWarning):
+    """An image of 16 bits uses a small part of its range. As an error it is no sign of a damaged file."""
 
 
 class SixteenBits:
@@ -60,13 +64,15 @@ class SixteenBits:
         """Says, once for each folder, that an image of 16 bits uses a small part of its range.
 
         Args:
-            brightest: Its highest value after scaling, in [0, 255].
+            brightest: Its highest value after scaling, in [0, 255]. Where it is 0, an image in colour may be all black
+                as well: of its 16 bits Pillow shows 8.
         """
         folder = Path(self.name).parent
         if self.is_wide and self.shift == 8 and brightest < _DARK and not self.is_black and folder not in _warned:
             _warned.add(folder)
             used = f"its 16 bits hold values below {256 * (brightest + 1):,} of 65,536"
-            warn(f"{self.name}: {used}, so it is nearly black; scale such images to the whole range", stacklevel=2)
+            message = f"{self.name}: {used}, so it is nearly black; scale such images to the whole range"
+            warn(message, DarkImageWarning, stacklevel=2)
 
 
 def _is_wide(image: Image.Image) -> bool:
