@@ -5,6 +5,7 @@ import torch
 
 from tlprune.data.list_files import open_list
 from tlprune.data.scanning import scan_class_folder
+from tlprune.data.sources import open_source
 from tlprune.errors import InputError
 from tlprune.selection.export import export_paths
 
@@ -25,6 +26,10 @@ def images(class_folder):
             "\ufeffPath, Label\r\nimages/cat/000.png,cat\r\nimages/dog/000.png,dog\r\nimages/cat/001.png,cat\r\n",
         ),
         ("list.txt", "\ufeffimages/cat/000.png\tcat\r\nimages/dog/000.png\tdog\r\nimages/cat/001.png\tcat\r\n"),
+        ("list.CSV", "path,label\nimages/cat/000.png,cat\nimages/dog/000.png,dog\nimages/cat/001.png,cat\n"),
+        ("list.csv", "path;label\nimages/cat/000.png;cat\nimages/dog/000.png;dog\nimages/cat/001.png;cat\n"),
+        ("list.csv", "path\tlabel\nimages/cat/000.png\tcat\nimages/dog/000.png\tdog\nimages/cat/001.png\tcat\n"),
+        ("list.txt", "#mine\nimages/cat/000.png\tcat\nimages/dog/000.png\tdog\nimages/cat/001.png\tcat\n"),
         ("list.txt", "# of mine\nimages/cat/000.png\tcat\n\nimages/dog/000.png\tdog\nimages/cat/001.png\tcat\n"),
     ],
 )
@@ -154,3 +159,25 @@ def test_utf_16_that_is_cut_off_is_named(tmp_path, images):
     (tmp_path / "list.csv").write_bytes(table("path", "label").encode("utf-16")[:-1])
     with pytest.raises(InputError, match="list.csv: line 4: not text in UTF-16"):
         open_list(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("column", ["cls", "lbl", "Finding", "tags"])
+def test_an_only_other_column_is_said_not_to_be_read(tmp_path, images, column):
+    (tmp_path / "list.csv").write_text(f"filepath,{column}\nimages/cat/000.png,cat\nimages/dog/000.png,dog\n")
+    with pytest.warns(UserWarning, match=f"list.csv: no labels are read from '{column}'"):
+        assert open_list(tmp_path / "list.csv").classes == ()
+
+
+@pytest.mark.parametrize("column", ["split", "Subset", "fold"])
+def test_a_column_of_parts_is_said_not_to_be_used(tmp_path, images, column):
+    rows = "images/cat/000.png,cat,train\nimages/dog/000.png,dog,test\n"
+    (tmp_path / "list.csv").write_text(f"path,label,{column}\n{rows}")
+    with pytest.warns(UserWarning, match=f"list.csv: its column '{column}' is not used, all images are taken"):
+        assert len(open_list(tmp_path / "list.csv")) == 2
+    (tmp_path / "list.csv").write_text(f"path,label,{column}\n{rows.replace('test', 'train')}")
+    assert len(open_list(tmp_path / "list.csv")) == 2
+
+
+def test_a_source_is_a_list_in_capitals_too(tmp_path, images):
+    (tmp_path / "LIST.TXT").write_text("images/cat/000.png\tcat\nimages/dog/000.png\tdog\n")
+    assert open_source(str(tmp_path / "LIST.TXT"))[0].classes == ("cat", "dog")

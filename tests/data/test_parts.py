@@ -1,5 +1,6 @@
 """One rule for the parts of a source and of a target."""
 
+import shutil
 import warnings
 
 import pytest
@@ -120,3 +121,18 @@ def test_a_folder_called_like_a_set_with_parts_is_a_folder(class_folder, tmp_pat
     class_folder("dtd/Valid", COUNTS)
     monkeypatch.chdir(tmp_path)
     assert open_target("dtd").split == "folders Train, Valid"
+
+
+@pytest.mark.parametrize("kind", ["source", "target"])
+def test_images_beside_the_training_part_are_said(class_folder, kind):
+    root = class_folder("set/train", {"a": 2, "b": 2}).parent
+    shutil.copy(root / "train" / "a" / "000.png", root / "stray.png")
+    with pytest.warns(UserWarning, match="'train' is taken for its training part; images beside it left out"):
+        opened(kind, root)
+
+
+@pytest.mark.parametrize("kind", ["source", "target"])
+def test_a_part_within_a_part_is_said_to_be_taken_for_a_class(class_folder, kind):
+    root = class_folder("set/train/train", {"a": 5, "b": 5}).parent.parent
+    with pytest.warns(UserWarning, match="its folders 'train' are taken for classes"):
+        opened(kind, root)

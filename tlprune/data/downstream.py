@@ -10,7 +10,7 @@ from typing import TypeVar
 from tlprune.data.embedded import digits, photos
 from tlprune.data.images import ImageSet, TensorImages
 from tlprune.data.named import named_target, open_set
-from tlprune.data.parts import find_parts
+from tlprune.data.parts import find_parts, warn_of_parts_taken_for_classes
 from tlprune.data.scanning import folder_names, scan_class_folder
 from tlprune.data.splits import stratified_holdout
 from tlprune.data.targets import TARGET_SETS, TargetSet
@@ -145,6 +145,7 @@ def _of_folder(root: Path, seed: int) -> Downstream:
         expected = "expected train/CLASS/*.jpg, and val and test likewise"
         raise InputError(f"{root}: no folder 'train' in it ({expected}); got {', '.join(folder_names(root)) or 'none'}")
     train = scan_class_folder(parts.train)
+    warn_of_parts_taken_for_classes(parts.train, train.classes)
     val, test = (None if one is None else scan_class_folder(one) for one in (parts.val, parts.test))
     for images in (val, test):
         if images is not None and images.classes != train.classes:

@@ -8,26 +8,35 @@ from warnings import warn
 
 import torch
 
-from tlprune.data.columns import label_column, path_column
+from tlprune.data.columns import label_column, like_a_label, path_column
+from tlprune.data.decoding import EXTENSIONS
 from tlprune.data.images import FileStat, FolderImages
 from tlprune.data.listed import in_short, read_lines
 from tlprune.errors import InputError
 
-__all__ = ["ENDINGS", "open_list"]
+__all__ = ["ENDINGS", "is_list_file", "open_list"]
 
 ENDINGS = (".csv", ".tsv", ".txt")
 """What the name of such a file ends in."""
 
+_PARTS = {"split", "subset", "fold", "partition", "part", "set"}
+"""Columns that say which part of a set an image belongs to."""
+
 _DIGITS = 18
+
+
+def is_list_file(name: str) -> bool:
+    """Whether a name ends as that of a list file does, in any capitalisation."""
+    return name.lower().endswith(ENDINGS)
 
 
 def open_list(file: Path) -> FolderImages:
     """Opens the images that a file lists; no image is opened.
 
     In ``.csv`` and ``.tsv`` the first line names the columns: ``path``, and ``label`` where there are labels, or what
-    :mod:`tlprune.data.columns` takes for these. In
-    ``.txt`` each line is a path, and its label after a tab or, where that is a whole number, after a space; lines that
-    begin with a hash and a space are skipped. Labels that are all whole numbers order the classes as numbers, others by
+    :mod:`tlprune.data.columns` takes for these. Columns may be separated by semicolons or tabs as well, where the first
+    line has nothing else. In ``.txt`` each line is a path, and its label after a tab or, where that is a whole number,
+    after a space; comments begin with a hash. Labels that are all whole numbers order the classes as numbers, others by
     name.
 
     Args:
@@ -40,7 +49,7 @@ def open_list(file: Path) -> FolderImages:
         InputError: The file is unreadable, not in UTF-8 or UTF-16, lists nothing, lists an image twice, several columns
             may hold paths or labels, some images have labels and others none, or images are missing.
     """
-    rows = _lines(file) if file.suffix == ".txt" else _table(file)
+    rows = _lines(file) if file.suffix.lower() == ".txt" else _table(file)
     if not rows:
         raise InputError(f"{file}: lists no images")
     paths = [path for path, _ in rows]
@@ -64,7 +73,8 @@ def open_list(file: Path) -> FolderImages:
 def _lines(file: Path) -> list[tuple[str, str]]:
     rows = []
     for line in read_lines(file):
-        if line.startswith("# "):  # what 'tlprune export' writes begins with a heading
+        # what 'tlprune export' writes begins with a heading; a file's name may begin with a hash as well
+        if line.startswith("# ") or (line.startswith("#") and not any(ending in line.lower() for ending in EXTENSIONS)):
             continue
         path, tab, label = line.strip().partition("\t")
         if not tab:
@@ -79,7 +89,7 @@ def _table(file: Path) -> list[tuple[str, str]]:
     if not lines:
         raise InputError(f"{file}: not a table: it is empty")
     try:
-        header, *table = csv.reader(lines, delimiter="\t" if file.suffix == ".tsv" else ",")
+        header, *table = csv.reader(lines, delimiter=_delimiter(lines[0], file.suffix.lower()))
     except csv.Error as error:
         raise InputError(f"{file}: not a table: {error}") from error
     names = [name.strip() for name in header]
@@ -87,6 +97,9 @@ def _table(file: Path) -> list[tuple[str, str]]:
     if path is None:
         raise InputError(f"{file}: its first line must name a column 'path', got {in_short(header)}")
     label = label_column(names, str(file))
+    others = [name for name in names if name not in (path, label)]
+    if label is None and len(others) == 1 and not like_a_label(others[0]):
+        warn(f"{file}: no labels are read from {others[0]!r}; they are read from a column 'label'", stacklevel=2)
     columns = [names.index(name) for name in (path, label) if name is not None]
     rows = []
     for number, row in enumerate(table, 2):
@@ -94,9 +107,21 @@ def _table(file: Path) -> list[tuple[str, str]]:
         if not found[0]:
             raise InputError(f"{file}: row {number} has no path")
         rows.append((found[0], found[1] if len(found) > 1 else ""))
+    for name in (name for name in others if name.lower() in _PARTS):
+        if len({row[names.index(name)].strip() for row in table if names.index(name) < len(row)}) > 1:
+            warn(
+                f"{file}: its column {name!r} is not used, all images are taken; list each part by itself", stacklevel=2
+            )
     if label is not None and rows and not any(text for _, text in rows):
         warn(f"{file}: its column {label!r} is empty, so its images have no labels", stacklevel=2)
     return rows
+
+
+def _delimiter(header: str, suffix: str) -> str:
+    """What stands between the columns: by the file's name, unless the first line has another sign alone."""
+    usual = "\t" if suffix == ".tsv" else ","
+    found = [sign for sign in (",", ";", "\t") if sign in header]
+    return found[0] if len(found) == 1 else usual
 
 
 def _stats(file: Path, paths: list[str], whole: list[str]) -> list[FileStat]:

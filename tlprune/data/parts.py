@@ -68,7 +68,7 @@ def match_parts(names: Iterable[str], where: str) -> dict[str, str]:
 
 
 def find_parts(root: Path, may_be_classes: bool = True) -> PartFolders | None:
-    """Finds the parts of a folder, and warns of folders beside them that hold images and are not used.
+    """Finds the parts of a folder, and warns of images, and of folders with images, that lie beside them unused.
 
     Args:
         root: The folder.
@@ -81,7 +81,7 @@ def find_parts(root: Path, may_be_classes: bool = True) -> PartFolders | None:
     Raises:
         InputError: The folder is missing or unreadable, or two folders stand for the same part.
     """
-    from tlprune.data.scanning import folder_names  # brings torch, which takes seconds
+    from tlprune.data.scanning import folder_names, holds_images  # brings torch, which takes seconds
 
     names = folder_names(root)
     train = [name for name in names if name.lower() in PART_NAMES["train"]]
@@ -91,6 +91,7 @@ def find_parts(root: Path, may_be_classes: bool = True) -> PartFolders | None:
         return None
     parts = match_parts(names, str(root))
     others = [name for name in names if name not in parts.values() and _has_images(root / name)]
+    others += ["images"] if holds_images(root) else []
     if others:
         shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
         warn(f"{root}: {parts['train']!r} is taken for its training part; {shown} beside it left out", stacklevel=1)

@@ -10,7 +10,7 @@ from tlprune.data.class_titles import class_titles
 from tlprune.data.drawn import drawn_classes, drawn_source
 from tlprune.data.huggingface import open_huggingface
 from tlprune.data.images import FolderImages, ImageSet
-from tlprune.data.list_files import ENDINGS, open_list
+from tlprune.data.list_files import ENDINGS, is_list_file, open_list
 from tlprune.data.parts import PartFolders, find_parts, warn_of_parts_taken_for_classes
 from tlprune.data.scanning import folder_names, scan_all_images, scan_folder
 from tlprune.errors import InputError
@@ -62,7 +62,7 @@ def source_classes(source: str, cache: str | os.PathLike[str] | None = None) -> 
     if source == EMBEDDED_SOURCE:
         return tuple(one.name for one in drawn_classes())
     kind, _ = _kind_of(source)
-    if not kind and not source.endswith(ENDINGS):
+    if not kind and not is_list_file(source):
         root = _path_of(source, source)
         parts = find_parts(root)
         if names := folder_names(root if parts is None else parts.train):
@@ -104,8 +104,7 @@ def open_source(source: str, cache: str | os.PathLike[str] | None = None) -> tup
     root = drawn_source(cache_root(cache)) if source == EMBEDDED_SOURCE else _path_of(source, rest)
     parts = find_parts(root) or PartFolders(root, None, None)
     train = _titled(scan_folder(parts.train, kind == "linked"))
-    if parts.train == root:
-        warn_of_parts_taken_for_classes(root, train.classes)
+    warn_of_parts_taken_for_classes(parts.train, train.classes)
     return _like_each_other(
         source, train, None if parts.val is None else _titled(scan_folder(parts.val, kind == "linked"))
     )
@@ -149,9 +148,9 @@ def _path_of(source: str, given: str) -> Path:
         raise InputError(f"the source has no name: give a folder, or {EMBEDDED_SOURCE!r} (got {source!r})")
     path = user_path(given)
     if not _exists(given):
-        what = "no such file" if given.endswith(ENDINGS) else "no such folder"
+        what = "no such file" if is_list_file(given) else "no such folder"
         raise InputError(f"source {source}: {what} (the embedded source is called {EMBEDDED_SOURCE!r})")
-    if given.endswith(ENDINGS) and path.is_file():
+    if is_list_file(given) and path.is_file():
         return path
     if not path.is_dir():
         what = f"a file, but none of {', '.join(ENDINGS)}"
