@@ -14,9 +14,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
-__all__ = ["GRACE", "Stopping", "end_with_parent", "first_to_say", "is_lost_connection", "stoppable"]
+__all__ = ["GRACE", "Stopping", "end_with_parent", "first_to_say", "is_lost_connection", "rank_and_world", "stoppable"]
 
 GRACE = 10.0
 """Seconds that the main thread has to end by itself after a signal."""
@@ -95,6 +95,12 @@ def end_with_parent(parent: int | None = None) -> None:
     threading.Thread(target=look, daemon=True, name="parent").start()
 
 
+def rank_and_world() -> tuple[int, int]:
+    """This process's number in its job and how many there are; 0 and 1 without a process group."""
+    dist = _process_group()
+    return (0, 1) if dist is None else (dist.get_rank(), dist.get_world_size())
+
+
 def first_to_say(message: str) -> bool:
     """Whether no other process of this job has said the same: what all ranks find wrong is said once.
 
@@ -103,8 +109,8 @@ def first_to_say(message: str) -> bool:
     Args:
         message: What is to be said.
     """
-    dist = sys.modules.get("torch.distributed")
-    if dist is None or not dist.is_available() or not dist.is_initialized():
+    dist = _process_group()
+    if dist is None:
         return os.environ.get("LOCAL_RANK", "0") == "0"
     try:
         store = dist.distributed_c10d._get_default_store()
@@ -116,10 +122,15 @@ def first_to_say(message: str) -> bool:
 
 def is_lost_connection(error: BaseException) -> bool:
     """Whether an error is what a process sees of another one of its job that has ended."""
-    dist = sys.modules.get("torch.distributed")
-    if dist is None or not dist.is_available() or not dist.is_initialized() or not isinstance(error, RuntimeError):
+    if _process_group() is None or not isinstance(error, RuntimeError):
         return False
     return any(f"Connection {what} by peer" in str(error) for what in ("closed", "reset"))
+
+
+def _process_group() -> Any:
+    """``torch.distributed``, where this process is in a group; torch is not imported to find out."""
+    dist = sys.modules.get("torch.distributed")
+    return dist if dist is not None and dist.is_available() and dist.is_initialized() else None
 
 
 def _end_in_time(read: int, ended: threading.Event) -> None:

@@ -38,9 +38,8 @@ def run(arguments: list[str]) -> None:
         if sum(one == option or one.startswith(f"{option}=") for one in arguments) > 1:
             raise InputError(f"{option} is given twice; name all after one: {option} FIRST SECOND")
     if not any(one.startswith(("--print_config", "--selector.help")) for one in arguments):
-        parse(
-            _parser(str | dict | None), arguments
-        )  # answers --help, and refuses most of what is wrong, before torch is loaded
+        # answers --help, and refuses most of what is wrong, before torch is loaded
+        parse(_parser(str | dict | None), arguments)
     from tlprune.datamodules.pruned_source import PrunedSourceDataModule
     from tlprune.selection.ranks import barrier
 

@@ -75,12 +75,8 @@ def _parser() -> ArgumentParser:
     text = "'grid': every ratio; 'bisection': as few as it takes to find each winning subset"
     add("--search", type=Literal["grid", "bisection"], default="grid", help=text)
     add("--output", type=str | None, default=None, help="the sweep's folder (default: runs/sweep-NAME of the config)")
-    add(
-        "--workers",
-        type=int | None,
-        default=None,
-        help="cells at a time without --slurm (default: one for each GPU, else each core)",
-    )
+    text = "cells at a time without --slurm (default: one for each GPU, else each core)"
+    add("--workers", type=int | None, default=None, help=text)
     text = "run each cell as a job of SLURM, with these options of submitit, such as {timeout_min: 600}"
     add("--slurm", type=dict[str, Any] | None, default=None, help=text)
     add("--dry_run", "--dry-run", action="store_true", help="say what would be run and what it will take")

@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol, cast
 
 import torch
-import torch.distributed as dist
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from tlprune.data.sampler import Batched, EpochCounter, EpochSampler, Reproducible
 from tlprune.data.size_schedule import SizeSchedule
 from tlprune.data.viewed import Batch, ViewedImages
 from tlprune.errors import InputError
+from tlprune.processes import rank_and_world
 
 __all__ = ["ResumableLoader", "Run", "batches"]
 
@@ -134,7 +134,7 @@ class ResumableLoader(DataLoader[Batch]):
         self._begun = False
         self._given = 0
         self._saved: dict[str, Any] = {}
-        self._agreed = _rank_and_world()[1] > 1  # who made it then gave every process the same seed
+        self._agreed = rank_and_world()[1] > 1  # who made it then gave every process the same seed
 
     def __len__(self) -> int:
         """Batches of an epoch on this process."""
@@ -164,7 +164,7 @@ class ResumableLoader(DataLoader[Batch]):
         sampler = self.sampler
         if not isinstance(sampler, EpochSampler):
             return None
-        sampler.share(*_rank_and_world())
+        sampler.share(*rank_and_world())
         if isinstance(self.batch_sampler, BatchSampler):
             self.batch_sampler.drop_last = sampler.drops_last
         return sampler
@@ -213,12 +213,6 @@ class ResumableLoader(DataLoader[Batch]):
             )
         self.reseed(int(saved["seed"]))
         return int(saved["given"]) % max(now.batches, 1)
-
-
-def _rank_and_world() -> tuple[int, int]:
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
 
 
 def _viewed(dataset: Any) -> list[ViewedImages]:

@@ -92,8 +92,8 @@ class View(nn.Module):
         """One image ``[3, H, W]`` uint8 to ``[3, S, S]`` uint8.
 
         An image of the right size is left as it is; any other is resized so that its centre crop keeps the weights'
-        share of the short side: 224/256 in the evaluation view of ImageNet. Of a very long
-        image the middle alone is resized.
+        share of the short side: 224/256 in the evaluation view of ImageNet. Of a very long image the middle alone is
+        resized.
         """
         if pixels.shape[1:] == (self.image_size, self.image_size):
             return pixels

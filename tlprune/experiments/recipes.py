@@ -169,10 +169,9 @@ class Recipe:
             "callbacks": [*self._callbacks(), *callbacks, _STOPWATCH],
             **(trainer or {}),
         }
-        if (
-            most := given.get("max_time")
-        ) is not None:  # the Trainer ignores it beside any Timer, and a stopwatch is one
-            made["trainer"]["callbacks"].append({"class_path": _TIMER, "init_args": {"duration": most}})
+        # the Trainer ignores it beside any Timer, and a stopwatch is one
+        if (longest := given.get("max_time")) is not None:
+            made["trainer"]["callbacks"].append({"class_path": _TIMER, "init_args": {"duration": longest}})
             made["trainer"]["max_time"] = None
         return made
 

@@ -138,9 +138,8 @@ class ListSelector(SourceOnlySelector):
                 _saved_indices(file) if path.endswith(".indices") else file.read_text(encoding="utf-8-sig").split("\n")
             )
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"list {path}: {getattr(error, 'strerror', None) or 'not a text file in UTF-8'}"
-            ) from error
+            reason = getattr(error, "strerror", None) or "not a text file in UTF-8"
+            raise InputError(f"list {path}: {reason}") from error
         self.named = [line for line in lines if line.strip() and line.strip() != "#" and not line.startswith("# ")]
 
     @property

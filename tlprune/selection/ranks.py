@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 import torch.distributed as dist
 
+from tlprune.processes import rank_and_world
 from tlprune.storage.cache import locked
 
 __all__ = ["barrier", "from_every_rank", "from_first_rank", "one_job_at_a_time", "rank_and_world", "together"]
@@ -20,13 +21,6 @@ _LONG = timedelta(days=7)
 
 _patient: tuple[Any, Any] | None = None
 """The process group, and the group of the same ranks with that time-out."""
-
-
-def rank_and_world() -> tuple[int, int]:
-    """This process's number and how many there are; 0 and 1 without a process group."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
 
 
 def from_first_rank(compute: Callable[[], Result]) -> Result:
