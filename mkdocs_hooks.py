@@ -42,7 +42,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: Any) 
     else:
         markdown = re.sub(r"(\]\()\.\./README\.md", r"\1index.md", markdown)
         markdown = re.sub(r"(\]\()\.\./", r"\1", markdown)
-    titles = _titles(config.nav or [])
+    titles = _display_names(config.nav or [])
     markdown = re.sub(r"\[(?:docs/)?([\w-]+\.md)\]\(", lambda link: f"[{titles.get(link[1], link[1])}](", markdown)
     return re.sub(r"<!-- help of every command -->", lambda _: _help_texts(), markdown)
 
@@ -54,12 +54,12 @@ def on_post_build(config: MkDocsConfig) -> None:
             raise PluginError(f"{page} asks {found[0]}")
 
 
-def _titles(nav: list[Any]) -> dict[str, str]:
+def _display_names(nav: list[Any]) -> dict[str, str]:
     """What the menu calls each page: a file's name is for those who read the pages as files."""
     found: dict[str, str] = {}
     for entry in nav:
         for title, value in entry.items():
-            found |= _titles(value) if isinstance(value, list) else {value: title}
+            found |= _display_names(value) if isinstance(value, list) else {value: title}
     return found
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/class_folder.py --output class_folder.json
 
-The folder: the embedded source's hundred classes, a hundred images each, enlarged to JPEG files of 500 x 375 pixels,
+The folder: the built-in source's hundred classes, a hundred images each, enlarged to JPEG files of 500 x 375 pixels,
 the size of ImageNet's. The surrogate sees them at 32 pixels for three epochs; handwritten digits vote. Then listing
 alone, of as many empty files as ImageNet has images, by tlprune and by torchvision's ImageFolder, by turns.
 """
@@ -24,9 +24,9 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from tlprune.cli import main as tlprune
-from tlprune.data.drawn import drawn_source
 from tlprune.data.scanning import scan_class_folder
-from tlprune.selection.manifest import Selection
+from tlprune.data.synthetic import synthetic_source
+from tlprune.selection.selection import Selection
 from tlprune.storage.cache import cache_root
 
 SIZE = (500, 375)
@@ -40,8 +40,8 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def write_jpegs(root: Path) -> None:
-    """The embedded source in the size of photographs."""
-    drawn = scan_class_folder(drawn_source(cache_root(None)))
+    """The built-in source in the size of photographs."""
+    drawn = scan_class_folder(synthetic_source(cache_root(None)))
     for path in drawn.paths:
         goal = root / Path(path).with_suffix(".jpg")
         goal.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def run_stages(folder: Path, workers: int) -> dict[str, float]:
         stages[f"tlprune select, {name}"], status = timed(lambda select=select: tlprune(select))
         if status:
             raise SystemExit(f"tlprune {' '.join(select)}: exit status {status}")
-        for part, seconds in Selection.load(output).record["seconds"].items():
+        for part, seconds in Selection.load(output).metadata["seconds"].items():
             stages[f"  of that: {part}"] = seconds
     kept = ["export", str(folder / "LabelMapping.safetensors"), "--format", "paths", "--prune_ratio", "0.7"]
     stages["tlprune export, kept list"], _ = timed(lambda: tlprune([*kept, "--output", str(folder / "kept.txt")]))

@@ -34,7 +34,7 @@ class DrawnFeatures:
     """Samples whose pixels are their features: a class centre and noise, the same for the same index."""
 
     classes = tuple(f"class {label}" for label in range(CLASSES))
-    seen_as = {"view": "none", "image_size": 1}
+    transform_config = {"view": "none", "image_size": 1}
 
     def __init__(self, count: int, seed: int = 0) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -68,8 +68,8 @@ def run_step(step: str, images: int, clusters: int, folder: Path) -> dict[str, A
     from tlprune.selection.centroids import class_means, nearest, summed_distances
     from tlprune.selection.features import SourceFeatures
     from tlprune.selection.kmeans import cached_clusters, fit_clusters
-    from tlprune.selection.manifest import Selection
     from tlprune.selection.ranking import kept_samples
+    from tlprune.selection.selection import Selection
 
     source = DrawnFeatures(images)
     features = SourceFeatures(nn.Flatten(), source, folder)

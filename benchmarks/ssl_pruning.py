@@ -1,4 +1,4 @@
-"""What Feature Mapping is worth when nothing has labels: SimCLR on parts of the embedded source.
+"""What Feature Mapping is worth when nothing has labels: SimCLR on parts of the built-in source.
 
     python benchmarks/ssl_pruning.py --output benchmarks/results/ssl_pruning.json
 
@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tlprune.data.downstream import open_target
-from tlprune.data.drawn import drawn_classes, drawn_source
-from tlprune.data.images import TensorImages
+from tlprune.data.datasets import TensorImages
 from tlprune.data.scanning import scan_class_folder
+from tlprune.data.synthetic import synthetic_classes, synthetic_source
+from tlprune.data.target_splits import open_target
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
 from tlprune.experiments.statistics import estimate, paired_difference
 from tlprune.experiments.trial import Neighbours, Pretraining, Transfer, neighbours, pretrain, quiet, transfer
@@ -94,8 +94,8 @@ def parts(seed: int) -> list[Part]:
 
 
 def images() -> TensorImages:
-    """The embedded source."""
-    return TensorImages.from_images(scan_class_folder(drawn_source(cache_root(None))))
+    """The built-in source."""
+    return TensorImages.from_images(scan_class_folder(synthetic_source(cache_root(None))))
 
 
 def data(source: TensorImages, **options: Any) -> PrunedSourceDataModule:
@@ -153,13 +153,13 @@ def _pruned(part: Part, seed: int, source: TensorImages, folder: Path) -> Pruned
 
 
 def _of_families(source: TensorImages, families: tuple[str, ...]) -> Tensor:
-    family = {drawn.name: drawn.family for drawn in drawn_classes()}
+    family = {drawn.name: drawn.family for drawn in synthetic_classes()}
     wanted = torch.tensor([family[name] in families for name in source.classes])
     return wanted[source.labels].nonzero().squeeze(1)
 
 
 def _shares(pruned: PrunedSourceDataModule) -> dict[str, float]:
-    family = {drawn.name: drawn.family for drawn in drawn_classes()}
+    family = {drawn.name: drawn.family for drawn in synthetic_classes()}
     kept = pruned._sets["train"].images
     found = [family[kept.classes[label]] for label in kept.labels.tolist()]
     return {name: round(found.count(name) / len(found), 3) for name in sorted(set(family.values()))}

@@ -33,10 +33,10 @@ from torch import Tensor
 from torch.optim import SGD
 from torch.utils.data import DataLoader, Dataset
 
-from tlprune.data.images import TensorImages
+from tlprune.data.datasets import TensorImages
 from tlprune.data.scanning import scan_folder
+from tlprune.data.transformed import TransformedDataset
 from tlprune.data.two_views import RECIPES, ContrastView
-from tlprune.data.viewed import ViewedImages
 from tlprune.modules.ssl import LitSSL
 
 BATCH, SIZE, CLASSES, SKIPPED = 32, 64, 10, 2
@@ -105,7 +105,9 @@ def views_small() -> tuple[Callable[[], int], Callable[[], int]]:
     from lightly.transforms import SimCLRTransform
 
     pixels = torch.randint(0, 256, (512, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    viewed = ViewedImages(TensorImages(pixels, torch.zeros(512, dtype=torch.int64), ["a"]), _view("simclr_small", 32))
+    viewed = TransformedDataset(
+        TensorImages(pixels, torch.zeros(512, dtype=torch.int64), ["a"]), _view("simclr_small", 32)
+    )
     opened = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in pixels]
     theirs = SimCLRTransform(input_size=32, cj_strength=0.5, gaussian_blur=0.0)
     return _made(viewed, 512), lambda: _counted(theirs(image) for image in opened)
@@ -122,7 +124,7 @@ def views_large(folder: Path) -> tuple[Callable[[], int], Callable[[], int]]:
         noisy = (fine * 255 + 8 * torch.randn(fine.shape, generator=generator)).clamp(0, 255).byte()
         Image.fromarray(noisy.permute(1, 2, 0).numpy()).save(folder / f"{number:03}.jpg", quality=92)
     files = sorted(folder.iterdir())
-    viewed = ViewedImages(scan_folder(folder), _view("simclr", 224))
+    viewed = TransformedDataset(scan_folder(folder), _view("simclr", 224))
     theirs = SimCLRTransform(input_size=224)
     return _made(viewed, 16), lambda: _counted(theirs(Image.open(file).convert("RGB")) for file in files)
 
@@ -131,7 +133,7 @@ def _view(recipe: str, size: int) -> ContrastView:
     return ContrastView(size, RECIPES[recipe])
 
 
-def _made(viewed: ViewedImages, batch: int) -> Callable[[], int]:
+def _made(viewed: TransformedDataset, batch: int) -> Callable[[], int]:
     def make() -> int:
         for start in range(0, len(viewed), batch):
             viewed.__getitems__(list(range(start, min(start + batch, len(viewed)))))

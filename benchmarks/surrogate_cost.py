@@ -1,4 +1,4 @@
-"""What selection costs and what it saves, on the embedded source: a curve of surrogates, and the whole pipeline.
+"""What selection costs and what it saves, on the built-in source: a curve of surrogates, and the whole pipeline.
 
     python benchmarks/surrogate_cost.py --output benchmarks/results/surrogate_cost.json --picture surrogate-cost.png
 
@@ -26,7 +26,7 @@ from measuring import machine, versions
 from surrogates import drawn
 
 from tlprune import PrunedSourceDataModule, RandomSelector, Selection
-from tlprune.data.downstream import open_target
+from tlprune.data.target_splits import open_target
 from tlprune.experiments.trial import Pretraining, Transfer, pretrain, quiet, transfer
 
 TARGETS = ("digits", "photos")

@@ -1,12 +1,12 @@
-"""Surrogates of the embedded source, as benchmarks need them."""
+"""Surrogates of the built-in source, as benchmarks need them."""
 
 from functools import cache
 from pathlib import Path
 
 from tlprune import PrunedSourceDataModule
-from tlprune.data.drawn import drawn_source
-from tlprune.data.images import TensorImages
+from tlprune.data.datasets import TensorImages
 from tlprune.data.scanning import scan_class_folder
+from tlprune.data.synthetic import synthetic_source
 from tlprune.experiments.trial import Pretraining, pretrain, quiet
 from tlprune.models.backbones import Classifier
 from tlprune.models.weights import load_classifier
@@ -17,8 +17,8 @@ __all__ = ["drawn", "train_surrogate"]
 
 @cache
 def drawn() -> TensorImages:
-    """The embedded source, in memory."""
-    return TensorImages.from_images(scan_class_folder(drawn_source(cache_root(None))))
+    """The built-in source, in memory."""
+    return TensorImages.from_images(scan_class_folder(synthetic_source(cache_root(None))))
 
 
 def train_surrogate(folder: str, backbone: str, epochs: int, seed: int = 0) -> tuple[Classifier, TensorImages]:

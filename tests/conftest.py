@@ -10,9 +10,9 @@ from lightning.pytorch import Trainer
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tlprune.data.downstream import Downstream
-from tlprune.data.drawn import drawn_source
-from tlprune.data.images import TensorImages
+from tlprune.data.datasets import TensorImages
+from tlprune.data.synthetic import synthetic_source
+from tlprune.data.target_splits import TargetSplits
 from tlprune.models.backbones import Classifier, create_backbone
 from tlprune.models.weights import save_classifier
 from tlprune.preprocessing import Preprocessing
@@ -41,12 +41,12 @@ def _own_cache(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def _drawn_once(tmp_path_factory):
     folder = tmp_path_factory.getbasetemp()  # each process of pytest-xdist has one of its own beside the others'
-    return drawn_source((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "drawn")
+    return synthetic_source((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "drawn")
 
 
 @pytest.fixture
 def drawn_cached(_drawn_once, _own_cache, tmp_path):
-    """The embedded source lies in this test's cache already: it is drawn once for all tests."""
+    """The built-in source lies in this test's cache already: it is drawn once for all tests."""
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / _drawn_once.name).symlink_to(_drawn_once)
 
@@ -87,7 +87,7 @@ def coloured():
 def target(coloured):
     """A target of four of the colours."""
     train, val, test = (coloured(4, each, seed) for seed, each in enumerate((8, 5, 6), 1))
-    return Downstream("colours", train, val, test, 32, "made for tests")
+    return TargetSplits("colours", train, val, test, 32, "made for tests")
 
 
 @pytest.fixture
@@ -139,8 +139,11 @@ class PointImages:
         self.labels = torch.zeros(len(points), dtype=torch.int64) if labels is None else labels
         self.classes = tuple(classes)
         self.digest = digest
-        self.seen_as = {"view": "none", "image_size": 1}
+        self.transform_config = {"view": "none", "image_size": 1}
         self.asked = 0
+
+    def fingerprint(self):
+        return self.digest
 
     def __len__(self):
         return len(self.points)

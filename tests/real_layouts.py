@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from tlprune.data.targets import TARGET_SETS, Sizes, TargetSet
+from tlprune.data.target_catalogue import TARGET_SETS, Sizes, TargetSet
 
 
 def write_official(name: str, root: Path) -> TargetSet:

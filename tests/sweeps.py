@@ -6,8 +6,8 @@ from dataclasses import replace
 import torch
 
 from tlprune import Selection
-from tlprune.data.downstream import open_target
 from tlprune.data.sources import open_source
+from tlprune.data.target_splits import open_target
 from tlprune.experiments.results import Cell, MethodInfo, Results, Score
 
 METHODS = {
@@ -92,13 +92,13 @@ def made_results(targets=("digits", "photos"), methods=METHODS, ratios=RATIOS, s
     return found
 
 
-def made_selection(source, target, ballots, method="label_mapping"):
+def made_selection(source, target, assignments, method="label_mapping"):
     """A Selection by votes that are given: a unit for each training image of the target, in its order."""
     images, _ = open_source(str(source))
     voters = open_target(str(target)).train
-    ballots = torch.tensor(ballots)
-    assert len(ballots) == len(voters)
-    votes = torch.bincount(ballots, minlength=len(images.classes)).double()
+    assignments = torch.tensor(assignments)
+    assert len(assignments) == len(voters)
+    votes = torch.bincount(assignments, minlength=len(images.classes)).double()
     return Selection(
         method,
         tuple(images.classes),
@@ -106,13 +106,13 @@ def made_selection(source, target, ballots, method="label_mapping"):
         votes,
         torch.zeros_like(votes),
         images.labels.int(),
-        ballots,
+        assignments,
         settings={
             "method": method,
-            "source_digest": images.digest,
+            "source_digest": images.fingerprint(),
             "targets": [{"digest": voters.digest, "images": len(voters)}],
         },
-        record={"source": str(source), "targets": [str(target)], "seconds": {"vote": 0.25}, "surrogate_seconds": 4.5},
+        metadata={"source": str(source), "targets": [str(target)], "seconds": {"vote": 0.25}, "surrogate_seconds": 4.5},
     )
 
 

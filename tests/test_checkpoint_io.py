@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from tlprune import LitClassifier, PrunedSourceDataModule, WholeCheckpointIO
+from tlprune import AtomicCheckpointIO, LitClassifier, PrunedSourceDataModule
 from tlprune.cli import main
 from tlprune.errors import InputError
 from tlprune.storage.checkpoints import check_whole
@@ -18,7 +18,7 @@ def fit(coloured, trainer, tmp_path):
     def run(epochs, resume=None, fall_back=False):
         save = ModelCheckpoint(tmp_path / "run", "{epoch}", save_top_k=-1, save_last=True)
         fit = trainer(
-            max_epochs=epochs, callbacks=[save], enable_checkpointing=True, plugins=[WholeCheckpointIO(fall_back)]
+            max_epochs=epochs, callbacks=[save], enable_checkpointing=True, plugins=[AtomicCheckpointIO(fall_back)]
         )
         torch.manual_seed(0)
         module = LitClassifier("resnet8_w8")
@@ -64,9 +64,9 @@ def test_falling_back_is_said_and_ends_the_same(fit, tmp_path):
 def test_what_is_no_checkpoint_is_refused(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "w.ckpt")
     with pytest.raises(InputError, match="not a Lightning checkpoint"):
-        WholeCheckpointIO().load_checkpoint(tmp_path / "w.ckpt")
+        AtomicCheckpointIO().load_checkpoint(tmp_path / "w.ckpt")
     with pytest.raises(InputError, match="takes no `storage_options`"):
-        WholeCheckpointIO().save_checkpoint({}, tmp_path / "w.ckpt", storage_options={})
+        AtomicCheckpointIO().save_checkpoint({}, tmp_path / "w.ckpt", storage_options={})
 
 
 @pytest.fixture

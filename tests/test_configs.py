@@ -10,8 +10,8 @@ from PIL import Image
 
 from real_layouts import write_official
 from tlprune.cli import main
-from tlprune.data.drawn import drawn_classes
-from tlprune.data.targets import TARGET_SETS
+from tlprune.data.synthetic import synthetic_classes
+from tlprune.data.target_catalogue import TARGET_SETS
 from tlprune.models.backbones import create_backbone
 from tlprune.models.weights import save_classifier
 
@@ -75,7 +75,7 @@ def write_weights(path, backbone, classes=()):
 @pytest.fixture
 def needed():
     """What configs name that other configs would have written."""
-    write_weights("runs/drawn/surrogate.safetensors", "resnet8_w8", [drawn.name for drawn in drawn_classes()])
+    write_weights("runs/drawn/surrogate.safetensors", "resnet8_w8", [drawn.name for drawn in synthetic_classes()])
     write_weights("runs/drawn/pruned.safetensors", "resnet8_w16")
     write_weights("runs/ssl/surrogate.safetensors", "resnet8_w8")
     write_weights("runs/ssl/simclr.safetensors", "resnet8_w16")

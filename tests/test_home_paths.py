@@ -20,11 +20,11 @@ from tlprune import (
     Selection,
     TransferModule,
 )
-from tlprune.checkpoint_io import WholeCheckpointIO
+from tlprune.checkpoint_io import AtomicCheckpointIO
 from tlprune.cli import main
-from tlprune.data.downstream import absolute_target, open_target
-from tlprune.data.named import data_root
+from tlprune.data.named_targets import data_root
 from tlprune.data.sources import absolute_source, check_source, open_source, source_classes
+from tlprune.data.target_splits import absolute_target, open_target
 from tlprune.errors import InputError
 from tlprune.experiments.demo import demo
 from tlprune.experiments.recipes import Recipe
@@ -120,8 +120,8 @@ def test_a_selection_is_made_shown_and_used(home, sets, surrogate, selection, ca
     options = ["--source=~/src", "--target", "~/pets", f"--surrogate={surrogate}", "--image_size=32", "--cache=~/kept"]
     assert main(["select", *options, "--output=~/lm.safetensors"]) == 0
     made = "~/lm.safetensors"
-    assert Selection.load(made).record["source"] == str(home / "src")
-    assert Selection.load(made).record["surrogates"] == [str(home / "surrogate.safetensors")]
+    assert Selection.load(made).metadata["source"] == str(home / "src")
+    assert Selection.load(made).metadata["surrogates"] == [str(home / "surrogate.safetensors")]
     commands = [
         ["show", made],
         ["explain", made, "--unit=ant", "--keep_units=1", "--output=~/why.png", "--source=~/src", "--target", "~/pets"],
@@ -196,7 +196,7 @@ def test_fit_goes_on_and_evaluates(home, sets, surrogate, capsys):
     for command in ("validate", "test", "predict"):
         assert main([command, "--config=~/fit.yaml", f"--ckpt_path=~/run/{checkpoint}"]) == 0
     assert main(["fit", "--config=~/fit.yaml", "--trainer.max_epochs=2", f"--ckpt_path=~/run/{checkpoint}"]) == 0
-    assert "state_dict" in WholeCheckpointIO().load_checkpoint(f"~/run/{checkpoint}")
+    assert "state_dict" in AtomicCheckpointIO().load_checkpoint(f"~/run/{checkpoint}")
 
 
 def test_sweeps(home, surrogate):

@@ -121,10 +121,10 @@ def test_the_selector_of_the_page_selects(tmp_path, monkeypatch, capsys):
 @pytest.mark.usefixtures("drawn_cached")
 def test_the_module_of_the_page_trains(tmp_path, monkeypatch, surrogate_file, trainer, capsys):
     """With a surrogate of random weights, and for a step."""
-    from tlprune.data.drawn import drawn_classes
+    from tlprune.data.synthetic import synthetic_classes
 
     monkeypatch.chdir(tmp_path)
-    surrogate = surrogate_file([drawn.name for drawn in drawn_classes()])
+    surrogate = surrogate_file([drawn.name for drawn in synthetic_classes()])
     names = {}
     exec(compile(PYTHON["own-module.md 0"], "own-module.md", "exec"), names)
     names["Trainer"] = lambda **options: trainer(**options, limit_train_batches=1, limit_val_batches=0)
@@ -173,11 +173,11 @@ def test_the_python_example_names_what_there_is():
 @pytest.mark.usefixtures("drawn_cached")
 def test_selection_commands_run_as_written(tmp_path, monkeypatch, surrogate_file, capsys):
     """With a surrogate of random weights in place of the trained one."""
-    from tlprune.data.drawn import drawn_classes
+    from tlprune.data.synthetic import synthetic_classes
 
     monkeypatch.chdir(tmp_path)
     Path("runs/drawn").mkdir(parents=True)
-    surrogate_file([drawn.name for drawn in drawn_classes()], "runs/drawn/surrogate.safetensors")
+    surrogate_file([drawn.name for drawn in synthetic_classes()], "runs/drawn/surrogate.safetensors")
     Path("configs").symlink_to(ROOT / "configs")
     ours = [command[1:] for command in COMMANDS if command[0] == "tlprune"]
     for arguments in ours:

@@ -11,10 +11,10 @@ from tlprune.errors import InputError, OfLightning
 from tlprune.storage.checkpoints import check_whole, load_torch, newest_whole, save_torch
 from tlprune.storage.paths import user_path
 
-__all__ = ["WholeCheckpointIO"]
+__all__ = ["AtomicCheckpointIO", "WholeCheckpointIO"]
 
 
-class WholeCheckpointIO(OfLightning, CheckpointIO):
+class AtomicCheckpointIO(OfLightning, CheckpointIO):
     """Checkpoints that are the previous file or the new one, never a part; checked when read; and never executed.
 
     They are plain torch files with a checksum at their end, which everything that reads torch files reads. Give it to
@@ -42,7 +42,7 @@ class WholeCheckpointIO(OfLightning, CheckpointIO):
             InputError: It cannot be written, or the disk is full; the previous file is still there.
         """
         if storage_options is not None:
-            raise InputError("WholeCheckpointIO writes local files and takes no `storage_options`")
+            raise InputError("AtomicCheckpointIO writes local files and takes no `storage_options`")
         save_torch(checkpoint, path)
 
     def load_checkpoint(
@@ -83,3 +83,7 @@ class WholeCheckpointIO(OfLightning, CheckpointIO):
             warn(f"{error}; going on from {other}", stacklevel=3)
             return other
         raise error
+
+
+WholeCheckpointIO = AtomicCheckpointIO
+"""The name that it had before version 0.2."""

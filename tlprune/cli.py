@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from tlprune import __version__
 from tlprune.config_files import check_configs
-from tlprune.errors import InputError, near_miss
+from tlprune.errors import InputError, did_you_mean
 from tlprune.processes import Stopping, first_to_say, is_lost_connection, stoppable
 
 __all__ = ["main"]
@@ -38,7 +38,7 @@ class _Parser(ArgumentParser):
 
 
 def _demo(arguments: list[str]) -> None:
-    what = "Prune the embedded source for a target, pretrain, transfer; compare with no, random and reverse pruning."
+    what = "Prune the built-in source for a target, pretrain, transfer; compare with no, random and reverse pruning."
     parser = _Parser(prog="tlprune demo", description=f"{what} 8 minutes on two cores, 23 with --method fm.")
     parser.add_argument("--target", default="digits", help="digits or photos (default: digits)")
     parser.add_argument(
@@ -163,7 +163,7 @@ def _warning_line(
 def _run(given: list[str]) -> int:
     name = given[0]
     if name not in _COMMANDS:
-        raise InputError(f"unknown command {name!r}: {near_miss(name, _COMMANDS)}")
+        raise InputError(f"unknown command {name!r}: {did_you_mean(name, _COMMANDS)}")
     command, _ = _COMMANDS[name]
     takes_name = command is _lightning
     try:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["InputError", "OfLightning", "near_miss", "require_within"]
+__all__ = ["InputError", "OfLightning", "did_you_mean", "require_within"]
 
 
 class InputError(ValueError):
@@ -41,7 +41,7 @@ def require_within(name: str, value: float, low: float, high: float | None = Non
         raise InputError(f"`{name}` must be from {low} to {high}, got {value}")
 
 
-def near_miss(name: str, choices: Iterable[str]) -> str:
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Ends an error about an unknown name: the closest valid name, or all of them.
 
     Args:
@@ -52,9 +52,9 @@ def near_miss(name: str, choices: Iterable[str]) -> str:
         A clause to append to a message.
 
     Example:
-        >>> near_miss("oxford_pet", ["digits", "oxford_pets"])
+        >>> did_you_mean("oxford_pet", ["digits", "oxford_pets"])
         "did you mean 'oxford_pets'?"
-        >>> near_miss("xyz", ["digits", "photos"])
+        >>> did_you_mean("xyz", ["digits", "photos"])
         'choose one of: digits, photos'
     """
     names = sorted(choices)

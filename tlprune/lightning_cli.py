@@ -13,7 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 import tlprune
-from tlprune.checkpoint_io import WholeCheckpointIO
+from tlprune.checkpoint_io import AtomicCheckpointIO
 from tlprune.errors import InputError
 from tlprune.fit_stage import FitStage
 from tlprune.modules.classifier import ClassificationModule
@@ -119,7 +119,7 @@ class TLPruneCLI(LightningCLI):
         strategy = self.trainer.strategy
         if type(strategy.checkpoint_io) is TorchCheckpointIO:
             asked = self.config[self.config["subcommand"]].get("ckpt_path")
-            strategy.checkpoint_io = WholeCheckpointIO(fall_back=asked == "last")
+            strategy.checkpoint_io = AtomicCheckpointIO(fall_back=asked == "last")
 
     def _say(self, what: str) -> None:
         if self.trainer.is_global_zero:
@@ -152,7 +152,7 @@ class TLPruneCLI(LightningCLI):
         file = self._find_checkpoint()
         if file is None or not file.is_file():
             return
-        checkpoint = WholeCheckpointIO().load_checkpoint(file)
+        checkpoint = AtomicCheckpointIO().load_checkpoint(file)
         if isinstance(self.model, ClassificationModule):
             self.model.check_checkpoint(checkpoint)
 

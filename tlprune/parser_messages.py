@@ -8,7 +8,7 @@ from importlib import import_module
 from jsonargparse import ArgumentParser
 
 import tlprune
-from tlprune.errors import InputError, near_miss
+from tlprune.errors import InputError, did_you_mean
 
 __all__ = ["Refusal", "in_short"]
 
@@ -48,11 +48,11 @@ def in_short(message: str) -> str:
         r" - Expected a <class 'NoneType'>| Given value type:.*|- Expected a path but .*? or invalid ", "", text
     )
     if unknown := re.search(r"- Expected a dot import path string: (\w+)", text):
-        text = text.replace(unknown[0], f"no class {unknown[1]!r}: {near_miss(unknown[1], _known_classes())}")
+        text = text.replace(unknown[0], f"no class {unknown[1]!r}: {did_you_mean(unknown[1], _known_classes())}")
     if option := re.search(r"given class_path '([\w.]+)': Option '(\w+)' is not accepted", text):
         home, _, name = option[1].rpartition(".")
         names = list(inspect.signature(getattr(import_module(home), name)).parameters)
-        text = f"{option[1].rpartition('.')[2]} has no option {option[2]!r}: {near_miss(option[2], names)}"
+        text = f"{option[1].rpartition('.')[2]} has no option {option[2]!r}: {did_you_mean(option[2], names)}"
     return text
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, Self, get_args
 
-from tlprune.errors import InputError, near_miss, require_within
+from tlprune.errors import InputError, did_you_mean, require_within
 
 __all__ = ["CROP_SHARE", "IMAGENET_MEAN", "IMAGENET_STD", "CropMode", "Interpolation", "Preprocessing"]
 
@@ -108,11 +108,11 @@ class Preprocessing:
             raise InputError(f"`preprocessing` must be an object, got {type(value).__name__}")
         names = [field.name for field in fields(cls)]
         if odd := next((str(key) for key in value if key not in names), None):
-            raise InputError(f"`preprocessing` has no {odd!r}: {near_miss(odd, names)}")
+            raise InputError(f"`preprocessing` has no {odd!r}: {did_you_mean(odd, names)}")
         return cls(**value)
 
     @classmethod
-    def of_view(cls, view: Mapping[str, Any]) -> Self:
+    def from_transform_config(cls, view: Mapping[str, Any]) -> Self:
         """What a Selection's settings say of how images were seen; what else they say is left aside.
 
         Args:

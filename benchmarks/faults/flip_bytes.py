@@ -3,7 +3,7 @@
     python benchmarks/faults/flip_bytes.py --output flip_bytes.json
 
 By turns in a Selection, a checkpoint (alone, and with an older one to fall back to), exported weights, features,
-clusters and a Selection in the cache, the note of damaged images, and an image of the embedded source. A file that the
+clusters and a Selection in the cache, the note of damaged images, and an image of the built-in source. A file that the
 user gave must be refused by name; what is in the cache must be made again, the same as before, and the next reading
 must find it whole. The only other outcome that is allowed is a changed byte that says nothing, such as white space.
 """
@@ -24,14 +24,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tlprune.checkpoint_io import WholeCheckpointIO
+from tlprune.checkpoint_io import AtomicCheckpointIO
+from tlprune.data.datasets import TensorImages
 from tlprune.data.decoding import decode_image
-from tlprune.data.downstream import Downstream
-from tlprune.data.drawn import drawn_source
-from tlprune.data.images import TensorImages
 from tlprune.data.scanning import scan_class_folder
-from tlprune.data.transforms import EvalView
-from tlprune.data.viewed import ViewedImages
+from tlprune.data.synthetic import synthetic_source
+from tlprune.data.target_splits import TargetSplits
+from tlprune.data.transformed import TransformedDataset
+from tlprune.data.transforms import EvalTransform
 from tlprune.datamodules.damaged_images import find_damaged
 from tlprune.datamodules.selecting import Selecting
 from tlprune.errors import InputError
@@ -40,8 +40,8 @@ from tlprune.models.weights import read_weights, save_classifier
 from tlprune.selection.features import SourceFeatures
 from tlprune.selection.kmeans import cached_clusters
 from tlprune.selection.label_mapping import LabelMapping
-from tlprune.selection.manifest import Selection
-from tlprune.selection.several_targets import SeveralTargets
+from tlprune.selection.multi_target import MultiTarget
+from tlprune.selection.selection import Selection
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 
 GOOD = ("refused", "fell back", "made again", "says the same")
@@ -84,7 +84,7 @@ def named(tensors: dict[str, Tensor], *more: object) -> str:
 
 def made_selection(selection: Selection) -> str:
     """Names a Selection, seconds and where it came from apart."""
-    record = {key: value for key, value in selection.record.items() if key not in ("seconds", "cached")}
+    record = {key: value for key, value in selection.metadata.items() if key not in ("seconds", "cached")}
     return digest_json([selection.digest, record])
 
 
@@ -93,20 +93,20 @@ def given_kinds(folder: Path, classifier: Classifier, selection: Selection) -> l
     selection.save(folder / "s.safetensors")
     save_classifier(folder / "w.safetensors", "resnet8_w8", classifier.backbone, classifier.head, CLASSES, seconds=3.25)
     older, newer = ({"state_dict": classifier.state_dict(), "epoch": epoch, "rate": 0.5} for epoch in (1, 2))
-    WholeCheckpointIO().save_checkpoint(newer, folder / "alone" / "last.ckpt")
-    WholeCheckpointIO().save_checkpoint(older, folder / "two" / "epoch=1.ckpt")
-    WholeCheckpointIO().save_checkpoint(newer, folder / "two" / "last.ckpt")
+    AtomicCheckpointIO().save_checkpoint(newer, folder / "alone" / "last.ckpt")
+    AtomicCheckpointIO().save_checkpoint(older, folder / "two" / "epoch=1.ckpt")
+    AtomicCheckpointIO().save_checkpoint(newer, folder / "two" / "last.ckpt")
 
     def a_selection(path: Path) -> str:
         found = Selection.load(path)
-        return digest_json([found.digest, found.record])
+        return digest_json([found.digest, found.metadata])
 
     def weights(path: Path) -> str:
         found = read_weights(path)
         return named(dict(found.state), found.backbone, found.classes, found.seconds)
 
     def checkpoint(path: Path, fall_back: bool = False) -> str:
-        found = WholeCheckpointIO(fall_back).load_checkpoint(path)
+        found = AtomicCheckpointIO(fall_back).load_checkpoint(path)
         return named(found["state_dict"], found["epoch"], found["rate"])
 
     instead = checkpoint(folder / "two" / "epoch=1.ckpt")
@@ -126,7 +126,7 @@ def given_kinds(folder: Path, classifier: Classifier, selection: Selection) -> l
 def cached_kinds(folder: Path, classifier: Classifier, selecting: Selecting, source: TensorImages) -> list[Kind]:
     """Files of the cache, each made here for the first time."""
     cache = folder / "cache"
-    features = SourceFeatures(classifier.backbone, ViewedImages(source, EvalView(32)), cache)
+    features = SourceFeatures(classifier.backbone, TransformedDataset(source, EvalTransform(32)), cache)
     features.extract()
 
     def rows(_: Path) -> str:
@@ -165,11 +165,11 @@ def damaged_images(root: Path, cache: Path) -> Kind:
 
 
 def drawn_images(cache: Path) -> Kind:
-    """The embedded source with one image a class."""
-    paths = tuple(sorted(drawn_source(cache, 1).glob("*/*.png")))
+    """The built-in source with one image a class."""
+    paths = tuple(sorted(synthetic_source(cache, 1).glob("*/*.png")))
 
     def read(path: Path) -> str:
-        drawn_source(cache, 1)
+        synthetic_source(cache, 1)
         return named({"pixels": decode_image(path)})
 
     return Kind("drawn images", paths, read, made_again=True)
@@ -181,12 +181,12 @@ def all_kinds(folder: Path) -> list[Kind]:
     classifier = Classifier(create_backbone("resnet8_w8"), len(CLASSES))
     surrogate = folder / "surrogate.safetensors"
     save_classifier(surrogate, "resnet8_w8", classifier.backbone, classifier.head, CLASSES)
-    source, target = images(300, 0), Downstream("noise", images(60, 1), images(30, 2), images(30, 2), 32, "made up")
+    source, target = images(300, 0), TargetSplits("noise", images(60, 1), images(30, 2), images(30, 2), 32, "made up")
     selecting = Selecting(
         selector=LabelMapping(),
         source=None,
         targets=(target,),
-        several=SeveralTargets(),
+        several=MultiTarget(),
         surrogates=(str(surrogate),),
         surrogate_backbone=None,
         image_size=32,

@@ -2,7 +2,7 @@
 
     python benchmarks/faults/kill_select.py --surrogate runs/drawn/surrogate.safetensors --output kill_select.json
 
-Feature Mapping and Label Mapping by turns, on the embedded source as a folder, with handwritten digits as target. Each
+Feature Mapping and Label Mapping by turns, on the built-in source as a folder, with handwritten digits as target. Each
 trial has a cache of its own; the whole process group gets SIGKILL after a time drawn from that of an uninterrupted run,
 then the same command runs to its end. What the first attempt left finished in the cache must be left as it is.
 """
@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tlprune.data.drawn import drawn_source
-from tlprune.selection.manifest import Selection
+from tlprune.data.synthetic import synthetic_source
+from tlprune.selection.selection import Selection
 from tlprune.storage.cache import cache_root
 
 CLUSTERS = 30
@@ -62,12 +62,12 @@ def finished(folder: Path) -> dict[str, int]:
 def main() -> None:
     """Runs the trials and prints how each ended."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--surrogate", type=Path, required=True, help="weights for the embedded source")
+    parser.add_argument("--surrogate", type=Path, required=True, help="weights for the built-in source")
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--images_per_class", type=int, default=50, help="of the source; more take longer")
     parser.add_argument("--output", type=Path, help="JSON file to write")
     given = parser.parse_args()
-    source = drawn_source(cache_root(None), given.images_per_class)
+    source = synthetic_source(cache_root(None), given.images_per_class)
     moments, rows = random.Random(0), []  # noqa: S311 - no secret
     wanted: dict[str, tuple[str, float]] = {}
     for trial in range(given.trials):

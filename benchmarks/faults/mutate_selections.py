@@ -29,8 +29,8 @@ from torch import Tensor
 
 from tlprune.commands.show import show
 from tlprune.errors import InputError
-from tlprune.selection.manifest import Selection
 from tlprune.selection.ranking import Budget
+from tlprune.selection.selection import Selection
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 
 BUDGETS = ({"ratio": 0.5}, {"units": 2}, {"images": 20}, {"coverage": 0.9})
@@ -59,15 +59,15 @@ def selections() -> Iterator[Selection]:
     """Of classes, of clusters, of single images, and for two targets."""
     chance = torch.Generator().manual_seed(0)
     for kind, units in (("class", 6), ("cluster", 5), ("sample", 40)):
-        ballots = torch.randint(units, (30,), generator=chance)
-        votes = ballots.bincount(minlength=units).double()
+        assignments = torch.randint(units, (30,), generator=chance)
+        votes = assignments.bincount(minlength=units).double()
         targets = [{"digest": "b" * 64, "images": 15}, {"digest": "c" * 64, "images": 15}]
         settings = {"method": "feature_mapping", "options": {"seed": 0}, "source_digest": "a" * 64, "targets": targets}
         settings |= {
             "several_targets": {"combine": "weighted_sum", "weights": [1.0, 2.0]},
             "surrogate_digest": "d" * 64,
         }
-        settings["view"] = {"view": "EvalView", "image_size": 32}
+        settings["view"] = {"view": "EvalTransform", "image_size": 32}
         record = {"torch": "2", "seconds": {"vote": 0.5}, "source": "drawn", "targets": ["digits", "photos"]}
         record |= {"surrogates": ["w.safetensors"], "surrogate_seconds": 3.5, "skipped": ["a/b.png"], "target_seed": 0}
         classes = kind == "class"
@@ -78,9 +78,9 @@ def selections() -> Iterator[Selection]:
             votes=votes,
             scores=torch.rand(units, generator=chance),
             unit_of_sample=torch.arange(40) % units,
-            ballots=ballots,
+            assignments=assignments,
             settings=settings,
-            record=record | {"image_size": 32} | ({"titles": list("uvwxyz")} if classes else {}),
+            metadata=record | {"image_size": 32} | ({"titles": list("uvwxyz")} if classes else {}),
             unit_kind=kind,
             target_votes=torch.stack([votes, votes.flip(0)]) if classes else torch.empty(0, units),
             covers_each_target=classes,
@@ -262,7 +262,7 @@ def outcome(path: Path, origin: Selection | None) -> str:
         return f"use: {type(error).__name__}: {str(error)[:100]}"
     if origin is None:
         return "works"
-    same = selection.digest == origin.digest and selection.record == origin.record
+    same = selection.digest == origin.digest and selection.metadata == origin.metadata
     return "works, the same content" if same else "changed unnoticed"
 
 

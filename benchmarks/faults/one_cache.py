@@ -20,11 +20,11 @@ from pathlib import Path
 import torch
 
 from tlprune import FeatureMapping, PrunedSourceDataModule
-from tlprune.data.images import TensorImages
+from tlprune.data.datasets import TensorImages
 from tlprune.models.backbones import Classifier, create_backbone
 from tlprune.models.weights import save_classifier
 from tlprune.selection import features, kmeans
-from tlprune.selection.manifest import Selection
+from tlprune.selection.selection import Selection
 
 SIZE = 32
 

@@ -19,7 +19,7 @@ POINTS, CLUSTERS, WIDTH = 100_000, 1000, 512
 class Points:
     """Samples whose pixels are their features: a thousand centres and noise."""
 
-    seen_as = {"view": "none", "image_size": 1}
+    transform_config = {"view": "none", "image_size": 1}
     digest = "drawn points"
 
     def __init__(self) -> None:

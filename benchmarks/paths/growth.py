@@ -14,12 +14,12 @@ import torch
 from measuring import Row
 from torch import Tensor, nn
 
-from tlprune.selection.ballots import cast_ballots
 from tlprune.selection.centroids import class_means, nearest
 from tlprune.selection.features import SourceFeatures
 from tlprune.selection.kmeans import POINTS_PER_CENTROID, fit_clusters
-from tlprune.selection.manifest import Selection
 from tlprune.selection.ranking import kept_samples
+from tlprune.selection.selection import Selection
+from tlprune.selection.votes import cast_votes
 
 SMALL, LARGE, WIDTH, CLASSES = 10_000, 100_000, 512, 100
 FLAT = (CLASSES * POINTS_PER_CENTROID, 4 * CLASSES * POINTS_PER_CENTROID)
@@ -31,7 +31,7 @@ LINEAR = ("voting", "assignment", "membership")
 class Drawn:
     """Samples whose pixels are their features, made when they are asked for."""
 
-    seen_as = {"view": "none", "image_size": 1}
+    transform_config = {"view": "none", "image_size": 1}
 
     def __init__(self, count: int) -> None:
         self.noise = torch.randn(4099, WIDTH, generator=torch.Generator().manual_seed(0))
@@ -67,7 +67,7 @@ def run_stage(stage: str, count: int, folder: Path) -> dict[str, float]:
     names = [str(label) for label in range(CLASSES)]
     selection = Selection("drawn", names, torch.arange(CLASSES), none, none, source.labels, torch.empty(0))
     work: dict[str, Callable[[], object]] = {
-        "voting": lambda: cast_ballots(surrogate, source, CLASSES),
+        "voting": lambda: cast_votes(surrogate, source, CLASSES),
         "assignment": lambda: nearest(points, source.noise[:1000]),
         "membership": lambda: [kept_samples(source.labels, torch.arange(0, CLASSES, 2), CLASSES) for _ in range(100)],
         "features": features.extract,

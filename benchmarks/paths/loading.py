@@ -20,12 +20,12 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.datasets import ImageFolder
 
+from tlprune.data.datasets import FolderImages
 from tlprune.data.decoding import decode_image
-from tlprune.data.images import FolderImages
 from tlprune.data.loaders import batches
 from tlprune.data.scanning import scan_class_folder
-from tlprune.data.transforms import MEAN, STD, TrainView, normalised
-from tlprune.data.viewed import ViewedImages
+from tlprune.data.transformed import TransformedDataset
+from tlprune.data.transforms import MEAN, STD, TrainTransform, normalize
 from tlprune.datamodules.packing import pack
 
 FILES, BATCH, SIZE, WORKERS = 1280, 64, 224, 2
@@ -62,7 +62,7 @@ def epoch(loader: Any, finish: bool = False) -> Callable[[], None]:
     def run() -> None:
         for batch in loader:
             if finish:
-                normalised(batch[0])
+                normalize(batch[0])
 
     return run
 
@@ -83,7 +83,7 @@ def _measure(rounds: int, root: Path, scratch: Path, ffcv: str | None) -> list[R
     theirs = v1.Compose([v1.RandomResizedCrop(SIZE), v1.RandomHorizontalFlip(), v1.ToTensor(), v1.Normalize(MEAN, STD)])
 
     def ours(images: Any) -> Any:
-        seen = ViewedImages(images, TrainView(SIZE, "crop_flip")).as_bytes()
+        seen = TransformedDataset(images, TrainTransform(SIZE, "crop_flip")).as_bytes()
         return batches(seen, BATCH, shuffle=True, num_workers=WORKERS)
 
     folder_loader = ours(kept)

@@ -10,7 +10,7 @@ from measuring import Row, interleaved, ratios
 from torch.optim import SGD
 
 from tlprune import LitClassifier, PrunedSourceDataModule
-from tlprune.data.images import TensorImages
+from tlprune.data.datasets import TensorImages
 from tlprune.models.backbones import Classifier, create_backbone
 
 IMAGES, BATCH, SIZE, CLASSES = 1536, 64, 32, 10

@@ -8,25 +8,25 @@ import torchvision
 from measuring import Row, interleaved, machine, not_measured, ratios
 from torch import Tensor
 
-from tlprune.data.downstream import open_target
-from tlprune.data.images import TensorImages
-from tlprune.data.transforms import EvalView
-from tlprune.data.viewed import ViewedImages
-from tlprune.selection.ballots import cast_ballots
+from tlprune.data.datasets import TensorImages
+from tlprune.data.target_splits import open_target
+from tlprune.data.transformed import TransformedDataset
+from tlprune.data.transforms import EvalTransform
 from tlprune.selection.fixed_batches import BATCH_SIZE
 from tlprune.selection.forward import running
+from tlprune.selection.votes import cast_votes
 
 IMAGES, SIZE = 2 * BATCH_SIZE, 224
 
 
-def in_memory() -> ViewedImages:
+def in_memory() -> TransformedDataset:
     """Noise of the size that the network sees."""
     pixels = torch.randint(0, 256, (IMAGES, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(0))
     labels = torch.zeros(IMAGES, dtype=torch.int64)
-    return ViewedImages(TensorImages(pixels.to(torch.uint8), labels, ("noise",)), EvalView(SIZE))
+    return TransformedDataset(TensorImages(pixels.to(torch.uint8), labels, ("noise",)), EvalTransform(SIZE))
 
 
-def floats(images: ViewedImages) -> tuple[Tensor, ...]:
+def floats(images: TransformedDataset) -> tuple[Tensor, ...]:
     """All batches, made beforehand."""
     return images.__getitems__(range(IMAGES))[0].split(BATCH_SIZE)
 
@@ -49,11 +49,11 @@ def measure(rounds: int) -> list[Row]:
             torch.cat([run(batch).argmax(1) for batch in batches])
 
     def in_bfloat16() -> None:
-        cast_ballots(surrogate, images, 1000, precision="bfloat16")
+        cast_votes(surrogate, images, 1000, precision="bfloat16")
 
     fast = bool({"avx512_bf16", "amx_bf16"} & set(machine()["instructions"]))
     ways: dict[str, Callable[[], object]] = {"eager": plain, "bare": bare}
-    ways |= {"ours": lambda: cast_ballots(surrogate, images, 1000)} | ({"bfloat16": in_bfloat16} if fast else {})
+    ways |= {"ours": lambda: cast_votes(surrogate, images, 1000)} | ({"bfloat16": in_bfloat16} if fast else {})
     taken = interleaved(ways, rounds)
     facts = {"images a second": IMAGES / min(taken["ours"])}
     path, half = "LM voting, images in memory", "times eager float32, in bfloat16"
@@ -71,16 +71,16 @@ def measure(rounds: int) -> list[Row]:
 
 
 def _labels_in_bfloat16() -> list[Row]:
-    """Votes of both embedded targets by a trained surrogate, in both precisions."""
+    """Votes of both built-in targets by a trained surrogate, in both precisions."""
     from surrogates import train_surrogate
 
     with TemporaryDirectory() as folder:
         surrogate, source = train_surrogate(folder, "resnet8_w8", epochs=8)
     alike = []
     for name in ("digits", "photos"):
-        voters = ViewedImages(open_target(name).train, EvalView(32))
+        voters = TransformedDataset(open_target(name).train, EvalTransform(32))
         units = [
-            cast_ballots(surrogate, voters, len(source.classes), precision=precision).units
+            cast_votes(surrogate, voters, len(source.classes), precision=precision).units
             for precision in ("float32", "bfloat16")
         ]
         alike.append(float((units[0] == units[1]).float().mean()))
@@ -97,5 +97,5 @@ def _on_gpu(rounds: int) -> list[float]:
         with torch.no_grad():
             torch.cat([eager(batch.cuda()).argmax(1) for batch in batches]).cpu()
 
-    taken = interleaved({"eager": plain, "ours": lambda: cast_ballots(surrogate, images, 1000)}, rounds)
+    taken = interleaved({"eager": plain, "ours": lambda: cast_votes(surrogate, images, 1000)}, rounds)
     return ratios(taken["eager"], taken["ours"])

@@ -116,8 +116,8 @@ def pruned(coloured, tmp_path):
     data.setup()
     one = data.selection
     record = {"seconds": {"features": 1.0, "vote": 0.5}, "surrogate_seconds": 3.0}
-    parts = {name: getattr(one, name) for name in ("ranking", "votes", "scores", "unit_of_sample", "ballots")}
-    Selection(one.method, one.unit_names, **parts, settings=one.settings, record=record).save(
+    parts = {name: getattr(one, name) for name in ("ranking", "votes", "scores", "unit_of_sample", "assignments")}
+    Selection(one.method, one.unit_names, **parts, config=one.config, metadata=record).save(
         tmp_path / "one.safetensors"
     )
     return {"selection": str(tmp_path / "one.safetensors"), "keep_units": 2, "val_share": 0.0, "batch_size": 4}

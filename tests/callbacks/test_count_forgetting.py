@@ -19,7 +19,7 @@ class Planned(LitClassifier):
         if self.training or self.trainer.validating:
             return super().forward(images)
         right = self.plan[self.current_epoch]
-        labels = self.trainer.datamodule.viewed_source.labels
+        labels = self.trainer.datamodule.transformed_source.labels
         logits = torch.zeros(len(images), self.num_classes)
         for row in range(len(images)):
             index = (self.seen + row) % len(right)
@@ -39,7 +39,7 @@ def test_counts_what_was_right_and_is_not(coloured, trainer, tmp_path):
     assert counts.events.tolist() == [2, 0, 0, 1]
     assert counts.learned.tolist() == [True, True, False, True]
     assert counts.epochs == 4
-    found = Forgetting(str(tmp_path / "counts.safetensors")).select(data.viewed_source)
+    found = Forgetting(str(tmp_path / "counts.safetensors")).select(data.transformed_source)
     assert found.ranking.tolist() == [2, 0, 3, 1]
 
 

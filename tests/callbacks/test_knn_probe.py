@@ -8,8 +8,8 @@ from torch import nn
 
 from tlprune import DownstreamDataModule, KNNProbe, LitSSL, PrunedSourceDataModule, TransferModule
 from tlprune.callbacks.knn_probe import knn_accuracy
-from tlprune.data.transforms import EvalView
-from tlprune.data.viewed import ViewedImages
+from tlprune.data.transformed import TransformedDataset
+from tlprune.data.transforms import EvalTransform
 from tlprune.errors import InputError
 from tlprune.models.weights import load_backbone
 from tlprune.preprocessing import Preprocessing
@@ -129,7 +129,7 @@ def test_images_are_seen_as_the_modules_weights_expect(target, surrogate_file, t
     weights = surrogate_file(4, preprocessing=half)
     run = trainer(callbacks=[KNNProbe(target, num_neighbours=3)])
     run.validate(TransferModule(weights=str(weights)), datamodule=DownstreamDataModule(target), verbose=False)
-    parts = [ViewedImages(part, EvalView(24, half)) for part in (target.train, target.val)]
+    parts = [TransformedDataset(part, EvalTransform(24, half)) for part in (target.train, target.val)]
     bank, queries = (extract_features(load_backbone(weights), part) for part in parts)
     wanted = knn_accuracy(bank, target.train.labels, queries, target.val.labels, 3, 0.1)
     assert float(run.callback_metrics["val/knn_accuracy"]) == pytest.approx(wanted)

@@ -141,7 +141,7 @@ def test_projector_shows_rows_of_the_head_for_label_mapping(voted, surrogate_fil
 def test_projector_shows_means_and_centroids_for_feature_mapping(voted, surrogate_file, tmp_path):
     backbone = load_backbone(read_weights(str(surrogate_file(30))), None)
     data = voted("classes", selector=FeatureMapping("classes"))
-    features = extract_features(backbone, data.viewed_source)
+    features = extract_features(backbone, data.transformed_source)
     means = torch.stack([features[data.source_images.labels == unit].mean(0) for unit in range(30)])
     assert projected(tmp_path / "classes")[1] == pytest.approx(means[data.selection.ranking], abs=1e-4)
     data = voted("clusters", selector=ReverseSelector(FeatureMapping(num_clusters=5)))

@@ -5,8 +5,8 @@ import pytest
 from real_layouts import write_official
 from tlprune.cli import main
 from tlprune.commands.datasets import EMBEDDED
-from tlprune.data.downstream import list_targets, open_target
-from tlprune.data.targets import TARGET_SETS
+from tlprune.data.target_catalogue import TARGET_SETS
+from tlprune.data.target_splits import list_targets, open_target
 
 
 @pytest.fixture(autouse=True)

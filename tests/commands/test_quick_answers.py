@@ -11,7 +11,7 @@ import yaml
 
 from tlprune import InputError, Selection
 from tlprune.cli import main
-from tlprune.selection.several_targets import Combination
+from tlprune.selection.multi_target import Combination
 
 COMMANDS = ["show", "explain", "diff", "export", "advise", "audit", "sweep", "report"]
 COMMANDS += ["datasets", "configs", "frames", "select"]
@@ -102,7 +102,9 @@ def test_a_selection_is_read_with_torch_alone(class_folder, surrogate_file, tmp_
     inputs = [f"--source={source}", f"--target={tmp_path / 'pets'}", f"--surrogate={surrogate_file(4)}"]
     assert main(["select", *inputs, "--image_size=32", "--output=s.safetensors"]) == 0
     found = Selection.load("s.safetensors")
-    replace(found, record={key: value for key, value in found.record.items() if key != "source"}).save("n.safetensors")
+    replace(found, metadata={key: value for key, value in found.metadata.items() if key != "source"}).save(
+        "n.safetensors"
+    )
     show, diff = "show s.safetensors --keep_units=1", "diff s.safetensors n.safetensors --keep_units=1"
     explain, advise = "explain s.safetensors --unit=ant --keep_units=1", "advise s.safetensors --full_seconds=9"
     export = "export n.safetensors --format=indices --output=kept.txt --keep_units=1"

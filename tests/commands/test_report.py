@@ -92,7 +92,7 @@ def test_an_image_that_has_gone_leaves_out_pictures(sweep, source, pets, capsys,
 
     def then_gone(*arguments):
         images = whole(*arguments)
-        images.digest  # noqa: B018  it was checked
+        images.fingerprint()
         shutil.rmtree(source)
         return images
 
@@ -114,7 +114,9 @@ def test_a_selection_alone(selection, tmp_path, capsys):
 
 
 def test_a_selection_without_votes(selection, tmp_path, capsys):
-    silent = replace(selection, method="random", ballots=selection.ballots[:0], votes=selection.votes * 0, settings={})
+    silent = replace(
+        selection, method="random", assignments=selection.assignments[:0], votes=selection.votes * 0, config={}
+    )
     silent.save(tmp_path / "random.safetensors")
     report(capsys, tmp_path / "random.safetensors")
     page = (tmp_path / "random-report" / "index.html").read_text()
@@ -203,6 +205,6 @@ def test_several_targets_of_a_selection_are_told_apart(source, pets, class_folde
     report(capsys, file)
     page = (tmp_path / "two-report" / "index.html").read_text()
     assert [name in page for name in ("Votes of pets", "Votes of cars")] == [True, True]
-    assert len(Selection.load(file).ballots) == sum(
+    assert len(Selection.load(file).assignments) == sum(
         int(count) for count in re.findall(r'<tr><th scope="row">[uvxy]</th><td>(\d+)</td>', page)
     )

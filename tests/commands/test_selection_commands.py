@@ -9,8 +9,8 @@ from torchvision.datasets import ImageFolder
 from tlprune import Selection
 from tlprune.cli import main
 from tlprune.data.sources import open_source
-from tlprune.data.transforms import EvalView
-from tlprune.data.viewed import ViewedImages
+from tlprune.data.transformed import TransformedDataset
+from tlprune.data.transforms import EvalTransform
 from tlprune.models.weights import load_backbone
 from tlprune.preprocessing import Preprocessing
 from tlprune.selection.features import SourceFeatures
@@ -49,7 +49,7 @@ def test_selectors_and_their_options_are_named(source, capsys):
     arguments = ["select", f"--source={source}", "--selector=RandomSelector", "--selector.seed=3"]
     assert main([*arguments, "--output=r.safetensors", "--prune_ratio=0.5"]) == 0
     assert "method     random (seed 3, unit class)" in capsys.readouterr().out
-    assert Selection.load("r.safetensors").settings["options"] == {"seed": 3, "unit": "class"}
+    assert Selection.load("r.safetensors").config["options"] == {"seed": 3, "unit": "class"}
 
 
 def test_soft_balanced_votes_are_saved(source, selected, class_folder, surrogate_file, tmp_path):
@@ -73,7 +73,7 @@ def test_how_the_surrogate_expects_images_is_given_and_shown(source, selected, s
     assert main(["show", "half.safetensors"]) == 0
     assert line in capsys.readouterr().out
     assert main(["show", "s.safetensors"]) == 0
-    assert "seen as    EvalView of 32 pixels, eval mode" in capsys.readouterr().out
+    assert "seen as    EvalTransform of 32 pixels, eval mode" in capsys.readouterr().out
     assert main(["select", *inputs, "--mean", "124", "116", "104", "--output=x.safetensors"]) == 2
     assert capsys.readouterr().err.count("`mean` must be three numbers in [0, 1], got [124.0, 116.0, 104.0]") == 1
 
@@ -87,8 +87,8 @@ def test_audit_compares_features_of_images_seen_as_when_selected(source, class_f
     assert main(["select", *inputs, "--output=half.safetensors"]) == 0
     assert main(["audit", "half.safetensors", "--threshold=0", "--output=leaks.csv"]) == 0
     selection = Selection.load("half.safetensors")
-    view = EvalView(24, Preprocessing.of_view(selection.settings["view"]))
-    seen = ViewedImages(open_source(str(source), None)[0], view)
+    view = EvalTransform(24, Preprocessing.from_transform_config(selection.config["view"]))
+    seen = TransformedDataset(open_source(str(source), None)[0], view)
     assert SourceFeatures(load_backbone(surrogate_file(4)), seen, tmp_path / "cache").missing == []
 
 

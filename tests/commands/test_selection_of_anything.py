@@ -57,7 +57,7 @@ def test_feature_mapping_on_a_folder_without_labels(unlabelled, inputs, capsys):
     found = Selection.load("s.safetensors")
     assert "5 clusters, 40 source images" in out
     assert "9 training images" in out
-    assert "EvalView of 32 pixels, eval mode" in out
+    assert "EvalTransform of 32 pixels, eval mode" in out
     assert f"KEPT       2 clusters, {len(found.keep(units=2))} images" in out
     best = int(found.ranking[0])
     assert main(["explain", "s.safetensors", f"--unit={best}", "--output=e.png"]) == 0
@@ -87,7 +87,7 @@ def test_several_targets_are_named_and_their_coverage_reported(source, pets, cla
     assert "every target counts the same" in out
     weighted = ["--combine=weighted_sum", "--target_weights", "0", "1", "--output=w.safetensors"]
     assert main(["select", f"--source={source}", *both, *weighted]) == 0
-    assert Selection.load("w.safetensors").settings["several_targets"]["weights"] == [0.0, 1.0]
+    assert Selection.load("w.safetensors").config["several_targets"]["weights"] == [0.0, 1.0]
 
 
 def test_advice_forecasts_the_saving(source, inputs, capsys):
@@ -286,12 +286,12 @@ def test_bad_questions_are_one_line_exit_2_and_no_file(source, unlabelled, input
 @pytest.mark.slow
 @pytest.mark.usefixtures("drawn_cached")
 def test_every_config_selects(surrogate_file):
-    from tlprune.data.drawn import drawn_classes
+    from tlprune.data.synthetic import synthetic_classes
 
     Path("runs/drawn").mkdir(parents=True)
     Path("runs/ssl").mkdir()
     for folder in ("drawn", "ssl"):
-        surrogate_file([drawn.name for drawn in drawn_classes()], f"runs/{folder}/surrogate.safetensors")
+        surrogate_file([drawn.name for drawn in synthetic_classes()], f"runs/{folder}/surrogate.safetensors")
     configs = sorted((Path(__file__).parents[2] / "configs" / "select").glob("*.yaml"))
     for config in configs:
         assert config.read_text().startswith("# ")

@@ -6,7 +6,7 @@ import torch
 from torchvision import datasets
 
 from real_layouts import write_batch, write_official, write_python2_pickle
-from tlprune.data.downstream import open_named
+from tlprune.data.target_splits import open_named
 from tlprune.errors import InputError
 
 
@@ -39,7 +39,7 @@ def test_a_newer_numpy_may_have_written_it(protocol, tmp_path):
         (tmp_path / "test").write_bytes(pickle.dumps(content, protocol=protocol))
     else:
         write_python2_pickle(tmp_path / "test", content)
-    assert open_named(entry, tmp_path).test.digest == before.digest
+    assert open_named(entry, tmp_path).test.fingerprint() == before.fingerprint()
 
 
 class Marker:

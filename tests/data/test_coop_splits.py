@@ -3,8 +3,8 @@ import json
 import pytest
 
 from real_layouts import write_coop
-from tlprune.data.downstream import open_named
-from tlprune.data.targets import TARGET_SETS
+from tlprune.data.target_catalogue import TARGET_SETS
+from tlprune.data.target_splits import open_named
 from tlprune.errors import InputError
 
 COOP = [name for name, entry in TARGET_SETS.items() if entry.coop_file]

@@ -78,8 +78,8 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path, ending):
 
 def test_a_loading_process_says_no_more_than_this_one(class_folder):
     from tlprune.data.scanning import scan_class_folder
-    from tlprune.data.transforms import EvalView
-    from tlprune.data.viewed import ViewedImages
+    from tlprune.data.transformed import TransformedDataset
+    from tlprune.data.transforms import EvalTransform
     from tlprune.selection.features import extract_features
 
     root = class_folder("src", {"a": 3})
@@ -87,7 +87,9 @@ def test_a_loading_process_says_no_more_than_this_one(class_folder):
     said = []
     for workers in (0, 1):
         with pytest.raises(InputError) as raised:
-            extract_features(torch.nn.Flatten(), ViewedImages(scan_class_folder(root), EvalView(32)), workers)
+            extract_features(
+                torch.nn.Flatten(), TransformedDataset(scan_class_folder(root), EvalTransform(32)), workers
+            )
         said.append(str(raised.value))
     assert said[0] == said[1] == f"{root}/a/001.png: not an image that can be read"
 

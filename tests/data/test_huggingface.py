@@ -62,7 +62,7 @@ def test_a_saved_set_and_parquet_files(tmp_path, rows):
     parquet, _ = open_source(f"huggingface:{tmp_path / 'parquet'}")
     _equal(saved, table)
     _equal(parquet, table)
-    assert saved.digest == parquet.digest
+    assert saved.fingerprint() == parquet.fingerprint()
 
 
 def test_subsets_keep_their_rows_and_travel_to_other_processes(tmp_path, rows):
@@ -75,14 +75,16 @@ def test_subsets_keep_their_rows_and_travel_to_other_processes(tmp_path, rows):
     assert part.labels.tolist() == [1, 2]
     assert torch.equal(part[0][0], ours[1][0])
     assert torch.equal(part[1][0], ours[5][0])
-    assert part.digest != ours.subset(torch.tensor([5, 1])).digest != ours.digest
+    assert part.fingerprint() != ours.subset(torch.tensor([5, 1])).fingerprint() != ours.fingerprint()
 
 
 def test_another_image_is_another_digest(tmp_path, rows):
     changed = [*rows(7)["img"][:6], rows(7)["img"][6].rotate(180)]
     for name, table in (("one", rows(7)), ("two", rows(7)), ("three", rows(7, img=changed))):
         table.save_to_disk(tmp_path / name)
-    one, two, three = (open_source(f"huggingface:{tmp_path / name}")[0].digest for name in ("one", "two", "three"))
+    one, two, three = (
+        open_source(f"huggingface:{tmp_path / name}")[0].fingerprint() for name in ("one", "two", "three")
+    )
     assert one == two != three
 
 
@@ -162,14 +164,14 @@ def test_images_in_files_that_are_written_anew_have_another_stamp(tmp_path, clas
     rows = datasets.load_dataset("imagefolder", data_dir=str(root), split="train")
     images, _ = open_source(f"huggingface:{root}")
     assert len(rows) == len(images) == 5
-    before = images.digest, images.stamp, images.read_whole()
+    before = images.fingerprint(), images.listed_fingerprint, images.fingerprint("bytes")
     file = root / "cat" / "001.bmp"
     changed = file.stat().st_mtime_ns
     Image.open(root / "cat" / "002.bmp").save(file)
     os.utime(file, ns=(changed, changed + 1_000_000_000))
-    assert images.digest == before[0]
-    assert images.stamp != before[1]
-    assert images.read_whole() != before[2]
+    assert images.fingerprint() == before[0]
+    assert images.listed_fingerprint != before[1]
+    assert images.fingerprint("bytes") != before[2]
 
 
 def _with_labels(rows, tmp_path, **columns):

@@ -42,7 +42,7 @@ def test_paths_and_labels_in_the_order_of_the_list(tmp_path, images, name, text)
     assert found.labels.tolist() == [0, 1, 0]
     folder = scan_class_folder(images)
     assert torch.equal(found[1][0], folder[2][0])
-    assert found.subset(torch.tensor([0, 2, 1])).digest == folder.digest
+    assert found.subset(torch.tensor([0, 2, 1])).fingerprint() == folder.fingerprint()
 
 
 def test_numbers_order_classes_as_numbers(tmp_path, images):

@@ -9,17 +9,17 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from tlprune import PrunedSourceDataModule
-from tlprune.data.images import TensorImages
+from tlprune.data.datasets import TensorImages
 from tlprune.data.long_images import middle_of_long
 from tlprune.data.packed import PackedImages, shrunk
 from tlprune.data.scanning import scan_class_folder
-from tlprune.data.transforms import EvalView, TrainView
+from tlprune.data.transformed import TransformedDataset
+from tlprune.data.transforms import EvalTransform, TrainTransform
 from tlprune.data.two_views import RECIPES, ContrastView
-from tlprune.data.viewed import ViewedImages
 from tlprune.experiments.page.evidence import thumbnail
 
 SHAPES = [(1, 30000), (30000, 1), (2, 45001), (89000, 3), (300, 9001)]
-VIEWS = [EvalView(224), TrainView(224, "none"), TrainView(224, "crop_flip"), TrainView(224, "crop")]
+VIEWS = [EvalTransform(224), TrainTransform(224, "none"), TrainTransform(224, "crop_flip"), TrainTransform(224, "crop")]
 VIEWS += [ContrastView(224, RECIPES["simclr"]), ContrastView(224, RECIPES["moco"])]
 
 
@@ -44,7 +44,7 @@ def test_the_middle_is_that_of_the_whole(shape, size):
     rough = image(1 + shape[0] // 10, 1 + shape[1] // 10)
     pixels = v2.functional.resize(rough, list(shape), antialias=True)
     whole = v2.Compose([v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size)])(pixels)
-    difference = (EvalView(size).resize(pixels).float() - whole.float()).abs()
+    difference = (EvalTransform(size).resize(pixels).float() - whole.float()).abs()
     assert middle_of_long(pixels).numel() < pixels.numel()
     assert difference.mean() < 6
 
@@ -54,7 +54,7 @@ def test_other_images_are_resized_as_a_whole(shape):
     pixels = image(*shape)
     assert middle_of_long(pixels) is pixels
     whole = v2.Compose([v2.Resize(256, antialias=True), v2.CenterCrop(224)])(pixels)
-    assert torch.equal(EvalView(224).resize(pixels), whole)
+    assert torch.equal(EvalTransform(224).resize(pixels), whole)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -82,7 +82,7 @@ def test_packed(source, tmp_path, packing):
     packed.make(packed.missing)
     for index in range(len(images)):
         assert packed[index][0].numel() < 2_000_000
-        assert ViewedImages(packed, EvalView(224))[index][0].shape == (3, 224, 224)
+        assert TransformedDataset(packed, EvalTransform(224))[index][0].shape == (3, 224, 224)
         if packing == "raw256":
             assert torch.equal(packed[index][0], shrunk(images[index][0]))
 

@@ -7,8 +7,8 @@ from scipy.io import loadmat, savemat
 from torchvision import datasets
 
 from real_layouts import write_official
-from tlprune.data.downstream import open_named
-from tlprune.data.targets import TARGET_SETS
+from tlprune.data.target_catalogue import TARGET_SETS
+from tlprune.data.target_splits import open_named
 from tlprune.errors import InputError
 
 
@@ -166,10 +166,10 @@ def test_missing_images_are_counted_and_the_first_is_named(tmp_path):
 
 def test_numbers_of_matlab_may_be_floats(tmp_path):
     entry = write_official("flowers102", tmp_path)
-    before = open_named(entry, tmp_path).train.digest
+    before = open_named(entry, tmp_path).train.fingerprint()
     labels = loadmat(tmp_path / "imagelabels.mat")["labels"]
     savemat(tmp_path / "imagelabels.mat", {"labels": labels.astype(np.float64)})
-    assert open_named(entry, tmp_path).train.digest == before
+    assert open_named(entry, tmp_path).train.fingerprint() == before
     savemat(tmp_path / "imagelabels.mat", {"labels": labels + 0.5})
     with pytest.raises(InputError, match="imagelabels.mat: 'labels' must hold integers, got "):
         open_named(entry, tmp_path)

@@ -10,8 +10,8 @@ from torchvision.transforms.v2 import functional
 
 from tlprune.data.packed import PackedImages, bytes_of, shrunk
 from tlprune.data.scanning import scan_class_folder
-from tlprune.data.transforms import EvalView, TrainView
-from tlprune.data.viewed import ViewedImages
+from tlprune.data.transformed import TransformedDataset
+from tlprune.data.transforms import EvalTransform, TrainTransform
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_the_evaluation_view_sees_the_same_pixels_in_raw(photos, tmp_path):
     packed = PackedImages(photos, tmp_path, "raw256")
     packed.make(packed.missing)
     indices = list(range(12))
-    ours, theirs = (ViewedImages(one, EvalView(224)).__getitems__(indices)[0] for one in (packed, photos))
+    ours, theirs = (TransformedDataset(one, EvalTransform(224)).__getitems__(indices)[0] for one in (packed, photos))
     assert torch.equal(ours, theirs)
 
 
@@ -73,7 +73,7 @@ def test_the_same_crop_of_an_image_that_was_small_has_the_same_pixels_in_raw(pho
     seen = []
     for one in (packed, small):
         torch.manual_seed(3)
-        seen.append(ViewedImages(one, TrainView(64, "crop_flip")).__getitems__([3, 0, 2])[0])
+        seen.append(TransformedDataset(one, TrainTransform(64, "crop_flip")).__getitems__([3, 0, 2])[0])
     assert torch.equal(*seen)
 
 
@@ -95,7 +95,7 @@ def test_a_subset_and_another_process_see_the_same(packed):
     assert torch.equal(part[0][0], packed[7][0])
     assert part[1][1] == packed[1][1]
     assert part.name(0) == packed.name(7)
-    assert part.subset(torch.tensor([1])).digest != part.digest != packed.digest
+    assert part.subset(torch.tensor([1])).fingerprint() != part.fingerprint() != packed.fingerprint()
     copied = pickle.loads(pickle.dumps(packed))  # noqa: S301 - our own
     assert torch.equal(copied[7][0], packed[7][0])
 

@@ -6,9 +6,9 @@ import warnings
 import pytest
 
 from tlprune.cli import main
-from tlprune.data.downstream import open_target
 from tlprune.data.parts import match_parts
 from tlprune.data.sources import open_source, source_classes
+from tlprune.data.target_splits import open_target
 from tlprune.errors import InputError
 
 COUNTS = {"cat": 5, "dog": 5}

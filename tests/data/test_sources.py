@@ -6,7 +6,7 @@ import torch
 from torchvision.datasets import ImageFolder
 from torchvision.transforms.functional import pil_to_tensor
 
-from tlprune.data.images import TensorImages
+from tlprune.data.datasets import TensorImages
 from tlprune.data.scanning import scan_class_folder
 from tlprune.data.sources import absolute_source, check_source, open_source, source_classes
 from tlprune.errors import InputError
@@ -92,7 +92,7 @@ def test_a_broken_link_is_named(class_folder):
     (root / "a" / "001.png").unlink()
     (root / "a" / "001.png").symlink_to("nowhere")
     with pytest.raises(InputError, match="001.png: No such file"):
-        _ = scan_class_folder(root).digest
+        _ = scan_class_folder(root).fingerprint()
 
 
 def test_a_folder_of_images_is_a_source_without_labels(class_folder):
@@ -112,10 +112,10 @@ def test_a_folder_of_images_is_a_source_without_labels(class_folder):
 
 def test_digest_follows_content(class_folder):
     root = class_folder("src", {"a": 2, "b": 1})
-    before = scan_class_folder(root).digest
-    assert scan_class_folder(root).digest == before
+    before = scan_class_folder(root).fingerprint()
+    assert scan_class_folder(root).fingerprint() == before
     (root / "b" / "000.png").rename(root / "b" / "001.png")
-    assert scan_class_folder(root).digest != before
+    assert scan_class_folder(root).fingerprint() != before
 
 
 def test_memory_holds_what_files_hold(class_folder):

@@ -10,10 +10,10 @@ from scipy.io import savemat
 from torchvision.transforms.functional import pil_to_tensor
 
 from real_layouts import write_images, write_official
-from tlprune.data import named
-from tlprune.data.images import FolderImages, TensorImages
+from tlprune.data import named_targets
+from tlprune.data.datasets import FolderImages, TensorImages
 from tlprune.data.sources import absolute_source, open_source, source_classes
-from tlprune.data.targets import TARGET_SETS
+from tlprune.data.target_catalogue import TARGET_SETS
 from tlprune.data.torchvision_sets import _KNOWN
 from tlprune.errors import InputError
 from torchvision_layouts import EDGES, SETS, opened_by_torchvision
@@ -156,7 +156,7 @@ def test_cifar_is_read_without_unpickling(tmp_path, monkeypatch):
     ours, _ = open_source(f"torchvision:CIFAR100:{tmp_path}")
     assert len(ours) == 15
     assert ours.classes == ("apple", "aquarium_fish", "baby")
-    expected = named.open_set(entry, tmp_path).train
+    expected = named_targets.open_set(entry, tmp_path).train
     assert torch.equal(ours.pixels, expected.pixels)
 
 

@@ -6,11 +6,11 @@ from torchvision import models
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from tlprune.data.images import TensorImages
+from tlprune.data.datasets import TensorImages
 from tlprune.data.loaders import batches
-from tlprune.data.transforms import MEAN, STD, EvalView, TrainView, random_flip_, random_shift
+from tlprune.data.transformed import TransformedDataset
+from tlprune.data.transforms import MEAN, STD, EvalTransform, TrainTransform, random_flip_, random_shift
 from tlprune.data.two_views import RECIPES, ContrastView
-from tlprune.data.viewed import ViewedImages
 from tlprune.errors import InputError
 from tlprune.models.published import timm_preprocessing, torchvision_preprocessing
 from tlprune.preprocessing import Preprocessing
@@ -29,19 +29,19 @@ def test_evaluation_view_equals_torchvision(height, width, size):
     if (height, width) != (size, size):
         steps = [v2.Resize(round(size * 256 / 224), antialias=True), v2.CenterCrop(size), *steps]
     drawn = images(2, height, width)
-    seen = ViewedImages(drawn, EvalView(size))
+    seen = TransformedDataset(drawn, EvalTransform(size))
     torch.testing.assert_close(seen[1][0], v2.Compose(steps)(drawn[1][0]), atol=1e-5, rtol=0)
 
 
 def test_batch_equals_its_images_one_by_one():
-    seen = ViewedImages(images(), EvalView(32))
+    seen = TransformedDataset(images(), EvalTransform(32))
     pixels, labels = seen.__getitems__([4, 1])
     assert torch.equal(pixels[0], seen[4][0])
     assert labels.tolist() == [4, 1]
 
 
 def test_new_labels_replace_old_ones():
-    seen = ViewedImages(images(3), EvalView(32), torch.tensor([2, 0, 1]))
+    seen = TransformedDataset(images(3), EvalTransform(32), torch.tensor([2, 0, 1]))
     assert [seen[index][1] for index in range(3)] == [2, 0, 1]
 
 
@@ -72,7 +72,7 @@ def test_flip_turns_about_half():
 
 @pytest.mark.parametrize("augment", ["none", "shift", "crop", "crop_flip"])
 def test_training_view_gives_what_models_expect(augment):
-    seen = ViewedImages(images(4, 40, 36), TrainView(32, augment))
+    seen = TransformedDataset(images(4, 40, 36), TrainTransform(32, augment))
     pixels, _ = seen.__getitems__([0, 1, 2, 3])
     assert pixels.shape == (4, 3, 32, 32)
     assert pixels.dtype == torch.float32
@@ -81,7 +81,7 @@ def test_training_view_gives_what_models_expect(augment):
 
 
 def test_last_batch_is_left_out_only_in_training():
-    seen = ViewedImages(images(5), EvalView(32))
+    seen = TransformedDataset(images(5), EvalTransform(32))
     assert [len(labels) for _, labels in batches(seen, 2, shuffle=True, num_workers=0)] == [2, 2]
     assert [len(labels) for _, labels in batches(seen, 2, shuffle=False, num_workers=0)] == [2, 2, 1]
     assert [len(labels) for _, labels in batches(seen, 9, shuffle=True, num_workers=0)] == [5]
@@ -89,7 +89,7 @@ def test_last_batch_is_left_out_only_in_training():
 
 def test_size_below_one_is_refused():
     with pytest.raises(InputError, match="`image_size` must be from 1 to 4096, got 0"):
-        EvalView(0)
+        EvalTransform(0)
 
 
 def test_a_crop_is_torchvisions():
@@ -97,7 +97,7 @@ def test_a_crop_is_torchvisions():
     torch.manual_seed(5)
     theirs = v2.RandomResizedCrop(32, antialias=True)(pixels)
     torch.manual_seed(5)
-    assert torch.equal(TrainView(32, "crop").resize(pixels), theirs)
+    assert torch.equal(TrainTransform(32, "crop").resize(pixels), theirs)
 
 
 PHOTOGRAPHS = [(300, 260), (180, 331), (700, 525)]
@@ -123,8 +123,8 @@ def check_as_pillow(seen, theirs, std):
 
 def seen_at_its_size(pixels, said):
     assert said.image_size is not None
-    view = EvalView(said.image_size, said)
-    return view.finish(view.resize(pixels)[None])[0]
+    view = EvalTransform(said.image_size, said)
+    return view.normalize_batch(view.resize(pixels)[None])[0]
 
 
 @pytest.mark.parametrize(
@@ -178,16 +178,16 @@ HALF = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.25, 0.5), 24, 0.9, "bicubic")
 @pytest.mark.parametrize(
     "make",
     [
-        EvalView,
-        partial(TrainView, augment="crop_flip"),
-        partial(TrainView, augment="shift"),
+        EvalTransform,
+        partial(TrainTransform, augment="crop_flip"),
+        partial(TrainTransform, augment="shift"),
         partial(ContrastView, recipe=RECIPES["simclr"]),
     ],
 )
 def test_every_view_normalises_as_the_weights_expect_at_every_size(make):
     black = TensorImages(torch.zeros(2, 3, 40, 40, dtype=torch.uint8), torch.zeros(2), ["a"])
     for view in (make(32, preprocessing=HALF), make(24, preprocessing=HALF).at_size(32)):
-        seen = ViewedImages(black, view).__getitems__([0, 1])[0]
+        seen = TransformedDataset(black, view).__getitems__([0, 1])[0]
         for batch in seen if isinstance(seen, list) else [seen]:
             assert torch.equal(batch[0, :, 0, 0], torch.tensor([-1.0, -2.0, -1.0]))
 
@@ -197,13 +197,13 @@ def test_training_crops_follow_the_interpolation():
     torch.manual_seed(5)
     theirs = v2.RandomResizedCrop(32, interpolation=v2.InterpolationMode.BICUBIC, antialias=True)(pixels)
     torch.manual_seed(5)
-    assert torch.equal(TrainView(32, "crop", HALF).resize(pixels), theirs)
+    assert torch.equal(TrainTransform(32, "crop", HALF).resize(pixels), theirs)
 
 
 def test_a_view_says_how_it_differs_from_imagenets_and_nothing_else():
     drawn = images()
     usual = {"view": "EvalView", "image_size": 32}
-    assert ViewedImages(drawn, EvalView(32)).seen_as == usual
-    assert ViewedImages(drawn, EvalView(32, Preprocessing(MEAN, STD, 224, 0.875))).seen_as == usual
+    assert TransformedDataset(drawn, EvalTransform(32)).transform_config == usual
+    assert TransformedDataset(drawn, EvalTransform(32, Preprocessing(MEAN, STD, 224, 0.875))).transform_config == usual
     differs = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.25, 0.5], "crop_share": 0.9, "interpolation": "bicubic"}
-    assert ViewedImages(drawn, EvalView(32, HALF)).seen_as == usual | differs
+    assert TransformedDataset(drawn, EvalTransform(32, HALF)).transform_config == usual | differs

@@ -5,10 +5,10 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as reference
 
-from tlprune.data.images import TensorImages
-from tlprune.data.transforms import EvalView, TwoViews
+from tlprune.data.datasets import TensorImages
+from tlprune.data.transformed import TransformedDataset
+from tlprune.data.transforms import EvalTransform, TwoViews
 from tlprune.data.two_views import RECIPES, ContrastRecipe, ContrastView, jitter_matrices, random_blur, random_crop
-from tlprune.data.viewed import ViewedImages
 
 PLAIN = ContrastRecipe(min_area=1.0, brightness=0, contrast=0, saturation=0, hue=0, blur=0)
 
@@ -25,7 +25,7 @@ def test_every_recipe_has_a_name_that_yaml_takes():
 @pytest.mark.parametrize("name", sorted(RECIPES))
 @pytest.mark.parametrize("size", [32, 48])
 def test_batches_hold_two_different_views_of_each_image(name, size):
-    seen = ViewedImages(pictures(6, size), ContrastView(32, RECIPES[name]))
+    seen = TransformedDataset(pictures(6, size), ContrastView(32, RECIPES[name]))
     (first, second), labels = seen.__getitems__([0, 3, 5])
     assert first.shape == second.shape == (3, 3, 32, 32)
     assert first.dtype == torch.float32
@@ -80,9 +80,9 @@ def test_blur_is_torchvisions_for_the_same_width(monkeypatch):
 def test_half_of_the_views_are_mirrored_and_a_fifth_is_grey(monkeypatch):
     monkeypatch.setattr("tlprune.data.two_views.random_crop", lambda images, area: images)
     images = pictures(400).pixels
-    expected = EvalView(32).finish(images)
+    expected = EvalTransform(32).normalize_batch(images)
     torch.manual_seed(0)
-    first, _ = ContrastView(32, PLAIN).finish(images)
+    first, _ = ContrastView(32, PLAIN).normalize_batch(images)
     same, mirrored = ((first - other).abs().amax((1, 2, 3)) < 0.02 for other in (expected, expected.flip(3)))
     deviation, mean = torch.tensor([0.229, 0.224, 0.225]), torch.tensor([0.485, 0.456, 0.406])
     colours = first * deviation.view(3, 1, 1) + mean.view(3, 1, 1)

@@ -12,7 +12,7 @@ from lightning.fabric import Fabric
 from lightning.pytorch import Trainer
 
 from tlprune import LitClassifier, PrunedSourceDataModule
-from tlprune.data.images import TensorImages
+from tlprune.data.datasets import TensorImages
 
 IMAGES, EPOCHS = 40, 2
 

@@ -21,8 +21,8 @@ from tlprune import (
     Selection,
 )
 from tlprune.cli import main
-from tlprune.data.drawn import drawn_classes
 from tlprune.data.scanning import scan_class_folder
+from tlprune.data.synthetic import synthetic_classes
 from tlprune.errors import InputError
 from tlprune.models.weights import save_classifier
 
@@ -135,7 +135,7 @@ def test_embedded_source_is_the_default():
     data.setup()
     images, labels = next(iter(data.train_dataloader()))
     assert images.shape == (128, 3, 32, 32)
-    assert set(data.classes) <= {drawn.name for drawn in drawn_classes()}
+    assert set(data.classes) <= {drawn.name for drawn in synthetic_classes()}
     assert set(labels.tolist()) == {0, 1, 2}
 
 
@@ -171,8 +171,8 @@ def test_selection_is_cached_and_a_damaged_cache_is_made_again(coloured, target,
 
     first = selection()
     [file] = (tmp_path / "cache" / "selections").glob("*.safetensors")
-    assert "cached" not in first.record
-    assert selection().record == first.record | {"cached": str(file)}
+    assert "cached" not in first.metadata
+    assert selection().metadata == first.metadata | {"cached": str(file)}
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.warns(UserWarning, match="damaged.*selecting again"):
         again = selection()
@@ -344,10 +344,10 @@ def test_several_surrogates_are_averaged_where_that_makes_sense(coloured, target
     surrogates = [str(surrogate_file(4, "one.safetensors")), str(surrogate_file(4, "two.safetensors"))]
     data = PrunedSourceDataModule(coloured(4, 20), selector=EL2N(), surrogate=surrogates, keep_images=30)
     data.setup()
-    assert data.selection.record["surrogates"] == surrogates
+    assert data.selection.metadata["surrogates"] == surrogates
     again = PrunedSourceDataModule(coloured(4, 20), selector=EL2N(), surrogate=surrogates, keep_images=30)
     again.setup()
-    assert "cached" in again.selection.record
+    assert "cached" in again.selection.metadata
     one_too_many = PrunedSourceDataModule(coloured(4, 20), target, surrogate=surrogates, keep_units=2)
     with pytest.raises(InputError, match="LabelMapping needs one surrogate, got 2"):
         one_too_many.setup()
@@ -364,7 +364,7 @@ def test_several_targets_share_one_source(coloured, target, trained_surrogate):
         vote_coverage=1.0,
     )
     data.setup()
-    assert data.selection.record["targets"] == ["colours", "the last two"]
+    assert data.selection.metadata["targets"] == ["colours", "the last two"]
     assert data.classes == tuple(f"colour{label:02}" for label in (0, 1, 2, 3, 10, 11))
     assert data.selection.covered_by_target.shape == (2, 12)
     with pytest.raises(InputError, match="`target_weights` has 3 entries, there are 2 targets"):
@@ -429,7 +429,7 @@ def test_images_that_vote_or_validate_have_a_size_of_their_own(coloured, target,
     data.setup()
     assert next(iter(data.train_dataloader()))[0].shape == (4, 3, 32, 32)
     assert next(iter(data.val_dataloader()))[0].shape[1:] == (3, 48, 48)
-    assert data.selection.settings["view"]["image_size"] == 48
+    assert data.selection.config["view"]["image_size"] == 48
 
 
 def test_predict_gives_probabilities_of_the_validation_images_in_order(class_folder, tmp_path, monkeypatch):

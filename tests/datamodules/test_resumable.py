@@ -113,7 +113,7 @@ def test_each_kept_image_is_trained_on_once_an_epoch(train, tmp_path):
 
 
 def torch_images(count):
-    from tlprune.data.images import TensorImages
+    from tlprune.data.datasets import TensorImages
 
     pixels = torch.randint(0, 256, (count, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     return TensorImages(pixels, torch.arange(count) % 2, ["even", "odd"])

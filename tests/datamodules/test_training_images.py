@@ -14,9 +14,9 @@ from tlprune import (
     TransferModule,
 )
 from tlprune.cli import main
-from tlprune.data.downstream import Downstream, open_target
-from tlprune.data.images import TensorImages
+from tlprune.data.datasets import TensorImages
 from tlprune.data.splits import stratified_holdout
+from tlprune.data.target_splits import TargetSplits, open_target
 from tlprune.errors import InputError
 
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False, "logger": False}
@@ -94,7 +94,7 @@ def test_fewer_images_than_the_best_class_has_are_refused(first):
 
 
 def test_a_target_without_training_images():
-    target = Downstream("bare", images(0, 0), images(2, 2), images(2, 2), 32, "made for tests")
+    target = TargetSplits("bare", images(0, 0), images(2, 2), images(2, 2), 32, "made for tests")
     data = DownstreamDataModule(target)
     with pytest.raises(InputError, match=r"target bare: no image to train on, .* \(made for tests\)"):
         data.setup("fit")

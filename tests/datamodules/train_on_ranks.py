@@ -9,8 +9,8 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from tlprune import LitClassifier, PrunedSourceDataModule, RandomSelector, WholeCheckpointIO
-from tlprune.data.images import TensorImages
+from tlprune import AtomicCheckpointIO, LitClassifier, PrunedSourceDataModule, RandomSelector
+from tlprune.data.datasets import TensorImages
 from tlprune.storage.checkpoints import newest_whole, save_torch
 
 
@@ -38,7 +38,7 @@ def main() -> None:
         limit_val_batches=0,
         logger=False,
         callbacks=[save],
-        plugins=[WholeCheckpointIO()],
+        plugins=[AtomicCheckpointIO()],
         enable_progress_bar=False,
         enable_model_summary=False,
     )

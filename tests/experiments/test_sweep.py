@@ -182,7 +182,7 @@ def test_selections_see_images_as_the_pretrainings_config_says_of_surrogates(pla
     assert cli.main(command) == 0
     [new] = set(stages("select-label*")) - before
     [file] = Path("out/selections").glob(f"*{new.removeprefix('select-')}.safetensors")
-    assert Selection.load(file).settings["view"] == {"view": "EvalView", "image_size": 32, **half}
+    assert Selection.load(file).config["view"] == {"view": "EvalView", "image_size": 32, **half}
 
 
 def test_a_dry_run_says_what_it_takes_and_writes_nothing(place, capsys):

@@ -205,7 +205,7 @@ def test_targets_that_cast_no_votes_share_an_order(combine, sweep, tmp_path, cap
     assert cli.main([*command, "--selector=mine.Draws", "--selector.seed=3", "--output=o.safetensors"]) == 0
     found = Selection.load(tmp_path / "o.safetensors")
     assert sorted(found.ranking.tolist()) == [0, 1, 2, 3]
-    assert found.settings["options"] == {"seed": 3, "power": 1.0}
+    assert found.config["options"] == {"seed": 3, "power": 1.0}
     assert cli.main(["explain", "o.safetensors", "--unit=ant", "--keep_units=2"]) == 0
     assert cli.main(["show", "o.safetensors", "--keep_units=2"]) == 0
 
@@ -216,7 +216,7 @@ def test_select_takes_every_form(sweep, tmp_path, capsys):
     nested = ["--selector=ReverseSelector", "--selector.of=mine.Draws", "--selector.of.power=2"]
     for given in (["--selector", json.dumps(FORMS["options"])], nested):
         assert cli.main([*command, *given]) == 0
-        assert Selection.load(tmp_path / "o.safetensors").settings["options"]["power"] == 2
+        assert Selection.load(tmp_path / "o.safetensors").config["options"]["power"] == 2
     (tmp_path / "s.yaml").write_text(yaml.safe_dump({"selector": FORMS["turned"]}))
     assert cli.main([*command, "--config=s.yaml"]) == 0
     (tmp_path / "imported").unlink()

@@ -153,8 +153,8 @@ def test_more_clusters_than_distinct_points_ranks_those_that_there_are_and_says_
     assert found.num_units == 3
     assert found.unit_sizes.sum() == 40
     assert (found.unit_sizes > 0).all()
-    assert found.ballots.min() >= 0
-    assert len(found.ballots) == 7
+    assert found.assignments.min() >= 0
+    assert len(found.assignments) == 7
 
 
 @pytest.mark.parametrize("outputs", [1, 3, 5])
@@ -228,7 +228,7 @@ def test_a_target_of_one_image_has_one_voter(given):
         path.unlink()
     Path("pets/train/y").rmdir()
     assert select(given) == 0
-    assert len(Selection.load("s.safetensors").ballots) == 1
+    assert len(Selection.load("s.safetensors").assignments) == 1
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 
 from tlprune import FeatureMapping, LabelMapping, Moderate, PrunedSourceDataModule
-from tlprune.data.images import FolderImages
+from tlprune.data.datasets import FolderImages
 from tlprune.data.scanning import scan_class_folder
-from tlprune.data.transforms import EvalView
-from tlprune.data.viewed import ViewedImages
+from tlprune.data.transformed import TransformedDataset
+from tlprune.data.transforms import EvalTransform
 from tlprune.models.backbones import Classifier, create_backbone
 from tlprune.models.weights import save_classifier
 from tlprune.selection import feature_mapping, features, kmeans, label_mapping
@@ -42,7 +42,7 @@ def select(folders, surrogate_file):
                 lambda self, numbers: (computed.extend(numbers), compute(self, numbers)),
             )
             data.setup()
-        return "cached" in data.selection.record, len(computed)
+        return "cached" in data.selection.metadata, len(computed)
 
     return run
 
@@ -159,17 +159,17 @@ def bitmaps(class_folder):
 def test_features_that_are_taken_without_a_datamodule_follow_the_files(bitmaps, tmp_path, listed, seen):
     network = create_backbone("resnet8_w8")
     images = scan_class_folder(bitmaps)
-    viewed = ViewedImages(images, EvalView(32))
+    viewed = TransformedDataset(images, EvalTransform(32))
     features.SourceFeatures(network, viewed, tmp_path / "cache").extract()
     assert features.SourceFeatures(network, viewed, tmp_path / "cache").extract() == 0
     sizes = [file.stat().st_size for file in bitmaps.glob("*/*")]
     inverted(bitmaps)
     assert sizes == [file.stat().st_size for file in bitmaps.glob("*/*")]
     images = scan_class_folder(bitmaps) if listed == "again" else images
-    viewed = ViewedImages(images, EvalView(32)) if "again" in (seen, listed) else viewed
+    viewed = TransformedDataset(images, EvalTransform(32)) if "again" in (seen, listed) else viewed
     after = features.SourceFeatures(network, viewed, tmp_path / "cache")
     assert after.extract() == 1
-    expected = features.extract_features(network, ViewedImages(scan_class_folder(bitmaps), EvalView(32)))
+    expected = features.extract_features(network, TransformedDataset(scan_class_folder(bitmaps), EvalTransform(32)))
     torch.testing.assert_close(after.rows(torch.arange(18)), expected, atol=1e-2, rtol=1e-2)
 
 
@@ -177,10 +177,10 @@ def test_features_that_are_taken_without_a_datamodule_follow_the_files(bitmaps, 
 def test_a_selector_that_is_called_directly_follows_the_files(bitmaps, folders, tmp_path, selector):
     torch.manual_seed(0)
     network = create_backbone("resnet8_w8")
-    target = ViewedImages(scan_class_folder(folders[1] / "train"), EvalView(32))
+    target = TransformedDataset(scan_class_folder(folders[1] / "train"), EvalTransform(32))
 
     def scores(cache):
-        source = ViewedImages(scan_class_folder(bitmaps), EvalView(32))
+        source = TransformedDataset(scan_class_folder(bitmaps), EvalTransform(32))
         return selector.select(source, target, network, cache=cache).scores
 
     before = scores(tmp_path / "cache")

@@ -7,14 +7,14 @@ import warnings
 import pytest
 import torch
 
-from tlprune.checkpoint_io import WholeCheckpointIO
+from tlprune.checkpoint_io import AtomicCheckpointIO
 from tlprune.data.decoding import decode_image
-from tlprune.data.drawn import drawn_source
 from tlprune.data.scanning import scan_class_folder
-from tlprune.data.transforms import EvalView
-from tlprune.data.viewed import ViewedImages
+from tlprune.data.synthetic import synthetic_source
+from tlprune.data.transformed import TransformedDataset
+from tlprune.data.transforms import EvalTransform
 from tlprune.datamodules.damaged_images import find_damaged
-from tlprune.datamodules.image_views import ImageSize
+from tlprune.datamodules.image_transforms import ImageSize
 from tlprune.datamodules.selecting import Selecting
 from tlprune.errors import InputError
 from tlprune.models.backbones import create_backbone
@@ -23,8 +23,8 @@ from tlprune.preprocessing import Preprocessing
 from tlprune.selection.features import SourceFeatures
 from tlprune.selection.kmeans import cached_clusters
 from tlprune.selection.label_mapping import LabelMapping
-from tlprune.selection.manifest import Selection
-from tlprune.selection.several_targets import SeveralTargets
+from tlprune.selection.multi_target import MultiTarget
+from tlprune.selection.selection import Selection
 
 CPU = torch.device("cpu")
 
@@ -71,7 +71,7 @@ def selecting(surrogate_file, target, tmp_path):
         selector=LabelMapping(),
         source=None,
         targets=(target,),
-        several=SeveralTargets(),
+        several=MultiTarget(),
         surrogates=(str(surrogate_file(6)),),
         surrogate_backbone=None,
         surrogate_preprocessing=Preprocessing(),
@@ -84,7 +84,7 @@ def selecting(surrogate_file, target, tmp_path):
 @pytest.fixture
 def features(coloured, tmp_path):
     torch.manual_seed(0)
-    source = ViewedImages(coloured(6, 20), EvalView(32))
+    source = TransformedDataset(coloured(6, 20), EvalTransform(32))
     found = SourceFeatures(create_backbone("resnet8_w8"), source, tmp_path / "cache")
     found.extract()
     return found
@@ -102,14 +102,14 @@ def test_weights_are_refused(surrogate_file):
 def test_checkpoints_are_refused_or_replaced_aloud(surrogate_file, tmp_path):
     classifier, _ = load_classifier(surrogate_file(3))
     state = {"state_dict": classifier.state_dict()}
-    WholeCheckpointIO().save_checkpoint(state | {"epoch": 2}, tmp_path / "run" / "last.ckpt")
-    check_refused(tmp_path / "run" / "last.ckpt", WholeCheckpointIO().load_checkpoint)
+    AtomicCheckpointIO().save_checkpoint(state | {"epoch": 2}, tmp_path / "run" / "last.ckpt")
+    check_refused(tmp_path / "run" / "last.ckpt", AtomicCheckpointIO().load_checkpoint)
     older = tmp_path / "run" / "epoch=1.ckpt"
-    WholeCheckpointIO().save_checkpoint(state | {"epoch": 1}, older)
+    AtomicCheckpointIO().save_checkpoint(state | {"epoch": 1}, older)
     for worse in damaged((tmp_path / "run" / "last.ckpt").read_bytes(), 0):
         (tmp_path / "run" / "last.ckpt").write_bytes(worse)
         with pytest.warns(UserWarning, match=r"last\.ckpt: damaged.*; going on from " + re.escape(str(older))):
-            found = WholeCheckpointIO(fall_back=True).load_checkpoint(tmp_path / "run" / "last.ckpt")
+            found = AtomicCheckpointIO(fall_back=True).load_checkpoint(tmp_path / "run" / "last.ckpt")
         assert found["epoch"] == 1
 
 
@@ -148,23 +148,23 @@ def test_the_note_of_damaged_images_is_made_again(class_folder, tmp_path):
 
 @pytest.mark.parametrize("name", ["glyph_digit_0", "texture_noise_0.0"])
 def test_drawn_images_are_drawn_again(tmp_path, name):
-    path = drawn_source(tmp_path, 1) / name / "0000.png"
+    path = synthetic_source(tmp_path, 1) / name / "0000.png"
     content = path.read_bytes()
 
     def read():
-        drawn_source(tmp_path, 1)
+        synthetic_source(tmp_path, 1)
         return decode_image(path).tolist(), path.read_bytes()
 
     check_made_again(path, read, read())
     path.unlink()
     with pytest.warns(UserWarning, match=r"0000\.png: damaged or missing; drawing it again"):
-        drawn_source(tmp_path, 1)
+        synthetic_source(tmp_path, 1)
     assert path.read_bytes() == content
 
 
 def test_damage_that_pillow_does_not_see_is_noticed(tmp_path):
     """Pillow skips the checksums of a PNG file's pixels: about one changed byte in a hundred gives another image."""
-    path = drawn_source(tmp_path, 1) / "shape_crescent" / "0000.png"
+    path = synthetic_source(tmp_path, 1) / "shape_crescent" / "0000.png"
     content, pixels = path.read_bytes(), decode_image(path)
     unseen = 0
     for place in range(len(content) - 200, len(content)):
@@ -176,6 +176,6 @@ def test_damage_that_pillow_does_not_see_is_noticed(tmp_path):
         except InputError:
             continue
         with pytest.warns(UserWarning, match="drawing it again"):
-            drawn_source(tmp_path, 1)
+            synthetic_source(tmp_path, 1)
         assert path.read_bytes() == content
     assert unseen > 0

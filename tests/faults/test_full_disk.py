@@ -11,9 +11,9 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors import safe_open
 
-from tlprune import ExportBackbone, LitClassifier, PrunedSourceDataModule, Selection, WholeCheckpointIO
+from tlprune import AtomicCheckpointIO, ExportBackbone, LitClassifier, PrunedSourceDataModule, Selection
 from tlprune.cli import main
-from tlprune.data.drawn import drawn_source
+from tlprune.data.synthetic import synthetic_source
 from tlprune.errors import InputError
 from tlprune.models.weights import load_classifier
 from tlprune.storage.checkpoints import load_torch, save_torch
@@ -175,7 +175,7 @@ def fit(coloured, trainer, disk):
         callbacks = [ModelCheckpoint(disk.root / "run", "model", save_last=True, enable_version_counter=False)]
         if export is not None:
             callbacks.append(ExportBackbone(str(export)))
-        fit = trainer(max_epochs=epochs, callbacks=callbacks, enable_checkpointing=True, plugins=[WholeCheckpointIO()])
+        fit = trainer(max_epochs=epochs, callbacks=callbacks, enable_checkpointing=True, plugins=[AtomicCheckpointIO()])
         torch.manual_seed(0)
         module = LitClassifier("resnet8_w8")
         with warnings.catch_warnings():
@@ -225,7 +225,7 @@ def test_exported_weights_on_a_full_disk_are_the_previous_ones(fit, disk):
 def test_the_embedded_source_is_drawn_whole_or_not_at_all(disk):
     disk.leave(20)
     with pytest.raises(InputError, match=f"^cannot create {disk.root}/cache/drawn-.*: No space left on device$"):
-        drawn_source(disk.root / "cache", images_per_class=1)
+        synthetic_source(disk.root / "cache", images_per_class=1)
     assert [path.suffix for path in (disk.root / "cache").iterdir()] in ([], [".lock"])
     disk.make_room()
-    assert len(os.listdir(drawn_source(disk.root / "cache", images_per_class=1))) > 10
+    assert len(os.listdir(synthetic_source(disk.root / "cache", images_per_class=1))) > 10

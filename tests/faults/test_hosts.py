@@ -14,7 +14,8 @@ slow = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    "way", ["broadcast", *(pytest.param(way, marks=slow) for way in ("gather", "together", "barrier", "lock"))]
+    "way",
+    ["broadcast", *(pytest.param(way, marks=slow) for way in ("gather", "raise_on_all_ranks", "barrier", "lock"))],
 )
 def test_rank_0_may_be_busy_for_longer_than_the_time_out(way, tmp_path):
     script = Path(__file__).parent.parent / "selection" / "busy_on_ranks.py"

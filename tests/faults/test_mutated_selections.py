@@ -14,8 +14,8 @@ from safetensors.torch import load, save
 
 from tlprune.commands.show import show
 from tlprune.errors import InputError
-from tlprune.selection.manifest import Selection
 from tlprune.selection.ranking import Budget
+from tlprune.selection.selection import Selection
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 
 JUNK = [None, True, -1, 2**63, 10**4000, 1e308, math.nan, -math.inf, "", "\x1b[31m\r\n\0", "\ud800", [], {}, [[1]]]
@@ -37,9 +37,9 @@ def selection():
         votes=votes,
         scores=votes / 2,
         unit_of_sample=torch.arange(30) % 6,
-        ballots=torch.tensor([0, 0, 0, 2, 4, 4, 5, 5, 5, 5]),
+        assignments=torch.tensor([0, 0, 0, 2, 4, 4, 5, 5, 5, 5]),
         settings=settings,
-        record=record | {"skipped": ["x.png"], "titles": list("uvwxyz")},
+        metadata=record | {"skipped": ["x.png"], "titles": list("uvwxyz")},
         target_votes=torch.stack([votes, votes.flip(0)]),
         covers_each_target=True,
     )

@@ -176,7 +176,7 @@ def test_roots_of_any_name(source, capsys, name):
     source.rename(root)
     assert select(root) == 0
     assert export("indices") == 0
-    assert Selection.load("s.safetensors").record["source"] == os.fspath(Path(root).absolute())
+    assert Selection.load("s.safetensors").metadata["source"] == os.fspath(Path(root).absolute())
 
 
 def make_pipe(path):

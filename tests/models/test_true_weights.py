@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torchvision.transforms.v2 import functional
 
 from tlprune import DownstreamDataModule, FeatureMapping, PrunedSourceDataModule, TransferModule
-from tlprune.data.transforms import EvalView
+from tlprune.data.transforms import EvalTransform
 from tlprune.models.weights import load_backbone, load_classifier, read_weights, save_classifier
 from tlprune.preprocessing import Preprocessing
 
@@ -55,9 +55,9 @@ def photograph(which):
 
 
 def look(network, pixels, preprocessing=None):
-    view = EvalView(224, preprocessing)
+    view = EvalTransform(224, preprocessing)
     with torch.inference_mode():
-        return network.eval()(view.finish(view.resize(pixels)[None]))[0]
+        return network.eval()(view.normalize_batch(view.resize(pixels)[None]))[0]
 
 
 def cosine(one, other):
@@ -115,10 +115,10 @@ def test_label_mapping_votes_as_timm_sees_the_target(photographs, surrogate, tra
         images = torch.stack([transform(Image.open(file)) for file in files])
         probabilities = load_classifier(surrogate)[0].eval()(images).softmax(1)
     selection = data.selection
-    assert selection.ballots.tolist() == probabilities.argmax(1).tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert selection.assignments.tolist() == probabilities.argmax(1).tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     torch.testing.assert_close(selection.scores.float(), probabilities.sum(0).float(), atol=0.05, rtol=0)
     assert (
-        Preprocessing.of_view(selection.settings["view"]).described()
+        Preprocessing.from_transform_config(selection.config["view"]).described()
         == read_weights(surrogate).preprocessing.described()
     )
 
@@ -128,8 +128,8 @@ def test_feature_mapping_takes_the_published_name(photographs, name):
     given = {"selector": FeatureMapping(units="classes"), "surrogate": name, "prune_ratio": 0.0}
     data = PrunedSourceDataModule(source, target, **given)
     data.setup()
-    assert data.selection.ballots.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    assert data.selection.settings["view"]["interpolation"] == "bicubic"
+    assert data.selection.assignments.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert data.selection.config["view"]["interpolation"] == "bicubic"
 
 
 @pytest.mark.filterwarnings("ignore:Found .* module")

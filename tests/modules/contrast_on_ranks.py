@@ -8,8 +8,8 @@ import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 
 from tlprune import KNNProbe, PrunedSourceDataModule, RepresentationMonitor
-from tlprune.data.downstream import Downstream
-from tlprune.data.images import TensorImages
+from tlprune.data.datasets import TensorImages
+from tlprune.data.target_splits import TargetSplits
 from tlprune.modules.ssl import LitSSL
 from tlprune.storage.fingerprint import digest_tensors
 
@@ -54,7 +54,7 @@ if __name__ == "__main__":
     data = PrunedSourceDataModule(noise(32, 0), augment="moco", batch_size=8, val_share=0.0)
     module = LitSSL("resnet8_w8", method, hidden_dim=16, output_dim=8, queue_size=24, momentum=0.9)
     ask = AskKeys()
-    target = Downstream("noise", noise(70, 1), noise(66, 2), None, 32, "drawn")
+    target = TargetSplits("noise", noise(70, 1), noise(66, 2), None, 32, "drawn")
     trainer = Trainer(
         accelerator="cpu",
         devices=world,

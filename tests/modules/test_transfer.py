@@ -4,8 +4,8 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, TensorDataset
 
 from tlprune import DownstreamDataModule, ExportBackbone, LitClassifier, PrunedSourceDataModule, TransferModule
-from tlprune.data.downstream import Downstream
-from tlprune.data.images import TensorImages
+from tlprune.data.datasets import TensorImages
+from tlprune.data.target_splits import TargetSplits
 from tlprune.errors import InputError
 from tlprune.models.weights import load_backbone, read_weights
 from tlprune.modules.optim import WarmupCosineLR
@@ -188,7 +188,7 @@ def black():
     def part(each):
         return TensorImages(torch.zeros(4 * each, 3, 32, 32, dtype=torch.uint8), torch.arange(4).repeat(each), "abcd")
 
-    return Downstream("black", part(4), part(2), part(2), 32, "made for tests")
+    return TargetSplits("black", part(4), part(2), part(2), 32, "made for tests")
 
 
 @pytest.fixture

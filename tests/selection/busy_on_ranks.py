@@ -7,7 +7,13 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from tlprune.selection.ranks import barrier, from_every_rank, from_first_rank, one_job_at_a_time, together
+from tlprune.selection.distributed import (
+    barrier,
+    broadcast_from_rank0,
+    gather_from_ranks,
+    one_job_at_a_time,
+    raise_on_all_ranks,
+)
 
 if __name__ == "__main__":
     seconds = float(sys.argv[2])
@@ -22,16 +28,16 @@ if __name__ == "__main__":
 
     found = 7
     if sys.argv[3] == "broadcast":
-        found = from_first_rank(busy)
+        found = broadcast_from_rank0(busy)
     elif sys.argv[3] == "gather":
-        found = min(from_every_rank(busy()))
-    elif sys.argv[3] == "together":
-        found = together(busy)
+        found = min(gather_from_ranks(busy()))
+    elif sys.argv[3] == "raise_on_all_ranks":
+        found = raise_on_all_ranks(busy)
     elif sys.argv[3] == "barrier":
         busy()
         barrier()
     else:
         with one_job_at_a_time(Path(sys.argv[1]) / "made"):
-            found = from_first_rank(busy)
+            found = broadcast_from_rank0(busy)
     (Path(sys.argv[1]) / f"{rank}.txt").write_text(str(found))
     dist.destroy_process_group()

@@ -3,8 +3,8 @@ import torch
 
 from tlprune.errors import InputError
 from tlprune.selection.advisor import Forecast, advise
-from tlprune.selection.manifest import Selection
 from tlprune.selection.ranking import rank_units
+from tlprune.selection.selection import Selection
 
 
 def selection(votes):
@@ -16,7 +16,7 @@ def selection(votes):
         votes=counts,
         scores=torch.zeros(len(votes)),
         unit_of_sample=torch.arange(len(votes)).repeat_interleave(10),
-        ballots=torch.arange(len(votes)).repeat_interleave(counts),
+        assignments=torch.arange(len(votes)).repeat_interleave(counts),
     )
 
 

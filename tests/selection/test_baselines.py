@@ -5,7 +5,7 @@ from torch import nn
 from tlprune.errors import InputError
 from tlprune.selection.baselines import ListSelector, RandomSelector, ReverseSelector
 from tlprune.selection.feature_mapping import FeatureMapping
-from tlprune.selection.several_targets import SeveralTargets
+from tlprune.selection.multi_target import MultiTarget
 
 
 @pytest.fixture
@@ -32,13 +32,13 @@ def test_random_single_images_need_no_labels(points):
 
 def test_reverse_of_several_targets_is_the_reverse_of_their_common_order(source, points, tmp_path):
     targets = [points(torch.tensor([[0.0, 1.0]]), digest="a"), points(torch.tensor([[9.0, 9.0]]), digest="b")]
-    common = SeveralTargets("union")
+    common = MultiTarget("union")
     forward = FeatureMapping("classes").select(source, targets, nn.Flatten(), common, tmp_path)
     reverse = ReverseSelector(FeatureMapping("classes"))
     backward = reverse.select(source, targets, nn.Flatten(), common, tmp_path)
     assert backward.ranking.tolist() == forward.ranking.flip(0).tolist()
     assert (backward.method, backward.unit_kind) == ("reverse", "class")
-    assert backward.settings == reverse.settings(source, targets, nn.Flatten(), common)
+    assert backward.config == reverse.config(source, targets, nn.Flatten(), common)
     one = reverse.select(source, targets[0], nn.Flatten(), cache=tmp_path)
     single = FeatureMapping("classes").select(source, targets[0], nn.Flatten(), cache=tmp_path)
     assert one.ranking.tolist() == single.ranking.flip(0).tolist()
@@ -50,12 +50,12 @@ def test_a_list_of_classes_comes_first_and_the_rest_after(source, points, tmp_pa
     found = ListSelector(str(path)).select(source)
     assert found.ranking.tolist() == [2, 0, 1]
     assert found.keep(units=1).tolist() == [5]
-    assert found.settings["options"]["listed"] == 2
+    assert found.config["options"]["listed"] == 2
     hashed = points(torch.zeros(3, 1), torch.arange(3), ("# a", "#hash", "wei  rd "))
     path.write_text("# a comment\n#hash\nwei  rd \n")
     assert ListSelector(str(path)).select(hashed).ranking.tolist() == [1, 2, 0]
     path.write_text("ant\n")
-    assert ListSelector(str(path)).options != found.settings["options"]
+    assert ListSelector(str(path)).options != found.config["options"]
 
 
 def test_exported_indices_are_read_back(source, tmp_path):
@@ -133,7 +133,7 @@ def test_indices_are_of_images_and_must_be_there(tmp_path):
 
 
 def test_titles_are_names_too(source, tmp_path):
-    source.titles = ("wood ant", "honey bee", "tabby cat")
+    source.display_names = ("wood ant", "honey bee", "tabby cat")
     (tmp_path / "classes.txt").write_text("\ufeffhoney bee\ncat\n")
     assert ListSelector(str(tmp_path / "classes.txt")).select(source).ranking.tolist() == [1, 2, 0]
     (tmp_path / "twice.txt").write_text("honey bee\nbee\n")

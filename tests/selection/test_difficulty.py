@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from tlprune.data.transforms import EvalView
-from tlprune.data.viewed import ViewedImages
+from tlprune.data.transformed import TransformedDataset
+from tlprune.data.transforms import EvalTransform
 from tlprune.errors import InputError
 from tlprune.models.backbones import Classifier, create_backbone
 from tlprune.selection.difficulty import EL2N, GraNd
@@ -11,7 +11,7 @@ from tlprune.selection.difficulty import EL2N, GraNd
 
 @pytest.fixture
 def source(coloured):
-    return ViewedImages(coloured(3, 23), EvalView(32))
+    return TransformedDataset(coloured(3, 23), EvalTransform(32))
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_averaging_is_over_surrogates_and_one_will_do(source, surrogates):
     alone = [EL2N().select(source, surrogate=one).scores for one in surrogates]
     together = EL2N().select(source, surrogate=surrogates)
     torch.testing.assert_close(together.scores, torch.stack(alone).mean(0))
-    assert together.settings["surrogate_digest"] != EL2N().settings(source, [], surrogates[0])["surrogate_digest"]
+    assert together.config["surrogate_digest"] != EL2N().config(source, [], surrogates[0])["surrogate_digest"]
 
 
 def test_classes_by_the_mean_of_their_images(source, surrogates):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tlprune.errors import InputError
 from tlprune.selection.export import export_keys, export_parquet
-from tlprune.selection.manifest import Selection
+from tlprune.selection.selection import Selection
 
 PATHS = ("ant/a.png", "ant/b.v2.png", "bee/sub/c.jpg", "bee/d.png")
 
@@ -22,7 +22,7 @@ def selection():
         votes=torch.tensor([1.0, 4.0]),
         scores=torch.tensor([0.5, 4.5]),
         unit_of_sample=torch.tensor([0, 0, 1, 1]),
-        ballots=torch.tensor([0, 1, 1, 1, 1]),
+        assignments=torch.tensor([0, 1, 1, 1, 1]),
     )
 
 

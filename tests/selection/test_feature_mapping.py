@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from tlprune.data.transforms import EvalView
-from tlprune.data.viewed import ViewedImages
+from tlprune.data.transformed import TransformedDataset
+from tlprune.data.transforms import EvalTransform
 from tlprune.errors import InputError
 from tlprune.models.backbones import Classifier, create_backbone
 from tlprune.selection.baselines import RandomSelector
@@ -25,19 +25,19 @@ def slow_feature_mapping(source, labels, centroids, target, target_labels, balan
     units = len(centroids)
     votes, sums = [0.0] * units, [0] * units
     sizes = {label: list(target_labels).count(label) for label in set(target_labels)}
-    ballots = []
+    assignments = []
     for row, label in zip(target, target_labels, strict=True):
         weight = len(target) / (len(sizes) * sizes[label]) if balance else 1.0
         far = [
             math.sqrt(sum((float(a) - float(b)) ** 2 for a, b in zip(row, centre, strict=True))) for centre in centroids
         ]
         nearest = far.index(min(far))
-        ballots.append(nearest)
+        assignments.append(nearest)
         votes[nearest] += weight
         for unit in range(units):
             sums[unit] += round(far[unit] * weight * 10**6)
     order = sorted(range(units), key=lambda unit: (-votes[unit], sums[unit], unit))
-    return ballots, votes, order, unit_of_sample
+    return assignments, votes, order, unit_of_sample
 
 
 @pytest.mark.parametrize("case", range(200))
@@ -74,7 +74,7 @@ def test_equals_brute_force(case, points, tmp_path):
         patch.setattr("tlprune.selection.kmeans.warn", lambda *_, **__: None)
         found = selector.select(seen, voting, nn.Flatten(), cache=tmp_path / "cache")
     expected = slow_feature_mapping(source, labels, centroids, target, target_labels, balance)
-    assert found.ballots.tolist() == expected[0]
+    assert found.assignments.tolist() == expected[0]
     assert found.votes.tolist() == pytest.approx(expected[1])
     assert found.unit_of_sample.tolist() == expected[3].tolist()
     if not balance:  # weights are fractions, whose sums may round otherwise
@@ -88,12 +88,8 @@ class Unread:
     """A source whose images cannot be looked at."""
 
     def __init__(self, source):
-        self.labels, self.classes, self.digest, self.seen_as = (
-            source.labels,
-            source.classes,
-            source.digest,
-            source.seen_as,
-        )
+        self.labels, self.classes, self.fingerprint = source.labels, source.classes, source.fingerprint
+        self.transform_config = source.transform_config
 
     def __len__(self):
         return len(self.labels)
@@ -105,9 +101,9 @@ def planted(coloured):
     source = coloured(12, 30)
     source.classes = ()
     truth, source.labels = source.labels, torch.zeros_like(source.labels)
-    target = ViewedImages(coloured(4, 10, seed=3), EvalView(32))
+    target = TransformedDataset(coloured(4, 10, seed=3), EvalTransform(32))
     mean_colour = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return ViewedImages(source, EvalView(32)), target, mean_colour, truth
+    return TransformedDataset(source, EvalTransform(32)), target, mean_colour, truth
 
 
 def test_relevant_images_are_above_irrelevant_ones_without_labels(planted, tmp_path):
@@ -127,7 +123,7 @@ def test_relevant_images_are_above_irrelevant_ones_without_labels(planted, tmp_p
 
 def test_classes_with_relevant_ones_first(planted, coloured, tmp_path):
     _, target, backbone, _ = planted
-    labelled = ViewedImages(coloured(12, 30), EvalView(32))
+    labelled = TransformedDataset(coloured(12, 30), EvalTransform(32))
     found = FeatureMapping("classes").select(labelled, target, backbone, cache=tmp_path)
     assert set(found.ranking[:4].tolist()) == {0, 1, 2, 3}
     assert found.unit_names == labelled.classes
@@ -142,7 +138,7 @@ def test_the_second_target_pays_for_its_vote_alone(planted, coloured, tmp_path, 
     monkeypatch.setattr(
         source, "__class__", type("Unread", (type(source),), {"__getitems__": None, "__getitem__": None})
     )
-    other = ViewedImages(coloured(2, 10, seed=4), EvalView(32))
+    other = TransformedDataset(coloured(2, 10, seed=4), EvalTransform(32))
     again = FeatureMapping(num_clusters=12).select(source, other, backbone, cache=tmp_path)
     assert torch.equal(again.unit_of_sample, first.unit_of_sample)
     assert again.votes.sum() == 20

@@ -57,9 +57,9 @@ def test_other_weights_sources_and_views_have_other_folders(many, points, tmp_pa
     network = nn.Sequential(nn.Flatten(), nn.Linear(3, 2))
     first = SourceFeatures(network, many, tmp_path).folder
     assert SourceFeatures(network, points(many.points, digest="other"), tmp_path).folder != first
-    many.seen_as = {"view": "none", "image_size": 2}
+    many.transform_config = {"view": "none", "image_size": 2}
     assert SourceFeatures(network, many, tmp_path).folder != first
-    many.seen_as = {"view": "none", "image_size": 1}
+    many.transform_config = {"view": "none", "image_size": 1}
     assert SourceFeatures(network, many, tmp_path, num_workers=2).folder == first
     with torch.no_grad():
         network[1].bias += 1

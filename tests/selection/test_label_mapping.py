@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from tlprune.data.transforms import EvalView
-from tlprune.data.viewed import ViewedImages
+from tlprune.data.transformed import TransformedDataset
+from tlprune.data.transforms import EvalTransform
 from tlprune.errors import InputError
 from tlprune.selection.baselines import RandomSelector, ReverseSelector
 from tlprune.selection.label_mapping import LabelMapping
@@ -24,8 +24,8 @@ class Nearest(torch.nn.Module):
 @pytest.fixture
 def planted(coloured):
     """A source of twelve colours, of which the target has the first four."""
-    source = ViewedImages(coloured(12, 6), EvalView(32))
-    return source, ViewedImages(coloured(4, 5, seed=3), EvalView(32)), Nearest(source)
+    source = TransformedDataset(coloured(12, 6), EvalTransform(32))
+    return source, TransformedDataset(coloured(4, 5, seed=3), EvalTransform(32)), Nearest(source)
 
 
 def test_every_relevant_class_is_above_every_irrelevant_one(planted):
@@ -34,7 +34,7 @@ def test_every_relevant_class_is_above_every_irrelevant_one(planted):
     assert set(selection.ranking[:4].tolist()) == {0, 1, 2, 3}
     assert selection.votes[:4].tolist() == [5, 5, 5, 5]
     assert selection.votes.sum() == len(target)
-    assert selection.ballots.tolist() == source.labels.new_tensor([0, 1, 2, 3]).repeat_interleave(5).tolist()
+    assert selection.assignments.tolist() == source.labels.new_tensor([0, 1, 2, 3]).repeat_interleave(5).tolist()
     assert selection.keep(units=4).tolist() == list(range(24))
 
 
@@ -51,20 +51,23 @@ def test_same_settings_give_the_same_selection(planted):
     source, target, surrogate = planted
     first, second = (LabelMapping().select(source, target, surrogate) for _ in range(2))
     assert first.digest == second.digest
-    assert first.settings == LabelMapping().settings(source, [target], surrogate)
+    assert first.config == LabelMapping().config(source, [target], surrogate)
 
 
 def test_settings_tell_sources_targets_and_surrogates_apart(planted, coloured):
     source, target, surrogate = planted
-    same = LabelMapping().settings(source, [target], surrogate)
-    other_target = ViewedImages(coloured(4, 5, seed=4), EvalView(32))
-    assert LabelMapping().settings(ViewedImages(coloured(12, 6, seed=9), EvalView(32)), [target], surrogate) != same
-    assert LabelMapping().settings(source, [other_target], surrogate) != same
-    assert LabelMapping().settings(ViewedImages(source.images, EvalView(40)), [target], surrogate) != same
+    same = LabelMapping().config(source, [target], surrogate)
+    other_target = TransformedDataset(coloured(4, 5, seed=4), EvalTransform(32))
+    assert (
+        LabelMapping().config(TransformedDataset(coloured(12, 6, seed=9), EvalTransform(32)), [target], surrogate)
+        != same
+    )
+    assert LabelMapping().config(source, [other_target], surrogate) != same
+    assert LabelMapping().config(TransformedDataset(source.images, EvalTransform(40)), [target], surrogate) != same
     with torch.no_grad():
         surrogate.means[0] += 1
-    assert LabelMapping().settings(source, [target], surrogate) != same
-    assert LabelMapping(num_workers=2).settings(source, [target], surrogate)["options"] == same["options"]
+    assert LabelMapping().config(source, [target], surrogate) != same
+    assert LabelMapping(num_workers=2).config(source, [target], surrogate)["options"] == same["options"]
 
 
 def test_random_is_seeded_and_needs_nobody(planted):

@@ -11,21 +11,23 @@ import torch.distributed as dist
 from torch import nn
 
 from tlprune.selection import features
-from tlprune.selection.ballots import cast_ballots
 from tlprune.selection.difficulty import EL2N
 from tlprune.selection.feature_mapping import FeatureMapping
+from tlprune.selection.votes import cast_votes
 
 
 class Numbered:
     """Images that hold their own number."""
 
-    seen_as: ClassVar = {"view": "none", "image_size": 8}
+    transform_config: ClassVar = {"view": "none", "image_size": 8}
     classes = ("even", "odd", "none", "none of these", "nor these", "nor those")
 
     def __init__(self, count: int) -> None:
         self.count = count
         self.labels = torch.arange(count) % 2
-        self.digest = f"{count} numbers"
+
+    def fingerprint(self) -> str:
+        return f"{self.count} numbers"
 
     def name(self, index: int) -> str:
         return f"number {index}"
@@ -40,14 +42,14 @@ class Numbered:
 def vote(images: int) -> dict[str, object]:
     torch.manual_seed(0)
     surrogate = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GELU(), nn.Flatten(), nn.Linear(144, 6))
-    ballots = cast_ballots(surrogate, Numbered(images), 6)
+    assignments = cast_votes(surrogate, Numbered(images), 6)
     source, cache = Numbered(200), sys.argv[1] + f"/cache-{os.environ.get('WORLD_SIZE', 1)}"
     backbone = surrogate[:3]
     mapped = FeatureMapping(num_clusters=9).select(source, Numbered(images), backbone, cache=cache)
     hard = EL2N().select(source, surrogate=surrogate)
     return {
-        "units": ballots.units.tolist(),
-        "scores": ballots.scores.tolist(),
+        "units": assignments.units.tolist(),
+        "scores": assignments.scores.tolist(),
         "clusters": mapped.digest,
         "hardest": hard.digest,
     }

@@ -3,7 +3,7 @@
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
-from tlprune.errors import InputError, OfLightning, near_miss
+from tlprune.errors import InputError, OfLightning, did_you_mean
 
 __all__ = ["CompileBackbone"]
 
@@ -25,7 +25,7 @@ class CompileBackbone(OfLightning, Callback):
 
     def __init__(self, mode: str = "default", dynamic: bool | None = None) -> None:
         if mode not in _MODES:
-            raise InputError(f"unknown `mode` {mode!r}: {near_miss(mode, _MODES)}")
+            raise InputError(f"unknown `mode` {mode!r}: {did_you_mean(mode, _MODES)}")
         self.mode = mode
         self.dynamic = dynamic
 

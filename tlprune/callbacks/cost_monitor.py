@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tlprune.errors import OfLightning, require_within
 from tlprune.selection.advisor import Forecast
-from tlprune.selection.manifest import Selection
+from tlprune.selection.selection import Selection
 
 __all__ = ["CostMonitor"]
 
@@ -167,5 +167,5 @@ def _seconds_before(trainer: Trainer) -> tuple[float, float]:
     selection = getattr(getattr(trainer, "datamodule", None), "selection", None)
     if not isinstance(selection, Selection):
         return 0.0, 0.0
-    record = selection.record
+    record = selection.metadata
     return float(record.get("surrogate_seconds", 0.0)), float(sum(record.get("seconds", {}).values()))

@@ -10,10 +10,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from tlprune.errors import InputError, OfLightning
+from tlprune.selection.distributed import rank_and_world
 from tlprune.selection.fixed_batches import fixed_batches, own_batches
 from tlprune.selection.forgetting import ForgettingCounts
 from tlprune.selection.forward import device_of, running
-from tlprune.selection.ranks import rank_and_world
 from tlprune.selection.selector import SourceImages
 from tlprune.storage.paths import expanded
 
@@ -21,7 +21,7 @@ __all__ = ["CountForgetting"]
 
 
 class _HasSource(Protocol):
-    viewed_source: SourceImages
+    transformed_source: SourceImages
 
 
 class CountForgetting(OfLightning, Callback):
@@ -49,7 +49,7 @@ class CountForgetting(OfLightning, Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses what it cannot count on."""
         data = getattr(trainer, "datamodule", None)
-        source = getattr(data, "viewed_source", None)
+        source = getattr(data, "transformed_source", None)
         if source is None:
             raise InputError("CountForgetting needs a PrunedSourceDataModule to train on")
         if getattr(data, "budget", None) is not None or not source.classes:
@@ -57,7 +57,7 @@ class CountForgetting(OfLightning, Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Looks at every source image once."""
-        source = cast(_HasSource, trainer.datamodule).viewed_source  # type: ignore[attr-defined]  # setup() has seen to it
+        source = cast(_HasSource, trainer.datamodule).transformed_source  # type: ignore[attr-defined]  # setup() has seen to it
         right = self._classified(pl_module, source)
         if self.epochs == 0:
             self._right, self._learned = right, right
@@ -73,9 +73,9 @@ class CountForgetting(OfLightning, Callback):
             if trainer.is_global_zero:
                 warn(f"{self.path}: not written, no epoch was counted", stacklevel=2)
             return
-        source = cast(_HasSource, trainer.datamodule).viewed_source  # type: ignore[attr-defined]
+        source = cast(_HasSource, trainer.datamodule).transformed_source  # type: ignore[attr-defined]
         if trainer.is_global_zero:
-            counts = ForgettingCounts(source.digest, self._events, self.epochs, self._learned)
+            counts = ForgettingCounts(source.fingerprint(), self._events, self.epochs, self._learned)
             counts.save(self.path)
 
     def state_dict(self) -> dict[str, Tensor | int]:

@@ -11,8 +11,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim import Optimizer
 from torch.utils.tensorboard.summary import hparams
 
-from tlprune.errors import InputError, OfLightning, near_miss
-from tlprune.selection.manifest import Selection
+from tlprune.errors import InputError, OfLightning, did_you_mean
+from tlprune.selection.selection import Selection
 
 __all__ = ["HParamsMonitor", "hyperparameters"]
 
@@ -69,7 +69,7 @@ class HParamsMonitor(OfLightning, Callback):
         """Looks at what the last epoch logged, and warns if the metric was never there."""
         self._look(trainer, pl_module)
         if self.best is None and _boards(trainer) and trainer.is_global_zero and trainer.callback_metrics:
-            miss = near_miss(self.metric, trainer.callback_metrics)
+            miss = did_you_mean(self.metric, trainer.callback_metrics)
             warn(f"HParamsMonitor: no metric {self.metric!r} was logged; {miss}", stacklevel=2)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -7,9 +7,9 @@ from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tlprune.data.downstream import Downstream, check_target, open_target
-from tlprune.data.transforms import MAX_SIZE, EvalView
-from tlprune.data.viewed import ViewedImages
+from tlprune.data.target_splits import TargetSplits, check_target, open_target
+from tlprune.data.transformed import TransformedDataset
+from tlprune.data.transforms import MAX_SIZE, EvalTransform
 from tlprune.errors import InputError, OfLightning, require_within
 from tlprune.preprocessing import Preprocessing
 from tlprune.selection.features import extract_features
@@ -26,7 +26,7 @@ class KNNProbe(OfLightning, Callback):
     ranks share the work and log the same.
 
     Args:
-        target: As :func:`tlprune.data.downstream.open_target`.
+        target: As :func:`tlprune.data.target_splits.open_target`.
         num_neighbours: Training images that classify an image, at least 1.
         temperature: Of the votes, above 0.
         every_n_epochs: Epochs of training between two probes, at least 1; the last epoch is always probed.
@@ -41,7 +41,7 @@ class KNNProbe(OfLightning, Callback):
 
     def __init__(
         self,
-        target: str | Downstream = "digits",
+        target: str | TargetSplits = "digits",
         num_neighbours: int = 20,
         temperature: float = 0.1,
         every_n_epochs: int = 1,
@@ -67,7 +67,7 @@ class KNNProbe(OfLightning, Callback):
         self.target_seed = target_seed
         self.num_workers = num_workers
         self.metric = metric
-        self._opened: Downstream | None = None
+        self._opened: TargetSplits | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Opens the target before hours are spent."""
@@ -95,9 +95,9 @@ class KNNProbe(OfLightning, Callback):
         network: nn.Module = getattr(pl_module, "backbone", pl_module)
         said = getattr(pl_module, "preprocessing", None)
         expected = said if isinstance(said, Preprocessing) else Preprocessing()
-        view = EvalView(self.image_size or expected.image_size or self._opened.image_size, expected)
+        view = EvalTransform(self.image_size or expected.image_size or self._opened.image_size, expected)
         parts = self._opened.train, self._opened.val
-        bank, queries = (extract_features(network, ViewedImages(part, view), self.num_workers) for part in parts)
+        bank, queries = (extract_features(network, TransformedDataset(part, view), self.num_workers) for part in parts)
         labels = self._opened.train.labels, self._opened.val.labels
         accuracy = knn_accuracy(bank, labels[0], queries, labels[1], self.num_neighbours, self.temperature)
         pl_module.log(self.metric, torch.tensor(accuracy), prog_bar=True, sync_dist=True)

@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from tlprune.selection.manifest import Selection
+from tlprune.selection.selection import Selection
 
 __all__ = ["project_units"]
 

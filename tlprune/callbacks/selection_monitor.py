@@ -11,7 +11,7 @@ from torch import Tensor
 from tlprune.callbacks.projector import project_units
 from tlprune.errors import OfLightning, require_within
 from tlprune.selection.figures import units_figure, votes_figure
-from tlprune.selection.manifest import Selection
+from tlprune.selection.selection import Selection
 
 __all__ = ["SelectionMonitor"]
 
@@ -64,7 +64,7 @@ class SelectionMonitor(OfLightning, Callback):
 
         title = f"{selection.method}: {kept} of {selection.num_units} units kept"
         figures: dict[str, Figure] = {}
-        if len(selection.ballots):
+        if len(selection.assignments):
             figures["selection/votes"] = votes_figure(selection, kept, title)
         if images is not None:
             figures["selection/units"] = units_figure(selection, kept, example, title)
@@ -73,7 +73,7 @@ class SelectionMonitor(OfLightning, Callback):
             board.log_metrics(_scalars(selection, kept), step=0)
             for name, figure in figures.items():
                 board.experiment.add_figure(name, figure, global_step=0)
-            if len(selection.ballots):
+            if len(selection.assignments):
                 _write_votes(board, selection, kept)
             if features is not None:
                 shown = None if images is None else example
@@ -104,7 +104,7 @@ def _scalars(selection: Selection, kept: int) -> dict[str, float]:
         "selection/images_kept": float(sizes.sum()),
         "selection/votes_covered": selection.coverage(kept),
     }
-    names = selection.record.get("targets", [])
+    names = selection.metadata.get("targets", [])
     for place, covered in enumerate(selection.covered_by_target[:, kept - 1] if len(selection.target_votes) else []):
         name = names[place] if place < len(names) else str(place + 1)
         scalars[f"selection/votes_covered/{name}"] = float(covered)

@@ -20,7 +20,7 @@ from tlprune.storage.atomic import atomic_path
 
 if TYPE_CHECKING:
     from tlprune.selection.advisor import Forecast
-    from tlprune.selection.manifest import Selection
+    from tlprune.selection.selection import Selection
 
 __all__ = ["run"]
 
@@ -60,7 +60,7 @@ def run(arguments: list[str]) -> None:
         raise InputError("to forecast a pretraining, give --epochs beside --backbone")
     require_selections(given.selection)
     from tlprune.selection.advisor import SUGGESTED_COVERAGE, advise  # brings torch, which takes seconds
-    from tlprune.selection.manifest import Selection
+    from tlprune.selection.selection import Selection
 
     selection = Selection.load(given.selection)
     advice = advise(selection)
@@ -91,7 +91,7 @@ def _forecast(selection: "Selection", given: object, console: Console) -> "Forec
         from tlprune.models.cost import training_seconds_per_image  # brings torchvision
 
         size = options["image_size"]
-        size = int(selection.record.get("image_size", 224)) if size is None else size
+        size = int(selection.metadata.get("image_size", 224)) if size is None else size
         each = training_seconds_per_image(backbone, size, options["batch_size"], selection.num_units)
         images = len(selection.unit_of_sample)
         full = each * images * options["epochs"]
@@ -99,12 +99,12 @@ def _forecast(selection: "Selection", given: object, console: Console) -> "Forec
         console.print(f"T, {backbone} on the whole source: {full:,.0f} s ({images:,} images, {step})", soft_wrap=True)
     surrogate = options["surrogate_seconds"]
     if surrogate is None:
-        surrogate = selection.record.get("surrogate_seconds")
+        surrogate = selection.metadata.get("surrogate_seconds")
     if surrogate is None:
         console.print("S, the surrogate: its file does not say; counted as 0, give --surrogate_seconds", soft_wrap=True)
     from tlprune.selection.advisor import Forecast
 
-    selecting = sum(selection.record.get("seconds", {}).values())
+    selecting = sum(selection.metadata.get("seconds", {}).values())
     found = Forecast(float(surrogate or 0), selecting, full)
     console.print(
         f"S, the surrogate: {found.surrogate_seconds:,.1f} s ({found.surrogate_seconds / full:.1%} of T); "

@@ -17,8 +17,8 @@ from tlprune.parser_messages import Refusal, in_short
 from tlprune.storage.paths import user_path
 
 if TYPE_CHECKING:
-    from tlprune.selection.manifest import Selection
     from tlprune.selection.ranking import Budget
+    from tlprune.selection.selection import Selection
 
 __all__ = [
     "add_budget",
@@ -160,6 +160,6 @@ def add_origins(parser: ArgumentParser, targets: bool) -> None:
 
 def plural(selection: "Selection", count: int) -> str:
     """So many units, as they are called."""
-    from tlprune.selection.manifest import UNIT_WORDS
+    from tlprune.selection.selection import UNIT_WORDS
 
     return f"{count:,} {UNIT_WORDS[selection.unit_kind][count != 1]}"

@@ -59,16 +59,16 @@ def run(arguments: list[str]) -> None:
     require_selections(given.selection)
     # torch and torchvision take seconds
     from tlprune.commands.origins import opened_source, opened_targets
-    from tlprune.data.transforms import EvalView
-    from tlprune.data.viewed import ViewedImages
+    from tlprune.data.transformed import TransformedDataset
+    from tlprune.data.transforms import EvalTransform
     from tlprune.models.weights import load_backbone, read_weights
     from tlprune.selection.features import SourceFeatures, extract_features
     from tlprune.selection.leaks import ALIKE, copy_distance, find_leaks, pixel_difference
-    from tlprune.selection.manifest import Selection
     from tlprune.selection.ranking import Budget, kept_samples
+    from tlprune.selection.selection import Selection
 
     selection = Selection.load(given.selection)
-    surrogates: list[str] = [given.surrogate] if given.surrogate else selection.record.get("surrogates", [])
+    surrogates: list[str] = [given.surrogate] if given.surrogate else selection.metadata.get("surrogates", [])
     if not surrogates:
         raise InputError("this selection does not say which surrogate it was made with; give --surrogate")
     source = opened_source(selection, given.source, given.cache)
@@ -77,16 +77,20 @@ def run(arguments: list[str]) -> None:
     backbone = load_backbone(saved, given.surrogate_backbone)
     kept_units = selection.units_kept(given_budget(given) or Budget(ratio=0.0))
     kept = kept_samples(selection.unit_of_sample, kept_units, selection.num_units)
-    expected = saved.preprocessing if given.surrogate else Preprocessing.of_view(selection.settings.get("view") or {})
-    view = EvalView(expected.image_size or int(selection.record.get("image_size", 224)), expected)
-    features = SourceFeatures(backbone, ViewedImages(source, view), cache_root(given.cache), given.num_workers)
+    expected = (
+        saved.preprocessing
+        if given.surrogate
+        else Preprocessing.from_transform_config(selection.config.get("view") or {})
+    )
+    view = EvalTransform(expected.image_size or int(selection.metadata.get("image_size", 224)), expected)
+    features = SourceFeatures(backbone, TransformedDataset(source, view), cache_root(given.cache), given.num_workers)
     features.extract()
     console = make_console()
     pairs: list[_Pair] = []
     for target in targets:
         if target.test is None:
             raise InputError(f"target {target.name} has no test images to audit")
-        seen = ViewedImages(target.test, view)
+        seen = TransformedDataset(target.test, view)
         threshold = given.threshold
         if threshold is None:
             threshold = copy_distance(backbone, seen, given.num_workers)

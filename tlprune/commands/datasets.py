@@ -4,9 +4,9 @@ from pathlib import Path
 from textwrap import wrap
 
 from tlprune.commands.arguments import make_parser, parse
-from tlprune.data.named import DATA_VARIABLE, data_root, find_set, open_set
-from tlprune.data.targets import TARGET_SETS, Sizes, TargetSet
-from tlprune.errors import InputError, near_miss
+from tlprune.data.named_targets import DATA_VARIABLE, data_root, find_set, open_set
+from tlprune.data.target_catalogue import TARGET_SETS, Sizes, TargetSet
+from tlprune.errors import InputError, did_you_mean
 
 __all__ = ["EMBEDDED", "run"]
 
@@ -37,7 +37,7 @@ def run(arguments: list[str]) -> None:
     elif name in TARGET_SETS:
         print("\n".join(_details(TARGET_SETS[name])))
     else:
-        raise InputError(f"unknown target {name!r}: {near_miss(name, [*EMBEDDED, *TARGET_SETS])}")
+        raise InputError(f"unknown target {name!r}: {did_you_mean(name, [*EMBEDDED, *TARGET_SETS])}")
 
 
 def _table(root: Path | None) -> list[str]:

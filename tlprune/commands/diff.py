@@ -29,7 +29,7 @@ def run(arguments: list[str]) -> None:
     given = parse(parser, arguments)
     require_selections(given.first, given.second)
     budget = required_budget(given)
-    from tlprune.selection.manifest import Selection  # brings torch, which takes seconds
+    from tlprune.selection.selection import Selection  # brings torch, which takes seconds
 
     first, second = Selection.load(given.first), Selection.load(given.second)
     gained, lost = first.diff(second, budget)

@@ -39,7 +39,7 @@ def run(arguments: list[str]) -> None:
     require_writable(given.output)
     require_selections(given.selection)
     from tlprune.commands.origins import opened_source, opened_targets  # brings torch, which takes seconds
-    from tlprune.selection.manifest import Selection
+    from tlprune.selection.selection import Selection
 
     selection = Selection.load(given.selection)
     unit = selection.unit(given.unit)
@@ -51,16 +51,16 @@ def run(arguments: list[str]) -> None:
     if budget is not None:
         kept = selection.units_kept(budget)
         votes, score = float(selection.votes[kept[-1]]), float(selection.scores[kept[-1]])
-        last = f", the last kept one has {_votes(votes)} and score {score:.2f}" if len(selection.ballots) else ""
+        last = f", the last kept one has {_votes(votes)} and score {score:.2f}" if len(selection.assignments) else ""
         verdict = "KEPT" if found.rank <= len(kept) else "dropped"
         title += f", {verdict}"
         console.print(f"{verdict}: the budget keeps {len(kept)} of {selection.num_units}{last}", soft_wrap=True)
-    voters = opened_targets(selection, given.target) if len(selection.ballots) else []
+    voters = opened_targets(selection, given.target) if len(selection.assignments) else []
     if len(selection.target_votes):
         console.print("votes are weighted: every target counts the same, however many images it has", soft_wrap=True)
     shown: list[tuple[Tensor, str]] = []
     for target in voters:
-        own = (target.ballots == unit).nonzero().squeeze(1)
+        own = (target.assignments == unit).nonzero().squeeze(1)
         counts = target.images.labels[own].bincount(minlength=len(target.images.classes))
         for label in counts.argsort(descending=True, stable=True).tolist():
             if counts[label] > 0:

@@ -44,16 +44,16 @@ def run(arguments: list[str]) -> None:
     budget = required_budget(given)
     # torch takes seconds
     from tlprune.commands.origins import opened_source
-    from tlprune.data.images import FolderImages
+    from tlprune.data.datasets import FolderImages
     from tlprune.selection.export import export_indices, export_keys, export_links, export_parquet, export_paths
-    from tlprune.selection.manifest import Selection
+    from tlprune.selection.selection import Selection
 
     selection = Selection.load(given.selection)
     kept, total, output = selection.keep(**vars(budget)), len(selection.unit_of_sample), user_path(given.output)
     if given.format != "symlinks":
         require_writable(given.output)
     if given.format == "indices":
-        if given.source or selection.record.get("source"):
+        if given.source or selection.metadata.get("source"):
             opened_source(selection, given.source, given.cache)  # stale indices would name other images
         export_indices(kept, total, output)
     else:

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tlprune.data.downstream import open_target
-from tlprune.data.images import ImageSet
+from tlprune.data.datasets import ImageSet
+from tlprune.data.target_splits import open_target
 from tlprune.errors import InputError
-from tlprune.selection.manifest import Selection
+from tlprune.selection.selection import Selection
 
 __all__ = ["Voters", "opened_source", "opened_targets"]
 
@@ -25,7 +25,7 @@ def opened_source(selection: Selection, source: str | None, cache: str | None) -
     Raises:
         InputError: It is not to be found, or another one.
     """
-    name = source or selection.record.get("source")
+    name = source or selection.metadata.get("source")
     if name is None:
         raise InputError("this selection does not say where its source lies; give --source")
     from tlprune.data.sources import open_source  # with torchvision, for which those who open targets need not wait
@@ -35,7 +35,7 @@ def opened_source(selection: Selection, source: str | None, cache: str | None) -
         left_out = set(selection.skipped)
         stay = [index for index in range(len(images)) if images.name(index) not in left_out]
         images = images.subset(torch.tensor(stay, dtype=torch.int64))
-    selection.require_source(images.digest, f"source {name}")
+    selection.require_source(images.fingerprint(), f"source {name}")
     return images
 
 
@@ -47,13 +47,13 @@ class Voters:
         name: Of the target.
         images: Those that voted.
         test: The target's test images, which did not; None where it has none.
-        ballots: ``[M]`` int64, the unit that each voted for; empty where nobody voted.
+        assignments: ``[M]`` int64, the unit that each voted for; empty where nobody voted.
     """
 
     name: str
     images: ImageSet
     test: ImageSet | None
-    ballots: Tensor
+    assignments: Tensor
 
 
 def opened_targets(selection: Selection, targets: list[str] | None) -> list[Voters]:
@@ -66,8 +66,8 @@ def opened_targets(selection: Selection, targets: list[str] | None) -> list[Vote
     Raises:
         InputError: They are not to be found, or others.
     """
-    voted: list[dict[str, Any] | None] = selection.settings.get("targets", [])
-    names: list[str] = targets or selection.record.get("targets", [])
+    voted: list[dict[str, Any] | None] = selection.config.get("targets", [])
+    names: list[str] = targets or selection.metadata.get("targets", [])
     if not names:
         raise InputError("this selection does not name a target; give --target")
     if voted and len(names) != len(voted):
@@ -76,16 +76,16 @@ def opened_targets(selection: Selection, targets: list[str] | None) -> list[Vote
     begin = 0
     for name, settings in zip(names, voted or [None] * len(names), strict=True):
         try:
-            opened = open_target(name, int(selection.record.get("target_seed", 0)))
+            opened = open_target(name, int(selection.metadata.get("target_seed", 0)))
         except InputError as error:
             raise error if targets else InputError(f"{error}; say with --target where it is now") from error
-        if settings is not None and opened.train.digest != settings["digest"]:
+        if settings is not None and opened.train.fingerprint() != settings["digest"]:
             raise InputError(f"target {name}: not the images that voted")
         place = len(found)
         votes = selection.target_votes[place : place + 1]
         end = begin + (len(opened.train) if bool(votes.any()) or len(votes) == 0 else 0)
-        found.append(Voters(opened.name, opened.train, opened.test, selection.ballots[begin:end]))
+        found.append(Voters(opened.name, opened.train, opened.test, selection.assignments[begin:end]))
         begin = end
-    if begin > len(selection.ballots):  # some votes were counted without a word on who cast them
-        return [replace(one, ballots=selection.ballots[:0]) for one in found]
+    if begin > len(selection.assignments):  # some votes were counted without a word on who cast them
+        return [replace(one, assignments=selection.assignments[:0]) for one in found]
     return found

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from tlprune.commands.origins import opened_source, opened_targets
 from tlprune.commands.show import origin
-from tlprune.data.images import ImageSet, TensorImages
-from tlprune.data.sources import EMBEDDED_SOURCE, open_source
+from tlprune.data.datasets import ImageSet, TensorImages
+from tlprune.data.sources import BUILT_IN_SOURCE, open_source
 from tlprune.errors import InputError
-from tlprune.experiments.page.evidence import Ballots, Evidence, gather, suggested_units
+from tlprune.experiments.page.evidence import Evidence, Votes, gather, suggested_units
 from tlprune.experiments.page.findings import shown_group
 from tlprune.experiments.results import Results
-from tlprune.selection.manifest import Selection
 from tlprune.selection.ranking import Budget
+from tlprune.selection.selection import Selection
 
 __all__ = ["Shown", "gathered", "shown_selections"]
 
@@ -59,7 +59,7 @@ def shown_selections(results: Results | None, files: Sequence[Path]) -> tuple[li
     for path in files:
         selection = Selection.load(path)
         kept, why = suggested_units(selection)
-        shown.append(Shown(path.stem, selection, kept, why, None, list(selection.record.get("targets", []))))
+        shown.append(Shown(path.stem, selection, kept, why, None, list(selection.metadata.get("targets", []))))
     if results is None:
         return shown, told
     for target in results.targets:
@@ -104,19 +104,19 @@ def gathered(
         names = one.targets if targets is None else list(targets[place : place + len(one.targets)])
         place += len(one.targets)
         told: list[str] = []
-        ballots = _ballots(one.selection, names, told, must=targets is not None)
+        assignments = _votes(one.selection, names, told, must=targets is not None)
         example = sources.example(one, told)
         try:
-            evidence = gather(one.title, one.selection, one.kept, one.why, example, ballots)
+            evidence = gather(one.title, one.selection, one.kept, one.why, example, assignments)
         except InputError as error:  # a file has gone since the source was listed, or cannot be decoded
             told.append(f"Pictures of the source are left out: {error}.")
-            evidence = gather(one.title, one.selection, one.kept, one.why, None, ballots)
+            evidence = gather(one.title, one.selection, one.kept, one.why, None, assignments)
         found.append(replace(evidence, told=told, origin=origin(one.selection)))
     return found
 
 
-def _ballots(selection: Selection, names: list[str], told: list[str], must: bool) -> list[Ballots]:
-    if not len(selection.ballots):
+def _votes(selection: Selection, names: list[str], told: list[str], must: bool) -> list[Votes]:
+    if not len(selection.assignments):
         return []
     try:
         voters = opened_targets(selection, names)
@@ -125,7 +125,7 @@ def _ballots(selection: Selection, names: list[str], told: list[str], must: bool
             raise
         told.append(f"Votes are not split by the target's classes: {error}; --target says where it is.")
         return []
-    return [Ballots(one.name, one.images.titles, one.images.labels, one.ballots) for one in voters]
+    return [Votes(one.name, one.images.display_names, one.images.labels, one.assignments) for one in voters]
 
 
 class _Sources:
@@ -139,8 +139,8 @@ class _Sources:
     def example(self, shown: Shown, told: list[str]) -> Callable[[int], Tensor] | None:
         """What gives an image of a unit; None where the source is not found, which is added to ``told``."""
         selection = shown.selection
-        digest = str(selection.settings.get("source_digest"))
-        name = self.given or selection.record.get("source") or shown.source
+        digest = str(selection.config.get("source_digest"))
+        name = self.given or selection.metadata.get("source") or shown.source
         try:
             if digest not in self.opened:
                 self.opened[digest] = self._open(selection, name)
@@ -153,9 +153,9 @@ class _Sources:
         return lambda unit: images[selection.example(unit)][0]
 
     def _open(self, selection: Selection, name: str | None) -> ImageSet:
-        if name == EMBEDDED_SOURCE and selection.record.get("source") is None:
+        if name == BUILT_IN_SOURCE and selection.metadata.get("source") is None:
             # experiments hold it in memory, where it is named by its pixels
             images = TensorImages.from_images(open_source(name, self.cache)[0])
-            selection.require_source(images.digest, f"source {name}")
+            selection.require_source(images.fingerprint(), f"source {name}")
             return images
         return opened_source(selection, name, self.cache)

@@ -18,7 +18,7 @@ _SELECTORS = ("LabelMapping", "FeatureMapping", *_CONTROLS)
 _SELECTOR_HELP = (
     f"how to order: {', '.join(_SELECTORS)}, or a class_path (default: the first); its options: --selector.help NAME"
 )
-_Combination = Literal["worst_case", "union", "weighted_sum"]  # that of several_targets.py comes with torch
+_Combination = Literal["worst_case", "union", "weighted_sum"]  # that of multi_target.py comes with torch
 _SOURCE_HELP = (
     "'drawn', a folder, linked:FOLDER, unlabelled:FOLDER, a list file, torchvision:NAME:FOLDER, huggingface:NAME"
 )
@@ -41,7 +41,7 @@ def run(arguments: list[str]) -> None:
         # answers --help, and refuses most of what is wrong, before torch is loaded
         parse(_parser(str | dict | None), arguments)
     from tlprune.datamodules.pruned_source import PrunedSourceDataModule
-    from tlprune.selection.ranks import barrier
+    from tlprune.selection.distributed import barrier
 
     for name in _SELECTORS:
         getattr(tlprune, name)  # a parser finds a bare class name only among what is loaded

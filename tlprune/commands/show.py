@@ -18,8 +18,8 @@ from tlprune.errors import require_within
 from tlprune.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
-    from tlprune.selection.manifest import Selection
     from tlprune.selection.ranking import Budget
+    from tlprune.selection.selection import Selection
 
 __all__ = ["origin", "run", "show"]
 
@@ -43,7 +43,7 @@ def run(arguments: list[str]) -> None:
     given = parse(parser, arguments)
     require_within("top", given.top, 0)
     require_selections(given.selection)
-    from tlprune.selection.manifest import Selection  # brings torch, which takes seconds
+    from tlprune.selection.selection import Selection  # brings torch, which takes seconds
 
     show(Selection.load(given.selection), given.selection, given_budget(given), given.top)
 
@@ -76,7 +76,7 @@ def origin(selection: "Selection") -> list[tuple[str, str]]:
     Returns:
         Pairs of a word and what there is to say.
     """
-    settings, record = selection.settings, selection.record
+    settings, record = selection.config, selection.metadata
     options = ", ".join(f"{name} {value}" for name, value in sorted(settings.get("options", {}).items()))
     rows = [("method", f"{selection.method} ({options})" if options else selection.method)]
     images = len(selection.unit_of_sample)
@@ -97,12 +97,14 @@ def origin(selection: "Selection") -> list[tuple[str, str]]:
     if digest := settings.get("surrogate_digest"):
         rows.append(("surrogate", f"{', '.join(record.get('surrogates', [])) or unnamed}, digest {digest[:12]}"))
     if view := settings.get("view"):
-        rows.append(("seen as", f"{view['view']} of {Preprocessing.of_view(view).described()}, eval mode"))
-    if len(selection.ballots):
+        rows.append(
+            ("seen as", f"{view['view']} of {Preprocessing.from_transform_config(view).described()}, eval mode")
+        )
+    if len(selection.assignments):
         covered = selection.covered
         shares = ", ".join(f"{share:.0%} in {int((covered < share - 1e-9).sum()) + 1}" for share in (0.5, 0.9, 1.0))
         voted = int((selection.votes > 0).sum())
-        rows.append(("votes", f"{len(selection.ballots):,} images voted for {plural(selection, voted)}: {shares}"))
+        rows.append(("votes", f"{len(selection.assignments):,} images voted for {plural(selection, voted)}: {shares}"))
     made = [f"{name} {record[name]}" for name in ("torch", "python") if name in record]
     made += [f"{stage} {seconds:.2f} s" for stage, seconds in record.get("seconds", {}).items()]
     return [*rows, ("made with", ", ".join(made))]
@@ -111,9 +113,9 @@ def origin(selection: "Selection") -> list[tuple[str, str]]:
 def _kept(selection: "Selection", budget: "Budget") -> list[tuple[str, str]]:
     kept = selection.units_kept(budget)
     images = int(selection.unit_sizes[kept].sum())
-    share = f", {selection.covered[len(kept) - 1]:.1%} of votes" if len(selection.ballots) else ""
+    share = f", {selection.covered[len(kept) - 1]:.1%} of votes" if len(selection.assignments) else ""
     rows = [("KEPT", f"{plural(selection, len(kept))}, {images:,} images{share}")]
-    names = selection.record.get("targets", [])
+    names = selection.metadata.get("targets", [])
     for place in range(len(selection.target_votes)):
         name = names[place] if place < len(names) else f"target {place + 1}"
         rows.append(("", f"{selection.covered_by_target[place, len(kept) - 1]:.1%} of the votes of {name}"))
@@ -125,11 +127,11 @@ def _kept(selection: "Selection", budget: "Budget") -> list[tuple[str, str]]:
 
 def _table(selection: "Selection", top: int) -> Table:
     table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False)
-    voted = len(selection.ballots) > 0
+    voted = len(selection.assignments) > 0
     scored = bool(selection.scores.any())
     heading, scale = _SCORES.get(selection.method, ("score", 1.0))
     if voted and heading == "mean distance":
-        scale = scale if len(selection.target_votes) else scale / len(selection.ballots)
+        scale = scale if len(selection.target_votes) else scale / len(selection.assignments)
     columns = ["rank", "unit", *(["votes"] if voted else []), *([heading] if scored else []), "images"]
     for column in columns:
         table.add_column(column, justify="left" if column == "unit" else "right", overflow="fold")

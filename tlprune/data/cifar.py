@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tlprune.data.images import TensorImages
-from tlprune.data.listed import Parts, in_short
+from tlprune.data.datasets import TensorImages
+from tlprune.data.listed import OfficialSplits, in_short
 from tlprune.errors import InputError
 
 __all__ = ["CIFAR10_FILES", "CIFAR100_FILES", "read_cifar10", "read_cifar100"]
@@ -25,7 +25,7 @@ CIFAR100_FILES = ("train", "test", "meta")
 _SIDE = 32
 
 
-def read_cifar10(folder: Path) -> Parts:
+def read_cifar10(folder: Path) -> OfficialSplits:
     """Reads the folder ``cifar-10-batches-py`` into memory.
 
     Args:
@@ -40,7 +40,7 @@ def read_cifar10(folder: Path) -> Parts:
     return _read(folder, CIFAR10_FILES, "labels", "label_names")
 
 
-def read_cifar100(folder: Path) -> Parts:
+def read_cifar100(folder: Path) -> OfficialSplits:
     """Reads the folder ``cifar-100-python`` into memory, with its hundred fine labels.
 
     Args:
@@ -55,12 +55,12 @@ def read_cifar100(folder: Path) -> Parts:
     return _read(folder, CIFAR100_FILES, "fine_labels", "fine_label_names")
 
 
-def _read(folder: Path, files: Sequence[str], labels: str, label_names: str) -> Parts:
+def _read(folder: Path, files: Sequence[str], labels: str, label_names: str) -> OfficialSplits:
     *train, test, meta = (folder / name for name in files)
     names = _load(meta).get(label_names)
     if not isinstance(names, list) or not names or not all(isinstance(one, str) and one.isprintable() for one in names):
         raise InputError(f"{meta}: {label_names!r} must be a list of class names, got {in_short(names)}")
-    return Parts(_images(train, labels, names), None, _images([test], labels, names), "official")
+    return OfficialSplits(_images(train, labels, names), None, _images([test], labels, names), "official")
 
 
 def _images(files: Sequence[Path], key: str, names: Sequence[str]) -> TensorImages:

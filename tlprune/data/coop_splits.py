@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tlprune.data.listed import Listing, Parts, in_short, parts_of_lists, read_json
+from tlprune.data.listed import Listing, OfficialSplits, in_short, parts_of_lists, read_json
 from tlprune.errors import InputError
 
 __all__ = ["read_coop_split"]
@@ -10,7 +10,7 @@ __all__ = ["read_coop_split"]
 _PARTS = ("train", "val", "test")
 
 
-def read_coop_split(file: Path, root: Path, num_classes: int) -> Parts:
+def read_coop_split(file: Path, root: Path, num_classes: int) -> OfficialSplits:
     """Reads ``{"train": [[path, label, class name], ...], "val": ..., "test": ...}``.
 
     Args:

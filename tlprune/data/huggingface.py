@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from tlprune.data.columns import label_column, like_a_label
+from tlprune.data.datasets import ImageSet, Level
 from tlprune.data.decoding import decode_bytes, decode_image
-from tlprune.data.images import ImageSet
 from tlprune.data.parts import match_parts
 from tlprune.errors import InputError
 from tlprune.storage.fingerprint import digest_file, digest_json
@@ -61,36 +61,23 @@ class HuggingFaceImages(ImageSet):
         """The number of its row."""
         return f"row {int(self.order[index])}"
 
+    def fingerprint(self, level: Level = "path") -> str:
+        """Of labels, class names and images, whose bytes are read once; of images in files, as those of a folder."""
+        if level == "path":
+            return self._path_fingerprint
+        try:
+            of_files = [digest_file(path) if level == "bytes" else _file_stat(path).st_mtime_ns for path in self._files]
+        except OSError as error:
+            raise InputError(f"{error.filename}: {error.strerror or error}") from error
+        return digest_json(of_files) if of_files else ""
+
     @cached_property
-    def digest(self) -> str:
-        """Of labels, class names and images: their bytes are read, once; of images in files, path and size."""
+    def _path_fingerprint(self) -> str:
         digests = [self._rows[row][0] for row in self.order.tolist()]
         return digest_json([digests, self.labels.tolist(), self.classes])
 
     @property
-    def stamp(self) -> str:
-        """Of the times at which images in files were changed; empty where there are none."""
-        return self.stamp_now()
-
-    def stamp_now(self) -> str:
-        """Of the times at which images in files were changed last; empty where there are none."""
-        files = self._files
-        return digest_json([_file_stat(path).st_mtime_ns for path in files]) if files else ""
-
-    def read_whole(self) -> str:
-        """Of the bytes of images in files; empty where there are none.
-
-        Raises:
-            InputError: A file cannot be read.
-        """
-        try:
-            digests = [digest_file(path) for path in self._files]
-        except OSError as error:
-            raise InputError(f"{error.filename}: {error.strerror or error}") from error
-        return digest_json(digests) if digests else ""
-
-    @property
-    def mark(self) -> str:
+    def quick_fingerprint(self) -> str:
         """Of the library's own fingerprint of the rows, whose images are not read for it."""
         return digest_json([self.rows._fingerprint, self.order.tolist(), self.labels.tolist(), self.classes])
 

@@ -9,8 +9,8 @@ from warnings import warn
 import torch
 
 from tlprune.data.columns import label_column, like_a_label, path_column
+from tlprune.data.datasets import FileStat, FolderImages
 from tlprune.data.decoding import EXTENSIONS
-from tlprune.data.images import FileStat, FolderImages
 from tlprune.data.listed import in_short, read_lines
 from tlprune.errors import InputError
 

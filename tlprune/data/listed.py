@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 
+from tlprune.data.datasets import FolderImages, ImageSet
 from tlprune.data.decoding import EXTENSIONS
-from tlprune.data.images import FolderImages, ImageSet
 from tlprune.errors import InputError
 
-__all__ = ["Listing", "Parts", "in_short", "parts_of_lists", "read_json", "read_lines", "read_rows"]
+__all__ = ["Listing", "OfficialSplits", "in_short", "parts_of_lists", "read_json", "read_lines", "read_rows"]
 
 _SHOWN = 160
 _REPR = Repr()
@@ -25,7 +25,7 @@ _REPR.maxstring, _REPR.maxlevel = _SHOWN, 2
 
 
 @dataclass(frozen=True)
-class Parts:
+class OfficialSplits:
     """A labelled set as its split has it.
 
     Args:
@@ -56,7 +56,7 @@ class Listing:
 
 def parts_of_lists(
     root: Path, classes: Sequence[str], train: Listing, val: Listing | None, test: Listing, split: str
-) -> Parts:
+) -> OfficialSplits:
     """Checks what is listed against itself and against the disk; no image is opened.
 
     Args:
@@ -97,7 +97,7 @@ def parts_of_lists(
         raise InputError(
             f"{root}: {count}, first {in_short(missing[0])} (listed by {listings[part_of[missing[0]]].file.name})"
         )
-    return Parts(sets["train"], sets.get("val"), sets["test"], split)
+    return OfficialSplits(sets["train"], sets.get("val"), sets["test"], split)
 
 
 def in_short(value: object) -> str:

@@ -10,7 +10,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from tlprune.data.sampler import Batched, EpochCounter, EpochSampler, Reproducible
 from tlprune.data.size_schedule import SizeSchedule
-from tlprune.data.viewed import Batch, ViewedImages
+from tlprune.data.transformed import Batch, TransformedDataset
 from tlprune.errors import InputError
 from tlprune.processes import rank_and_world
 
@@ -43,12 +43,12 @@ def batches(
         epochs: Numbers the epochs that a loop does not number; None for a counter of the loader's own.
     """
     sampler = None
-    if isinstance(images, ViewedImages):
+    if isinstance(images, TransformedDataset):
         images = copy(images)  # whether they are left as bytes is this loader's own affair
     if shuffle and len(images) > 0:
         on_set_epoch = None if run is None else run.on_set_epoch
         sampler = EpochSampler(len(images), batch_size, seed, epochs, on_set_epoch)
-        by_epoch = None if sizes is None else _BySize(cast(ViewedImages, images), sizes)
+        by_epoch = None if sizes is None else _BySize(cast(TransformedDataset, images), sizes)
         images = Reproducible(images, seed, by_epoch)
     return ResumableLoader(
         cast("Dataset[Batch]", images),
@@ -157,7 +157,7 @@ class ResumableLoader(DataLoader[Batch]):
             sampler.skip, self._given = sampler.batch_size * behind, behind
         for batch in super().__iter__():
             self._given += 1
-            yield batch if wanted else _finished(batch, self.dataset)
+            yield batch if wanted else _normalized(batch, self.dataset)
 
     def _share(self) -> EpochSampler | None:
         """Has the sampler of a shuffled set give this process's part alone."""
@@ -215,34 +215,34 @@ class ResumableLoader(DataLoader[Batch]):
         return int(saved["given"]) % max(now.batches, 1)
 
 
-def _viewed(dataset: Any) -> list[ViewedImages]:
+def _viewed(dataset: Any) -> list[TransformedDataset]:
     """The views of which a loader's set is made, one for each size of images."""
     if isinstance(dataset, Reproducible):
         by_size = list(dataset.by_epoch.seen.values()) if isinstance(dataset.by_epoch, _BySize) else []
         dataset = [dataset.images, *by_size]
-    return [one for one in (dataset if isinstance(dataset, list) else [dataset]) if isinstance(one, ViewedImages)]
+    return [one for one in (dataset if isinstance(dataset, list) else [dataset]) if isinstance(one, TransformedDataset)]
 
 
 def _leave_bytes(dataset: Any, wanted: bool) -> None:
     """Leaves batches as bytes, if that is wanted and their view allows it."""
     for one in _viewed(dataset):
-        one.in_bytes = wanted and one.view.ends_in_bytes
+        one.in_bytes = wanted and one.transform.ends_in_bytes
 
 
-def _finished(batch: Batch, dataset: Any) -> Batch:
+def _normalized(batch: Batch, dataset: Any) -> Batch:
     """The batch normalised, where a loader that leaves bytes to a Trainer is asked by somebody else."""
     views = _viewed(dataset)
-    return (views[0].view.finish(batch[0]), batch[1]) if views and views[0].in_bytes else batch
+    return (views[0].transform.normalize_batch(batch[0]), batch[1]) if views and views[0].in_bytes else batch
 
 
 class _BySize:
     """What is seen in an epoch."""
 
-    def __init__(self, images: ViewedImages, sizes: SizeSchedule) -> None:
+    def __init__(self, images: TransformedDataset, sizes: SizeSchedule) -> None:
         self.sizes = sizes
         self.seen = {sizes.at(epoch): images.at_size(sizes.at(epoch)) for epoch in range(sizes.end + 1)}
 
-    def __call__(self, epoch: int) -> ViewedImages:
+    def __call__(self, epoch: int) -> TransformedDataset:
         return self.seen[self.sizes.at(epoch)]
 
 

@@ -4,7 +4,7 @@ import csv
 import re
 from pathlib import Path
 
-from tlprune.data.listed import Listing, Parts, in_short, parts_of_lists, read_json, read_rows
+from tlprune.data.listed import Listing, OfficialSplits, in_short, parts_of_lists, read_json, read_rows
 from tlprune.data.mat_files import read_field, read_vector
 from tlprune.errors import InputError
 
@@ -22,7 +22,7 @@ __all__ = [
 _WATERBIRDS = ("img_id", "img_filename", "y", "split", "place", "place_filename")
 
 
-def read_pets(folder: Path) -> Parts:
+def read_pets(folder: Path) -> OfficialSplits:
     """Oxford-IIIT Pet: ``annotations/trainval.txt`` and ``test.txt``, lines of ``Name_12 label species breed``.
 
     Args:
@@ -50,7 +50,7 @@ def read_pets(folder: Path) -> Parts:
     return parts_of_lists(folder / "images", classes, listings[0], None, listings[1], split="official")
 
 
-def read_flowers(folder: Path) -> Parts:
+def read_flowers(folder: Path) -> OfficialSplits:
     """Oxford 102 Flower: ``setid.mat`` and ``imagelabels.mat``; the class names are those of torchvision.
 
     Args:
@@ -77,7 +77,7 @@ def read_flowers(folder: Path) -> Parts:
     return parts_of_lists(folder / "jpg", classes, train, val, test, split="official")
 
 
-def read_dtd(folder: Path) -> Parts:
+def read_dtd(folder: Path) -> OfficialSplits:
     """Describable Textures: partition 1 of 10, ``labels/train1.txt``, ``val1.txt``, ``test1.txt``: ``class/file``.
 
     Args:
@@ -98,7 +98,7 @@ def read_dtd(folder: Path) -> Parts:
     return parts_of_lists(folder / "images", classes, train, val, test, split="official, partition 1")
 
 
-def read_food(folder: Path) -> Parts:
+def read_food(folder: Path) -> OfficialSplits:
     """Food-101: ``meta/train.json`` and ``test.json``, ``{class: [class/number, ...]}``, and ``meta/classes.txt``.
 
     Args:
@@ -124,7 +124,7 @@ def read_food(folder: Path) -> Parts:
     return parts_of_lists(folder / "images", classes, listings[0], None, listings[1], split="official")
 
 
-def read_cars(folder: Path) -> Parts:
+def read_cars(folder: Path) -> OfficialSplits:
     """Stanford Cars: ``devkit/cars_train_annos.mat``, ``cars_test_annos_withlabels.mat``, ``devkit/cars_meta.mat``.
 
     Args:
@@ -148,7 +148,7 @@ def read_cars(folder: Path) -> Parts:
     return parts_of_lists(folder, classes, listings[0], None, listings[1], split="official")
 
 
-def read_sun(folder: Path) -> Parts:
+def read_sun(folder: Path) -> OfficialSplits:
     """SUN397: partition 1 of 10, ``Training_01.txt`` and ``Testing_01.txt`` of ``/a/abbey/file``.
 
     Args:
@@ -171,7 +171,7 @@ def read_sun(folder: Path) -> Parts:
     return parts_of_lists(folder / "SUN397", classes, listings[0], None, listings[1], split="official, partition 1")
 
 
-def read_ucf(folder: Path) -> Parts:
+def read_ucf(folder: Path) -> OfficialSplits:
     """UCF101 by one frame a video: list 1 of three in ``ucfTrainTestlist``, and frames in ``UCF-101-midframes``.
 
     A frame has its video's name and the ending ``.jpg``. Its folder is called as the class is, or as CoOp has it, with
@@ -201,7 +201,7 @@ def read_ucf(folder: Path) -> Parts:
     return parts_of_lists(root, classes, listings[0], None, listings[1], split="official, list 1")
 
 
-def read_waterbirds(folder: Path) -> Parts:
+def read_waterbirds(folder: Path) -> OfficialSplits:
     """Waterbirds: ``metadata.csv``, whose column ``split`` is 0, 1, 2 for training, validation and test images.
 
     Args:

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2 import functional
 
+from tlprune.data.datasets import ImageSet, Level
 from tlprune.data.decoding import decode_bytes
-from tlprune.data.images import ImageSet
 from tlprune.data.long_images import middle_of_long
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.fingerprint import digest_json, digest_tensors
@@ -110,23 +110,21 @@ class PackedImages(ImageSet):
         return self.images.name(int(self.places[index]))
 
     @property
-    def titles(self) -> tuple[str, ...]:
+    def display_names(self) -> tuple[str, ...]:
         """As in the set that it was made from."""
-        return self.images.titles
+        return self.images.display_names
+
+    def fingerprint(self, level: Level = "path") -> str:
+        """Of the images that it was made from; ``path`` says also how they are kept."""
+        if level != "path":
+            return "" if level == "bytes" else self.images.fingerprint(level)
+        kept = [self.packing, SHORT_SIDE, QUALITY, digest_tensors({"": self.places})]
+        return digest_json([self.images.fingerprint(), *kept])
 
     @property
-    def digest(self) -> str:
-        """Of the images that it was made from, and how they are kept."""
-        return digest_json([self.images.digest, self.packing, SHORT_SIDE, QUALITY, digest_tensors({"": self.places})])
-
-    @property
-    def stamp(self) -> str:
+    def listed_fingerprint(self) -> str:
         """As in the set that it was made from."""
-        return self.images.stamp
-
-    def stamp_now(self) -> str:
-        """As in the set that it was made from."""
-        return self.images.stamp_now()
+        return self.images.listed_fingerprint
 
     def subset(self, indices: Tensor) -> Self:
         """The images at ``indices`` (``[M]`` int64), in that order."""

@@ -7,8 +7,8 @@ from warnings import warn
 
 import torch
 
+from tlprune.data.datasets import FileStat, FolderImages
 from tlprune.data.decoding import EXTENSIONS
-from tlprune.data.images import FileStat, FolderImages
 from tlprune.errors import InputError
 
 __all__ = ["folder_names", "holds_images", "scan_all_images", "scan_class_folder", "scan_folder"]

@@ -6,20 +6,20 @@ No image is decoded to list them.
 import os
 from pathlib import Path
 
-from tlprune.data.class_titles import class_titles
-from tlprune.data.drawn import drawn_classes, drawn_source
+from tlprune.data.datasets import FolderImages, ImageSet
+from tlprune.data.display_names import class_titles
 from tlprune.data.huggingface import open_huggingface
-from tlprune.data.images import FolderImages, ImageSet
 from tlprune.data.list_files import ENDINGS, is_list_file, open_list
 from tlprune.data.parts import PartFolders, find_parts, warn_of_parts_taken_for_classes
 from tlprune.data.scanning import folder_names, scan_all_images, scan_folder
+from tlprune.data.synthetic import synthetic_classes, synthetic_source
 from tlprune.errors import InputError
 from tlprune.storage.cache import cache_root
 from tlprune.storage.paths import user_path
 
-__all__ = ["EMBEDDED_SOURCE", "absolute_source", "check_source", "open_source", "source_classes"]
+__all__ = ["BUILT_IN_SOURCE", "absolute_source", "check_source", "open_source", "source_classes"]
 
-EMBEDDED_SOURCE = "drawn"
+BUILT_IN_SOURCE = "drawn"
 """Name of the source that tlprune draws itself."""
 
 _KINDS = ("linked", "unlabelled", "torchvision", "huggingface")
@@ -42,7 +42,7 @@ def check_source(source: str) -> None:
     elif kind == "huggingface":
         if not rest:
             raise InputError("source huggingface: say which: huggingface:FOLDER, or the set's name on the hub")
-    elif source != EMBEDDED_SOURCE:
+    elif source != BUILT_IN_SOURCE:
         _path_of(source, rest)
 
 
@@ -59,8 +59,8 @@ def source_classes(source: str, cache: str | os.PathLike[str] | None = None) -> 
     Raises:
         InputError: As :func:`open_source`.
     """
-    if source == EMBEDDED_SOURCE:
-        return tuple(one.name for one in drawn_classes())
+    if source == BUILT_IN_SOURCE:
+        return tuple(one.name for one in synthetic_classes())
     kind, _ = _kind_of(source)
     if not kind and not is_list_file(source):
         root = _path_of(source, source)
@@ -99,9 +99,9 @@ def open_source(source: str, cache: str | os.PathLike[str] | None = None) -> tup
         return _like_each_other(source, *open_huggingface(rest))
     if kind == "unlabelled":
         return scan_all_images(_path_of(source, rest)), None
-    if source != EMBEDDED_SOURCE and (path := _path_of(source, rest)).is_file():
+    if source != BUILT_IN_SOURCE and (path := _path_of(source, rest)).is_file():
         return open_list(path), None
-    root = drawn_source(cache_root(cache)) if source == EMBEDDED_SOURCE else _path_of(source, rest)
+    root = synthetic_source(cache_root(cache)) if source == BUILT_IN_SOURCE else _path_of(source, rest)
     parts = find_parts(root) or PartFolders(root, None, None)
     train = _titled(scan_folder(parts.train, kind == "linked"))
     warn_of_parts_taken_for_classes(parts.train, train.classes)
@@ -117,7 +117,7 @@ def absolute_source(source: str) -> str:
         source: As :func:`open_source`.
     """
     kind, rest = _kind_of(source)
-    if source == EMBEDDED_SOURCE:
+    if source == BUILT_IN_SOURCE:
         return source
     before, path = _name_and_folder(rest) if kind == "torchvision" else ("", rest)
     absolute = str(user_path(path).absolute()) if _exists(path) else path
@@ -145,21 +145,21 @@ def _name_and_folder(rest: str) -> tuple[str, str]:
 def _path_of(source: str, given: str) -> Path:
     """The folder or list file that a source names."""
     if not given:
-        raise InputError(f"the source has no name: give a folder, or {EMBEDDED_SOURCE!r} (got {source!r})")
+        raise InputError(f"the source has no name: give a folder, or {BUILT_IN_SOURCE!r} (got {source!r})")
     path = user_path(given)
     if not _exists(given):
         what = "no such file" if is_list_file(given) else "no such folder"
-        raise InputError(f"source {source}: {what} (the embedded source is called {EMBEDDED_SOURCE!r})")
+        raise InputError(f"source {source}: {what} (the built-in source is called {BUILT_IN_SOURCE!r})")
     if is_list_file(given) and path.is_file():
         return path
     if not path.is_dir():
         what = f"a file, but none of {', '.join(ENDINGS)}"
-        raise InputError(f"source {source}: {what} (the embedded source is called {EMBEDDED_SOURCE!r})")
+        raise InputError(f"source {source}: {what} (the built-in source is called {BUILT_IN_SOURCE!r})")
     return path
 
 
 def _titled(images: FolderImages) -> FolderImages:
-    return images.with_titles(class_titles(images.root, images.classes))
+    return images.with_display_names(class_titles(images.root, images.classes))
 
 
 def _like_each_other(source: str, train: ImageSet, val: ImageSet | None) -> tuple[ImageSet, ImageSet | None]:

@@ -11,10 +11,10 @@ import torch
 import torchvision.datasets
 from torch import Tensor
 
-from tlprune.data.images import FolderImages, ImageSet, TensorImages
-from tlprune.data.named import open_set
-from tlprune.data.targets import TARGET_SETS
-from tlprune.errors import InputError, near_miss
+from tlprune.data.datasets import FolderImages, ImageSet, TensorImages
+from tlprune.data.named_targets import open_set
+from tlprune.data.target_catalogue import TARGET_SETS
+from tlprune.errors import InputError, did_you_mean
 from tlprune.storage.paths import user_path
 
 __all__ = ["check_torchvision", "open_torchvision"]
@@ -72,7 +72,7 @@ def check_torchvision(name: str, folder: str) -> None:
     """
     kind = name.partition(",")[0]
     if kind not in torchvision.datasets.__all__:
-        raise InputError(f"source torchvision:{kind}: torchvision has no such data set: {near_miss(kind, _KNOWN)}")
+        raise InputError(f"source torchvision:{kind}: torchvision has no such data set: {did_you_mean(kind, _KNOWN)}")
     if kind not in _KNOWN:
         others = f"read are {', '.join(_KNOWN)}"
         raise InputError(f"source torchvision:{kind}: not read here; give class folders or a list file ({others})")
@@ -140,7 +140,7 @@ def _construct(kind: str, root: Path, options: Mapping[str, Any]) -> Any:
     made = getattr(torchvision.datasets, kind)
     takes = _arguments(made) - _NOT_YOURS
     if odd := sorted(options.keys() - takes):
-        choices = near_miss(odd[0], takes) if takes else "it takes none"
+        choices = did_you_mean(odd[0], takes) if takes else "it takes none"
         raise InputError(f"source torchvision:{kind}: it has no argument {odd[0]!r}: {choices}")
     try:
         return made(root, **options)

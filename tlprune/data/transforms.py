@@ -23,12 +23,12 @@ __all__ = [
     "MEAN",
     "STD",
     "Augment",
-    "EvalView",
-    "TrainView",
+    "EvalTransform",
+    "TrainTransform",
+    "Transform",
     "TwoViews",
-    "View",
     "mean_and_std",
-    "normalised",
+    "normalize",
     "random_crop",
     "random_flip_",
     "random_shift",
@@ -49,8 +49,8 @@ MEAN, STD = IMAGENET_MEAN, IMAGENET_STD
 """Of ImageNet's RGB channels in [0, 1]."""
 
 
-class View(nn.Module):
-    """Takes images to what a model sees.
+class Transform(nn.Module):
+    """From images to what a model sees.
 
     Args:
         image_size: Height and width in pixels of what the model sees, at least 1; its own in ``preprocessing`` is not
@@ -63,6 +63,9 @@ class View(nn.Module):
     Raises:
         InputError: ``image_size`` is out of range.
     """
+
+    recorded_name = "EvalView"
+    """What Selections call it, since before it had its present name."""
 
     def __init__(self, image_size: int, preprocessing: Preprocessing | None = None) -> None:
         super().__init__()
@@ -81,18 +84,18 @@ class View(nn.Module):
 
     @property
     def ends_in_bytes(self) -> bool:
-        """Whether all that :meth:`finish` does is :func:`normalised`."""
+        """Whether all that :meth:`normalize_batch` does is :func:`normalize`."""
         return True
 
-    def at_size(self, image_size: int) -> "View":
-        """The same view of another size in pixels."""
+    def at_size(self, image_size: int) -> "Transform":
+        """The same transform, for another size in pixels."""
         return type(self)(image_size, self.preprocessing)
 
     def resize(self, pixels: Tensor) -> Tensor:
         """One image ``[3, H, W]`` uint8 to ``[3, S, S]`` uint8.
 
         An image of the right size is left as it is; any other is resized so that its centre crop keeps the weights'
-        share of the short side: 224/256 in the evaluation view of ImageNet. Of a very long image the middle alone is
+        share of the short side: 224/256 in the evaluation of ImageNet. Of a very long image the middle alone is
         resized.
         """
         if pixels.shape[1:] == (self.image_size, self.image_size):
@@ -100,31 +103,33 @@ class View(nn.Module):
         resized: Tensor = self.centre(middle_of_long(pixels))
         return resized
 
-    def vary(self, batch: Tensor) -> Tensor:
+    def augment_batch(self, batch: Tensor) -> Tensor:
         """What differs from epoch to epoch in a batch ``[B, 3, S, S]`` uint8 of one size; may change it in place."""
         return batch
 
-    def finish(self, batch: Tensor) -> Tensor:
-        """A batch ``[B, 3, S, S]`` uint8, varied, to normalised float32."""
-        return self.normalised(batch)
+    def normalize_batch(self, batch: Tensor) -> Tensor:
+        """A batch ``[B, 3, S, S]`` uint8, augmented, to normalised float32."""
+        return self.normalize(batch)
 
-    def normalised(self, batch: Tensor) -> Tensor:
-        """:func:`normalised` as the weights expect it."""
-        return normalised(batch, *mean_and_std(self.preprocessing))
-
-
-class EvalView(View):
-    """The view for voting, validation and test: no randomness."""
+    def normalize(self, batch: Tensor) -> Tensor:
+        """:func:`normalize` as the weights expect it."""
+        return normalize(batch, *mean_and_std(self.preprocessing))
 
 
-class TrainView(View):
-    """The view for training.
+class EvalTransform(Transform):
+    """The transform for voting, validation and test: no randomness."""
+
+
+class TrainTransform(Transform):
+    """The transform for training.
 
     Args:
         image_size: Height and width in pixels, at least 1.
         augment: What varies from epoch to epoch.
         preprocessing: How the model's weights expect images; random crops follow the interpolation alone.
     """
+
+    recorded_name = "TrainView"
 
     def __init__(self, image_size: int, augment: Augment, preprocessing: Preprocessing | None = None) -> None:
         super().__init__(image_size, preprocessing)
@@ -137,15 +142,15 @@ class TrainView(View):
         """Whether ``augment`` is one of the crops."""
         return self.augment in ("crop", "crop_flip")
 
-    def at_size(self, image_size: int) -> View:
-        """The same view of another size in pixels."""
+    def at_size(self, image_size: int) -> Transform:
+        """The same transform, for another size in pixels."""
         return type(self)(image_size, self.augment, self.preprocessing)
 
     def resize(self, pixels: Tensor) -> Tensor:
-        """As the evaluation view, but a random crop where ``augment`` says so."""
+        """As the evaluation transform, but a random crop where ``augment`` says so."""
         return random_crop(pixels, self.crop) if self.crops else super().resize(pixels)
 
-    def vary(self, batch: Tensor) -> Tensor:
+    def augment_batch(self, batch: Tensor) -> Tensor:
         """Shifts or flips each image by itself."""
         if self.augment == "shift":
             return random_shift(batch, self.image_size // 8)
@@ -158,7 +163,7 @@ def mean_and_std(preprocessing: Preprocessing) -> tuple[Sequence[float], Sequenc
     return known.mean or MEAN, known.std or STD
 
 
-def normalised(batch: Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Tensor:
+def normalize(batch: Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Tensor:
     """As models see images: less the mean, over the standard deviation.
 
     Args:

@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 
-from tlprune.data.transforms import View
+from tlprune.data.transforms import Transform
 from tlprune.data.transforms import random_crop as one_crop
 from tlprune.preprocessing import Preprocessing
 
@@ -56,7 +56,7 @@ _LUMA = torch.tensor([0.299, 0.587, 0.114])
 _TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
 
-class ContrastView(View):
+class ContrastView(Transform):
     """Two views of each image: batches are ``[B, 3, S, S]`` twice.
 
     Args:
@@ -77,15 +77,15 @@ class ContrastView(View):
         """Colours change in floats."""
         return False
 
-    def at_size(self, image_size: int) -> View:
-        """The same views of another size in pixels."""
+    def at_size(self, image_size: int) -> Transform:
+        """The same transform, for another size in pixels."""
         return type(self)(image_size, self.recipe, self.preprocessing)
 
     def resize(self, pixels: Tensor) -> Tensor:
         """Two random crops of one image ``[3, H, W]`` uint8: ``[2, 3, S, S]`` uint8."""
         return torch.stack([one_crop(pixels, self.crop), one_crop(pixels, self.crop)])
 
-    def finish(self, batch: Tensor) -> list[Tensor]:  # type: ignore[override]  # two batches where others give one
+    def normalize_batch(self, batch: Tensor) -> list[Tensor]:  # type: ignore[override]  # two batches where others give one
         """Images ``[B, 3, S, S]`` uint8, or crops of :meth:`resize`, to two batches of normalised float32."""
         views = []
         for number in range(2):
@@ -97,7 +97,7 @@ class ContrastView(View):
             view = torch.where(flipped[:, None, None, None], view.flip(3), view)
             if self.recipe.blur:
                 view = random_blur(view, self.recipe.blur)
-            views.append(self.normalised(_recoloured(view, self.recipe).mul_(255)))
+            views.append(self.normalize(_recoloured(view, self.recipe).mul_(255)))
         return views
 
 

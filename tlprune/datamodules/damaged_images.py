@@ -8,9 +8,15 @@ from warnings import warn
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from tlprune.data.images import ImageSet
+from tlprune.data.datasets import ImageSet
 from tlprune.errors import InputError
-from tlprune.selection.ranks import from_every_rank, from_first_rank, one_job_at_a_time, rank_and_world, together
+from tlprune.selection.distributed import (
+    broadcast_from_rank0,
+    gather_from_ranks,
+    one_job_at_a_time,
+    raise_on_all_ranks,
+    rank_and_world,
+)
 from tlprune.storage.atomic import write_bytes
 from tlprune.storage.fingerprint import digest_json
 
@@ -76,13 +82,13 @@ def find_damaged(images: ImageSet, cache: Path, num_workers: int = 0) -> list[Da
     """
     path = known_path(images, cache)
     with one_job_at_a_time(path):
-        known = from_first_rank(lambda: _read(path))
+        known = broadcast_from_rank0(lambda: _read(path))
         if known is None:
             rank, world = rank_and_world()
             own = range(len(images))[rank::world]
-            found = from_every_rank(together(lambda: _decode(images, own, num_workers)))
+            found = gather_from_ranks(raise_on_all_ranks(lambda: _decode(images, own, num_workers)))
             known = sorted(one for part in found for one in part)
-            from_first_rank(lambda: _write(path, known or []))
+            broadcast_from_rank0(lambda: _write(path, known or []))
     if len(known) > MOST_SKIPPED * len(images):
         share = f"{len(known):,} of {len(images):,} images cannot be decoded, more than {MOST_SKIPPED:.0%}"
         raise InputError(f"{share}; first {known[0].reason}")
@@ -91,7 +97,7 @@ def find_damaged(images: ImageSet, cache: Path, num_workers: int = 0) -> list[Da
 
 def known_path(images: ImageSet, cache: Path) -> Path:
     """Where it is remembered which images of a set cannot be decoded; the name changes when a file does."""
-    return cache / "damaged" / f"{digest_json([images.digest, images.stamp])[:32]}.json"
+    return cache / "damaged" / f"{digest_json([images.fingerprint(), images.listed_fingerprint])[:32]}.json"
 
 
 def _decode(images: ImageSet, indices: range, num_workers: int) -> list[Damaged]:

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from tlprune.data.downstream import Downstream, check_target, open_target
-from tlprune.data.images import ImageSet
+from tlprune.data.datasets import ImageSet
 from tlprune.data.loaders import batches
 from tlprune.data.sampler import Batched
-from tlprune.data.transforms import MAX_SIZE, Augment, EvalView, TrainView, View
-from tlprune.data.viewed import Batch, ViewedImages
-from tlprune.datamodules.image_views import ImageSize
+from tlprune.data.target_splits import TargetSplits, check_target, open_target
+from tlprune.data.transformed import Batch, TransformedDataset
+from tlprune.data.transforms import MAX_SIZE, Augment, EvalTransform, TrainTransform, Transform
+from tlprune.datamodules.image_transforms import ImageSize
 from tlprune.datamodules.resumable import ResumableDataModule
 from tlprune.errors import InputError, require_within
 from tlprune.preprocessing import Preprocessing
@@ -45,7 +45,7 @@ class DownstreamDataModule(ResumableDataModule):
 
     def __init__(
         self,
-        target: str | Downstream = "digits",
+        target: str | TargetSplits = "digits",
         image_size: int | None = None,
         augment: Augment = "none",
         batch_size: int = 128,
@@ -69,10 +69,10 @@ class DownstreamDataModule(ResumableDataModule):
         self.seed = seed
         self.preprocessing = preprocessing or Preprocessing()
         self._sets: dict[str, Batched] = {}
-        self._opened: Downstream | None = None
+        self._opened: TargetSplits | None = None
 
     @property
-    def opened(self) -> Downstream:
+    def opened(self) -> TargetSplits:
         """The target, opened when first asked for."""
         if self._opened is None:
             self._opened = open_target(self.target, self.seed) if isinstance(self.target, str) else self.target
@@ -116,7 +116,7 @@ class DownstreamDataModule(ResumableDataModule):
             more = "give it a part 'val', two images of a class, or `limit_val_batches: 0`"
             raise InputError(f"target {target.name}: no image to validate on ({target.split}); {more}")
         parts = {"train": target.train, "val": target.val, "test": target.test}
-        self._sets = {part: ViewedImages(of, self._view(part)) for part, of in parts.items() if of is not None}
+        self._sets = {part: TransformedDataset(of, self._view(part)) for part, of in parts.items() if of is not None}
 
     def cache_features(self, backbone: nn.Module) -> bool:
         """Replaces training and validation images by their features, unless training images vary.
@@ -161,12 +161,12 @@ class DownstreamDataModule(ResumableDataModule):
     def _seen(self, part: str) -> Batched:
         """Images as the module expects them, which may have read a checkpoint since :meth:`setup`; or features."""
         images = self._sets[part]
-        return images.through(self._view(part)) if isinstance(images, ViewedImages) else images
+        return images.with_transform(self._view(part)) if isinstance(images, TransformedDataset) else images
 
-    def _view(self, part: str) -> View:
+    def _view(self, part: str) -> Transform:
         expected = self._expected()
         size = ImageSize(self.image_size, self.opened.image_size).expected(expected)
-        return TrainView(size, self.augment, expected) if part == "train" else EvalView(size, expected)
+        return TrainTransform(size, self.augment, expected) if part == "train" else EvalTransform(size, expected)
 
     def _expected(self) -> Preprocessing:
         said, given = super()._expected(), self.preprocessing

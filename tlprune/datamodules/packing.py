@@ -5,10 +5,16 @@ from shutil import disk_usage
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from tlprune.data.images import ImageSet, TensorImages
+from tlprune.data.datasets import ImageSet, TensorImages
 from tlprune.data.packed import QUALITY, SHARD_SIZE, SHORT_SIDE, PackedImages, Packing, bytes_of
 from tlprune.errors import InputError
-from tlprune.selection.ranks import barrier, from_first_rank, one_job_at_a_time, rank_and_world, together
+from tlprune.selection.distributed import (
+    barrier,
+    broadcast_from_rank0,
+    one_job_at_a_time,
+    raise_on_all_ranks,
+    rank_and_world,
+)
 from tlprune.storage.cache import forget
 from tlprune.storage.fingerprint import digest_json
 
@@ -45,16 +51,16 @@ def in_memory(images: ImageSet) -> ImageSet:
     return TensorImages.from_images(images)
 
 
-def packed_folder(images: ImageSet, packing: Packing, cache: Path, stamp: str) -> Path:
+def packed_folder(images: ImageSet, packing: Packing, cache: Path, version: str) -> Path:
     """Where a set is kept; the name changes when an image does.
 
     Args:
         images: The set.
         packing: How it is kept.
         cache: The cache folder.
-        stamp: Changes when files are written anew.
+        version: Changes when files are written anew.
     """
-    key = digest_json([images.digest, stamp, packing, SHORT_SIDE, QUALITY, SHARD_SIZE])
+    key = digest_json([images.fingerprint(), version, packing, SHORT_SIDE, QUALITY, SHARD_SIZE])
     return cache / "images" / f"{packing}-{key[:32]}"
 
 
@@ -81,18 +87,18 @@ def pack(
     Raises:
         InputError: An image cannot be decoded, or there is not enough room.
     """
-    stamp = from_first_rank(images.read_whole) if verify_content else images.stamp
-    folder = packed_folder(images, packing, cache, stamp)
+    version = broadcast_from_rank0(lambda: images.fingerprint("bytes")) if verify_content else images.listed_fingerprint
+    folder = packed_folder(images, packing, cache, version)
     packed = PackedImages(images, folder, packing)
     with one_job_at_a_time(folder):
         if fresh:
-            from_first_rank(lambda: forget(folder))
-        missing = from_first_rank(lambda: packed.missing)
+            broadcast_from_rank0(lambda: forget(folder))
+        missing = broadcast_from_rank0(lambda: packed.missing)
         if missing:
-            rank_zero_info(from_first_rank(lambda: _room(packed, len(missing))))
+            rank_zero_info(broadcast_from_rank0(lambda: _room(packed, len(missing))))
         barrier()
         rank, world = rank_and_world()
-        together(lambda: packed.make(missing[rank::world], num_workers))
+        raise_on_all_ranks(lambda: packed.make(missing[rank::world], num_workers))
         barrier()
     return PackedImages(images, folder, packing)
 

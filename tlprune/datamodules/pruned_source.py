@@ -7,28 +7,28 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tlprune.data.downstream import Downstream
-from tlprune.data.drawn import drawn_source
-from tlprune.data.images import ImageSet, TensorImages
+from tlprune.data.datasets import ImageSet, TensorImages
 from tlprune.data.packed import Packing
-from tlprune.data.sources import EMBEDDED_SOURCE, open_source, source_classes
+from tlprune.data.sources import BUILT_IN_SOURCE, open_source, source_classes
 from tlprune.data.splits import stratified_holdout
+from tlprune.data.synthetic import synthetic_source
+from tlprune.data.target_splits import TargetSplits
+from tlprune.data.transformed import Batch, TransformedDataset
 from tlprune.data.transforms import Augment, TwoViews
-from tlprune.data.viewed import Batch, ViewedImages
 from tlprune.datamodules.damaged_images import known_path, without_damaged
-from tlprune.datamodules.image_views import SourceViews
+from tlprune.datamodules.image_transforms import SourceViews
 from tlprune.datamodules.packing import check_packing, pack
 from tlprune.datamodules.packing import in_memory as decoded
 from tlprune.datamodules.resumable import ResumableDataModule
 from tlprune.datamodules.selecting import Selecting, check_names, check_saved, warn_beyond_votes
 from tlprune.errors import InputError, require_within
 from tlprune.preprocessing import Preprocessing
+from tlprune.selection.distributed import broadcast_from_rank0
 from tlprune.selection.label_mapping import LabelMapping
-from tlprune.selection.manifest import Selection, UnitKind
+from tlprune.selection.multi_target import Combination, MultiTarget
 from tlprune.selection.ranking import Budget, require_training_images
-from tlprune.selection.ranks import from_first_rank
+from tlprune.selection.selection import Selection, UnitKind
 from tlprune.selection.selector import Selector
-from tlprune.selection.several_targets import Combination, SeveralTargets
 from tlprune.storage.cache import cache_root, forget
 
 __all__ = ["PrunedSourceDataModule"]
@@ -43,7 +43,7 @@ class PrunedSourceDataModule(ResumableDataModule):
     order; where clusters or single images are, labels stay as they are. A source without labels gives zeros.
 
     Args:
-        source: ``drawn`` (the embedded source), a folder of class folders or of images without labels, a folder with
+        source: ``drawn`` (the built-in source), a folder of class folders or of images without labels, a folder with
             either in ``train`` and perhaps ``val``, ``linked:FOLDER`` to follow links in these, ``unlabelled:FOLDER``
             for all images at any depth, a list file (``.csv``, ``.tsv``, ``.txt``), ``torchvision:NAME:FOLDER``,
             ``huggingface:NAME``, or a set of images.
@@ -66,7 +66,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         image_size: Height and width in pixels of training images; None is the module's own, else 224 (embedded: 32).
         eval_size: Likewise of images that vote or validate; None is ``image_size``. Where both are None, images vote at
             the size that the surrogate's weights expect.
-        augment: What varies from epoch to epoch; None is ``shift`` for the embedded source, else ``crop_flip``. With
+        augment: What varies from epoch to epoch; None is ``shift`` for the built-in source, else ``crop_flip``. With
             ``simclr``, ``simclr_small``, ``simclr_colour`` or ``moco`` training batches hold two views of each image,
             ``[view, other view]`` in place of images, for any module that learns from such.
         batch_size: Images in a batch, at least 1.
@@ -98,8 +98,8 @@ class PrunedSourceDataModule(ResumableDataModule):
 
     def __init__(
         self,
-        source: str | ImageSet = EMBEDDED_SOURCE,
-        target: str | Downstream | list[str] | list[Downstream] | None = None,
+        source: str | ImageSet = BUILT_IN_SOURCE,
+        target: str | TargetSplits | list[str] | list[TargetSplits] | None = None,
         selector: Selector | None = None,
         surrogate: str | list[str] | None = None,
         surrogate_backbone: str | None = None,
@@ -134,7 +134,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         if not 0 <= val_share < 1:
             raise InputError(f"`val_share` must be in [0, 1), got {val_share}")
         self.targets = target if isinstance(target, list) else [] if target is None else [target]
-        self.several_targets = SeveralTargets(combine, None if target_weights is None else tuple(target_weights))
+        self.several_targets = MultiTarget(combine, None if target_weights is None else tuple(target_weights))
         self.surrogates = surrogate if isinstance(surrogate, list) else [] if surrogate is None else [surrogate]
         check_names(source, self.targets, self.several_targets, self.surrogates)
         check_saved(selection=selection, images_like=images_like)
@@ -149,7 +149,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         self.selector = selector if selector is not None else LabelMapping()
         self.surrogate_backbone = surrogate_backbone
         self.surrogate_preprocessing = surrogate_preprocessing or Preprocessing()
-        embedded = source == EMBEDDED_SOURCE
+        embedded = source == BUILT_IN_SOURCE
         usual = 32 if embedded or isinstance(source, TensorImages) else 224
         self.augment: Augment | TwoViews = augment or ("shift" if embedded else "crop_flip")
         self.views = SourceViews(image_size, eval_size, usual, self.augment)
@@ -169,7 +169,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         self._saved: Selection | None = None
         self._listed: tuple[ImageSet, ImageSet | None] | None = None
         self._opened: tuple[ImageSet, Tensor, Tensor, ImageSet | None] | None = None
-        self._sets: dict[str, ViewedImages] = {}
+        self._sets: dict[str, TransformedDataset] = {}
 
     @property
     def num_classes(self) -> int:
@@ -227,9 +227,9 @@ class PrunedSourceDataModule(ResumableDataModule):
         return len(self._split()[1])
 
     @property
-    def viewed_source(self) -> ViewedImages:
+    def transformed_source(self) -> TransformedDataset:
         """The whole source as listed, in the evaluation view of the Trainer's module."""
-        return ViewedImages(self._split()[0], self.views.eval(self._expected()))
+        return TransformedDataset(self._split()[0], self.views.eval(self._expected()))
 
     @property
     def image_size(self) -> int:
@@ -255,23 +255,23 @@ class PrunedSourceDataModule(ResumableDataModule):
             self.selecting.check(source)
 
     def prepare_data(self) -> None:
-        """Draws the embedded source, if it is wanted and not there."""
-        if self.source == EMBEDDED_SOURCE:
-            drawn_source(cache_root(self.cache))
+        """Draws the built-in source, if it is wanted and not there."""
+        if self.source == BUILT_IN_SOURCE:
+            synthetic_source(cache_root(self.cache))
 
     def start_over(self) -> None:
-        """Removes from the cache what :meth:`setup` would take from there, but for the embedded source. For all ranks.
+        """Removes from the cache what :meth:`setup` would take from there, but for the built-in source. For all ranks.
 
         Raises:
             InputError: As :meth:`setup`.
         """
         looked_at = filter(None, self._list() if self.on_bad_image == "skip" else ())
         known = [known_path(images, cache_root(self.cache)) for images in looked_at]
-        looked = from_first_rank(lambda: all(path.is_file() for path in known))
+        looked = broadcast_from_rank0(lambda: all(path.is_file() for path in known))
         if looked and self.budget is not None and self.selection_file is None:
             self.selecting.forget(self._split()[0])
         self._opened, self._fresh = None, True
-        from_first_rank(lambda: forget(*known))
+        broadcast_from_rank0(lambda: forget(*known))
 
     def setup(self, stage: str | None = None) -> None:
         """Selects, or reads the Selection, and opens what is kept. Every rank takes part; all end with the same.
@@ -305,8 +305,10 @@ class PrunedSourceDataModule(ResumableDataModule):
         train = source.subset(stay[keep[stay]])
         require_training_images(self.budget, len(self._kept_units), int(keep.sum()), len(train))
         expected = self._expected()
-        self._sets["train"] = ViewedImages(self._at_hand(train), self.views.train(expected), new_labels)
-        self._sets["val"] = ViewedImages(decoded(val) if self.in_memory else val, self.views.eval(expected), new_labels)
+        self._sets["train"] = TransformedDataset(self._at_hand(train), self.views.train(expected), new_labels)
+        self._sets["val"] = TransformedDataset(
+            decoded(val) if self.in_memory else val, self.views.eval(expected), new_labels
+        )
 
     def _all_images(self) -> Sequence[ImageSet | None]:
         return *self._list(), *self.selecting.voters()
@@ -319,7 +321,7 @@ class PrunedSourceDataModule(ResumableDataModule):
 
     def _check_like(self, source: ImageSet) -> None:
         if self._like is not None:
-            self._like.require_source(source.digest, "the source at hand")
+            self._like.require_source(source.fingerprint(), "the source at hand")
 
     def _split(self) -> tuple[ImageSet, Tensor, Tensor, ImageSet | None]:
         """The source as listed; which of it is trained on and held out (``[n]`` int64 each); its own validation set."""
@@ -380,17 +382,17 @@ class PrunedSourceDataModule(ResumableDataModule):
         if selection.skipped and self.on_bad_image == "error":
             skipped = f"it skipped {len(selection.skipped)} bad images"
             raise InputError(f"selection {self.selection_file}: {skipped}; set `on_bad_image: skip`")
-        selection.require_source(source.digest, "the source at hand")
+        selection.require_source(source.fingerprint(), "the source at hand")
         return selection
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of what is kept, shuffled; a resumed run goes on in the same order."""
-        seen = self._sets["train"].through(self.views.train(self._expected()))
+        seen = self._sets["train"].with_transform(self.views.train(self._expected()))
         return self._train_loader(seen, self.batch_size, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Batches of held-out images of the kept classes, in order."""
-        seen = self._sets["val"].through(self.views.eval(self._expected()))
+        seen = self._sets["val"].with_transform(self.views.eval(self._expected()))
         return self._in_order(seen, self.batch_size, self.num_workers)
 
     def test_dataloader(self) -> DataLoader[Batch]:

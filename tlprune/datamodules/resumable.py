@@ -13,16 +13,16 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader
 
-from tlprune.data.images import FolderImages, ImageSet, TensorImages
+from tlprune.data.datasets import FolderImages, ImageSet, TensorImages
 from tlprune.data.loaders import EpochLayout, ResumableLoader, batches
 from tlprune.data.sampler import Batched, EpochCounter
 from tlprune.data.size_schedule import SizeSchedule
-from tlprune.data.transforms import mean_and_std, normalised
-from tlprune.data.viewed import Batch, ViewedImages
+from tlprune.data.transformed import Batch, TransformedDataset
+from tlprune.data.transforms import mean_and_std, normalize
 from tlprune.datamodules.resuming import batches_before, go_on
 from tlprune.errors import OfLightning
 from tlprune.preprocessing import Preprocessing
-from tlprune.selection.ranks import from_first_rank
+from tlprune.selection.distributed import broadcast_from_rank0
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 
 __all__ = ["ResumableDataModule"]
@@ -69,8 +69,12 @@ class ResumableDataModule(OfLightning, LightningDataModule):
             whole: Whether every byte is read, as with ``verify_content``; None does as that says.
         """
         read = getattr(self, "verify_content", False) if whole is None else whole
+        images = self._all_images()
+        quick = [None if one is None else one.quick_fingerprint for one in images]
+        if not read:
+            return quick
         return [
-            None if one is None else [one.mark, one.read_whole()] if read else one.mark for one in self._all_images()
+            None if one is None else [known, one.fingerprint("bytes")] for one, known in zip(images, quick, strict=True)
         ]
 
     def _all_images(self) -> Sequence[ImageSet | None]:
@@ -112,14 +116,14 @@ class ResumableDataModule(OfLightning, LightningDataModule):
         if self.trainer is None:
             return batch
         if isinstance(batch, (tuple, list)) and isinstance(batch[0], Tensor) and batch[0].dtype == torch.uint8:
-            images = self.trainer.precision_plugin.convert_input(normalised(batch[0], *mean_and_std(self._expected())))
+            images = self.trainer.precision_plugin.convert_input(normalize(batch[0], *mean_and_std(self._expected())))
             batch = type(batch)((images, *batch[1:]))
         return self.trainer.lightning_module.on_after_batch_transfer(batch, dataloader_idx)
 
     def _train_loader(self, images: Batched, batch_size: int, num_workers: int) -> DataLoader[Batch]:
         fitting = self.trainer is not None and _fits(self.trainer)  # else other processes may not be here
         if self._run_seed is None or (self._seed_is_spent and fitting):
-            self._run_seed, self._seed_is_spent = from_first_rank(torch.initial_seed), False
+            self._run_seed, self._seed_is_spent = broadcast_from_rank0(torch.initial_seed), False
         return batches(
             images,
             batch_size,
@@ -210,7 +214,7 @@ class ResumableDataModule(OfLightning, LightningDataModule):
 
     def _content(self, images: Batched) -> str:
         """Tells one training set from another, and reads little; kept, since every checkpoint asks for it."""
-        if not isinstance(images, ViewedImages):
+        if not isinstance(images, TransformedDataset):
             return ""
         if self._identity is None or self._identity[0] is not images.images:
             self._identity = images.images, _identity(images.images)
@@ -232,7 +236,7 @@ def _worth_bytes(trainer: Trainer) -> bool:
 
 def _identity(images: ImageSet) -> str:
     if isinstance(images, FolderImages):
-        return images.digest
+        return images.fingerprint()
     sampled = torch.linspace(0, len(images) - 1, min(len(images), _SAMPLED)).long()
     pixels = images.pixels[sampled] if isinstance(images, TensorImages) else torch.zeros(0)
     names = [images.name(index) for index in sampled.tolist()]

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from warnings import warn
@@ -10,19 +11,19 @@ from warnings import warn
 import torch
 from torch import Tensor, nn
 
-from tlprune.data.downstream import Downstream, absolute_target, check_target, open_target
-from tlprune.data.images import ImageSet
+from tlprune.data.datasets import ImageSet
 from tlprune.data.sources import absolute_source, check_source
-from tlprune.data.transforms import EvalView
-from tlprune.data.viewed import ViewedImages
-from tlprune.datamodules.image_views import ImageSize
+from tlprune.data.target_splits import TargetSplits, absolute_target, check_target, open_target
+from tlprune.data.transformed import TransformedDataset
+from tlprune.data.transforms import EvalTransform
+from tlprune.datamodules.image_transforms import ImageSize
 from tlprune.errors import InputError
 from tlprune.models.weights import SavedWeights, check_weights, load_backbone, load_classifier, read_weights
 from tlprune.preprocessing import Preprocessing
-from tlprune.selection.manifest import Selection
-from tlprune.selection.ranks import from_first_rank, one_job_at_a_time
+from tlprune.selection.distributed import broadcast_from_rank0, one_job_at_a_time
+from tlprune.selection.multi_target import MultiTarget
+from tlprune.selection.selection import Selection
 from tlprune.selection.selector import Selector
-from tlprune.selection.several_targets import SeveralTargets
 from tlprune.storage.cache import cache_root, forget
 from tlprune.storage.fingerprint import digest_json
 from tlprune.storage.paths import user_path
@@ -31,7 +32,7 @@ __all__ = ["Selecting", "check_names", "check_saved", "warn_beyond_votes"]
 
 
 def check_names(
-    source: str | ImageSet, targets: Sequence[str | Downstream], several: SeveralTargets, surrogates: Sequence[str]
+    source: str | ImageSet, targets: Sequence[str | TargetSplits], several: MultiTarget, surrogates: Sequence[str]
 ) -> None:
     """Refuses what is not there, or does not go together, without opening anything.
 
@@ -97,8 +98,8 @@ class Selecting:
 
     selector: Selector
     source: str | None
-    targets: tuple[str | Downstream, ...]
-    several: SeveralTargets
+    targets: tuple[str | TargetSplits, ...]
+    several: MultiTarget
     surrogates: tuple[str, ...]
     surrogate_backbone: str | None
     surrogate_preprocessing: Preprocessing
@@ -141,21 +142,21 @@ class Selecting:
         """
         surrogates = self._read_surrogates()
         viewed, targets, network = self._opened(source, surrogates, device)
-        names = self._names(source, surrogates, viewed.view.image_size)
+        names = self._names(source, surrogates, viewed.transform.image_size)
         for saved in surrogates:
             self.image_size.warn_if_far(self._expected(saved), f"surrogate {saved.path}")
-        self._stamp(viewed, targets)
-        if not self.selector.reusable:
+        self._set_versions(viewed, targets)
+        if not self.selector.deterministic:
             selection = self.selector.select(viewed, targets, network, self.several, self.cache)
-            return replace(selection, record=selection.record | names)
+            return replace(selection, metadata=selection.metadata | names)
         path = self._path(viewed, targets, network)
         with one_job_at_a_time(path):
-            selection = from_first_rank(lambda: _read_cached(path)) or self.selector.select(
+            selection = broadcast_from_rank0(lambda: _read_cached(path)) or self.selector.select(
                 viewed, targets, network, self.several, self.cache
             )
-            selection = replace(selection, record=selection.record | names)
-            if "cached" not in selection.record:
-                from_first_rank(lambda: selection.save(path))
+            selection = replace(selection, metadata=selection.metadata | names)
+            if "cached" not in selection.metadata:
+                broadcast_from_rank0(lambda: selection.save(path))
         return selection
 
     def forget(self, source: ImageSet) -> None:
@@ -168,9 +169,9 @@ class Selecting:
             InputError: As :meth:`select`, as far as that can be known without looking at an image.
         """
         viewed, targets, network = self._opened(source, self._read_surrogates(), torch.device("cpu"))
-        self._stamp(viewed, targets)
+        self._set_versions(viewed, targets)
         path = self._path(viewed, targets, network)
-        from_first_rank(lambda: forget(path, *self.selector.kept_in(viewed, network, cache_root(self.cache))))
+        broadcast_from_rank0(lambda: forget(path, *self.selector.cached_paths(viewed, network, cache_root(self.cache))))
 
     def unit_features(self, source: ImageSet) -> Tensor | None:
         """Where units lie in the surrogate's feature space, after :meth:`select`; no image is looked at.
@@ -182,36 +183,41 @@ class Selecting:
             ``[U, D]`` float32; None where the selector does not know, and with ``verify_content``, under which every
             file would be read to find out.
         """
-        if self.verify_content or not self.selector.reusable:
+        if self.verify_content or not self.selector.deterministic:
             return None
         surrogates = self._read_surrogates()
         networks = [self._network(saved, source.classes) for saved in surrogates]
-        viewed = ViewedImages(source, self._view(surrogates))
-        viewed.stamp = source.stamp
+        viewed = TransformedDataset(source, self._view(surrogates))
+        viewed.version = source.listed_fingerprint
         return self.selector.unit_features(viewed, self.selector.network(networks), cache_root(self.cache))
 
-    def _stamp(self, viewed: ViewedImages, targets: Sequence[ViewedImages]) -> None:
+    def _set_versions(self, viewed: TransformedDataset, targets: Sequence[TransformedDataset]) -> None:
         for one in (viewed, *targets):
             images = one.images
-            one.stamp = from_first_rank(images.read_whole) if self.verify_content else images.stamp
+            if self.verify_content:
+                one.version = broadcast_from_rank0(partial(images.fingerprint, "bytes"))
+            else:
+                one.version = images.listed_fingerprint
 
-    def _path(self, viewed: ViewedImages, targets: Sequence[ViewedImages], network: nn.Module | None) -> Path:
+    def _path(
+        self, viewed: TransformedDataset, targets: Sequence[TransformedDataset], network: nn.Module | None
+    ) -> Path:
         """The file of the cache that the Selection is in; its name says all that the Selection depends on."""
-        settings = self.selector.settings(viewed, targets, network, self.several)
-        key = digest_json([settings, viewed.stamp, [one.stamp for one in targets]])
+        settings = self.selector.config(viewed, targets, network, self.several)
+        key = digest_json([settings, viewed.version, [one.version for one in targets]])
         return cache_root(self.cache) / "selections" / f"{key[:32]}.safetensors"
 
     def _opened(
         self, source: ImageSet, surrogates: Sequence[SavedWeights], device: torch.device
-    ) -> tuple[ViewedImages, list[ViewedImages], nn.Module | None]:
+    ) -> tuple[TransformedDataset, list[TransformedDataset], nn.Module | None]:
         view = self._view(surrogates)
-        viewed = ViewedImages(source, view)
+        viewed = TransformedDataset(source, view)
         name = type(self.selector).__name__
         if self.selector.needs_target and not self.targets:
             raise InputError(f"{name} needs `target`: whose images shall vote?")
         if self.selector.needs_surrogate is not None and not self.surrogates:
             raise InputError(f"{name} needs `surrogate`: weights of a model of the whole source")
-        targets = [ViewedImages(one, view) for one in self.voters()]
+        targets = [TransformedDataset(one, view) for one in self.voters()]
         self.selector.check(viewed, targets)
         networks = [self._network(saved, source.classes).to(device) for saved in surrogates]
         return viewed, targets, self.selector.network(networks)
@@ -222,10 +228,10 @@ class Selecting:
     def _expected(self, saved: SavedWeights) -> Preprocessing:
         return self.surrogate_preprocessing.over(saved.preprocessing)
 
-    def _view(self, surrogates: Sequence[SavedWeights]) -> EvalView:
+    def _view(self, surrogates: Sequence[SavedWeights]) -> EvalTransform:
         """How source and targets are seen by all of the surrogates."""
         said = [self._expected(saved) for saved in surrogates] or [Preprocessing()]
-        views = [EvalView(self.image_size.expected(one), one) for one in said]
+        views = [EvalTransform(self.image_size.expected(one), one) for one in said]
         for saved, view in zip(surrogates, views, strict=False):
             if view.preprocessing != views[0].preprocessing:
                 first, other = (one.preprocessing.described() for one in (views[0], view))
@@ -260,8 +266,8 @@ class Selecting:
             named["surrogate_seconds"] = sum(filter(None, seconds))
         if self.skipped:
             named["skipped"] = list(self.skipped)
-        if source.titles != source.classes:
-            named["titles"] = list(source.titles)
+        if source.display_names != source.classes:
+            named["titles"] = list(source.display_names)
         return {**named, "image_size": image_size, "target_seed": self.target_seed}
 
 
@@ -282,7 +288,7 @@ def _read_cached(path: Path) -> Selection | None:
         return None
     try:
         selection = Selection.load(path)
-        return replace(selection, record=selection.record | {"cached": os.fspath(path)})
+        return replace(selection, metadata=selection.metadata | {"cached": os.fspath(path)})
     except InputError as error:
         warn(f"{error}; selecting again", stacklevel=2)
         return None

@@ -10,9 +10,9 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 from tlprune import __version__
-from tlprune.data.downstream import Downstream, open_target
-from tlprune.data.images import TensorImages
+from tlprune.data.datasets import TensorImages
 from tlprune.data.scanning import scan_class_folder
+from tlprune.data.target_splits import TargetSplits, open_target
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
 from tlprune.experiments.comparison import Arm, Run
 from tlprune.experiments.executors import default_workers, local_pool
@@ -74,7 +74,7 @@ class Cells:
 
     def stage(self, arm: Arm | None, seed: int) -> Stage:
         """What the journal has of an arm, or of a seed's surrogate where there is none."""
-        target = {"target": _target(self.target, self.split_seed).train.digest, "split_seed": self.split_seed}
+        target = {"target": _target(self.target, self.split_seed).train.fingerprint(), "split_seed": self.split_seed}
         surrogate = {"seed": seed, "source": _source_digest(self.source), "recipe": asdict(self.surrogate)}
         depends: dict[str, Any] = {"tlprune": __version__, "surrogate": surrogate}
         if self.pretraining.method != "supervised":
@@ -121,7 +121,7 @@ class Cells:
         )
 
     def data(
-        self, target: Downstream | None = None, recipe: Pretraining | None = None, **options: Any
+        self, target: TargetSplits | None = None, recipe: Pretraining | None = None, **options: Any
     ) -> PrunedSourceDataModule:
         """The source as models are trained on it; without labels all of it."""
         recipe = recipe or self.pretraining
@@ -179,11 +179,11 @@ def _images(source: Path) -> TensorImages:
 
 @cache
 def _source_digest(source: Path) -> str:
-    return scan_class_folder(source).digest
+    return scan_class_folder(source).fingerprint()
 
 
 @cache
-def _target(name: str, seed: int) -> Downstream:
+def _target(name: str, seed: int) -> TargetSplits:
     return open_target(name, seed)
 
 

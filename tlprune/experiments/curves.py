@@ -11,7 +11,7 @@ from tlprune.experiments.methods import MODE_LABELS, Mark, marks_of
 from tlprune.experiments.results import NONE, Equal, Group, Results
 from tlprune.experiments.statistics import Estimate
 from tlprune.selection.figures import drawable
-from tlprune.selection.manifest import UNIT_WORDS
+from tlprune.selection.selection import UNIT_WORDS
 
 __all__ = ["ablation_figure", "accuracy_figure"]
 

@@ -13,16 +13,16 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from tlprune.data.downstream import list_targets, open_target
-from tlprune.data.drawn import drawn_classes, drawn_source
 from tlprune.data.scanning import scan_class_folder
-from tlprune.errors import InputError, near_miss
+from tlprune.data.synthetic import synthetic_classes, synthetic_source
+from tlprune.data.target_splits import list_targets, open_target
+from tlprune.errors import InputError, did_you_mean
 from tlprune.experiments.cells import Cells, run_cells
 from tlprune.experiments.comparison import Arm, Comparison, Method, Run
 from tlprune.experiments.report import print_comparison, write_comparison
 from tlprune.experiments.trial import Neighbours, Pretraining, Transfer
 from tlprune.processes import end_with_parent
-from tlprune.selection.manifest import Selection
+from tlprune.selection.selection import Selection
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.cache import cache_root, forget
 from tlprune.storage.paths import user_path
@@ -66,7 +66,7 @@ def demo(
     cache: str | None = None,
     fresh: bool = False,
 ) -> Comparison:
-    """Prunes the embedded source for a target, pretrains, transfers, and compares with no, random, reverse pruning.
+    """Prunes the built-in source for a target, pretrains, transfers, and compares with no, random, reverse pruning.
 
     Args:
         target: ``digits`` (handwritten digits) or ``photos`` (patches of photographs).
@@ -86,7 +86,7 @@ def demo(
     """
     begin = time.perf_counter()
     if target not in list_targets():
-        raise InputError(f"unknown target {target!r}: {near_miss(target, list_targets())}")
+        raise InputError(f"unknown target {target!r}: {did_you_mean(target, list_targets())}")
     if method not in _METHODS:
         raise InputError(f"`method` must be 'lm' or 'fm', got {method!r}")
     if seeds is not None and seeds < 1:
@@ -138,9 +138,9 @@ def demo(
 
 
 def _draw(progress: Progress, cache: str | None) -> Path:
-    task = progress.add_task("draw the source", total=len(drawn_classes()))
-    root = drawn_source(cache_root(cache), drawn=lambda: progress.advance(task))
-    progress.update(task, completed=len(drawn_classes()))
+    task = progress.add_task("draw the source", total=len(synthetic_classes()))
+    root = synthetic_source(cache_root(cache), drawn=lambda: progress.advance(task))
+    progress.update(task, completed=len(synthetic_classes()))
     return root
 
 

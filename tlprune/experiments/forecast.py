@@ -48,7 +48,7 @@ def forecast(sweep: Sweep, results: Results) -> CostForecast:
         InputError: A config does not say its network or its epochs, so nothing can be timed.
     """
     source = source_of(sweep)
-    images, classes = source.images_before_pruning, len(source.viewed_source.classes)
+    images, classes = source.images_before_pruning, len(source.transformed_source.classes)
     trained = {one for one in map(sweep.surrogate_of, sweep.methods) if one is not None and is_config(one)}
     paying = any(pays(sweep, method) for method in sweep.methods)
     recipe = Recipe.read(min(trained), "PrunedSourceDataModule") if trained and paying else None

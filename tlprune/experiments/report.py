@@ -16,7 +16,7 @@ from tlprune.experiments.methods import METHOD_LABELS
 from tlprune.experiments.page.reading import demo_results
 from tlprune.experiments.statistics import Estimate
 from tlprune.selection.figures import units_figure, votes_figure
-from tlprune.selection.manifest import Selection
+from tlprune.selection.selection import Selection
 from tlprune.storage.atomic import atomic_path, write_bytes
 
 __all__ = ["cost_figure", "print_comparison", "write_comparison"]

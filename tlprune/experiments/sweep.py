@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 import tlprune
-from tlprune.data.downstream import open_target
+from tlprune.data.target_splits import open_target
 from tlprune.errors import InputError
 from tlprune.experiments.executors import Executor, Job
 from tlprune.experiments.recipes import Recipe, is_config
@@ -56,7 +56,7 @@ def begin(sweep: Sweep, command: str) -> Results:
         infos[name] = MethodInfo(method.label, kind, needs, method.ablates)
     source = source_of(sweep)
     source.check_inputs()
-    images = source.viewed_source.images
+    images = source.transformed_source.images
     targets = {}
     for name in sweep.targets:
         opened = open_target(name)
@@ -82,7 +82,12 @@ def begin(sweep: Sweep, command: str) -> Results:
         "versions": {"tlprune": tlprune.__version__, "torch": torch.__version__, "python": platform.python_version()},
         "machine": machine,
     }
-    known = {"name": sweep.source, "images": len(images), "classes": len(images.classes), "digest": images.digest}
+    known = {
+        "name": sweep.source,
+        "images": len(images),
+        "classes": len(images.classes),
+        "digest": images.fingerprint(),
+    }
     return Results(sweep.name, known, targets, infos, list(sweep.transfers), recipes, provenance)
 
 

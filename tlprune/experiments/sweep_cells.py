@@ -109,7 +109,7 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         data.selection.save(file)
         # what an earlier command left in the cache was paid for then: its seconds are noted in the Selection
-        noted = data.selection.record.get("seconds")
+        noted = data.selection.metadata.get("seconds")
         seconds = sum(noted.values()) if noted else wall
         stage.finish({"surrogate_seconds": trained, "selection_seconds": seconds}, [file])
     voter = f" for {target_labels(sweep.targets)[target]}" if selector.needs_target else ""

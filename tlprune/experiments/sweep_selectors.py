@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from jsonargparse import ArgumentParser, Namespace
 
 import tlprune
-from tlprune.errors import InputError, near_miss
+from tlprune.errors import InputError, did_you_mean
 from tlprune.parser_messages import in_short
 from tlprune.selection.selector import Selector
 
@@ -59,7 +59,7 @@ def _built(given: str, seed: int) -> NamedSelector:
     except Exception as error:  # the parser wraps what a constructor raises
         if "." not in name and name not in public:
             known = [one for one, value in public.items() if issubclass(value, Selector) and value is not Selector]
-            raise InputError(f"no selector {name!r}: {near_miss(name, known)}") from error
+            raise InputError(f"no selector {name!r}: {did_you_mean(name, known)}") from error
         raise InputError(f"selector {name}: {in_short(str(error))}") from error
     if not isinstance(built, Selector):
         raise InputError(f"{name} is no Selector")

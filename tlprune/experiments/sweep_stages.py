@@ -19,8 +19,8 @@ from tlprune.experiments.stages import Done, Journal, Stage
 from tlprune.experiments.sweep_plan import Sweep
 from tlprune.experiments.sweep_selectors import NamedSelector, named_selector
 from tlprune.models.weights import read_weights
-from tlprune.selection.manifest import Selection
 from tlprune.selection.ranking import Budget
+from tlprune.selection.selection import Selection
 from tlprune.selection.selector import Selector
 from tlprune.storage.fingerprint import digest_file, digest_json, digest_tensors
 from tlprune.storage.named import digest_own_code

@@ -17,9 +17,9 @@ from torch.optim import SGD, Adam
 
 from tlprune.callbacks.export_backbone import ExportBackbone
 from tlprune.callbacks.knn_probe import knn_accuracy
-from tlprune.data.downstream import Downstream
-from tlprune.data.transforms import Augment, EvalView, TwoViews
-from tlprune.data.viewed import ViewedImages
+from tlprune.data.target_splits import TargetSplits
+from tlprune.data.transformed import TransformedDataset
+from tlprune.data.transforms import Augment, EvalTransform, TwoViews
 from tlprune.datamodules.downstream import DownstreamDataModule
 from tlprune.experiments.results import Score
 from tlprune.models.weights import load_backbone
@@ -186,7 +186,7 @@ def pretrain(
     return seconds, 100 * scores["val/accuracy"]
 
 
-def transfer(weights: Path, target: Downstream, recipe: Transfer, seed: int, advance: Advance) -> Score:
+def transfer(weights: Path, target: TargetSplits, recipe: Transfer, seed: int, advance: Advance) -> Score:
     """Fits a pretrained backbone to the target; validation chooses the epoch, the test set is looked at once.
 
     Args:
@@ -219,7 +219,7 @@ def transfer(weights: Path, target: Downstream, recipe: Transfer, seed: int, adv
     return Score(100 * float(chosen), 100 * scores["test/accuracy"], time.perf_counter() - begin)
 
 
-def neighbours(weights: Path, target: Downstream, recipe: Neighbours) -> Score:
+def neighbours(weights: Path, target: TargetSplits, recipe: Neighbours) -> Score:
     """Classifies validation and test images by their nearest training images.
 
     Args:
@@ -230,9 +230,9 @@ def neighbours(weights: Path, target: Downstream, recipe: Neighbours) -> Score:
     begin = time.perf_counter()
     if target.test is None:
         raise RuntimeError("there is no test part")
-    backbone, view = load_backbone(weights), EvalView(target.image_size)
+    backbone, view = load_backbone(weights), EvalTransform(target.image_size)
     parts = target.train, target.val, target.test
-    bank, val, test = (extract_features(backbone, ViewedImages(part, view)) for part in parts)
+    bank, val, test = (extract_features(backbone, TransformedDataset(part, view)) for part in parts)
     accuracies = [
         100 * knn_accuracy(bank, target.train.labels, queries, part.labels, recipe.num_neighbours, recipe.temperature)
         for queries, part in ((val, target.val), (test, target.test))

@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 import torchvision.models
 from torch import Tensor, nn
 
-from tlprune.errors import InputError, near_miss
+from tlprune.errors import InputError, did_you_mean
 
 __all__ = [
     "TORCHVISION",
@@ -146,7 +146,7 @@ def _timm(name: str) -> Backbone:
     timm = timm_library(name)
     network = name.removeprefix("timm:")
     if ":" not in network and network.partition(".")[0] not in (known := timm.list_models()):
-        raise InputError(f"timm has no network {network!r}: {near_miss(network, known)}")
+        raise InputError(f"timm has no network {network!r}: {did_you_mean(network, known)}")
     built: Any = timm.create_model(network, pretrained=False, num_classes=0)
     return Backbone(built, int(getattr(built, "head_hidden_size", None) or built.num_features))
 
@@ -202,7 +202,7 @@ def create_backbone(name: str) -> Backbone:
         return _torchvision(network, image_size=size)
     if name.startswith("timm:"):
         return _timm(name)
-    raise InputError(f"unknown backbone {name!r}: {near_miss(name, list_backbones())}")
+    raise InputError(f"unknown backbone {name!r}: {did_you_mean(name, list_backbones())}")
 
 
 def recognise_backbone(shapes: Mapping[str, torch.Size]) -> str | None:

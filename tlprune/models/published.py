@@ -18,7 +18,7 @@ import torchvision.models
 from torch import Tensor
 from torchvision.models import WeightsEnum
 
-from tlprune.errors import InputError, near_miss
+from tlprune.errors import InputError, did_you_mean
 from tlprune.models.backbones import TORCHVISION, sized_backbone, timm_library
 from tlprune.preprocessing import Preprocessing
 
@@ -51,7 +51,7 @@ def check_published(name: str) -> None:
         return
     timm = timm_library(name)
     if ":" not in rest and rest not in (known := timm.list_pretrained()):
-        raise InputError(f"timm has no weights {rest!r}: {near_miss(rest, known)}")
+        raise InputError(f"timm has no weights {rest!r}: {did_you_mean(rest, known)}")
     if ":" not in rest:
         timm_preprocessing(name, timm.get_pretrained_cfg(rest).to_dict())
 
@@ -126,10 +126,12 @@ def _rgb(values: Iterable[float]) -> tuple[float, float, float]:
 def _weights_of(rest: str) -> WeightsEnum:
     network, _, version = rest.partition(".")
     if network not in TORCHVISION:
-        raise InputError(f"torchvision has no network {network!r} that is supported: {near_miss(network, TORCHVISION)}")
+        raise InputError(
+            f"torchvision has no network {network!r} that is supported: {did_you_mean(network, TORCHVISION)}"
+        )
     versions = torchvision.models.get_model_weights(network)
     if version and version not in versions.__members__:
-        raise InputError(f"{network} has no weights {version!r}: {near_miss(version, list(versions.__members__))}")
+        raise InputError(f"{network} has no weights {version!r}: {did_you_mean(version, list(versions.__members__))}")
     weights: WeightsEnum = versions[version] if version else versions.DEFAULT
     return weights
 

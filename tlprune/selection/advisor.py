@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from tlprune.errors import InputError
-from tlprune.selection.manifest import Selection
+from tlprune.selection.selection import Selection
 
 __all__ = ["SUGGESTED_COVERAGE", "Advice", "Forecast", "advise"]
 

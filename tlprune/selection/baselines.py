@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from tlprune.errors import InputError, near_miss, require_within
-from tlprune.selection.manifest import Selection, UnitKind
+from tlprune.errors import InputError, did_you_mean, require_within
+from tlprune.selection.multi_target import MultiTarget
+from tlprune.selection.selection import Selection, UnitKind
 from tlprune.selection.selector import Selector, SourceImages, SurrogatePart, TargetImages
-from tlprune.selection.several_targets import SeveralTargets
 from tlprune.storage.checkpoints import load_torch
 from tlprune.storage.fingerprint import digest_json
 from tlprune.storage.paths import user_path
@@ -64,8 +64,8 @@ class SourceOnlySelector(Selector):
             votes=torch.zeros(len(ranking)),
             scores=torch.zeros(len(ranking)) if scores is None else scores,
             unit_of_sample=source.labels if by_class else torch.arange(len(source.labels)),
-            ballots=torch.empty(0),
-            record={} if seconds is None else {"seconds": {"score": seconds}},
+            assignments=torch.empty(0),
+            metadata={} if seconds is None else {"seconds": {"score": seconds}},
             unit_kind=self.unit,
         )
 
@@ -160,8 +160,8 @@ class ListSelector(SourceOnlySelector):
         Raises:
             InputError: A name is not one of the source's, or is there twice.
         """
-        titles: tuple[str, ...] = getattr(source, "titles", source.classes)
-        names = {name: unit for unit, name in [*enumerate(titles), *enumerate(source.classes)]}
+        display_names: tuple[str, ...] = getattr(source, "display_names", source.classes)
+        names = {name: unit for unit, name in [*enumerate(display_names), *enumerate(source.classes)]}
         units = [self._unit(line, source, names) for line in self.named]
         seen: set[int] = set()
         for unit, line in zip(units, self.named, strict=True):
@@ -177,7 +177,7 @@ class ListSelector(SourceOnlySelector):
         if self.unit == "class":
             line = line if line in names else line.strip()
             if line not in names:
-                raise InputError(f"list {self.path}: no class {line!r}: {near_miss(line, source.classes)}")
+                raise InputError(f"list {self.path}: no class {line!r}: {did_you_mean(line, source.classes)}")
             return names[line]
         line = line.strip()
         if not line.isdecimal() or len(line) > 18 or int(line) >= len(source.labels):
@@ -227,9 +227,9 @@ class ReverseSelector(Selector):
         return self.of.needs_surrogate
 
     @property
-    def reusable(self) -> bool:
+    def deterministic(self) -> bool:
         """As the selector that is reversed."""
-        return super().reusable and self.of.reusable
+        return super().deterministic and self.of.deterministic
 
     @property
     def options(self) -> dict[str, Any]:
@@ -249,17 +249,17 @@ class ReverseSelector(Selector):
         source: SourceImages,
         target: TargetImages | Sequence[TargetImages] | None = None,
         surrogate: nn.Module | Sequence[nn.Module] | None = None,
-        several: SeveralTargets | None = None,
+        several: MultiTarget | None = None,
         cache: Any = None,
     ) -> Selection:
         """The other selector's order for all targets together, turned round."""
         forward = self.of.select(source, target, surrogate, several, cache)
-        settings = forward.settings | {
+        config = forward.config | {
             "method": self.method,
             "selector": f"{type(self).__module__}.{type(self).__qualname__}",
             "options": self.options,
         }
-        return replace(forward, method=self.method, ranking=forward.ranking.flip(0), settings=settings)
+        return replace(forward, method=self.method, ranking=forward.ranking.flip(0), config=config)
 
     def order(
         self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None, cache: Path

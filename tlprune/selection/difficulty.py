@@ -20,10 +20,10 @@ from torch.func import functional_call, grad, vmap
 
 from tlprune.errors import InputError, require_within
 from tlprune.selection.baselines import SourceOnlySelector
+from tlprune.selection.distributed import raise_on_all_ranks, rank_and_world
 from tlprune.selection.fixed_batches import BATCH_SIZE, fixed_batches, named_samples, own_batches
 from tlprune.selection.forward import FORWARD, device_of, evaluating, running
-from tlprune.selection.manifest import Selection
-from tlprune.selection.ranks import rank_and_world, together
+from tlprune.selection.selection import Selection
 from tlprune.selection.selector import SourceImages, SurrogatePart, TargetImages
 
 __all__ = ["EL2N", "GraNd", "by_score"]
@@ -78,7 +78,7 @@ class _Difficulty(SourceOnlySelector):
 
     def _scores(self, classifier: nn.Module, source: SourceImages) -> Tensor:
         """``[N]`` float64; every rank takes its share of the batches, all get the same."""
-        scores = together(lambda: self._own_scores(classifier, source))
+        scores = raise_on_all_ranks(lambda: self._own_scores(classifier, source))
         if rank_and_world()[1] > 1:
             scores = scores.to(device_of(classifier))
             dist.all_reduce(scores, dist.ReduceOp.MAX)

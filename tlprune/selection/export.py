@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from tlprune.errors import InputError
-from tlprune.selection.manifest import Selection
+from tlprune.selection.selection import Selection
 from tlprune.storage.atomic import atomic_folder, atomic_path, write_bytes
 
 __all__ = ["STATEMENT", "export_indices", "export_keys", "export_links", "export_parquet", "export_paths"]

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from tlprune.errors import InputError, require_within
-from tlprune.selection.ballots import class_weights, count_votes
 from tlprune.selection.centroids import class_means, nearest, summed_distances
+from tlprune.selection.distributed import broadcast_from_rank0
 from tlprune.selection.features import SourceFeatures, extract_features
 from tlprune.selection.fixed_batches import BATCH_SIZE
 from tlprune.selection.forward import FORWARD, Precision, require_precision
@@ -26,10 +26,10 @@ from tlprune.selection.kmeans import (
     clusters_path,
     suggested_clusters,
 )
-from tlprune.selection.manifest import Selection, UnitKind
 from tlprune.selection.ranking import rank_units
-from tlprune.selection.ranks import from_first_rank
+from tlprune.selection.selection import Selection, UnitKind
 from tlprune.selection.selector import Selector, SourceImages, SurrogatePart, TargetImages
+from tlprune.selection.votes import class_weights, count_votes
 
 __all__ = ["FeatureMapping"]
 
@@ -135,7 +135,7 @@ class FeatureMapping(Selector):
         voters = extract_features(surrogate, target, self.num_workers, self.precision)
         looked = time.perf_counter()
         seconds = {"source features": extracted - begin, "target features": looked - extracted}
-        return from_first_rank(lambda: self._vote(source, target.labels, features, voters, seconds, cache))
+        return broadcast_from_rank0(lambda: self._vote(source, target.labels, features, voters, seconds, cache))
 
     def _vote(
         self,
@@ -152,9 +152,9 @@ class FeatureMapping(Selector):
         if self.center:
             voters = voters + _mean(features) - voters.double().mean(0).float()
         weights = class_weights(labels) if self.balance else torch.ones(len(labels), dtype=torch.float64)
-        ballots = nearest(voters, units.centroids)
+        assignments = nearest(voters, units.centroids)
         scores = -summed_distances(voters, units.centroids, weights)
-        votes = count_votes(ballots, len(units.centroids), weights if self.balance else None)
+        votes = count_votes(assignments, len(units.centroids), weights if self.balance else None)
         ranking = rank_units(votes, scores)
         seconds |= {"units": clustered - begin, "vote": time.perf_counter() - clustered}
         return Selection(
@@ -164,12 +164,12 @@ class FeatureMapping(Selector):
             votes=votes,
             scores=scores,
             unit_of_sample=units.unit_of_sample,
-            ballots=ballots,
-            record={"seconds": seconds},
+            assignments=assignments,
+            metadata={"seconds": seconds},
             unit_kind=self.unit_kind,
         )
 
-    def kept_in(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> tuple[Path, ...]:
+    def cached_paths(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> tuple[Path, ...]:
         """The source's features, and its clusters."""
         if surrogate is None:
             return ()
@@ -183,7 +183,7 @@ class FeatureMapping(Selector):
         if surrogate is None:
             return None
         features = self._features(surrogate, source, cache)
-        known = not features.missing and all(path.exists() for path in self.kept_in(source, surrogate, cache))
+        known = not features.missing and all(path.exists() for path in self.cached_paths(source, surrogate, cache))
         return self._units(source, features, cache).centroids if known else None
 
     def _features(self, surrogate: nn.Module, source: SourceImages, cache: Path) -> SourceFeatures:

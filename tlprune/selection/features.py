@@ -6,6 +6,7 @@ with the source, a restart computes only what is missing, ranks share the work, 
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 from warnings import warn
 
 import torch
@@ -15,6 +16,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tlprune.errors import InputError
+from tlprune.selection.distributed import (
+    barrier,
+    gather_from_ranks,
+    one_job_at_a_time,
+    raise_on_all_ranks,
+    rank_and_world,
+)
 from tlprune.selection.fixed_batches import (
     BATCH_SIZE,
     Images,
@@ -24,7 +32,6 @@ from tlprune.selection.fixed_batches import (
     own_batches,
 )
 from tlprune.selection.forward import FORWARD, Precision, device_of, running
-from tlprune.selection.ranks import barrier, from_every_rank, one_job_at_a_time, rank_and_world, together
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 
@@ -54,9 +61,9 @@ def extract_features(
     if len(images) == 0:
         raise InputError("there are no images to take features of")
     world = rank_and_world()[1]
-    features = together(lambda: _own_features(backbone, images, num_workers, precision))
+    features = raise_on_all_ranks(lambda: _own_features(backbone, images, num_workers, precision))
     if world > 1:
-        widths = from_every_rank(None if features is None else features.shape[1])
+        widths = gather_from_ranks(None if features is None else features.shape[1])
         if features is None:  # fewer batches than ranks
             features = torch.full((len(images), next(filter(None, widths))), -torch.inf)
         device = device_of(backbone)
@@ -78,12 +85,17 @@ def _own_features(backbone: nn.Module, images: Images, num_workers: int, precisi
     return features
 
 
+@runtime_checkable
+class _Named(Protocol):
+    def fingerprint(self) -> str: ...
+
+
 class SourceFeatures:
     """Features of a source, in shards on disk.
 
     Args:
         backbone: Maps ``[B, 3, H, W]`` to features ``[B, D]``.
-        images: The source in the evaluation view; its digest, stamp and view and the weights name the folder.
+        images: The source in evaluation; its fingerprint, version and transform, and the weights, name the folder.
         cache: The cache folder; ranks must share it.
         num_workers: Processes that load images on each rank.
         precision: That the backbone runs in.
@@ -101,7 +113,11 @@ class SourceFeatures:
         self.images = images
         self.num_workers = num_workers
         self.precision = precision
-        named = {name: getattr(images, name, None) for name in ("digest", "stamp", "seen_as")}
+        named = {
+            "digest": images.fingerprint() if isinstance(images, _Named) else None,
+            "stamp": getattr(images, "version", None),
+            "seen_as": getattr(images, "transform_config", None),
+        }
         weights = digest_tensors(backbone.state_dict())
         how = [type(backbone).__qualname__, BATCH_SIZE, SHARD_SIZE, FORWARD, precision, "float16"]
         self.key = digest_json([named, weights, how])
@@ -134,7 +150,7 @@ class SourceFeatures:
             missing = self.missing
             barrier()  # no rank may write before all have looked
             rank, world = rank_and_world()
-            together(lambda: self._compute(missing[rank::world]))
+            raise_on_all_ranks(lambda: self._compute(missing[rank::world]))
             absent = [number for number in missing if not self._path(number).is_file()]
         if absent:
             raise InputError(f"{self._path(absent[0])}: written by another rank and not seen here; ranks share a cache")

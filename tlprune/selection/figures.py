@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from tlprune.selection.advisor import Forecast
-from tlprune.selection.manifest import Selection
+from tlprune.selection.selection import Selection
 
 __all__ = [
     "DROPPED",
@@ -141,7 +141,7 @@ def advice_figure(selection: Selection, marked: dict[str, int], forecast: Foreca
     pruned = [100 * (1 - kept / units) for kept in range(1, units + 1)]
     axes.plot(pruned, (selection.covered * 100).tolist(), color=KEPT, linewidth=2, label="votes covered")
     if len(selection.target_votes):
-        names = selection.record.get("targets", [])
+        names = selection.metadata.get("targets", [])
         for place, curve in enumerate(selection.covered_by_target):
             label = names[place] if place < len(names) else f"target {place + 1}"
             axes.plot(pruned, (curve * 100).tolist(), linewidth=1, linestyle=":", label=drawable(f"votes of {label}"))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tlprune.errors import InputError
 from tlprune.selection.baselines import SourceOnlySelector
 from tlprune.selection.difficulty import by_score
-from tlprune.selection.manifest import Selection
+from tlprune.selection.selection import Selection
 from tlprune.selection.selector import SourceImages, SurrogatePart, TargetImages
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.fingerprint import digest_json, digest_tensors
@@ -119,7 +119,7 @@ class Forgetting(SourceOnlySelector):
             InputError: The counts are those of another source.
         """
         begin = time.perf_counter()
-        if self.counts.source_digest != source.digest:
+        if self.counts.source_digest != source.fingerprint():
             raise InputError(f"{self.path}: counted on another source")
         never = torch.full_like(self.counts.events, self.counts.epochs)
         events = torch.where(self.counts.learned, self.counts.events, never).double()

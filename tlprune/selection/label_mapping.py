@@ -10,12 +10,12 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from tlprune.errors import InputError, require_within
-from tlprune.selection.ballots import cast_ballots, class_weights, count_votes
 from tlprune.selection.fixed_batches import BATCH_SIZE
 from tlprune.selection.forward import FORWARD, Precision, require_precision
-from tlprune.selection.manifest import Selection
 from tlprune.selection.ranking import rank_units
+from tlprune.selection.selection import Selection
 from tlprune.selection.selector import Selector, SourceImages, TargetImages
+from tlprune.selection.votes import cast_votes, class_weights, count_votes
 
 __all__ = ["LabelMapping"]
 
@@ -76,18 +76,18 @@ class LabelMapping(Selector):
         begin = time.perf_counter()
         classes = len(source.classes)
         weights = class_weights(target.labels) if self.balance else None
-        ballots = cast_ballots(surrogate, target, classes, self.num_workers, weights, self.precision)
-        votes = ballots.scores if self.votes == "soft" else count_votes(ballots.units, classes, weights)
-        ranking = rank_units(votes, ballots.scores)
+        assignments = cast_votes(surrogate, target, classes, self.num_workers, weights, self.precision)
+        votes = assignments.scores if self.votes == "soft" else count_votes(assignments.units, classes, weights)
+        ranking = rank_units(votes, assignments.scores)
         return Selection(
             method=self.method,
             unit_names=tuple(source.classes),
             ranking=ranking,
             votes=votes,
-            scores=ballots.scores,
+            scores=assignments.scores,
             unit_of_sample=source.labels,
-            ballots=ballots.units,
-            record={"seconds": {"vote": time.perf_counter() - begin}},
+            assignments=assignments.units,
+            metadata={"seconds": {"vote": time.perf_counter() - begin}},
         )
 
     def unit_features(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> Tensor | None:

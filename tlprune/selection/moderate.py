@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from tlprune.errors import InputError, require_within
 from tlprune.selection.baselines import SourceOnlySelector
 from tlprune.selection.centroids import class_means
+from tlprune.selection.distributed import broadcast_from_rank0
 from tlprune.selection.features import SourceFeatures
 from tlprune.selection.fixed_batches import BATCH_SIZE
 from tlprune.selection.forward import FORWARD
-from tlprune.selection.manifest import Selection
-from tlprune.selection.ranks import from_first_rank
+from tlprune.selection.selection import Selection
 from tlprune.selection.selector import SourceImages, SurrogatePart, TargetImages
 
 __all__ = ["Moderate", "interleaved_by_class"]
@@ -93,9 +93,9 @@ class Moderate(SourceOnlySelector):
                 ranking = interleaved_by_class(moderateness, labels)
             return self._ordered(source, ranking, -moderateness, time.perf_counter() - begin)
 
-        return from_first_rank(rank)
+        return broadcast_from_rank0(rank)
 
-    def kept_in(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> tuple[Path, ...]:
+    def cached_paths(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> tuple[Path, ...]:
         """The source's features."""
         return () if surrogate is None else (SourceFeatures(surrogate, source, cache).folder,)
 

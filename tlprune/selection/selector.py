@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from tlprune.errors import InputError
 from tlprune.selection.fixed_batches import Images
-from tlprune.selection.manifest import Selection, UnitKind
-from tlprune.selection.several_targets import SeveralTargets
+from tlprune.selection.multi_target import MultiTarget
+from tlprune.selection.selection import Selection, UnitKind
 from tlprune.storage.cache import cache_root
 from tlprune.storage.fingerprint import digest_tensors
 
@@ -25,13 +25,13 @@ SurrogatePart = Literal["classifier", "backbone"]
 
 
 class SourceImages(Images, Protocol):
-    """The source in the evaluation view.
+    """The source through the evaluation transform.
 
     Attributes:
         classes: Class names; empty for a source without labels.
         labels: ``[N]`` int64, positions in ``classes``; zeros where there are none.
-        digest: Names the content, whatever the view.
-        seen_as: The view, as JSON values.
+        fingerprint: Names the content, whatever the transform.
+        transform_config: The transform, as JSON values.
     """
 
     @property
@@ -40,15 +40,14 @@ class SourceImages(Images, Protocol):
     @property
     def labels(self) -> Tensor: ...  # noqa: D102
 
-    @property
-    def digest(self) -> str: ...  # noqa: D102
+    def fingerprint(self) -> str: ...  # noqa: D102
 
     @property
-    def seen_as(self) -> dict[str, Any]: ...  # noqa: D102
+    def transform_config(self) -> dict[str, Any]: ...  # noqa: D102
 
 
 TargetImages = SourceImages
-"""A target's *training* images in the evaluation view; validation and test images never vote."""
+"""A target's *training* images through the evaluation transform; validation and test images never vote."""
 
 
 class Selector(ABC):
@@ -81,7 +80,7 @@ class Selector(ABC):
         return self.unit_kind == "class"
 
     @property
-    def reusable(self) -> bool:
+    def deterministic(self) -> bool:
         """Whether equal settings always mean an equal order, so that a DataModule may take it from its cache.
 
         False for selectors of other packages unless they say otherwise: their code may change under the cache.
@@ -106,7 +105,7 @@ class Selector(ABC):
             cache: Folder for what another target can use again.
         """
 
-    def kept_in(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> tuple[Path, ...]:
+    def cached_paths(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> tuple[Path, ...]:
         """What :meth:`order` leaves in the cache for other targets, and takes from there.
 
         Args:
@@ -137,14 +136,14 @@ class Selector(ABC):
         source: SourceImages,
         target: TargetImages | Sequence[TargetImages] | None = None,
         surrogate: nn.Module | Sequence[nn.Module] | None = None,
-        several: SeveralTargets | None = None,
+        several: MultiTarget | None = None,
         cache: str | os.PathLike[str] | None = None,
     ) -> Selection:
         """Orders the units of ``source``. Every rank of a process group must call this; all get the same result.
 
         Args:
             source: The set to prune.
-            target: Training images of the downstream set, in the evaluation view; or of several such sets.
+            target: Training images of the downstream set, through the evaluation transform; or of several such sets.
             surrogate: A small model trained on the source; several for a selector that averages.
             several: How several targets are combined; None is the worst case.
             cache: The cache folder; None for the user's.
@@ -158,15 +157,15 @@ class Selector(ABC):
         targets = _listed(target)
         network = self.network(surrogate)
         self.check(source, targets)
-        settings = self.settings(source, targets, network, several)
+        config = self.config(source, targets, network, several)
         folder = cache_root(cache)
         if self.needs_target:
             found = [self.order(source, one, network, folder) for one in targets]
         else:
             found = [self.order(source, None, network, folder)]
-        one = found[0] if len(found) == 1 else (several or SeveralTargets()).combine(found)
+        one = found[0] if len(found) == 1 else (several or MultiTarget()).combine(found)
         made_with = {"torch": torch.__version__, "python": platform.python_version()}
-        return replace(one, method=self.method, settings=settings, record=made_with | one.record)
+        return replace(one, method=self.method, config=config, metadata=made_with | one.metadata)
 
     def check(self, source: SourceImages, targets: Sequence[TargetImages]) -> None:
         """Refuses sets that this selector cannot work on, before anything is computed.
@@ -214,12 +213,12 @@ class Selector(ABC):
             raise InputError(f"{type(self).__name__} needs one surrogate, got {len(given)}")
         return given[0]
 
-    def settings(
+    def config(
         self,
         source: SourceImages,
         targets: Sequence[TargetImages],
         network: nn.Module | None,
-        several: SeveralTargets | None = None,
+        several: MultiTarget | None = None,
     ) -> dict[str, Any]:
         """What the order depends on, as JSON values: the same settings give the same selection.
 
@@ -230,16 +229,16 @@ class Selector(ABC):
             several: How several targets are combined.
         """
         voters = targets if self.needs_target else ()
-        combined = (several or SeveralTargets()).options if len(voters) > 1 else None
+        combined = (several or MultiTarget()).options if len(voters) > 1 else None
         return {
             "method": self.method,
             "selector": f"{type(self).__module__}.{type(self).__qualname__}",
             "options": self.options,
-            "source_digest": source.digest,
-            "targets": [{"digest": one.digest, "images": len(one.labels)} for one in voters],
+            "source_digest": source.fingerprint(),
+            "targets": [{"digest": one.fingerprint(), "images": len(one.labels)} for one in voters],
             "several_targets": combined,
             "surrogate_digest": None if network is None else digest_tensors(network.state_dict()),
-            "view": None if network is None else source.seen_as,
+            "view": None if network is None else source.transform_config,
         }
 
 

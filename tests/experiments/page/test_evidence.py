@@ -6,15 +6,15 @@ import torch
 from PIL import Image
 
 from tlprune import Selection
-from tlprune.experiments.page.evidence import Ballots, gather, suggested_units, thumbnail
+from tlprune.experiments.page.evidence import Votes, gather, suggested_units, thumbnail
 
 
-def selection_of(units, ballots, per_unit=3, **options):
-    votes = torch.bincount(ballots, minlength=units).double()
+def selection_of(units, assignments, per_unit=3, **options):
+    votes = torch.bincount(assignments, minlength=units).double()
     names = tuple(f"unit{number}" for number in range(units)) if options.get("unit_kind", "class") == "class" else ()
     of_sample = torch.arange(units).repeat_interleave(per_unit)
     order = votes.argsort(descending=True, stable=True)
-    return Selection("label_mapping", names, order, votes, torch.zeros(units), of_sample, ballots, **options)
+    return Selection("label_mapping", names, order, votes, torch.zeros(units), of_sample, assignments, **options)
 
 
 def image_of(unit):
@@ -48,10 +48,10 @@ def test_of_many_units_the_ends_are_shown_and_the_rest_is_named():
 def test_flow_counts_every_ballot_once():
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 30, (500,), generator=generator)
-    ballots = torch.randint(0, 20, (500,), generator=generator)
-    selection = selection_of(20, ballots)
+    assignments = torch.randint(0, 20, (500,), generator=generator)
+    selection = selection_of(20, assignments)
     classes = [f"class{number}" for number in range(30)]
-    [flow] = gather("t", selection, 8, "so", None, [Ballots("pets", classes, labels, ballots)]).flows
+    [flow] = gather("t", selection, 8, "so", None, [Votes("pets", classes, labels, assignments)]).flows
     assert len(flow.columns) == 12 + 1  # the twelve with most votes hold all eight kept ones
     assert flow.columns[-1] == ("8 more dropped", False)
     assert [name for name, _ in flow.columns[:12]] == [selection.name(unit) for unit in selection.ranking[:12].tolist()]
@@ -60,7 +60,7 @@ def test_flow_counts_every_ballot_once():
     assert sum(sum(row.votes) for row in flow.rows) == 500
     kept = set(selection.ranking[:8].tolist())
     for row in flow.rows[:-1]:
-        mine = ballots[labels == classes.index(row.name)].tolist()
+        mine = assignments[labels == classes.index(row.name)].tolist()
         assert row.images == len(mine) == sum(row.votes)
         assert row.kept == pytest.approx(sum(unit in kept for unit in mine) / len(mine))
         assert row.votes[0] == mine.count(int(selection.ranking[0]))
@@ -85,5 +85,5 @@ def test_how_much_is_shown_as_kept_without_a_budget():
 
 
 def test_cost_is_what_the_record_has():
-    selection = selection_of(2, torch.tensor([0]), record={"seconds": {"vote": 0.25}, "surrogate_seconds": 75.0})
+    selection = selection_of(2, torch.tensor([0]), metadata={"seconds": {"vote": 0.25}, "surrogate_seconds": 75.0})
     assert gather("t", selection, 1, "so", None, []).cost == "What it took: vote 0.25 s, training the surrogate 75 s."

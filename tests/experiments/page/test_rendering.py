@@ -9,7 +9,7 @@ import torch
 from browser import CHROMIUM, browser
 from sweeps import MORE_METHODS, made_results
 from tlprune import Selection
-from tlprune.experiments.page.evidence import Ballots, gather
+from tlprune.experiments.page.evidence import Votes, gather
 from tlprune.experiments.page.rendering import render_page, write_report
 from tlprune.experiments.results import Group, MethodInfo
 
@@ -44,12 +44,12 @@ class Reader(HTMLParser):
 
 
 def evidence_of(names=("ant", "bee", "cat", "dog"), classes=("x", "y")):
-    ballots = torch.tensor([2, 2, 2, 0, 0, 3])
-    votes = torch.bincount(ballots, minlength=4).double()
+    assignments = torch.tensor([2, 2, 2, 0, 0, 3])
+    votes = torch.bincount(assignments, minlength=4).double()
     order = votes.argsort(descending=True, stable=True)
     of_sample = torch.arange(4).repeat_interleave(10)
-    selection = Selection("label_mapping", names, order, votes, votes * 0, of_sample, ballots)
-    voters = Ballots("digits", classes, torch.tensor([0, 0, 0, 0, 1, 1]), ballots)
+    selection = Selection("label_mapping", names, order, votes, votes * 0, of_sample, assignments)
+    voters = Votes("digits", classes, torch.tensor([0, 0, 0, 0, 1, 1]), assignments)
     pixels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
     return gather("LM for digits", selection, 2, "so", lambda unit: pixels[unit], [voters])
 

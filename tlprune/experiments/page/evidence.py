@@ -11,9 +11,9 @@ from torch import Tensor
 
 from tlprune.experiments.page.wording import seconds
 from tlprune.selection.advisor import SUGGESTED_COVERAGE, advise
-from tlprune.selection.manifest import UNIT_WORDS, Selection
+from tlprune.selection.selection import UNIT_WORDS, Selection
 
-__all__ = ["PICTURED", "Ballots", "Evidence", "Flow", "FlowRow", "Unit", "gather", "suggested_units", "thumbnail"]
+__all__ = ["PICTURED", "Evidence", "Flow", "FlowRow", "Unit", "Votes", "gather", "suggested_units", "thumbnail"]
 
 PICTURED = 60
 """The most kept, and the most dropped units that are shown one by one; of more, the ends of both lists."""
@@ -28,7 +28,7 @@ Example = Callable[[int], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Ballots:
+class Votes:
     """The votes of one target's training images.
 
     Args:
@@ -139,12 +139,12 @@ class Evidence:
     @property
     def covered(self) -> float | None:
         """The share of votes that is kept; None where nobody voted."""
-        return self.selection.coverage(self.kept) if len(self.selection.ballots) else None
+        return self.selection.coverage(self.kept) if len(self.selection.assignments) else None
 
     @property
     def cost(self) -> str:
         """What making it took, in a sentence; empty where its record does not say."""
-        record = self.selection.record
+        record = self.selection.metadata
         said = [f"{stage} {seconds(spent)}" for stage, spent in record.get("seconds", {}).items()]
         if isinstance(surrogate := record.get("surrogate_seconds"), int | float):
             said.append(f"training the surrogate {seconds(surrogate)}")
@@ -169,7 +169,7 @@ def gather(
     kept: int,
     why: str,
     example: Example | None,
-    ballots: Sequence[Ballots],
+    assignments: Sequence[Votes],
 ) -> Evidence:
     """What is shown of a Selection.
 
@@ -179,7 +179,7 @@ def gather(
         kept: How many units are kept, at least 1.
         why: Why so many, in words.
         example: Gives an image of a unit; None to show none.
-        ballots: Of each target whose images were found.
+        assignments: Of each target whose images were found.
     """
     found = Evidence(title, selection, kept, why)
     order = selection.ranking.tolist()
@@ -193,7 +193,7 @@ def gather(
     left = sorted(set(order) - {unit for units in shown for unit in units}, key=ranks.__getitem__)
     found.named = [selection.name(unit) for unit in left[:_NAMED]]
     found.unnamed = max(len(left) - _NAMED, 0)
-    found.flows = [_flow(selection, kept, one) for one in ballots if len(one.units)]
+    found.flows = [_flow(selection, kept, one) for one in assignments if len(one.units)]
     return found
 
 
@@ -217,15 +217,17 @@ def _ends(units: list[int]) -> list[int]:
 
 
 def _votes(selection: Selection, unit: int) -> str:
-    if not len(selection.ballots):
+    if not len(selection.assignments):
         return ""
     votes = f"{selection.votes[unit]:.4g}"
     return f"{votes} {'vote' if votes == '1' else 'votes'}"
 
 
-def _flow(selection: Selection, kept: int, ballots: Ballots) -> Flow:
-    units, classes = selection.num_units, len(ballots.classes)
-    table = torch.bincount(ballots.labels * units + ballots.units, minlength=classes * units).view(classes, units)
+def _flow(selection: Selection, kept: int, assignments: Votes) -> Flow:
+    units, classes = selection.num_units, len(assignments.classes)
+    table = torch.bincount(assignments.labels * units + assignments.units, minlength=classes * units).view(
+        classes, units
+    )
     is_kept = torch.zeros(units, dtype=torch.bool)
     is_kept[selection.ranking[:kept]] = True
     totals = table.sum(0)
@@ -243,7 +245,7 @@ def _flow(selection: Selection, kept: int, ballots: Ballots) -> Flow:
     images = table.sum(1)
     shown = images.argsort(descending=True, stable=True)[:_ROWS].sort().values
     rows = [
-        FlowRow(ballots.classes[one], int(images[one]), cells[one].tolist(), float(in_kept[one] / images[one]))
+        FlowRow(assignments.classes[one], int(images[one]), cells[one].tolist(), float(in_kept[one] / images[one]))
         for one in shown.tolist()
         if images[one] > 0
     ]
@@ -252,4 +254,4 @@ def _flow(selection: Selection, kept: int, ballots: Ballots) -> Flow:
     if hidden.any() and (total := int(images[hidden].sum())):
         share = float(in_kept[hidden].sum() / total)
         rows.append(FlowRow(f"{int(hidden.sum())} more classes", total, cells[hidden].sum(0).tolist(), share))
-    return Flow(ballots.target, columns, rows)
+    return Flow(assignments.target, columns, rows)

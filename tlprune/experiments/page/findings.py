@@ -7,7 +7,7 @@ from typing import Literal
 
 from tlprune.experiments.results import NONE, Group, Results, Winning
 from tlprune.experiments.statistics import Estimate
-from tlprune.selection.manifest import UNIT_WORDS
+from tlprune.selection.selection import UNIT_WORDS
 
 __all__ = [
     "CONTROLS",

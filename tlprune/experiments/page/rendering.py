@@ -225,7 +225,7 @@ def _ablations(results: Results) -> list[dict[str, Any]]:
 
 
 def _curve(evidence: Evidence, place: int) -> str:
-    if not len(evidence.selection.ballots):
+    if not len(evidence.selection.assignments):
         return ""
     figure = votes_figure(evidence.selection, evidence.kept, "")
     figure.set_size_inches(6, 3.6)  # its letters can be read on a phone

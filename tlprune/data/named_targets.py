@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tlprune.data.parts import has_training_folder
-from tlprune.data.targets import TARGET_SETS, Sizes, TargetSet
+from tlprune.data.target_catalogue import TARGET_SETS, Sizes, TargetSet
 from tlprune.errors import InputError
 from tlprune.storage.paths import user_path
 
 if TYPE_CHECKING:
-    from tlprune.data.listed import Parts
+    from tlprune.data.listed import OfficialSplits
 
 __all__ = ["DATA_VARIABLE", "data_root", "find_set", "named_target", "open_set"]
 
@@ -81,7 +81,7 @@ def named_target(target: str) -> tuple[TargetSet, Path] | None:
     return entry, entry.home(found)
 
 
-def open_set(entry: TargetSet, folder: Path) -> "Parts":
+def open_set(entry: TargetSet, folder: Path) -> "OfficialSplits":
     """Opens a set by CoOp's split where its file is there, else by the official one.
 
     Args:
@@ -107,7 +107,7 @@ def open_set(entry: TargetSet, folder: Path) -> "Parts":
     return parts
 
 
-def _listed(entry: TargetSet, home: Path) -> "tuple[Parts, Sizes]":
+def _listed(entry: TargetSet, home: Path) -> "tuple[OfficialSplits, Sizes]":
     """The parts as a split has them, and what sizes they must have."""
     if entry.coop_file is not None and entry.coop_sizes is not None and (home / entry.coop_file).is_file():
         from tlprune.data.coop_splits import read_coop_split  # brings torch, which takes seconds

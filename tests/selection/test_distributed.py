@@ -14,7 +14,7 @@ atexit.register(note)  # first to be registered, last to be called
 from tlprune.selection import ranks
 dist.init_process_group("gloo")
 rank = dist.get_rank()
-found = ranks.from_every_rank(rank)
+found = ranks.gather_from_ranks(rank)
 if sys.argv[2] == "destroyed":
     dist.destroy_process_group()
 """

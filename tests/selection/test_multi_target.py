@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tlprune.errors import InputError
-from tlprune.selection.manifest import Selection
+from tlprune.selection.multi_target import MultiTarget
 from tlprune.selection.ranking import rank_units
-from tlprune.selection.several_targets import SeveralTargets
+from tlprune.selection.selection import Selection
 
 
 def selection(votes, scores=None):
@@ -22,8 +22,8 @@ def selection(votes, scores=None):
         votes=counts,
         scores=tie_break,
         unit_of_sample=torch.arange(len(votes)).repeat_interleave(10),
-        ballots=torch.arange(len(votes)).repeat_interleave(counts),
-        record={"seconds": {"vote": 0.5}},
+        assignments=torch.arange(len(votes)).repeat_interleave(counts),
+        metadata={"seconds": {"vote": 0.5}},
     )
 
 
@@ -40,38 +40,38 @@ def three():
 
 @pytest.mark.parametrize("how", ["worst_case", "union", "weighted_sum"])
 def test_all_units_once_all_ballots_and_every_targets_coverage(three, how):
-    found = SeveralTargets(how).combine(three)
+    found = MultiTarget(how).combine(three)
     assert sorted(found.ranking.tolist()) == list(range(6))
     assert found.votes.sum() == pytest.approx(10 + 100 + 10)
-    assert found.ballots.tolist() == torch.cat([one.ballots for one in three]).tolist()
+    assert found.assignments.tolist() == torch.cat([one.assignments for one in three]).tolist()
     for units in range(1, 7):
         expected = [covered(one, found.ranking[:units].tolist()) for one in three]
         assert found.covered_by_target[:, units - 1].tolist() == pytest.approx(expected)
         if how != "weighted_sum":
             assert found.coverage(units) == pytest.approx(min(expected))
-    assert found.record["seconds"] == {"vote": 1.5}
+    assert found.metadata["seconds"] == {"vote": 1.5}
 
 
 def test_every_target_counts_the_same_however_many_images_it_has(three):
-    found = SeveralTargets("weighted_sum").combine(three)
+    found = MultiTarget("weighted_sum").combine(three)
     shares = (three[0].votes / 10 + three[1].votes / 100 + three[2].votes / 10) / 3
     torch.testing.assert_close(found.votes, shares * 120)
     assert found.ranking.tolist() == shares.sort(descending=True, stable=True).indices.tolist()
 
 
 def test_weights_decide(three):
-    alone = SeveralTargets("weighted_sum", (0.0, 0.0, 2.0)).combine(three)
+    alone = MultiTarget("weighted_sum", (0.0, 0.0, 2.0)).combine(three)
     assert alone.ranking[:2].tolist() == [5, 4]
     assert alone.coverage(2) == pytest.approx(1)
 
 
 def test_huge_weights_do_not_overflow(three):
-    same = SeveralTargets("weighted_sum", (1e308, 1e308, 1e308)).combine(three)
-    torch.testing.assert_close(same.votes, SeveralTargets("weighted_sum").combine(three).votes)
+    same = MultiTarget("weighted_sum", (1e308, 1e308, 1e308)).combine(three)
+    torch.testing.assert_close(same.votes, MultiTarget("weighted_sum").combine(three).votes)
 
 
 def test_union_holds_the_best_of_each(three):
-    found = SeveralTargets("union").combine(three)
+    found = MultiTarget("union").combine(three)
     for best in range(1, 3):
         wanted = set().union(*(one.ranking[:best].tolist() for one in three))
         assert set(found.ranking[: len(wanted)].tolist()) == wanted
@@ -82,7 +82,7 @@ def test_worst_case_always_serves_the_target_that_is_covered_least(case):
     rng = random.Random(case)
     units, targets = rng.choice([1, 2, 8, 20]), rng.choice([2, 3])
     some = [selection([1] + [rng.choice([0, 0, 1, 5]) for _ in range(units - 1)]) for _ in range(targets)]
-    found = SeveralTargets("worst_case").combine(some)
+    found = MultiTarget("worst_case").combine(some)
     taken = []
     for unit in found.ranking.tolist():
         shares = [covered(one, taken) for one in some]
@@ -95,14 +95,14 @@ def test_worst_case_always_serves_the_target_that_is_covered_least(case):
 
 
 def test_coverage_budget_holds_for_every_target(three):
-    found = SeveralTargets("worst_case").combine(three)
+    found = MultiTarget("worst_case").combine(three)
     kept = found.keep(coverage=0.9)
     units = set(found.unit_of_sample[kept].tolist())
     assert min(covered(one, units) for one in three) >= 0.9
 
 
 def test_it_is_saved_and_read(three, tmp_path):
-    found = SeveralTargets("worst_case").combine(three)
+    found = MultiTarget("worst_case").combine(three)
     found.save(tmp_path / "s.safetensors")
     again = Selection.load(tmp_path / "s.safetensors")
     assert again.digest == found.digest
@@ -155,7 +155,7 @@ def test_a_target_without_votes_counts_by_its_ranks(how, case):
     if case % 2:
         some[rng.randrange(targets)] = selection([1] + [rng.choice([0, 2, 5]) for _ in range(units - 1)])
     weights = tuple(rng.choice([1.0, 2.0]) for _ in some) if how == "weighted_sum" and case % 3 == 0 else None
-    found = SeveralTargets(how, weights).combine(some)
+    found = MultiTarget(how, weights).combine(some)
     assert found.ranking.tolist() == by_hand(some, how, weights or [1] * targets)
     assert found.target_votes.sum(1).tolist() == [one.votes.sum() for one in some]
     voting = [one for one in some if one.votes.any()]
@@ -165,7 +165,7 @@ def test_a_target_without_votes_counts_by_its_ranks(how, case):
 
 
 def test_nobody_voted_so_no_share_of_votes_can_be_kept():
-    found = SeveralTargets().combine([without_votes([2, 0, 1]), without_votes([1, 0, 2])])
+    found = MultiTarget().combine([without_votes([2, 0, 1]), without_votes([1, 0, 2])])
     assert found.ranking.tolist() == [2, 1, 0]
     assert len(found.keep(units=2)) == 20
     with pytest.raises(InputError, match="`vote_coverage` needs votes"):
@@ -174,8 +174,8 @@ def test_nobody_voted_so_no_share_of_votes_can_be_kept():
 
 @pytest.mark.parametrize("how", ["worst_case", "union", "weighted_sum"])
 def test_votes_count_though_nobody_is_known_to_have_cast_them(how, three):
-    silent = [replace(one, ballots=torch.empty(0)) for one in three]
-    found, told = SeveralTargets(how).combine(silent), SeveralTargets(how).combine(three)
+    silent = [replace(one, assignments=torch.empty(0)) for one in three]
+    found, told = MultiTarget(how).combine(silent), MultiTarget(how).combine(three)
     assert torch.equal(found.ranking, told.ranking)
     assert torch.equal(found.votes, told.votes)
 
@@ -192,11 +192,11 @@ def test_votes_count_though_nobody_is_known_to_have_cast_them(how, three):
 )
 def test_bad_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
-        SeveralTargets(**options)
+        MultiTarget(**options)
 
 
 def test_what_does_not_fit_is_refused(three):
     with pytest.raises(InputError, match="`target_weights` has 2 entries, there are 3 targets"):
-        SeveralTargets("weighted_sum", (1.0, 2.0)).combine(three)
+        MultiTarget("weighted_sum", (1.0, 2.0)).combine(three)
     with pytest.raises(InputError, match="rank different units"):
-        SeveralTargets().combine([three[0], selection([1, 2])])
+        MultiTarget().combine([three[0], selection([1, 2])])

@@ -3,9 +3,9 @@ import torch
 from torchvision.transforms.v2 import functional
 
 from tlprune import FeatureMapping, LabelMapping, PrunedSourceDataModule, RandomSelector
-from tlprune.data.downstream import Downstream
-from tlprune.data.images import TensorImages
-from tlprune.datamodules.image_views import ImageSize, SourceViews
+from tlprune.data.datasets import TensorImages
+from tlprune.data.target_splits import TargetSplits
+from tlprune.datamodules.image_transforms import ImageSize, SourceViews
 from tlprune.errors import InputError
 from tlprune.models.weights import load_classifier
 from tlprune.preprocessing import Preprocessing
@@ -47,7 +47,7 @@ def wide(coloured):
         return TensorImages(functional.resize(images.pixels, [40, 50]), images.labels, images.classes)
 
     train, val = stretched(coloured(4, 8, 1)), stretched(coloured(4, 5, 2))
-    return Downstream("wide", train, val, None, 32, "made for tests")
+    return TargetSplits("wide", train, val, None, 32, "made for tests")
 
 
 def prepared(source, target, surrogate, **options):
@@ -70,8 +70,8 @@ def test_votes_are_those_of_images_seen_as_the_surrogate_expects(coloured, wide,
     votes = by_hand(wide.train, load_classifier(surrogate)[0]).argmax(1)
     assert selection.votes.tolist() == votes.bincount(minlength=6).tolist()
     differs = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.25, 0.5], "crop_share": 0.75, "interpolation": "bicubic"}
-    assert selection.settings["view"] == {"view": "EvalView", "image_size": 24, **differs}
-    assert selection.record["image_size"] == 24
+    assert selection.config["view"] == {"view": "EvalView", "image_size": 24, **differs}
+    assert selection.metadata["image_size"] == 24
 
 
 def test_source_and_target_are_seen_alike(coloured, wide, surrogate_file):
@@ -91,14 +91,14 @@ def test_what_the_user_says_of_a_silent_file_is_what_a_file_says(coloured, wide,
     usual = prepared(coloured(6, 5), wide, str(silent), image_size=24).selection
     said = surrogate_file(CLASSES, preprocessing=HALF)
     assert given.digest == prepared(coloured(6, 5), wide, str(said)).selection.digest
-    assert usual.settings["view"] == {"view": "EvalView", "image_size": 24}
-    assert given.record.get("cached") is None is usual.record.get("cached")  # neither was taken for the other
+    assert usual.config["view"] == {"view": "EvalView", "image_size": 24}
+    assert given.metadata.get("cached") is None is usual.metadata.get("cached")  # neither was taken for the other
 
 
 def test_what_the_user_says_beats_the_file_one_by_one(coloured, wide, surrogate_file):
     said = str(surrogate_file(CLASSES, preprocessing=HALF))
     mine = Preprocessing(std=(0.5, 0.5, 0.5))
-    view = prepared(coloured(6, 5), wide, said, image_size=20, surrogate_preprocessing=mine).selection.settings["view"]
+    view = prepared(coloured(6, 5), wide, said, image_size=20, surrogate_preprocessing=mine).selection.config["view"]
     assert (view["mean"], view["std"], view["image_size"]) == ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5], 20)
 
 
@@ -111,7 +111,7 @@ def test_a_size_far_from_the_surrogates_is_said(coloured, wide, surrogate_file):
 
 def test_selectors_without_a_surrogate_are_as_before(coloured):
     selection = prepared(coloured(6, 5), None, None, selector=RandomSelector(), surrogate_preprocessing=HALF).selection
-    assert (selection.settings["view"], selection.record["image_size"]) == (None, 32)
+    assert (selection.config["view"], selection.metadata["image_size"]) == (None, 32)
 
 
 def test_surrogates_that_expect_images_in_different_ways_are_refused(coloured, surrogate_file):

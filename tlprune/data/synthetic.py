@@ -1,4 +1,4 @@
-"""The embedded source: a hundred classes in three families, drawn once into a class folder like any other.
+"""The built-in source: a hundred classes in three families, drawn once into a class folder like any other.
 
 *Glyphs* are characters in the fonts that matplotlib ships, *textures* are patterns without a figure, *shapes* are
 geometric figures. Most of it is of no use to any one target, as with ImageNet and a set of pets: that is what makes it
@@ -22,7 +22,7 @@ from tlprune.errors import InputError
 from tlprune.storage.atomic import atomic_folder, write_bytes
 from tlprune.storage.cache import locked
 
-__all__ = ["FAMILIES", "IMAGE_SIZE", "DrawnClass", "draw_image", "drawn_classes", "drawn_source"]
+__all__ = ["FAMILIES", "IMAGE_SIZE", "DrawnClass", "draw_image", "synthetic_classes", "synthetic_source"]
 
 FAMILIES = ("glyph", "texture", "shape")
 IMAGE_SIZE = 32
@@ -38,7 +38,7 @@ Painter = Callable[[np.random.Generator], Mask]
 
 @dataclass(frozen=True)
 class DrawnClass:
-    """One class of the embedded source.
+    """One class of the built-in source.
 
     Args:
         name: Folder name, which begins with the family.
@@ -270,16 +270,16 @@ def _shape_classes() -> Iterator[DrawnClass]:
 
 
 @cache
-def drawn_classes() -> tuple[DrawnClass, ...]:
-    """All classes of the embedded source, in the order of their names."""
+def synthetic_classes() -> tuple[DrawnClass, ...]:
+    """All classes of the built-in source, in the order of their names."""
     classes = [*_glyph_classes(), *_texture_classes(), *_shape_classes()]
     return tuple(sorted(classes, key=lambda drawn: drawn.name))
 
 
-def drawn_source(
+def synthetic_source(
     cache: Path, images_per_class: int = 100, seed: int = 0, drawn: Callable[[], None] | None = None
 ) -> Path:
-    """Draws the embedded source into the cache, unless it is there; images that are damaged or missing drawn anew.
+    """Draws the built-in source into the cache, unless it is there; images that are damaged or missing drawn anew.
 
     Several processes may ask at once: one draws, the others wait for it.
 
@@ -304,7 +304,7 @@ def drawn_source(
     with locked(root):
         if not root.is_dir():
             with atomic_folder(root) as folder:
-                for one in drawn_classes():
+                for one in synthetic_classes():
                     _draw_class(one, folder / one.name, images_per_class, seed)
                     if drawn is not None:
                         drawn()
@@ -328,7 +328,7 @@ def _png(drawn: DrawnClass, number: int, seed: int) -> bytes:
 
 
 def _mend(root: Path, count: int, seed: int) -> None:
-    for drawn in drawn_classes():
+    for drawn in synthetic_classes():
         for number in range(count):
             path = root / drawn.name / _file_name(number)
             if not _is_whole(path):

@@ -7,23 +7,23 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
-from tlprune.data.embedded import digits, photos
-from tlprune.data.images import ImageSet, TensorImages
-from tlprune.data.named import named_target, open_set
+from tlprune.data.built_in_targets import digits, photos
+from tlprune.data.datasets import ImageSet, TensorImages
+from tlprune.data.named_targets import named_target, open_set
 from tlprune.data.parts import find_parts, warn_of_parts_taken_for_classes
 from tlprune.data.scanning import folder_names, scan_class_folder
 from tlprune.data.splits import stratified_holdout
-from tlprune.data.targets import TARGET_SETS, TargetSet
-from tlprune.errors import InputError, near_miss
+from tlprune.data.target_catalogue import TARGET_SETS, TargetSet
+from tlprune.errors import InputError, did_you_mean
 from tlprune.storage.paths import user_path
 
-__all__ = ["Downstream", "absolute_target", "check_target", "list_targets", "open_named", "open_target"]
+__all__ = ["TargetSplits", "absolute_target", "check_target", "list_targets", "open_named", "open_target"]
 
-_EMBEDDED: dict[str, Callable[[int], tuple[TensorImages, ...]]] = {"digits": digits, "photos": photos}
+_BUILT_IN: dict[str, Callable[[int], tuple[TensorImages, ...]]] = {"digits": digits, "photos": photos}
 
 
 @dataclass(frozen=True)
-class Downstream:
+class TargetSplits:
     """A labelled set in three parts. Only ``train`` votes; ``val`` is what is chosen on; ``test`` is looked at once.
 
     Args:
@@ -50,7 +50,7 @@ class Downstream:
 
 def list_targets() -> list[str]:
     """Names of the targets that come with tlprune."""
-    return sorted(_EMBEDDED)
+    return sorted(_BUILT_IN)
 
 
 def check_target(target: str) -> None:
@@ -62,25 +62,27 @@ def check_target(target: str) -> None:
     Raises:
         InputError: There is no such name, no such folder, or the folder of a named set lacks what must be in it.
     """
-    if target in _EMBEDDED or named_target(target) is not None or user_path(target).is_dir():
+    if target in _BUILT_IN or named_target(target) is not None or user_path(target).is_dir():
         return
     name, colon, _ = target.partition(":")
-    if colon and name in _EMBEDDED:
+    if colon and name in _BUILT_IN:
         raise InputError(f"target {target}: {name!r} comes with tlprune and takes no folder")
     if os.sep in name or (os.sep in target and not colon):
         raise InputError(f"target {target}: no such folder")
-    close = get_close_matches(name, [*_EMBEDDED, *TARGET_SETS], n=1)
+    close = get_close_matches(name, [*_BUILT_IN, *TARGET_SETS], n=1)
     more = "" if close else "; 'tlprune datasets' lists the others"
-    raise InputError(f"unknown target {name!r}: {near_miss(name, close or list_targets())} (or give a folder){more}")
+    raise InputError(f"unknown target {name!r}: {did_you_mean(name, close or list_targets())} (or give a folder){more}")
 
 
-def open_target(target: str, seed: int = 0) -> Downstream:
+def open_target(target: str, seed: int = 0) -> TargetSplits:
     """Opens a target.
 
     Args:
         target: ``digits``, ``photos``, a folder with class folders in ``train`` and perhaps ``val`` (or ``valid``,
             ``validation``, ``dev``) and ``test``, in any capitalisation, or a set of
-            :data:`tlprune.data.targets.TARGET_SETS`: ``NAME:FOLDER``, or ``NAME`` where it lies in the folder that the
+
+            :data:`tlprune.data.target_catalogue.TARGET_SETS`: ``NAME:FOLDER``, or ``NAME`` where it lies in the folder
+            that the
             environment variable ``TLPRUNE_DATA`` names.
         seed: Decides the split where the set has none of its own; one fifth of a folder's ``train`` becomes ``val``.
 
@@ -92,15 +94,15 @@ def open_target(target: str, seed: int = 0) -> Downstream:
             part, or its parts have other classes.
     """
     check_target(target)
-    if target in _EMBEDDED:
-        train, val, test = _EMBEDDED[target](seed)
-        return Downstream(target, train, val, test, train.pixels.shape[-1], f"embedded, seed {seed}")
+    if target in _BUILT_IN:
+        train, val, test = _BUILT_IN[target](seed)
+        return TargetSplits(target, train, val, test, train.pixels.shape[-1], f"embedded, seed {seed}")
     if (named := named_target(target)) is not None:
         return open_named(*named, seed)
     return _of_folder(user_path(target), seed)
 
 
-def open_named(entry: TargetSet, folder: Path, seed: int = 0) -> Downstream:
+def open_named(entry: TargetSet, folder: Path, seed: int = 0) -> TargetSplits:
     """Opens a named set; no file of an image is opened.
 
     Args:
@@ -116,10 +118,10 @@ def open_named(entry: TargetSet, folder: Path, seed: int = 0) -> Downstream:
     """
     parts = open_set(entry, folder)
     if parts.val is not None:
-        return Downstream(entry.name, parts.train, parts.val, parts.test, entry.image_size, parts.split)
+        return TargetSplits(entry.name, parts.train, parts.val, parts.test, entry.image_size, parts.split)
     train, val = _fifth_held_out(parts.train, seed)
     split = f"{parts.split}, a fifth of train held out, seed {seed}"
-    return Downstream(entry.name, train, val, parts.test, entry.image_size, split)
+    return TargetSplits(entry.name, train, val, parts.test, entry.image_size, split)
 
 
 def absolute_target(target: str) -> str:
@@ -131,7 +133,7 @@ def absolute_target(target: str) -> str:
     Returns:
         ``NAME:/FOLDER`` for a named set, the whole path for a folder, and anything else as it is.
     """
-    if target in _EMBEDDED:
+    if target in _BUILT_IN:
         return target
     if (named := named_target(target)) is not None:
         return f"{named[0].name}:{named[1].absolute()}"
@@ -139,7 +141,7 @@ def absolute_target(target: str) -> str:
     return str(path.absolute()) if path.exists() else target
 
 
-def _of_folder(root: Path, seed: int) -> Downstream:
+def _of_folder(root: Path, seed: int) -> TargetSplits:
     parts = find_parts(root, may_be_classes=False)
     if parts is None:
         expected = "expected train/CLASS/*.jpg, and val and test likewise"
@@ -156,7 +158,7 @@ def _of_folder(root: Path, seed: int) -> Downstream:
     if val is None:
         train, val = _fifth_held_out(train, seed)
         split = f"a fifth of {parts.train.name!r} held out, seed {seed}"
-    return Downstream(root.name, train, val, test, 224, split)
+    return TargetSplits(root.name, train, val, test, 224, split)
 
 
 _Images = TypeVar("_Images", bound=ImageSet)

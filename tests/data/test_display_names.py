@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tlprune.data.class_titles import class_titles
+from tlprune.data.display_names import class_titles
 from tlprune.data.sources import open_source
 
 _IDS = ("n01440764", "n02012849", "n03126707")
@@ -67,7 +67,7 @@ def test_titles_are_for_people_and_change_no_digest(class_folder, tmp_path):
     named, _ = open_source(str(tmp_path / "imagenet"))
     assert named.root == root
     assert named.classes == bare.classes == _IDS
-    assert bare.titles == _IDS
-    assert named.titles[0] == "tench"
-    assert named.digest == bare.digest
-    assert named.subset(torch.tensor([0])).titles == named.titles
+    assert bare.display_names == _IDS
+    assert named.display_names[0] == "tench"
+    assert named.fingerprint() == bare.fingerprint()
+    assert named.subset(torch.tensor([0])).display_names == named.display_names

@@ -7,9 +7,9 @@ import pytest
 
 from real_layouts import write_coop, write_images, write_official
 from tlprune import DownstreamDataModule, PrunedSourceDataModule
-from tlprune.data.downstream import absolute_target, check_target, list_targets, open_named, open_target
-from tlprune.data.named import open_set
-from tlprune.data.targets import TARGET_SETS, Sizes
+from tlprune.data.named_targets import open_set
+from tlprune.data.target_catalogue import TARGET_SETS, Sizes
+from tlprune.data.target_splits import absolute_target, check_target, list_targets, open_named, open_target
 from tlprune.errors import InputError
 
 
@@ -70,7 +70,7 @@ def test_one_votes_and_the_selection_remembers_where_it_lay(textures, class_fold
     with pytest.warns(UserWarning, match="2 units are kept, but only 1"):  # all its images are one picture
         data.setup("fit")
     assert data.selection.votes.sum() == 2820
-    assert data.selection.record["targets"] == [f"dtd:{textures}"]
+    assert data.selection.metadata["targets"] == [f"dtd:{textures}"]
 
 
 def test_plain_folders_stay_what_they_were(class_folder, tmp_path, monkeypatch):
@@ -156,7 +156,7 @@ def test_the_seed_decides_what_is_held_out_and_every_class_gives_its_share(tmp_p
     entry = write_official("food101", tmp_path)
     one, same, other = (open_named(entry, tmp_path, seed) for seed in (0, 0, 1))
     assert one.val.paths == same.val.paths
-    assert one.train.digest == same.train.digest
+    assert one.train.fingerprint() == same.train.fingerprint()
     assert one.val.paths != other.val.paths
     assert one.test.paths == other.test.paths
     assert one.val.labels.bincount().tolist() == [1, 1, 1]

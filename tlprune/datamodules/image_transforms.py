@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import cast
 from warnings import warn
 
-from tlprune.data.transforms import MAX_SIZE, Augment, EvalView, TrainView, TwoViews, View
+from tlprune.data.transforms import MAX_SIZE, Augment, EvalTransform, TrainTransform, Transform, TwoViews
 from tlprune.data.two_views import RECIPES, ContrastView
 from tlprune.errors import require_within
 from tlprune.preprocessing import Preprocessing
@@ -68,13 +68,13 @@ class SourceViews:
         self.eval_size = ImageSize(image_size if eval_size is None else eval_size, usual)
         self.augment = augment
 
-    def train(self, preprocessing: Preprocessing) -> View:
+    def train(self, preprocessing: Preprocessing) -> Transform:
         """The view of training images, for weights that expect them so."""
         recipe, size = RECIPES.get(self.augment), self.train_size.expected(preprocessing)
         if recipe is None:
-            return TrainView(size, cast(Augment, self.augment), preprocessing)
+            return TrainTransform(size, cast(Augment, self.augment), preprocessing)
         return ContrastView(size, recipe, preprocessing)
 
-    def eval(self, preprocessing: Preprocessing) -> EvalView:
+    def eval(self, preprocessing: Preprocessing) -> EvalTransform:
         """The view of images that validate, for weights that expect them so."""
-        return EvalView(self.eval_size.expected(preprocessing), preprocessing)
+        return EvalTransform(self.eval_size.expected(preprocessing), preprocessing)

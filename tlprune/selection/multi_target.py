@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from tlprune.errors import InputError
-from tlprune.selection.manifest import Selection
 from tlprune.selection.ranking import rank_units
+from tlprune.selection.selection import Selection
 
-__all__ = ["Combination", "SeveralTargets"]
+__all__ = ["Combination", "MultiTarget"]
 
 Combination = Literal["worst_case", "union", "weighted_sum"]
 """``worst_case``: the next unit is always the best of the target that is covered least so far; ``union``: a unit ranks
@@ -20,7 +20,7 @@ by the weighted sum of each target's vote shares. A target without votes has its
 
 
 @dataclass(frozen=True)
-class SeveralTargets:
+class MultiTarget:
     """How several targets share one order. Every target counts the same, however many images it has.
 
     Args:
@@ -58,10 +58,10 @@ class SeveralTargets:
             selections: Of the same units, one for each target.
 
         Returns:
-            A selection with all ballots, target by target, and ``target_votes``. Its votes are the targets' weighted
-            vote shares times the number of all voters; its scores are the weighted means of the targets' scores for
-            one voter. A target without votes counts by its ranks: in place of vote shares, its units have shares that
-            fall evenly from its best to its last.
+            A selection with all assignments, target by target, and ``target_votes``. Its votes are the targets'
+            weighted vote shares times the number of all voters; its scores are the weighted means of the targets'
+            scores for one voter. A target without votes counts by its ranks: in place of vote shares, its units have
+            shares that fall evenly from its best to its last.
 
         Raises:
             InputError: The number of weights differs from that of targets, or the selections rank different units.
@@ -77,7 +77,7 @@ class SeveralTargets:
         target_votes = torch.stack([one.votes for one in selections])
         voted = target_votes.sum(1) > 0
         # a selector may count votes and say nothing of who cast them
-        voters = [len(one.ballots) or float(one.votes.sum()) for one in selections]
+        voters = [len(one.assignments) or float(one.votes.sum()) for one in selections]
         shares = target_votes / target_votes.sum(1, keepdim=True).where(voted[:, None], torch.tensor(1.0).double())
         votes = (weights * shares).sum(0) * sum(voters)
         scores = torch.stack([one.scores / max(count, 1) for one, count in zip(selections, voters, strict=True)])
@@ -94,16 +94,16 @@ class SeveralTargets:
             ranking = _worst_case(rankings, wanted, merit, scores)
         else:
             ranking = rank_units(merit, scores)
-        seconds = [one.record.get("seconds", {}) for one in selections]
+        seconds = [one.metadata.get("seconds", {}) for one in selections]
         return replace(
             first,
             ranking=ranking,
             votes=votes,
             scores=scores,
-            ballots=torch.cat([one.ballots for one in selections]),
+            assignments=torch.cat([one.assignments for one in selections]),
             target_votes=target_votes,
             covers_each_target=self.how != "weighted_sum",
-            record={"seconds": {stage: sum(one.get(stage, 0.0) for one in seconds) for stage in seconds[0]}},
+            metadata={"seconds": {stage: sum(one.get(stage, 0.0) for one in seconds) for stage in seconds[0]}},
         )
 
 

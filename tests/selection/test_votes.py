@@ -10,8 +10,8 @@ from torch import nn
 import forked
 from forked import run_ranks
 from tlprune.errors import InputError
-from tlprune.selection.ballots import cast_ballots, count_votes
 from tlprune.selection.fixed_batches import BATCH_SIZE
+from tlprune.selection.votes import cast_votes, count_votes
 
 
 class Lookup(nn.Module):
@@ -56,16 +56,16 @@ def test_votes_equal_plain_python(case):
     logits = torch.randint(
         -3, 4, (images, units), generator=generator
     ).float()  # whole numbers, so that ties are common
-    ballots = cast_ballots(Lookup(logits), Numbered(images), units)
+    assignments = cast_votes(Lookup(logits), Numbered(images), units)
     expected = slow_ballots(logits)
-    assert ballots.units.tolist() == expected
-    assert count_votes(ballots.units, units).tolist() == [expected.count(unit) for unit in range(units)]
-    torch.testing.assert_close(ballots.scores, logits.double().softmax(1).sum(0), atol=1e-6, rtol=0)
+    assert assignments.units.tolist() == expected
+    assert count_votes(assignments.units, units).tolist() == [expected.count(unit) for unit in range(units)]
+    torch.testing.assert_close(assignments.scores, logits.double().softmax(1).sum(0), atol=1e-6, rtol=0)
 
 
 def test_every_batch_has_the_same_shape():
     surrogate = Lookup(torch.zeros(70, 2))
-    cast_ballots(surrogate, Numbered(70), 2)
+    cast_votes(surrogate, Numbered(70), 2)
     assert surrogate.batches == [BATCH_SIZE, BATCH_SIZE]
 
 
@@ -78,7 +78,7 @@ def test_surrogate_is_in_eval_mode_and_left_as_it_was():
             return super().forward(images)
 
     surrogate = Watching(torch.zeros(3, 2)).train()
-    cast_ballots(surrogate, Numbered(3), 2)
+    cast_votes(surrogate, Numbered(3), 2)
     assert seen == [(False, False)]
     assert surrogate.training
 
@@ -87,17 +87,17 @@ def test_nan_names_the_samples():
     logits = torch.zeros(80, 3)
     logits[71, 1] = float("nan")
     with pytest.raises(InputError, match="NaN or infinity for target images number 71"):
-        cast_ballots(Lookup(logits), Numbered(80), 3)
+        cast_votes(Lookup(logits), Numbered(80), 3)
 
 
 def test_other_width_names_both_numbers():
     with pytest.raises(InputError, match="the surrogate has 5 outputs, the source has 7 units"):
-        cast_ballots(Lookup(torch.zeros(2, 5)), Numbered(2), 7)
+        cast_votes(Lookup(torch.zeros(2, 5)), Numbered(2), 7)
 
 
 def test_empty_target_is_refused():
     with pytest.raises(InputError, match="no training images"):
-        cast_ballots(Lookup(torch.zeros(1, 2)), Numbered(0), 2)
+        cast_votes(Lookup(torch.zeros(1, 2)), Numbered(0), 2)
 
 
 def test_any_number_of_ranks_gives_the_same_ballots(tmp_path):
@@ -107,8 +107,8 @@ def test_any_number_of_ranks_gives_the_same_ballots(tmp_path):
         run_ranks(world, script, tmp_path)
     found = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
     assert sorted(found) == ["1-0", "2-0", "2-1", "3-0", "3-1", "3-2"]
-    for rank, ballots in found.items():
-        assert ballots == found["1-0"], rank
-    for images, ballots in found["1-0"].items():
-        assert len(ballots["units"]) == int(images)
-        assert sum(ballots["scores"]) == pytest.approx(int(images))
+    for rank, assignments in found.items():
+        assert assignments == found["1-0"], rank
+    for images, assignments in found["1-0"].items():
+        assert len(assignments["units"]) == int(images)
+        assert sum(assignments["scores"]) == pytest.approx(int(images))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tlprune.errors import InputError
 
 if TYPE_CHECKING:
-    from tlprune.data.listed import Parts
+    from tlprune.data.listed import OfficialSplits
 
 __all__ = ["TARGET_SETS", "Sizes", "TargetSet"]
 
@@ -87,7 +87,7 @@ class TargetSet:
             raise InputError(f"target {self.name}: {either} {missing[0]!r} in {home} ({help_})")
         return home
 
-    def read_official(self, home: Path) -> "Parts":
+    def read_official(self, home: Path) -> "OfficialSplits":
         """Reads the official split; no file of an image is opened, but for sets that keep many in one file.
 
         Args:
@@ -100,7 +100,7 @@ class TargetSet:
             InputError: Something is missing or damaged.
         """
         module, name = self.reader.split(".")
-        parts: Parts = getattr(import_module(f"tlprune.data.{module}"), name)(home)
+        parts: OfficialSplits = getattr(import_module(f"tlprune.data.{module}"), name)(home)
         return parts
 
 

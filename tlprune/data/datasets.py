@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -16,7 +16,10 @@ from tlprune.data.decoding import decode_image
 from tlprune.errors import InputError
 from tlprune.storage.fingerprint import digest_file, digest_json, digest_tensors
 
-__all__ = ["FileStat", "FolderImages", "ImageSet", "TensorImages"]
+__all__ = ["FileStat", "FolderImages", "ImageSet", "Level", "TensorImages"]
+
+Level = Literal["path", "stat", "bytes"]
+"""What a fingerprint looks at: what a listing says, times of change, or every byte."""
 
 FileStat = tuple[int, int]
 """Size in bytes, and time of change in ns."""
@@ -48,32 +51,49 @@ class ImageSet(ABC):
         return f"image {index}"
 
     @property
-    def titles(self) -> tuple[str, ...]:
+    def display_names(self) -> tuple[str, ...]:
         """What a person calls the classes, where their names are codes; reports show these."""
         return self.classes
 
-    @property
     @abstractmethod
-    def digest(self) -> str:
-        """Names the content: other images, another order or other labels give another digest."""
+    def fingerprint(self, level: Level = "path") -> str:
+        """Names the content.
+
+        Args:
+            level: ``path``: other images, another order or other labels give another fingerprint, as far as a listing
+                tells. ``stat``: changes when a file is rewritten though its path and size stay the same; asks the file
+                system, and is empty where there are no files. ``bytes``: names every byte of the files, which takes as
+                long as reading them; empty where ``path`` covers them.
+
+        Returns:
+            A text, the same on every machine for ``path`` and ``bytes``.
+
+        Raises:
+            InputError: A file cannot be read.
+        """
 
     @property
-    def stamp(self) -> str:
-        """Changes when files were written anew though the digest, which need not read pixels, stays the same."""
-        return ""
-
-    def stamp_now(self) -> str:
-        """The stamp of the files as they are now, where :attr:`stamp` is that of the files as they were listed."""
-        return self.stamp
-
-    def read_whole(self) -> str:
-        """Names every byte of the files, which takes as long as reading them; empty where the digest does so."""
-        return ""
+    def listed_fingerprint(self) -> str:
+        """As ``fingerprint("stat")``, of the files as they were when they were listed."""
+        return self.fingerprint("stat")
 
     @property
-    def mark(self) -> str:
+    def quick_fingerprint(self) -> str:
         """Changes when the content does, and reads no more than it must; other sets of the same content may differ."""
-        return digest_json([self.digest, self.stamp])
+        return digest_json([self.fingerprint(), self.listed_fingerprint])
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Lets subclasses that have the names of before version 0.2, ``digest`` and ``titles``, stay as they are."""
+        super().__init_subclass__(**options)
+        if "titles" in vars(cls) and "display_names" not in vars(cls):
+            cls.display_names = cls.titles  # type: ignore[attr-defined, method-assign]
+        if "digest" in vars(cls) and "fingerprint" not in vars(cls):
+            cls.fingerprint = _fingerprint_of_former  # type: ignore[method-assign, assignment]
+
+    @property
+    def digest(self) -> str:
+        """As ``fingerprint()``; the name that it had before version 0.2."""
+        return self.fingerprint()
 
     @abstractmethod
     def subset(self, indices: Tensor) -> Self:
@@ -88,7 +108,7 @@ class FolderImages(ImageSet):
         paths: ``N`` paths relative to ``root``, in the set's order.
         labels: ``[N]`` int64.
         classes: Class names.
-        titles: What a person calls the classes; None for their names.
+        display_names: What a person calls the classes; None for their names.
         stats: ``N`` files' sizes in bytes and times of change in ns; None looks them up when they are asked for.
     """
 
@@ -98,20 +118,20 @@ class FolderImages(ImageSet):
         paths: Sequence[str],
         labels: Tensor,
         classes: Sequence[str],
-        titles: Sequence[str] | None = None,
+        display_names: Sequence[str] | None = None,
         stats: Sequence[FileStat] | None = None,
     ) -> None:
         self.root = root
         self.paths = tuple(paths)
         self.labels = labels
         self.classes = tuple(classes)
-        self._titles = None if titles is None else tuple(titles)
+        self._display_names = None if display_names is None else tuple(display_names)
         self._given_stats = stats
 
     @property
-    def titles(self) -> tuple[str, ...]:
+    def display_names(self) -> tuple[str, ...]:
         """What a person calls the classes."""
-        return self.classes if self._titles is None else self._titles
+        return self.classes if self._display_names is None else self._display_names
 
     @classmethod
     def of_files(
@@ -129,9 +149,9 @@ class FolderImages(ImageSet):
         relative = [path[len(root) :].lstrip("/") for path in paths]
         return cls(Path(root), relative, labels, classes, stats=stats)
 
-    def with_titles(self, titles: Sequence[str]) -> Self:
-        """The same images, the classes called otherwise."""
-        return type(self)(self.root, self.paths, self.labels, self.classes, titles, self._given_stats)
+    def with_display_names(self, display_names: Sequence[str]) -> Self:
+        """The same images with other display names."""
+        return type(self)(self.root, self.paths, self.labels, self.classes, display_names, self._given_stats)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Decodes one image: ``[3, H, W]`` uint8, and its label."""
@@ -141,31 +161,23 @@ class FolderImages(ImageSet):
         """Its path, relative to the set's folder."""
         return self.paths[index]
 
+    def fingerprint(self, level: Level = "path") -> str:
+        """Of paths, labels, class names and file sizes; of times of change; or of the bytes of every file."""
+        if level == "path":
+            return self._path_fingerprint
+        return _stat_fingerprint(self._look_up()) if level == "stat" else self._bytes_fingerprint()
+
     @cached_property
-    def digest(self) -> str:
-        """Of paths, labels, class names and file sizes; the pixels are not read."""
+    def listed_fingerprint(self) -> str:
+        """Of the times of change that the listing saw."""
+        return _stat_fingerprint(self._stats)
+
+    @cached_property
+    def _path_fingerprint(self) -> str:
         sizes = [size for size, _ in self._stats]
         return digest_json([self.paths, self.labels.tolist(), self.classes, sizes])
 
-    @cached_property
-    def stamp(self) -> str:
-        """Of the times at which the files were changed."""
-        return _stamp_of(self._stats)
-
-    def stamp_now(self) -> str:
-        """The stamp of the files as they are now: asks the file system for each.
-
-        Raises:
-            InputError: A file is gone.
-        """
-        return _stamp_of(self._look_up())
-
-    def read_whole(self) -> str:
-        """Of the bytes of every file.
-
-        Raises:
-            InputError: A file cannot be read.
-        """
+    def _bytes_fingerprint(self) -> str:
         whole = sha256()
         try:
             with ThreadPoolExecutor() as pool:
@@ -192,10 +204,10 @@ class FolderImages(ImageSet):
         picked = indices.tolist()
         paths = [self.paths[index] for index in picked]
         stats = None if self._given_stats is None else [self._given_stats[index] for index in picked]
-        return type(self)(self.root, paths, self.labels[indices], self.classes, self._titles, stats)
+        return type(self)(self.root, paths, self.labels[indices], self.classes, self._display_names, stats)
 
 
-def _stamp_of(stats: Sequence[FileStat]) -> str:
+def _stat_fingerprint(stats: Sequence[FileStat]) -> str:
     return digest_json([changed for _, changed in stats])
 
 
@@ -217,10 +229,13 @@ class TensorImages(ImageSet):
         """One image, ``[3, H, W]`` uint8, and its label."""
         return self.pixels[index], int(self.labels[index])
 
-    @property
-    def digest(self) -> str:
-        """Of pixels, labels and class names."""
-        return digest_json([digest_tensors({"pixels": self.pixels, "labels": self.labels}), self.classes])
+    def fingerprint(self, level: Level = "path") -> str:
+        """Of pixels, labels and class names; there are no files."""
+        return (
+            ""
+            if level != "path"
+            else digest_json([digest_tensors({"pixels": self.pixels, "labels": self.labels}), self.classes])
+        )
 
     def subset(self, indices: Tensor) -> Self:
         """The images at ``indices`` (``[M]`` int64), in that order."""
@@ -251,3 +266,12 @@ class TensorImages(ImageSet):
         if pixels is None:
             raise InputError("a set without images cannot be held in memory")
         return cls(pixels, images.labels, images.classes)
+
+
+def _fingerprint_of_former(images: Any, level: Level = "path") -> str:
+    """The fingerprint of a set whose class was written before version 0.2."""
+    if level == "path":
+        return str(images.digest)
+    if level == "stat":
+        return str(images.stamp_now() if hasattr(images, "stamp_now") else getattr(images, "stamp", ""))
+    return str(images.read_whole()) if hasattr(images, "read_whole") else ""

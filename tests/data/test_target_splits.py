@@ -1,6 +1,6 @@
 import pytest
 
-from tlprune.data.downstream import list_targets, open_target
+from tlprune.data.target_splits import list_targets, open_target
 from tlprune.errors import InputError
 
 

@@ -1,4 +1,4 @@
-"""Images seen through a view: what a DataLoader draws batches from."""
+"""Images and a transform: the dataset that a DataLoader draws batches from."""
 
 import math
 from collections.abc import Sequence
@@ -9,32 +9,32 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
-from tlprune.data.images import ImageSet, TensorImages
-from tlprune.data.transforms import View
+from tlprune.data.datasets import ImageSet, Level, TensorImages
+from tlprune.data.transforms import Transform
 
-__all__ = ["Batch", "ViewedImages"]
+__all__ = ["Batch", "TransformedDataset"]
 
 Batch = tuple[Tensor, Tensor]
 
 
-class ViewedImages(Dataset[tuple[Tensor, int]]):
-    """Images seen through a view, with their labels.
+class TransformedDataset(Dataset[tuple[Tensor, int]]):
+    """Images through a transform, with their labels.
 
     Args:
-        images: What is seen.
-        view: How.
+        images: The images.
+        transform: From images to what a model sees.
         new_labels: ``[C]`` int64, the label that each old label becomes; None leaves them.
 
     Attributes:
         in_bytes: Whether batches are left as uint8, for whoever normalises them later; False at first.
     """
 
-    def __init__(self, images: ImageSet, view: View, new_labels: Tensor | None = None) -> None:
+    def __init__(self, images: ImageSet, transform: Transform, new_labels: Tensor | None = None) -> None:
         self.images = images
-        self.view = view
+        self.transform = transform
         self.labels = images.labels if new_labels is None else new_labels[images.labels]
         self.in_bytes = False
-        self._stamp: str | None = None
+        self._version: str | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -47,35 +47,35 @@ class ViewedImages(Dataset[tuple[Tensor, int]]):
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """A batch at once: images ``[B, 3, S, S]`` float32, labels ``[B]`` int64."""
         picked = torch.as_tensor(indices)
-        pixels = self.view.vary(self._pixels(picked))
-        return pixels if self.in_bytes else self.view.finish(pixels), self.labels[picked]
+        pixels = self.transform.augment_batch(self._pixels(picked))
+        return pixels if self.in_bytes else self.transform.normalize_batch(pixels), self.labels[picked]
 
     def _pixels(self, indices: Tensor) -> Tensor:
-        size = (self.view.image_size, self.view.image_size)
-        if isinstance(self.images, TensorImages) and self.images.pixels.shape[2:] == size and not self.view.crops:
+        size = (self.transform.image_size, self.transform.image_size)
+        if isinstance(self.images, TensorImages) and self.images.pixels.shape[2:] == size and not self.transform.crops:
             return self.images.pixels[indices]
         places = indices.tolist()
-        first = self.view.resize(self.images[places[0]][0])
+        first = self.transform.resize(self.images[places[0]][0])
         batch = _room_for(len(places), first)
         batch[0] = first
         for row, place in enumerate(places[1:], start=1):
-            batch[row] = self.view.resize(self.images[place][0])
+            batch[row] = self.transform.resize(self.images[place][0])
         return batch
 
-    def through(self, view: View) -> Self:
-        """The same images, seen through another view."""
-        seen = copy(self)
-        seen.view = view
-        return seen
+    def with_transform(self, transform: Transform) -> Self:
+        """The same images through another transform."""
+        changed = copy(self)
+        changed.transform = transform
+        return changed
 
     def at_size(self, image_size: int) -> Self:
-        """The same images, seen larger or smaller: ``image_size`` pixels high and wide."""
-        return self.through(self.view.at_size(image_size))
+        """The same images, ``image_size`` pixels high and wide."""
+        return self.with_transform(self.transform.at_size(image_size))
 
     def as_bytes(self) -> Self:
-        """The same images, batches left as uint8 where the view allows that."""
+        """The same images, batches left as uint8 where the transform allows that."""
         left = copy(self)
-        left.in_bytes = self.view.ends_in_bytes
+        left.in_bytes = self.transform.ends_in_bytes
         return left
 
     def name(self, index: int) -> str:
@@ -88,31 +88,30 @@ class ViewedImages(Dataset[tuple[Tensor, int]]):
         return self.images.classes
 
     @property
-    def titles(self) -> tuple[str, ...]:
+    def display_names(self) -> tuple[str, ...]:
         """What a person calls the classes."""
-        return self.images.titles
+        return self.images.display_names
+
+    def fingerprint(self, level: Level = "path") -> str:
+        """Names the images, whatever the transform."""
+        return self.images.fingerprint(level)
 
     @property
-    def digest(self) -> str:
-        """Names the images, whatever the view."""
-        return self.images.digest
-
-    @property
-    def stamp(self) -> str:
+    def version(self) -> str:
         """What is made of the images and kept in the cache is made again when this changes.
 
-        It follows the times at which the files were changed last, asked for anew each time, unless it is set.
+        It is ``fingerprint("stat")``, asked for each time, unless it is set.
         """
-        return self.images.stamp_now() if self._stamp is None else self._stamp
+        return self.images.fingerprint("stat") if self._version is None else self._version
 
-    @stamp.setter
-    def stamp(self, stamp: str) -> None:
-        self._stamp = stamp
+    @version.setter
+    def version(self, version: str) -> None:
+        self._version = version
 
     @property
-    def seen_as(self) -> dict[str, Any]:
-        """The view, as JSON values; mean, deviation, crop and interpolation where they are not ImageNet's."""
-        return {"view": type(self.view).__name__, **self.view.preprocessing.as_json()}
+    def transform_config(self) -> dict[str, Any]:
+        """The transform, as JSON values; mean, deviation, crop and interpolation where they are not ImageNet's."""
+        return {"view": self.transform.recorded_name, **self.transform.preprocessing.as_json()}
 
 
 def _room_for(count: int, image: Tensor) -> Tensor:

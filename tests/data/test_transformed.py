@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from tlprune.data.images import FolderImages
+from tlprune.data.datasets import FolderImages
 from tlprune.data.loaders import batches
 from tlprune.data.scanning import scan_class_folder
-from tlprune.data.transforms import EvalView, TrainView
-from tlprune.data.viewed import ViewedImages
+from tlprune.data.transformed import TransformedDataset
+from tlprune.data.transforms import EvalTransform, TrainTransform
 
 
 @pytest.fixture
@@ -16,10 +16,10 @@ def images(class_folder) -> FolderImages:
 
 
 @pytest.mark.parametrize(
-    "view", [TrainView(24, "crop_flip"), EvalView(24), EvalView(40)], ids=["crop", "centre", "as it is"]
+    "view", [TrainTransform(24, "crop_flip"), EvalTransform(24), EvalTransform(40)], ids=["crop", "centre", "as it is"]
 )
 def test_a_loading_process_gives_the_same_batches_in_shared_memory(images, view):
-    seen = ViewedImages(images, view).as_bytes()
+    seen = TransformedDataset(images, view).as_bytes()
     here, there = ([*batches(seen, 3, shuffle=True, num_workers=workers)] for workers in (0, 1))
     assert len(here) == len(there) == 2
     for (pixels, labels), (loaded, loaded_labels) in zip(here, there, strict=True):
@@ -34,7 +34,7 @@ def test_a_loading_process_gives_the_same_batches_in_shared_memory(images, view)
 
 def test_floats_lie_plane_by_plane(images):
     """As everybody else's loaders give them; their values are those of one image at a time."""
-    seen = ViewedImages(images, EvalView(24))
+    seen = TransformedDataset(images, EvalTransform(24))
     pixels, _ = next(iter(batches(seen, 6, shuffle=False, num_workers=0)))
     assert pixels.is_contiguous()
     assert torch.equal(pixels, torch.stack([seen[index][0] for index in range(6)]))

@@ -12,7 +12,14 @@ import torch.distributed as dist
 from tlprune.processes import rank_and_world
 from tlprune.storage.cache import locked
 
-__all__ = ["barrier", "from_every_rank", "from_first_rank", "one_job_at_a_time", "rank_and_world", "together"]
+__all__ = [
+    "barrier",
+    "broadcast_from_rank0",
+    "gather_from_ranks",
+    "one_job_at_a_time",
+    "raise_on_all_ranks",
+    "rank_and_world",
+]
 
 Result = TypeVar("Result")
 
@@ -23,7 +30,7 @@ _patient: tuple[Any, Any] | None = None
 """The process group, and the group of the same ranks with that time-out."""
 
 
-def from_first_rank(compute: Callable[[], Result]) -> Result:
+def broadcast_from_rank0(compute: Callable[[], Result]) -> Result:
     """Computes on rank 0 alone, however long that takes, and gives the result to all.
 
     Args:
@@ -49,7 +56,7 @@ def from_first_rank(compute: Callable[[], Result]) -> Result:
     return result
 
 
-def from_every_rank(own: Result) -> list[Result]:
+def gather_from_ranks(own: Result) -> list[Result]:
     """Gives what every rank has to all, however long the slowest takes.
 
     Args:
@@ -66,7 +73,7 @@ def from_every_rank(own: Result) -> list[Result]:
     return found
 
 
-def together(compute: Callable[[], Result]) -> Result:
+def raise_on_all_ranks(compute: Callable[[], Result]) -> Result:
     """Computes on every rank; what one of them raises all raise, so that none waits for one that is gone.
 
     Args:
@@ -86,7 +93,7 @@ def together(compute: Callable[[], Result]) -> Result:
         result = compute()
     except Exception as error:
         failure = error
-    for one in from_every_rank(failure):
+    for one in gather_from_ranks(failure):
         if one is not None:
             raise one
     return cast(Result, result)
@@ -103,7 +110,7 @@ def one_job_at_a_time(path: Path) -> Iterator[None]:
         InputError: The cache cannot be written.
     """
     with ExitStack() as held:
-        from_first_rank(lambda: held.enter_context(locked(path)))
+        broadcast_from_rank0(lambda: held.enter_context(locked(path)))
         yield
 
 

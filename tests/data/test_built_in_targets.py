@@ -2,7 +2,7 @@ import pytest
 import torch
 from skimage import data
 
-from tlprune.data.embedded import digits, photos
+from tlprune.data.built_in_targets import digits, photos
 
 
 @pytest.mark.parametrize(("make", "classes", "sizes"), [(digits, 10, (200, 400, 1197)), (photos, 14, (350, 420, 840))])
@@ -18,8 +18,8 @@ def test_three_parts_of_known_sizes(make, classes, sizes):
 
 @pytest.mark.parametrize("make", [digits, photos])
 def test_seed_decides_the_split(make):
-    assert [part.digest for part in make(1)] == [part.digest for part in make(1)]
-    assert make(1)[0].digest != make(2)[0].digest
+    assert [part.fingerprint() for part in make(1)] == [part.fingerprint() for part in make(1)]
+    assert make(1)[0].fingerprint() != make(2)[0].fingerprint()
 
 
 def test_every_digit_is_in_one_part():

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from tlprune.errors import InputError
+from tlprune.selection.distributed import raise_on_all_ranks, rank_and_world
 from tlprune.selection.fixed_batches import (
     Images,
     fixed_batches,
@@ -20,16 +21,15 @@ from tlprune.selection.fixed_batches import (
     own_batches,
 )
 from tlprune.selection.forward import Precision, device_of, running
-from tlprune.selection.ranks import rank_and_world, together
 
-__all__ = ["FIXED_POINT", "Ballots", "cast_ballots", "class_weights", "count_votes"]
+__all__ = ["FIXED_POINT", "Votes", "cast_votes", "class_weights", "count_votes"]
 
 FIXED_POINT = 2.0**32
 """Scores are added as multiples of its inverse."""
 
 
 @dataclass(frozen=True)
-class Ballots:
+class Votes:
     """What ``M`` target images say of ``U`` units.
 
     Args:
@@ -41,14 +41,14 @@ class Ballots:
     scores: Tensor
 
 
-def cast_ballots(
+def cast_votes(
     surrogate: nn.Module,
     images: Images,
     num_units: int,
     num_workers: int = 0,
     weights: Tensor | None = None,
     precision: Precision = "float32",
-) -> Ballots:
+) -> Votes:
     """Lets every image vote for the unit that the surrogate thinks most likely.
 
     The surrogate runs as :mod:`tlprune.selection.forward` says, on the device where its weights are. Ties between
@@ -64,21 +64,23 @@ def cast_ballots(
         precision: That the surrogate runs in.
 
     Returns:
-        The ballots of all images.
+        The assignments of all images.
 
     Raises:
         InputError: There are no images, logits are not ``U`` wide, or some are not finite (samples are named).
     """
     if len(images) == 0:
         raise InputError("the target has no training images, so nobody can vote")
-    units, scores = together(lambda: _own_ballots(surrogate, images, num_units, num_workers, weights, precision))
+    units, scores = raise_on_all_ranks(
+        lambda: _own_ballots(surrogate, images, num_units, num_workers, weights, precision)
+    )
     if rank_and_world()[1] > 1:
         dist.all_reduce(units, dist.ReduceOp.MAX)
         dist.all_reduce(scores, dist.ReduceOp.SUM)
     holes = (units < 0).nonzero().squeeze(1)
     if len(holes):
         raise RuntimeError(f"{len(holes)} target images did not vote, first {holes[:10].tolist()}")
-    return Ballots(units.cpu(), scores.cpu().double() / FIXED_POINT)
+    return Votes(units.cpu(), scores.cpu().double() / FIXED_POINT)
 
 
 def _own_ballots(
@@ -118,7 +120,7 @@ def count_votes(units: Tensor, num_units: int, weights: Tensor | None = None) ->
         weights: ``[M]`` float64, how much each ballot counts; None counts each as 1.
 
     Returns:
-        ``[U]`` float64, whole numbers where ballots have no weights.
+        ``[U]`` float64, whole numbers where assignments have no weights.
 
     Example:
         >>> count_votes(torch.tensor([2, 0, 2]), 4).tolist()

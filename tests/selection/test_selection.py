@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tlprune.errors import InputError
-from tlprune.selection.manifest import Selection
 from tlprune.selection.ranking import Budget
+from tlprune.selection.selection import Selection
 
 
 @pytest.fixture
@@ -18,9 +18,9 @@ def selection():
         votes=torch.tensor([1.0, 0.0, 4.0]),
         scores=torch.tensor([1.5, 0.25, 3.25]),
         unit_of_sample=torch.tensor([0, 0, 1, 2, 2, 2]),
-        ballots=torch.tensor([2, 2, 0, 2, 2]),
+        assignments=torch.tensor([2, 2, 0, 2, 2]),
         settings={"source_digest": "a" * 64},
-        record={"seconds": {"vote": 0.5}},
+        metadata={"seconds": {"vote": 0.5}},
     )
 
 
@@ -39,18 +39,18 @@ def test_reads_what_it_wrote(selection, tmp_path):
     selection.save(tmp_path / "s.safetensors")
     again = Selection.load(tmp_path / "s.safetensors")
     assert again.digest == selection.digest
-    assert again.record == selection.record
+    assert again.metadata == selection.metadata
     assert again.unit_names == selection.unit_names
-    assert torch.equal(again.ballots, selection.ballots)
+    assert torch.equal(again.assignments, selection.assignments)
     assert again.unit_of_sample.dtype == torch.int32
 
 
 def test_digest_ignores_time_but_not_content(selection):
     from dataclasses import replace
 
-    assert replace(selection, record={}).digest == selection.digest
+    assert replace(selection, metadata={}).digest == selection.digest
     assert replace(selection, votes=torch.tensor([1.0, 0.0, 5.0])).digest != selection.digest
-    assert replace(selection, settings={}).digest != selection.digest
+    assert replace(selection, config={}).digest != selection.digest
 
 
 def test_every_flipped_byte_is_noticed(selection, tmp_path):
@@ -88,7 +88,7 @@ def test_foreign_files_are_refused(tmp_path):
 
 
 def test_newer_layout_is_refused(selection, tmp_path, monkeypatch):
-    monkeypatch.setattr("tlprune.selection.manifest.SCHEMA", 99)
+    monkeypatch.setattr("tlprune.selection.selection.SCHEMA", 99)
     selection.save(tmp_path / "s.safetensors")
     monkeypatch.undo()
     with pytest.raises(InputError, match="newer tlprune"):
@@ -98,7 +98,7 @@ def test_newer_layout_is_refused(selection, tmp_path, monkeypatch):
 def test_file_holds_plain_tensors(selection, tmp_path):
     selection.save(tmp_path / "s.safetensors")
     tensors = load_file(tmp_path / "s.safetensors")
-    assert sorted(tensors) == ["ballots", "ranking", "scores", "target_votes", "unit_of_sample", "votes"]
+    assert sorted(tensors) == ["assignments", "ranking", "scores", "target_votes", "unit_of_sample", "votes"]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_file_holds_plain_tensors(selection, tmp_path):
         ("ranking", torch.tensor([0, 0, 1]), "each of its 3 units once"),
         ("votes", torch.zeros(2), "of 3 units has votes"),
         ("unit_of_sample", torch.tensor([0, 3]), r"units in \[0, 3\)"),
-        ("ballots", torch.tensor([-1]), r"units in \[0, 3\)"),
+        ("assignments", torch.tensor([-1]), r"units in \[0, 3\)"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(selection, part, value, message):

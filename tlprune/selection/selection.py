@@ -1,27 +1,21 @@
 """The Selection: what tlprune makes. Frozen, saved to one checked file, loaded without executing anything."""
 
-import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, wraps
+from operator import attrgetter
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from tlprune.errors import InputError, near_miss
-from tlprune.selection.header import check_header
+from tlprune.errors import InputError, did_you_mean
 from tlprune.selection.ranking import Budget, coverage, kept_samples
-from tlprune.storage.atomic import atomic_path
+from tlprune.selection.selection_file import SCHEMA, TENSORS, reading_selection_file, write_selection_file
 from tlprune.storage.fingerprint import digest_json, digest_tensors
-from tlprune.storage.paths import user_path
 
-__all__ = ["SCHEMA", "UNIT_WORDS", "Explanation", "Selection", "UnitKind"]
-
-SCHEMA = 2
-"""Version of the file's layout."""
+__all__ = ["UNIT_WORDS", "Explanation", "Selection", "UnitKind"]
 
 UnitKind = Literal["class", "cluster", "sample"]
 """What is kept or dropped as a whole: a class of the source, a k-means cluster of its features, or a single image."""
@@ -29,8 +23,10 @@ UnitKind = Literal["class", "cluster", "sample"]
 UNIT_WORDS = {"class": ("class", "classes"), "cluster": ("cluster", "clusters"), "sample": ("image", "single images")}
 """What one unit of a kind is called, and several."""
 
-_TENSORS = {"ranking": torch.int64, "votes": torch.float64, "scores": torch.float64, "unit_of_sample": torch.int32}
-_TENSORS |= {"ballots": torch.int64, "target_votes": torch.float64}
+_FIELD_OF_TENSOR = {"ballots": "assignments"}
+"""Fields that another name in the file stands for."""
+
+_FORMER_NAMES = {"ballots": "assignments", "record": "metadata", "settings": "config"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +59,10 @@ class Selection:
         votes: ``[U]`` float64, votes of each unit.
         scores: ``[U]`` float64, what decided between equal votes.
         unit_of_sample: ``[N]`` int32, the unit of each source sample in data set order.
-        ballots: ``[M]`` int64, the unit that each target image voted for, target by target; empty where nobody voted.
-        settings: What the order depends on, as JSON values: digests of source, target and surrogate, seed, options.
-        record: What it does not depend on: versions, seconds by stage.
+        assignments: ``[M]`` int64, the unit that each target image voted for, target by target; empty
+            where nobody voted.
+        config: What the order depends on, as JSON values: digests of source, target and surrogate, seed, options.
+        metadata: What it does not depend on: versions, seconds by stage.
         unit_kind: What the units are.
         target_votes: ``[T, U]`` float64, the votes of each of several targets; ``[0, U]`` for one target.
         covers_each_target: Whether coverage is that of the target that is covered least, or that of all votes.
@@ -80,16 +77,17 @@ class Selection:
     votes: Tensor
     scores: Tensor
     unit_of_sample: Tensor
-    ballots: Tensor
-    settings: dict[str, Any] = field(default_factory=dict)
-    record: dict[str, Any] = field(default_factory=dict)
+    assignments: Tensor
+    config: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
     unit_kind: UnitKind = "class"
     target_votes: Tensor = field(default_factory=lambda: torch.empty(0, 0))
     covers_each_target: bool = False
 
     def __post_init__(self) -> None:
         """Refuses parts that do not fit together."""
-        for name, dtype in _TENSORS.items():
+        for tensor_name, dtype in TENSORS.items():
+            name = _FIELD_OF_TENSOR.get(tensor_name, tensor_name)
             tensor = getattr(self, name)
             if tensor.ndim != (2 if name == "target_votes" else 1):
                 raise InputError(f"`{name}` of a selection cannot have the shape {tuple(tensor.shape)}")
@@ -112,7 +110,7 @@ class Selection:
                 raise InputError("votes of a selection must be finite and not negative")
         if not self.scores.isfinite().all():
             raise InputError("scores of a selection must be finite")
-        for name in ("unit_of_sample", "ballots"):
+        for name in ("unit_of_sample", "assignments"):
             values = getattr(self, name)
             if len(values) and not 0 <= int(values.min()) <= int(values.max()) < units:
                 raise InputError(f"`{name}` of a selection must hold units in [0, {units})")
@@ -130,22 +128,22 @@ class Selection:
     @cached_property
     def digest(self) -> str:
         """Names the content, timings and versions apart: equal for equal selections on every machine."""
-        return digest_json([self._content(), digest_tensors(self._tensors())])
+        return digest_json([self._header(), digest_tensors(self._tensors())])
 
     def name(self, unit: int) -> str:
         """What a person calls a unit: a class's title or name, or ``cluster 7``, ``sample 7``."""
-        return self.titles[unit] if self.unit_kind == "class" else f"{self.unit_kind} {unit}"
+        return self.display_names[unit] if self.unit_kind == "class" else f"{self.unit_kind} {unit}"
 
     @property
     def skipped(self) -> tuple[str, ...]:
         """Names of source images that could not be decoded: they are no samples of this selection."""
-        noted = self.record.get("skipped")
+        noted = self.metadata.get("skipped")
         return tuple(one for one in noted if isinstance(one, str)) if isinstance(noted, list) else ()
 
     @cached_property
-    def titles(self) -> tuple[str, ...]:
+    def display_names(self) -> tuple[str, ...]:
         """What a person calls classes whose names are codes, where the record has it; else their names."""
-        noted = self.record.get("titles")
+        noted = self.metadata.get("titles")
         if (
             isinstance(noted, list)
             and len(noted) == len(self.unit_names)
@@ -245,7 +243,7 @@ class Selection:
         if self.unit_kind != other.unit_kind:
             kinds = f"{UNIT_WORDS[self.unit_kind][1]}, the other {UNIT_WORDS[other.unit_kind][1]}"
             raise InputError(f"one of these selections ranks {kinds}")
-        if self.settings.get("source_digest") != other.settings.get("source_digest"):
+        if self.config.get("source_digest") != other.config.get("source_digest"):
             raise InputError("these selections were made for different sources")
         if self.unit_names != other.unit_names or not torch.equal(self.unit_of_sample, other.unit_of_sample):
             raise InputError(f"these selections rank different units ({self.num_units} and {other.num_units} of them)")
@@ -267,9 +265,9 @@ class Selection:
             if not number.isdecimal() or len(number) > 18 or int(number) >= self.num_units:
                 raise InputError(f"no unit {name!r}: the {self.unit_kind}s are numbered 0 to {self.num_units - 1}")
             return int(number)
-        names = self.unit_names if name in self.unit_names else self.titles
+        names = self.unit_names if name in self.unit_names else self.display_names
         if name not in names:
-            raise InputError(f"no unit {name!r}: {near_miss(name, names)}")
+            raise InputError(f"no unit {name!r}: {did_you_mean(name, names)}")
         return names.index(name)
 
     def explain(self, unit: int) -> Explanation:
@@ -283,7 +281,7 @@ class Selection:
             votes=float(self.votes[unit]),
             score=float(self.scores[unit]),
             samples=(self.unit_of_sample == unit).nonzero().squeeze(1),
-            voters=(self.ballots == unit).nonzero().squeeze(1),
+            voters=(self.assignments == unit).nonzero().squeeze(1),
         )
 
     def require_source(self, digest: str, where: str) -> None:
@@ -296,7 +294,7 @@ class Selection:
         Raises:
             InputError: The digests differ.
         """
-        made_for = self.settings.get("source_digest")
+        made_for = self.config.get("source_digest")
         if made_for != digest:
             raise InputError(
                 f"this selection was made for another source: it names {str(made_for)[:12]}, {where} is {digest[:12]}"
@@ -309,15 +307,9 @@ class Selection:
             path: The file, by custom ``*.safetensors``.
 
         Raises:
-            InputError: The file cannot be written, or :meth:`load` would refuse what ``settings`` or ``record`` hold.
+            InputError: The file cannot be written, or :meth:`load` would refuse what ``config`` or ``metadata`` hold.
         """
-        header = self._content() | {"record": self.record}
-        check_header(header)
-        tensors = {name: tensor.clone() for name, tensor in self._tensors().items()}  # soft votes are their own scores
-        checksum = digest_json([header, digest_tensors(tensors)])
-        metadata = {"tlprune": "selection", "header": json.dumps(header, sort_keys=True), "checksum": checksum}
-        with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata)
+        write_selection_file(path, self._header() | {"record": self.metadata}, self._tensors())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Selection":
@@ -332,49 +324,36 @@ class Selection:
         Raises:
             InputError: The file is missing, damaged, of a newer layout, or no selection.
         """
-        file = user_path(path)
-        if not file.is_file():
-            raise InputError(f"{path}: {'a folder, not a selection' if file.is_dir() else 'no such selection'}")
-        try:
-            return cls._read(file)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError) as error:
-            raise InputError(f"{path}: damaged or not a selection ({type(error).__name__})") from error
-
-    @classmethod
-    def _read(cls, path: str | os.PathLike[str]) -> "Selection":
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("tlprune") != "selection":
-                raise InputError("not a selection of tlprune")
-            header = json.loads(metadata["header"])
-            if header["schema"] != SCHEMA:
-                age = "a newer" if header["schema"] > SCHEMA else "an older"
-                raise InputError(f"written by {age} tlprune (layout {header['schema']}, known {SCHEMA})")
-            if set(file.keys()) != _TENSORS.keys():
-                raise InputError("damaged or not a selection (its tensors have other names)")
-            tensors = {name: file.get_tensor(name) for name in _TENSORS}
-        if metadata["checksum"] != digest_json([header, digest_tensors(tensors)]):
-            raise InputError("damaged, its checksum does not match")
-        check_header(header)
-        for name, tensor in tensors.items():
-            if tensor.dtype != _TENSORS[name]:
-                raise InputError(f"`{name}` of a selection must be {_TENSORS[name]}, got {tensor.dtype}")
-        return cls(
-            method=header["method"],
-            unit_names=tuple(header["unit_names"]),
-            settings=header["settings"],
-            record=header["record"],
-            unit_kind=header["unit_kind"],
-            covers_each_target=header["covers_each_target"],
-            **tensors,
-        )
+        with reading_selection_file(path) as (header, tensors):
+            return cls(
+                method=header["method"],
+                unit_names=tuple(header["unit_names"]),
+                config=header["settings"],
+                metadata=header["record"],
+                unit_kind=header["unit_kind"],
+                covers_each_target=header["covers_each_target"],
+                **{_FIELD_OF_TENSOR.get(name, name): tensor for name, tensor in tensors.items()},
+            )
 
     def _tensors(self) -> dict[str, Tensor]:
-        return {name: getattr(self, name) for name in _TENSORS}
+        return {name: getattr(self, _FIELD_OF_TENSOR.get(name, name)) for name in TENSORS}
 
-    def _content(self) -> dict[str, Any]:
+    def _header(self) -> dict[str, Any]:
         names = list(self.unit_names)
         kind = {"unit_kind": self.unit_kind, "covers_each_target": self.covers_each_target}
-        return {"schema": SCHEMA, "method": self.method, "unit_names": names, "settings": self.settings, **kind}
+        return {"schema": SCHEMA, "method": self.method, "unit_names": names, "settings": self.config, **kind}
+
+
+def _with_former_names(construct: Callable[..., None]) -> Callable[..., None]:
+    """Lets selectors of other packages give fields by the names that they had before version 0.2."""
+
+    @wraps(construct)
+    def accept(self: Selection, *values: Any, **fields: Any) -> None:
+        construct(self, *values, **{_FORMER_NAMES.get(name, name): value for name, value in fields.items()})
+
+    return accept
+
+
+Selection.__init__ = _with_former_names(Selection.__init__)  # type: ignore[method-assign]
+for _former, _field in _FORMER_NAMES.items():
+    setattr(Selection, _former, property(attrgetter(_field), doc=f"As ``{_field}``."))

@@ -1,4 +1,4 @@
-"""The embedded targets: real images that come with packages, so that nothing needs a download.
+"""The built-in targets: real images that come with packages, so that nothing needs a download.
 
 ``digits`` are scikit-learn's handwritten digits. ``photos`` are patches of the photographs that scikit-image ships, a
 class for each photograph; training and validation patches come from a picture's left half, test patches from its right
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from tlprune.data.images import TensorImages
+from tlprune.data.datasets import TensorImages
 from tlprune.data.splits import stratified_holdout
 from tlprune.errors import InputError
 
