@@ -149,7 +149,7 @@ def test_how_weights_expect_images_is_given_in_yaml(source, pets, surrogate_file
                         "image_size": 32,
                         "batch_size": 6,
                         "surrogate": str(surrogate_file(5)),
-                        "surrogate_preprocessing": half,
+                        "selection": {"surrogate_preprocessing": half},
                         "prune_ratio": 0.4,
                     },
                 },
@@ -159,7 +159,7 @@ def test_how_weights_expect_images_is_given_in_yaml(source, pets, surrogate_file
     export = ["--trainer.callbacks=ExportBackbone", "--trainer.callbacks.path=out.safetensors"]
     assert main(["fit", "--config=half.yaml", "--trainer.max_epochs=1", *SMALL, *export]) == 0
     assert read_weights("out.safetensors").preprocessing.as_json() == half
-    odd = ["--data.surrogate_preprocessing.mean=[124,116,104]"]
+    odd = ["--data.selection.surrogate_preprocessing.mean=[124,116,104]"]
     assert main(["fit", "--config=half.yaml", "--trainer.max_epochs=1", *SMALL, *odd]) == 2
 
 

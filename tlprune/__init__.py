@@ -2,6 +2,19 @@
 
 import lazy_loader
 
+from tlprune.selection import registry
+
 # a public name is imported when it is first used: torch and Lightning take seconds to load
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_import_public, _, _public_names = lazy_loader.attach_stub(
+    __name__, __file__.replace("__init__.py", "public_names.pyi")
+)
+__all__ = sorted([*_public_names, *registry.__all__])
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    return getattr(registry, name) if name in registry.__all__ else _import_public(name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

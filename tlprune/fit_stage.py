@@ -16,11 +16,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 import tlprune
-from tlprune.experiments.stages import DONE, Done, Journal, Stage
+from tlprune.datamodules.arguments import WITHOUT_EFFECT
 from tlprune.stopped_fit import End, WatchEnd, cut_short, end_of, put_back, steps_are_pending
 from tlprune.storage.atomic import write_bytes
 from tlprune.storage.cache import forget
 from tlprune.storage.checkpoints import newest_whole
+from tlprune.storage.journal import DONE, Done, Journal, Stage
 from tlprune.storage.named import class_paths, digest_code, digest_named_files
 
 __all__ = ["FitStage"]
@@ -30,7 +31,7 @@ _MINUTES = 10
 _CHANGES_NOTHING = {
     "trainer": {"logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "log_every_n_steps"}
     | {"profiler", "default_root_dir", "accelerator", "devices", "num_nodes", "detect_anomaly"},
-    "data": {"num_workers", "cache", "in_memory", "verify_content"},
+    "data": set(WITHOUT_EFFECT),
 }
 """Settings of which the outcome is independent; of the data only where it is ours. Ranks are counted apart, and what
 ``verify_content`` reads is part of what the images are."""

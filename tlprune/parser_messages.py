@@ -51,9 +51,28 @@ def in_short(message: str) -> str:
         text = text.replace(unknown[0], f"no class {unknown[1]!r}: {did_you_mean(unknown[1], _known_classes())}")
     if option := re.search(r"given class_path '([\w.]+)': Option '(\w+)' is not accepted", text):
         home, _, name = option[1].rpartition(".")
-        names = list(inspect.signature(getattr(import_module(home), name)).parameters)
-        text = f"{option[1].rpartition('.')[2]} has no option {option[2]!r}: {did_you_mean(option[2], names)}"
+        kind = getattr(import_module(home), name)
+        text = f"{name} has no option {option[2]!r}: {did_you_mean(option[2], _parameters(kind))}"
+        if name == "PrunedSourceDataModule" and option[2] in (moved := _moved()):
+            text = f"{name} has no option {option[2]!r} any more: it is {moved[option[2]]} now"
     return text
+
+
+def _parameters(kind: type) -> list[str]:
+    """Parameters of a constructor, and of those of its bases that it passes others on to."""
+    names: list[str] = []
+    for base in kind.__mro__:
+        parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
+        names += [one.name for one in parameters if one.kind not in (one.VAR_KEYWORD, one.VAR_POSITIONAL)]
+        if all(one.kind is not one.VAR_KEYWORD for one in parameters):
+            break
+    return [name for name in dict.fromkeys(names) if name != "self"]
+
+
+def _moved() -> dict[str, str]:
+    from tlprune.datamodules.arguments import MOVED  # torch takes seconds, and no other message needs it
+
+    return MOVED
 
 
 def _known_classes() -> list[str]:

@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from tlprune.checkpoint_io import AtomicCheckpointIO
+from tlprune.data.damaged_images import find_damaged
 from tlprune.data.datasets import TensorImages
 from tlprune.data.decoding import decode_image
 from tlprune.data.scanning import scan_class_folder
@@ -32,15 +33,12 @@ from tlprune.data.synthetic import synthetic_source
 from tlprune.data.target_splits import TargetSplits
 from tlprune.data.transformed import TransformedDataset
 from tlprune.data.transforms import EvalTransform
-from tlprune.datamodules.damaged_images import find_damaged
-from tlprune.datamodules.selecting import Selecting
 from tlprune.errors import InputError
 from tlprune.models.backbones import Classifier, create_backbone
 from tlprune.models.weights import read_weights, save_classifier
+from tlprune.pruning import select
 from tlprune.selection.features import SourceFeatures
 from tlprune.selection.kmeans import cached_clusters
-from tlprune.selection.label_mapping import LabelMapping
-from tlprune.selection.multi_target import MultiTarget
 from tlprune.selection.selection import Selection
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 
@@ -123,7 +121,9 @@ def given_kinds(folder: Path, classifier: Classifier, selection: Selection) -> l
     ]
 
 
-def cached_kinds(folder: Path, classifier: Classifier, selecting: Selecting, source: TensorImages) -> list[Kind]:
+def cached_kinds(
+    folder: Path, classifier: Classifier, selecting: Callable[[], Selection], source: TensorImages
+) -> list[Kind]:
     """Files of the cache, each made here for the first time."""
     cache = folder / "cache"
     features = SourceFeatures(classifier.backbone, TransformedDataset(source, EvalTransform(32)), cache)
@@ -137,7 +137,7 @@ def cached_kinds(folder: Path, classifier: Classifier, selecting: Selecting, sou
         return named({"centroids": found.centroids, "unit_of_sample": found.unit_of_sample}, found.empty)
 
     def selection(_: Path) -> str:
-        return made_selection(selecting.select(source, torch.device("cpu")))
+        return made_selection(selecting())
 
     for make in (clusters, selection):
         make(cache)
@@ -182,18 +182,9 @@ def all_kinds(folder: Path) -> list[Kind]:
     surrogate = folder / "surrogate.safetensors"
     save_classifier(surrogate, "resnet8_w8", classifier.backbone, classifier.head, CLASSES)
     source, target = images(300, 0), TargetSplits("noise", images(60, 1), images(30, 2), images(30, 2), 32, "made up")
-    selecting = Selecting(
-        selector=LabelMapping(),
-        source=None,
-        targets=(target,),
-        several=MultiTarget(),
-        surrogates=(str(surrogate),),
-        surrogate_backbone=None,
-        image_size=32,
-        target_seed=0,
-        cache=str(folder / "cache"),
-    )
-    made = selecting.select(source, torch.device("cpu"))
+    options = {"surrogate": str(surrogate), "image_size": 32, "device": "cpu", "cache": folder / "cache"}
+    selecting = partial(select, source, target, **options)
+    made = selecting()
     return [*given_kinds(folder, classifier, made), *cached_kinds(folder, classifier, selecting, source)]
 
 

@@ -45,7 +45,7 @@ def test_an_installed_package_has_its_own(tmp_path):
     """As a wheel lays it out: configs beside the modules, and no clone around them."""
     (tmp_path / "site").mkdir()
     package = CONFIGS.parent / "tlprune"
-    for path in package.rglob("*.py"):
+    for path in [*package.rglob("*.py"), *package.rglob("*.pyi")]:
         copy = tmp_path / "site" / path.relative_to(package.parent)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())

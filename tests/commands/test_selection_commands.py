@@ -73,7 +73,7 @@ def test_how_the_surrogate_expects_images_is_given_and_shown(source, selected, s
     assert main(["show", "half.safetensors"]) == 0
     assert line in capsys.readouterr().out
     assert main(["show", "s.safetensors"]) == 0
-    assert "seen as    EvalTransform of 32 pixels, eval mode" in capsys.readouterr().out
+    assert "seen as    EvalView of 32 pixels, eval mode" in capsys.readouterr().out
     assert main(["select", *inputs, "--mean", "124", "116", "104", "--output=x.safetensors"]) == 2
     assert capsys.readouterr().err.count("`mean` must be three numbers in [0, 1], got [124.0, 116.0, 104.0]") == 1
 

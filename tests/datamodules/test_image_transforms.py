@@ -2,10 +2,11 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional
 
-from tlprune import FeatureMapping, LabelMapping, PrunedSourceDataModule, RandomSelector
+from tlprune import FeatureMapping, LabelMapping, PrunedSourceDataModule, RandomSelector, SelectOptions
 from tlprune.data.datasets import TensorImages
+from tlprune.data.image_size import ImageSize
 from tlprune.data.target_splits import TargetSplits
-from tlprune.datamodules.image_transforms import ImageSize, SourceViews
+from tlprune.datamodules.image_transforms import SourceTransforms
 from tlprune.errors import InputError
 from tlprune.models.weights import load_classifier
 from tlprune.preprocessing import Preprocessing
@@ -13,6 +14,7 @@ from tlprune.preprocessing import Preprocessing
 HALF = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.25, 0.5), 24, 0.75, "bicubic")
 """How the weights of these tests expect images."""
 
+SEEN_IN_HALVES = SelectOptions(surrogate_preprocessing=HALF)
 CLASSES = [f"colour{label:02}" for label in range(6)]
 
 
@@ -34,7 +36,7 @@ def test_a_size_that_weights_were_not_made_for_is_warned_of(given, warned, recwa
     ("given", "train", "evaluated"), [((None, None), 24, 24), ((16, None), 16, 16), ((16, 20), 16, 20)]
 )
 def test_training_and_evaluation_have_sizes_of_their_own(given, train, evaluated):
-    views = SourceViews(*given, 224, "simclr")
+    views = SourceTransforms(*given, 224, "simclr")
     assert (views.train(HALF).image_size, views.eval(HALF).image_size) == (train, evaluated)
     assert views.train(HALF).preprocessing.mean == views.eval(HALF).preprocessing.mean == HALF.mean
 
@@ -82,12 +84,12 @@ def test_source_and_target_are_seen_alike(coloured, wide, surrogate_file):
     centroids = by_hand(source, backbone).half().float().view(6, 5, -1).mean(1)
     nearest = torch.cdist(by_hand(wide.train, backbone), centroids).argmin(1)
     assert data.selection.votes.tolist() == nearest.bincount(minlength=6).tolist()
-    torch.testing.assert_close(data.selecting.unit_features(source), centroids, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(data.unit_features(), centroids, atol=1e-3, rtol=1e-3)
 
 
 def test_what_the_user_says_of_a_silent_file_is_what_a_file_says(coloured, wide, surrogate_file):
     silent = surrogate_file(CLASSES)
-    given = prepared(coloured(6, 5), wide, str(silent), surrogate_preprocessing=HALF).selection
+    given = prepared(coloured(6, 5), wide, str(silent), selection=SEEN_IN_HALVES).selection
     usual = prepared(coloured(6, 5), wide, str(silent), image_size=24).selection
     said = surrogate_file(CLASSES, preprocessing=HALF)
     assert given.digest == prepared(coloured(6, 5), wide, str(said)).selection.digest
@@ -98,7 +100,8 @@ def test_what_the_user_says_of_a_silent_file_is_what_a_file_says(coloured, wide,
 def test_what_the_user_says_beats_the_file_one_by_one(coloured, wide, surrogate_file):
     said = str(surrogate_file(CLASSES, preprocessing=HALF))
     mine = Preprocessing(std=(0.5, 0.5, 0.5))
-    view = prepared(coloured(6, 5), wide, said, image_size=20, surrogate_preprocessing=mine).selection.config["view"]
+    options = SelectOptions(surrogate_preprocessing=mine)
+    view = prepared(coloured(6, 5), wide, said, image_size=20, selection=options).selection.config["view"]
     assert (view["mean"], view["std"], view["image_size"]) == ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5], 20)
 
 
@@ -110,7 +113,7 @@ def test_a_size_far_from_the_surrogates_is_said(coloured, wide, surrogate_file):
 
 
 def test_selectors_without_a_surrogate_are_as_before(coloured):
-    selection = prepared(coloured(6, 5), None, None, selector=RandomSelector(), surrogate_preprocessing=HALF).selection
+    selection = prepared(coloured(6, 5), None, None, selector=RandomSelector(), selection=SEEN_IN_HALVES).selection
     assert (selection.config["view"], selection.metadata["image_size"]) == (None, 32)
 
 
@@ -123,7 +126,7 @@ def test_surrogates_that_expect_images_in_different_ways_are_refused(coloured, s
         InputError, match=r"surrogates expect images in .*a.safetensors \(32 pixels\) and .*\(24 pixels, m"
     ):
         data.check_inputs()
-    prepared(coloured(6, 5), None, pair, selector=EL2N(), surrogate_preprocessing=HALF)  # said to be alike
+    prepared(coloured(6, 5), None, pair, selector=EL2N(), selection=SEEN_IN_HALVES)  # said to be alike
 
 
 def test_a_surrogate_does_not_decide_how_training_images_are_seen(coloured, wide, surrogate_file):

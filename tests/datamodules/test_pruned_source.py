@@ -19,6 +19,7 @@ from tlprune import (
     RandomSelector,
     ReverseSelector,
     Selection,
+    SelectOptions,
 )
 from tlprune.cli import main
 from tlprune.data.scanning import scan_class_folder
@@ -359,8 +360,7 @@ def test_several_targets_share_one_source(coloured, target, trained_surrogate):
         coloured(12, 20),
         [target, other],
         surrogate=str(trained_surrogate),
-        combine="weighted_sum",
-        target_weights=[3, 1],
+        selection=SelectOptions(combine="weighted_sum", target_weights=[3, 1]),
         vote_coverage=1.0,
     )
     data.setup()
@@ -368,7 +368,9 @@ def test_several_targets_share_one_source(coloured, target, trained_surrogate):
     assert data.classes == tuple(f"colour{label:02}" for label in (0, 1, 2, 3, 10, 11))
     assert data.selection.covered_by_target.shape == (2, 12)
     with pytest.raises(InputError, match="`target_weights` has 3 entries, there are 2 targets"):
-        PrunedSourceDataModule(target=["digits", "photos"], combine="weighted_sum", target_weights=[1, 1, 1])
+        PrunedSourceDataModule(
+            target=["digits", "photos"], selection=SelectOptions(combine="weighted_sum", target_weights=[1, 1, 1])
+        )
 
 
 def test_a_saved_selection_says_how_many_classes_any_budget_keeps(coloured, target, trained_surrogate, tmp_path):

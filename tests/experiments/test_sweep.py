@@ -177,7 +177,7 @@ def test_selections_see_images_as_the_pretrainings_config_says_of_surrogates(pla
     assert cli.main(command) == 0
     before = set(stages("select-label*"))
     config = yaml.safe_load(Path("pretrain.yaml").read_text())
-    config["data"]["init_args"]["surrogate_preprocessing"] = half
+    config["data"]["init_args"]["selection"] = {"surrogate_preprocessing": half}
     Path("pretrain.yaml").write_text(yaml.safe_dump(config))
     assert cli.main(command) == 0
     [new] = set(stages("select-label*")) - before

@@ -3,27 +3,24 @@
 import random
 import re
 import warnings
+from functools import partial
 
 import pytest
 import torch
 
 from tlprune.checkpoint_io import AtomicCheckpointIO
+from tlprune.data.damaged_images import find_damaged
 from tlprune.data.decoding import decode_image
 from tlprune.data.scanning import scan_class_folder
 from tlprune.data.synthetic import synthetic_source
 from tlprune.data.transformed import TransformedDataset
 from tlprune.data.transforms import EvalTransform
-from tlprune.datamodules.damaged_images import find_damaged
-from tlprune.datamodules.image_transforms import ImageSize
-from tlprune.datamodules.selecting import Selecting
 from tlprune.errors import InputError
 from tlprune.models.backbones import create_backbone
 from tlprune.models.weights import load_classifier, read_weights
-from tlprune.preprocessing import Preprocessing
+from tlprune.pruning import select
 from tlprune.selection.features import SourceFeatures
 from tlprune.selection.kmeans import cached_clusters
-from tlprune.selection.label_mapping import LabelMapping
-from tlprune.selection.multi_target import MultiTarget
 from tlprune.selection.selection import Selection
 
 CPU = torch.device("cpu")
@@ -67,18 +64,8 @@ def check_made_again(path, read, wanted, warns=True):
 @pytest.fixture
 def selecting(surrogate_file, target, tmp_path):
     """Label Mapping of a source of six colours."""
-    return Selecting(
-        selector=LabelMapping(),
-        source=None,
-        targets=(target,),
-        several=MultiTarget(),
-        surrogates=(str(surrogate_file(6)),),
-        surrogate_backbone=None,
-        surrogate_preprocessing=Preprocessing(),
-        image_size=ImageSize(32, 224),
-        target_seed=0,
-        cache=str(tmp_path / "cache"),
-    )
+    options = {"surrogate": str(surrogate_file(6)), "image_size": 32, "device": "cpu"}
+    return partial(select, target=target, cache=tmp_path / "cache", **options)
 
 
 @pytest.fixture
@@ -91,7 +78,7 @@ def features(coloured, tmp_path):
 
 
 def test_selections_are_refused(selecting, coloured, tmp_path):
-    selecting.select(coloured(6, 20), CPU).save(tmp_path / "s.safetensors")
+    selecting(coloured(6, 20)).save(tmp_path / "s.safetensors")
     check_refused(tmp_path / "s.safetensors", Selection.load)
 
 
@@ -131,9 +118,9 @@ def test_clusters_are_made_again(features, tmp_path):
 
 def test_cached_selections_are_made_again(selecting, coloured, tmp_path):
     source = coloured(6, 20)
-    wanted = selecting.select(source, CPU).digest
+    wanted = selecting(source).digest
     [path] = (tmp_path / "cache" / "selections").glob("*.safetensors")
-    check_made_again(path, lambda: selecting.select(source, CPU).digest, wanted)
+    check_made_again(path, lambda: selecting(source).digest, wanted)
 
 
 def test_the_note_of_damaged_images_is_made_again(class_folder, tmp_path):

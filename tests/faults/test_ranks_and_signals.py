@@ -17,7 +17,7 @@ ODD = '''
 import os, time
 from pathlib import Path
 from tlprune import LabelMapping, InputError
-from tlprune.selection.distributed import rank_and_world
+from tlprune.distributed import rank_and_world
 
 
 class Odd(LabelMapping):

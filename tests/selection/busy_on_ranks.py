@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch.distributed as dist
 
-from tlprune.selection.distributed import (
+from tlprune.distributed import (
     barrier,
     broadcast_from_rank0,
     gather_from_ranks,
-    one_job_at_a_time,
     raise_on_all_ranks,
 )
+from tlprune.storage.job_lock import one_job_at_a_time
 
 if __name__ == "__main__":
     seconds = float(sys.argv[2])

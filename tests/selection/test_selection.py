@@ -98,7 +98,7 @@ def test_newer_layout_is_refused(selection, tmp_path, monkeypatch):
 def test_file_holds_plain_tensors(selection, tmp_path):
     selection.save(tmp_path / "s.safetensors")
     tensors = load_file(tmp_path / "s.safetensors")
-    assert sorted(tensors) == ["assignments", "ranking", "scores", "target_votes", "unit_of_sample", "votes"]
+    assert sorted(tensors) == ["ballots", "ranking", "scores", "target_votes", "unit_of_sample", "votes"]
 
 
 @pytest.mark.parametrize(

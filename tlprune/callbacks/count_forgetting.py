@@ -9,8 +9,8 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from tlprune.distributed import rank_and_world
 from tlprune.errors import InputError, OfLightning
-from tlprune.selection.distributed import rank_and_world
 from tlprune.selection.fixed_batches import fixed_batches, own_batches
 from tlprune.selection.forgetting import ForgettingCounts
 from tlprune.selection.forward import device_of, running

@@ -89,11 +89,10 @@ class SelectionMonitor(OfLightning, Callback):
 
     def _unit_features(self, data: Any, selection: Selection) -> Tensor | None:
         """``[U, D]``, where they are known and wanted."""
-        selecting = getattr(data, "selecting", None)
-        read = getattr(data, "selection_file", None) is not None
-        if selecting is None or read or not self.projected_units or selection.unit_kind == "sample":
+        unit_features = getattr(data, "unit_features", None)
+        if unit_features is None or not self.projected_units or selection.unit_kind == "sample":
             return None
-        features: Tensor | None = selecting.unit_features(data.source_images)
+        features: Tensor | None = unit_features()
         return features if features is not None and len(features) == selection.num_units else None
 
 

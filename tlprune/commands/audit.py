@@ -64,7 +64,7 @@ def run(arguments: list[str]) -> None:
     from tlprune.models.weights import load_backbone, read_weights
     from tlprune.selection.features import SourceFeatures, extract_features
     from tlprune.selection.leaks import ALIKE, copy_distance, find_leaks, pixel_difference
-    from tlprune.selection.ranking import Budget, kept_samples
+    from tlprune.selection.ranking import Budget
     from tlprune.selection.selection import Selection
 
     selection = Selection.load(given.selection)
@@ -75,8 +75,7 @@ def run(arguments: list[str]) -> None:
     targets = opened_targets(selection, given.target)
     saved = read_weights(surrogates[0])
     backbone = load_backbone(saved, given.surrogate_backbone)
-    kept_units = selection.units_kept(given_budget(given) or Budget(ratio=0.0))
-    kept = kept_samples(selection.unit_of_sample, kept_units, selection.num_units)
+    kept = selection.kept(given_budget(given) or Budget(ratio=0.0)).samples
     expected = (
         saved.preprocessing
         if given.surrogate

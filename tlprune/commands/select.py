@@ -1,6 +1,6 @@
 """``tlprune select``: a Selection without training anything."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from jsonargparse import ArgumentParser
 
@@ -10,13 +10,18 @@ from tlprune.commands.launching import add_processes, finish, launch
 from tlprune.commands.show import show
 from tlprune.errors import InputError
 from tlprune.preprocessing import CropMode, Interpolation, Preprocessing
+from tlprune.selection.registry import selector_names
 
 __all__ = ["run"]
 
-_CONTROLS = ("RandomSelector", "ReverseSelector", "ListSelector", "Moderate", "EL2N", "GraNd", "Forgetting")
-_SELECTORS = ("LabelMapping", "FeatureMapping", *_CONTROLS)
 _SELECTOR_HELP = (
-    f"how to order: {', '.join(_SELECTORS)}, or a class_path (default: the first); its options: --selector.help NAME"
+    f"how to order: {', '.join(selector_names())}, or a class_path (default: the first); "
+    "its options: --selector.help NAME"
+)
+_PREPROCESSING = ("mean", "std", "crop_share", "interpolation", "crop_mode")
+_PASSED_ON = (
+    *("source", "target", "surrogate", "selector", "surrogate_backbone", "combine", "target_weights", "image_size"),
+    *("on_bad_image", "num_workers", "cache", "verify_content", "fresh"),
 )
 _Combination = Literal["worst_case", "union", "weighted_sum"]  # that of multi_target.py comes with torch
 _SOURCE_HELP = (
@@ -40,37 +45,28 @@ def run(arguments: list[str]) -> None:
     if not any(one.startswith(("--print_config", "--selector.help")) for one in arguments):
         # answers --help, and refuses most of what is wrong, before torch is loaded
         parse(_parser(str | dict | None), arguments)
-    from tlprune.datamodules.pruned_source import PrunedSourceDataModule
-    from tlprune.selection.distributed import barrier
+    from tlprune.distributed import barrier
 
-    for name in _SELECTORS:
+    for name in selector_names():
         getattr(tlprune, name)  # a parser finds a bare class name only among what is loaded
     parser = _parser(tlprune.Selector | None)
     given = parse(parser, arguments)
     fabric = launch(given)
     built = build(parser, given)
-    names = ("source", "target", "combine", "target_weights", "selector", "surrogate", "surrogate_backbone")
-    said = {name: built[name] for name in ("mean", "std", "crop_share", "interpolation", "crop_mode")}
-    more = ("image_size", "on_bad_image", "num_workers", "cache", "verify_content")
-    options: dict[str, Any] = {name: built[name] for name in (*names, *more)}
     budget = given_budget(given)
     require_writable(given.output)
-    expected = Preprocessing.from_json({name: value for name, value in said.items() if value is not None})
-    data = PrunedSourceDataModule(**options, surrogate_preprocessing=expected, prune_ratio=0.0)
-    data.device = fabric.device
-    if fabric.local_rank == 0:
-        data.prepare_data()
+    preprocessing = {name: built[name] for name in _PREPROCESSING if built[name] is not None}
     barrier()  # also has each process notice from here on when another is gone
-    if given.fresh:
-        data.start_over()
-    data.setup()
-    if data.selection is None:
-        raise RuntimeError("a budget was given, so there must be a selection")
+    selection = tlprune.select(
+        **{name: built[name] for name in _PASSED_ON},
+        surrogate_preprocessing=Preprocessing.from_json(preprocessing),
+        device=fabric.device,
+    )
     if budget is not None:
-        data.selection.units_kept(budget)  # refused before anything is written
+        selection.units_kept(budget)  # refused before anything is written
     if fabric.is_global_zero:
-        data.selection.save(given.output)
-        show(data.selection, given.output, budget, top=10)
+        selection.save(given.output)
+        show(selection, given.output, budget, top=10)
     finish(fabric)
 
 

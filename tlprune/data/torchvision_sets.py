@@ -17,7 +17,7 @@ from tlprune.data.target_catalogue import TARGET_SETS
 from tlprune.errors import InputError, did_you_mean
 from tlprune.storage.paths import user_path
 
-__all__ = ["check_torchvision", "open_torchvision"]
+__all__ = ["check_torchvision", "classes_of", "images_in_memory", "images_of_files", "labels_of", "open_torchvision"]
 
 _KNOWN = [
     "CIFAR10",
@@ -107,7 +107,7 @@ def open_torchvision(name: str, folder: str) -> ImageSet:
     given = dict(_option(name, one) for one in options)
     _check_layout(kind, root, given)
     opened = _construct(kind, root, given)
-    found = _from_files(opened) or _from_memory(opened)
+    found = images_of_files(opened) or images_in_memory(opened)
     if found is None:
         message = f"torchvision's {kind} does not list a label for each image"
         raise InputError(f"source torchvision:{name}: {message}; give its class folders as a folder, or a list file")
@@ -161,24 +161,24 @@ def _arguments(made: type) -> set[str]:
     return found
 
 
-def _from_files(opened: Any) -> FolderImages | None:
+def images_of_files(opened: Any) -> FolderImages | None:
     """Images that the class knows by their paths."""
     pairs = next((value for name in _PAIRS if (value := getattr(opened, name, None))), None)
     if pairs is None:
         files: Sequence[Any] = next((value for name in _FILES if (value := getattr(opened, name, None))), [])
-        pairs = list(zip(files, _labels(opened), strict=False)) if len(files) == len(_labels(opened)) else []
+        pairs = list(zip(files, labels_of(opened), strict=False)) if len(files) == len(labels_of(opened)) else []
     if not pairs or not all(isinstance(path, (str, Path)) and isinstance(label, _WHOLE) for path, label in pairs):
         return None
     paths = [os.path.abspath(path) for path, _ in pairs]  # noqa: PTH100 - resolve() would follow links
     labels = [int(label) for _, label in pairs]
     if min(labels) < 0:
         return None
-    return FolderImages.of_files(paths, torch.tensor(labels), _classes(opened, labels))
+    return FolderImages.of_files(paths, torch.tensor(labels), classes_of(opened, labels))
 
 
-def _from_memory(opened: Any) -> TensorImages | None:
+def images_in_memory(opened: Any) -> TensorImages | None:
     """Images that the class holds as an array; where it calls all of them -1, they have no labels."""
-    labels, data = _labels(opened), getattr(opened, "data", None)
+    labels, data = labels_of(opened), getattr(opened, "data", None)
     if not labels or not isinstance(data, (Tensor, np.ndarray)):
         return None
     pixels = torch.as_tensor(data)
@@ -188,7 +188,7 @@ def _from_memory(opened: Any) -> TensorImages | None:
         return TensorImages(_as_rgb(pixels), torch.zeros(len(labels), dtype=torch.int64), ())
     if min(labels) < 0:
         return None
-    classes = _classes(opened, labels)
+    classes = classes_of(opened, labels)
     if classes[0] == _NO_CLASS and min(labels) > 0:
         classes, labels = classes[1:], [label - 1 for label in labels]
     return TensorImages(_as_rgb(pixels), torch.tensor(labels), classes)
@@ -201,7 +201,7 @@ def _as_rgb(pixels: Tensor) -> Tensor:
     return pixels.contiguous() if pixels.shape[1] == 3 else pixels.permute(0, 3, 1, 2).contiguous()
 
 
-def _labels(opened: Any) -> list[int]:
+def labels_of(opened: Any) -> list[int]:
     """A number for each image; none where the class has something else."""
     names = _BINARY_LABELS if _is_binary(opened) else _LABELS
     found = next((value for name in names if (value := getattr(opened, name, None)) is not None), ())
@@ -212,7 +212,7 @@ def _labels(opened: Any) -> list[int]:
     return [int(label) for label in found] if all(isinstance(label, _WHOLE) for label in found) else []
 
 
-def _classes(opened: Any, labels: Sequence[int]) -> list[str]:
+def classes_of(opened: Any, labels: Sequence[int]) -> list[str]:
     """The class's own names, unless it has none or not for each label: then the numbers."""
     of = _BINARY_CLASSES if _is_binary(opened) else _CLASSES
     named = next((value for name in of if (value := getattr(opened, name, None))), ())

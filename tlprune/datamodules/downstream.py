@@ -7,12 +7,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from tlprune.data.datasets import ImageSet
+from tlprune.data.image_size import ImageSize
 from tlprune.data.loaders import batches
 from tlprune.data.sampler import Batched
 from tlprune.data.target_splits import TargetSplits, check_target, open_target
 from tlprune.data.transformed import Batch, TransformedDataset
 from tlprune.data.transforms import MAX_SIZE, Augment, EvalTransform, TrainTransform, Transform
-from tlprune.datamodules.image_transforms import ImageSize
 from tlprune.datamodules.resumable import ResumableDataModule
 from tlprune.errors import InputError, require_within
 from tlprune.preprocessing import Preprocessing

@@ -7,16 +7,16 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from tlprune.data.datasets import ImageSet, TensorImages
 from tlprune.data.packed import QUALITY, SHARD_SIZE, SHORT_SIDE, PackedImages, Packing, bytes_of
-from tlprune.errors import InputError
-from tlprune.selection.distributed import (
+from tlprune.distributed import (
     barrier,
     broadcast_from_rank0,
-    one_job_at_a_time,
     raise_on_all_ranks,
     rank_and_world,
 )
+from tlprune.errors import InputError
 from tlprune.storage.cache import forget
 from tlprune.storage.fingerprint import digest_json
+from tlprune.storage.job_lock import one_job_at_a_time
 
 __all__ = ["check_packing", "in_memory", "pack", "packed_folder"]
 

@@ -20,9 +20,9 @@ from tlprune.data.size_schedule import SizeSchedule
 from tlprune.data.transformed import Batch, TransformedDataset
 from tlprune.data.transforms import mean_and_std, normalize
 from tlprune.datamodules.resuming import batches_before, go_on
+from tlprune.distributed import broadcast_from_rank0
 from tlprune.errors import OfLightning
 from tlprune.preprocessing import Preprocessing
-from tlprune.selection.distributed import broadcast_from_rank0
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 
 __all__ = ["ResumableDataModule"]

@@ -17,7 +17,6 @@ from tlprune.datamodules.pruned_source import PrunedSourceDataModule
 from tlprune.experiments.comparison import Arm, Run
 from tlprune.experiments.executors import default_workers, local_pool
 from tlprune.experiments.results import Score
-from tlprune.experiments.stages import Journal, Stage
 from tlprune.experiments.trial import (
     Neighbours,
     Pretraining,
@@ -32,6 +31,7 @@ from tlprune.selection.feature_mapping import FeatureMapping
 from tlprune.selection.label_mapping import LabelMapping
 from tlprune.selection.selector import Selector
 from tlprune.storage.cache import forget
+from tlprune.storage.journal import Journal, Stage
 
 __all__ = ["Cells", "Progressed", "full_steps", "run_cells"]
 

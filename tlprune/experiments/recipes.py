@@ -1,14 +1,16 @@
 """Configs of ``tlprune fit`` as a sweep uses them: what a run changes, and what decides its outcome."""
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tlprune.datamodules.arguments import WHAT_IS_KEPT, refuse_moved
 from tlprune.errors import InputError
 from tlprune.preprocessing import Preprocessing
+from tlprune.selection_inputs import SelectOptions
 from tlprune.storage.named import class_paths, digest_named_files, digest_own_code
 from tlprune.storage.paths import user_path
 
@@ -21,20 +23,6 @@ _TIMER = "lightning.pytorch.callbacks.Timer"
 
 _STOPWATCH = {"class_path": "tlprune.experiments.stopwatch.Stopwatch"}
 """Says how long training took, resumed or not."""
-
-_BUDGETS = ("prune_ratio", "keep_units", "keep_images", "vote_coverage", "images_like")
-_CHOOSES = (
-    *_BUDGETS,
-    "target",
-    "selector",
-    "surrogate",
-    "surrogate_backbone",
-    "surrogate_preprocessing",
-    "selection",
-    "combine",
-    "target_weights",
-)
-"""What in a source's options says what is kept."""
 
 
 def is_config(path: str) -> bool:
@@ -85,19 +73,28 @@ class Recipe:
         found = str(config["data"]["class_path"])
         if found.rpartition(".")[2] != data:
             raise InputError(f"{path}: `data` must be a {data}, got {found}")
+        try:
+            refuse_moved(config["data"].get("init_args") or {})
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
         return cls(path, config)
 
     @property
     def data(self) -> dict[str, Any]:
         """Options of the DataModule, what says what is kept left out."""
         given = self.config["data"].get("init_args") or {}
-        return {name: value for name, value in given.items() if name not in _CHOOSES}
+        return {name: value for name, value in given.items() if name not in WHAT_IS_KEPT}
 
     @property
-    def surrogate_preprocessing(self) -> Preprocessing:
-        """How the surrogates of a source's selections expect images, as far as the config says."""
-        given = (self.config["data"].get("init_args") or {}).get("surrogate_preprocessing")
-        return Preprocessing.from_json(given or {})
+    def select_options(self) -> SelectOptions:
+        """How Selections are made, as far as the config says."""
+        given = (self.config["data"].get("init_args") or {}).get("selection")
+        options = dict(given) if isinstance(given, dict) else {}
+        if odd := sorted(options.keys() - {one.name for one in fields(SelectOptions)}):
+            raise InputError(f"{self.path}: `selection` has no option {odd[0]!r}")
+        if (expected := options.get("surrogate_preprocessing")) is not None:
+            options["surrogate_preprocessing"] = Preprocessing.from_json(expected)
+        return SelectOptions(**options)
 
     @property
     def backbone(self) -> str | None:

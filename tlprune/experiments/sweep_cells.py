@@ -10,19 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
-from tlprune.datamodules.pruned_source import PrunedSourceDataModule
+from tlprune.datamodules.arguments import OF_SELECTING
 from tlprune.errors import InputError
 from tlprune.experiments.methods import target_labels
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import Cell, Score
-from tlprune.experiments.stages import Stage
 from tlprune.experiments.stopwatch import Stopwatch
 from tlprune.experiments.sweep_plan import Spec, Sweep
 from tlprune.experiments.sweep_stages import (
-    LOOKED_AT,
     Kept,
     file_name,
     pays,
@@ -36,8 +33,10 @@ from tlprune.experiments.sweep_stages import (
 )
 from tlprune.experiments.trial import quiet
 from tlprune.lightning_cli import TLPruneCLI, run
+from tlprune.pruning import select
 from tlprune.storage.atomic import write_bytes
 from tlprune.storage.cache import forget, locked
+from tlprune.storage.journal import Stage
 
 __all__ = ["cell_if_finished", "make_selection", "run_cell", "train_surrogate"]
 
@@ -86,30 +85,27 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
             return
         selector = selector_of(sweep, method, seed)
         weights, trained = surrogate or (None, 0.0)
-        options = {name: value for name, value in sweep.pretrain.data.items() if name in LOOKED_AT}
+        options = {name: value for name, value in sweep.pretrain.data.items() if name in OF_SELECTING}
+        size = sweep.pretrain.data.get("eval_size") or sweep.pretrain.data.get("image_size")
         with quiet():
-            data = PrunedSourceDataModule(
-                source=sweep.source,
-                target=target if selector.needs_target else None,
+            begin = time.perf_counter()
+            selection = select(
+                sweep.source,
+                target if selector.needs_target else None,
                 selector=selector,
                 surrogate=weights,
-                surrogate_preprocessing=sweep.pretrain.surrogate_preprocessing,
+                surrogate_preprocessing=sweep.pretrain.select_options.surrogate_preprocessing,
                 surrogate_backbone=surrogate_backbone(sweep, method),
-                prune_ratio=0.0,
-                verify_content=sweep.pretrain.verify_content,
+                target_seed=sweep.pretrain.select_options.target_seed,
+                image_size=size,
                 **options,
             )
-            data.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-            begin = time.perf_counter()
-            data.setup()
             wall = time.perf_counter() - begin
-        if data.selection is None:
-            raise RuntimeError("a budget was given, so there must be a selection")
         file = sweep.output / "selections" / f"{stage.folder.name.removeprefix('select-')}.safetensors"
         file.parent.mkdir(parents=True, exist_ok=True)
-        data.selection.save(file)
+        selection.save(file)
         # what an earlier command left in the cache was paid for then: its seconds are noted in the Selection
-        noted = data.selection.metadata.get("seconds")
+        noted = selection.metadata.get("seconds")
         seconds = sum(noted.values()) if noted else wall
         stage.finish({"surrogate_seconds": trained, "selection_seconds": seconds}, [file])
     voter = f" for {target_labels(sweep.targets)[target]}" if selector.needs_target else ""

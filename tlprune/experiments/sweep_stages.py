@@ -15,7 +15,6 @@ from tlprune.datamodules.downstream import DownstreamDataModule
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
 from tlprune.experiments.recipes import Recipe, is_config
 from tlprune.experiments.results import NONE, Group
-from tlprune.experiments.stages import Done, Journal, Stage
 from tlprune.experiments.sweep_plan import Sweep
 from tlprune.experiments.sweep_selectors import NamedSelector, named_selector
 from tlprune.models.weights import read_weights
@@ -23,10 +22,10 @@ from tlprune.selection.ranking import Budget
 from tlprune.selection.selection import Selection
 from tlprune.selection.selector import Selector
 from tlprune.storage.fingerprint import digest_file, digest_json, digest_tensors
+from tlprune.storage.journal import Done, Journal, Stage
 from tlprune.storage.named import digest_own_code
 
 __all__ = [
-    "LOOKED_AT",
     "Kept",
     "file_name",
     "kept_of",
@@ -41,8 +40,8 @@ __all__ = [
     "transfer_stage",
 ]
 
-LOOKED_AT = ("image_size", "eval_size", "num_workers", "on_bad_image", "cache", "val_share", "seed", "target_seed")
-"""Options of a source that selecting takes over from the pretraining's config."""
+_OF_SELECTION = ("image_size", "eval_size", "num_workers", "on_bad_image", "cache", "val_share", "seed")
+"""Arguments of the pretraining's source in the key of a selection stage."""
 
 
 def selector_of(sweep: Sweep, method: str, seed: int) -> Selector:
@@ -138,9 +137,11 @@ def selection_stage(sweep: Sweep, method: str, target: str, seed: int) -> Stage 
         return None
     asks = selector.needs_target
     weights = None if surrogate is None else surrogate[0]
-    looked_at = {name: sweep.pretrain.data.get(name) for name in LOOKED_AT}
-    if said := sweep.pretrain.surrogate_preprocessing.as_json():
-        looked_at["surrogate_preprocessing"] = said
+    options = sweep.pretrain.select_options
+    looked_at = {name: sweep.pretrain.data.get(name) for name in _OF_SELECTION}
+    looked_at["target_seed"] = options.target_seed or None
+    if options.surrogate_preprocessing is not None:
+        looked_at["surrogate_preprocessing"] = options.surrogate_preprocessing.as_json()
     return _stage(
         sweep,
         f"select-{file_name(method)}-{file_name(target)}-{seed}" if asks else f"select-{file_name(method)}-{seed}",
@@ -163,8 +164,7 @@ def surrogate_backbone(sweep: Sweep, method: str) -> str | None:
         method: Its name.
     """
     path = sweep.surrogate_of(method)
-    options = sweep.pretrain.config["data"].get("init_args") or {}
-    return None if path is None or is_config(path) else options.get("surrogate_backbone")
+    return None if path is None or is_config(path) else sweep.pretrain.select_options.surrogate_backbone
 
 
 def _weights_mark(weights: str) -> Any:

@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from tlprune.errors import InputError, did_you_mean, require_within
 from tlprune.selection.multi_target import MultiTarget
-from tlprune.selection.selection import Selection, UnitKind
-from tlprune.selection.selector import Selector, SourceImages, SurrogatePart, TargetImages
+from tlprune.selection.selection import Selection
+from tlprune.selection.selector import Need, Selector, SourceImages, TargetImages
 from tlprune.storage.checkpoints import load_torch
 from tlprune.storage.fingerprint import digest_json
 from tlprune.storage.paths import user_path
@@ -30,22 +30,14 @@ class SourceOnlySelector(Selector):
         InputError: ``unit`` is neither.
     """
 
+    needs: tuple[Need, ...] = ()
     unit: Literal["class", "sample"]
 
     def __init__(self, unit: Literal["class", "sample"]) -> None:
         if unit not in ("class", "sample"):
             raise InputError(f"`unit` must be 'class' or 'sample', got {unit!r}")
         self.unit = unit
-
-    @property
-    def unit_kind(self) -> UnitKind:
-        """What is kept or dropped as a whole."""
-        return self.unit
-
-    @property
-    def needs_target(self) -> bool:
-        """Nobody votes."""
-        return False
+        self.unit_kind = unit
 
     @property
     def options(self) -> dict[str, Any]:
@@ -85,16 +77,12 @@ class RandomSelector(SourceOnlySelector):
     """
 
     method = "random"
+    label = "random"
 
     def __init__(self, seed: int = 0, unit: Literal["class", "sample"] = "class") -> None:
         super().__init__(unit)
         require_within("seed", seed, 0, 2**63 - 1)
         self.seed = seed
-
-    @property
-    def needs_surrogate(self) -> SurrogatePart | None:
-        """Nobody is asked."""
-        return None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -126,6 +114,7 @@ class ListSelector(SourceOnlySelector):
     """
 
     method = "list"
+    label = "list"
 
     def __init__(self, path: str, unit: Literal["class", "sample"] = "class") -> None:
         super().__init__(unit)
@@ -141,11 +130,6 @@ class ListSelector(SourceOnlySelector):
             reason = getattr(error, "strerror", None) or "not a text file in UTF-8"
             raise InputError(f"list {path}: {reason}") from error
         self.named = [line for line in lines if line.strip() and line.strip() != "#" and not line.startswith("# ")]
-
-    @property
-    def needs_surrogate(self) -> SurrogatePart | None:
-        """The list has said it all."""
-        return None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -206,25 +190,15 @@ class ReverseSelector(Selector):
         of: The selector to reverse.
     """
 
-    method: ClassVar[str] = "reverse"
+    method = "reverse"
+    label = "reverse"
 
     def __init__(self, of: Selector) -> None:
         self.of = of
-
-    @property
-    def unit_kind(self) -> UnitKind:
-        """As the selector that is reversed."""
-        return self.of.unit_kind
-
-    @property
-    def needs_target(self) -> bool:
-        """As the selector that is reversed."""
-        return self.of.needs_target
-
-    @property
-    def needs_surrogate(self) -> SurrogatePart | None:
-        """As the selector that is reversed."""
-        return self.of.needs_surrogate
+        self.unit_kind = of.unit_kind
+        needed = {"target": of.needs_target, "labels": of.needs_labels}
+        needed |= {part: of.needs_surrogate == part for part in ("classifier", "backbone")}
+        self.needs = tuple(cast(Need, name) for name, is_needed in needed.items() if is_needed)
 
     @property
     def deterministic(self) -> bool:

@@ -18,13 +18,13 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from tlprune.distributed import raise_on_all_ranks, rank_and_world
 from tlprune.errors import InputError, require_within
 from tlprune.selection.baselines import SourceOnlySelector
-from tlprune.selection.distributed import raise_on_all_ranks, rank_and_world
 from tlprune.selection.fixed_batches import BATCH_SIZE, fixed_batches, named_samples, own_batches
 from tlprune.selection.forward import FORWARD, device_of, evaluating, running
 from tlprune.selection.selection import Selection
-from tlprune.selection.selector import SourceImages, SurrogatePart, TargetImages
+from tlprune.selection.selector import SourceImages, TargetImages
 
 __all__ = ["EL2N", "GraNd", "by_score"]
 
@@ -35,22 +35,13 @@ _GRADIENTS_AT_A_TIME = 8
 
 
 class _Difficulty(SourceOnlySelector):
+    needs = ("labels", "classifier")
     several_surrogates = True
 
     def __init__(self, unit: Literal["class", "sample"], num_workers: int) -> None:
         super().__init__(unit)
         require_within("num_workers", num_workers, 0)
         self.num_workers = num_workers
-
-    @property
-    def needs_labels(self) -> bool:
-        """Scores compare what the surrogate says with the label."""
-        return True
-
-    @property
-    def needs_surrogate(self) -> SurrogatePart | None:
-        """Scores of the source's classes."""
-        return "classifier"
 
     @property
     def options(self) -> dict[str, Any]:

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from tlprune.distributed import broadcast_from_rank0
 from tlprune.errors import InputError, require_within
 from tlprune.selection.centroids import class_means, nearest, summed_distances
-from tlprune.selection.distributed import broadcast_from_rank0
 from tlprune.selection.features import SourceFeatures, extract_features
 from tlprune.selection.fixed_batches import BATCH_SIZE
 from tlprune.selection.forward import FORWARD, Precision, require_precision
@@ -27,8 +27,8 @@ from tlprune.selection.kmeans import (
     suggested_clusters,
 )
 from tlprune.selection.ranking import rank_units
-from tlprune.selection.selection import Selection, UnitKind
-from tlprune.selection.selector import Selector, SourceImages, SurrogatePart, TargetImages
+from tlprune.selection.selection import Selection
+from tlprune.selection.selector import Selector, SourceImages, TargetImages
 from tlprune.selection.votes import class_weights, count_votes
 
 __all__ = ["FeatureMapping"]
@@ -58,6 +58,8 @@ class FeatureMapping(Selector):
     """
 
     method = "feature_mapping"
+    label = "Feature Mapping"
+    needs = ("target", "backbone")
 
     def __init__(
         self,
@@ -79,22 +81,13 @@ class FeatureMapping(Selector):
         require_within("seed", seed, 0, 2**31 - 1)
         require_precision(precision)
         self.units = units
+        self.unit_kind = "cluster" if units == "clusters" else "class"
         self.num_clusters = num_clusters
         self.balance = balance
         self.seed = seed
         self.num_workers = num_workers
         self.center = center
         self.precision: Precision = precision
-
-    @property
-    def unit_kind(self) -> UnitKind:
-        """Clusters, or classes."""
-        return "cluster" if self.units == "clusters" else "class"
-
-    @property
-    def needs_surrogate(self) -> SurrogatePart | None:
-        """Features alone."""
-        return "backbone"
 
     @property
     def options(self) -> dict[str, Any]:

@@ -15,14 +15,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from tlprune.errors import InputError
-from tlprune.selection.distributed import (
+from tlprune.distributed import (
     barrier,
     gather_from_ranks,
-    one_job_at_a_time,
     raise_on_all_ranks,
     rank_and_world,
 )
+from tlprune.errors import InputError
 from tlprune.selection.fixed_batches import (
     BATCH_SIZE,
     Images,
@@ -34,6 +33,7 @@ from tlprune.selection.fixed_batches import (
 from tlprune.selection.forward import FORWARD, Precision, device_of, running
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.fingerprint import digest_json, digest_tensors
+from tlprune.storage.job_lock import one_job_at_a_time
 
 __all__ = ["SHARD_SIZE", "SourceFeatures", "extract_features"]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from tlprune.selection.distributed import rank_and_world
+from tlprune.distributed import rank_and_world
 
 __all__ = [
     "BATCH_SIZE",

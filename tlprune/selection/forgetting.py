@@ -18,7 +18,7 @@ from tlprune.errors import InputError
 from tlprune.selection.baselines import SourceOnlySelector
 from tlprune.selection.difficulty import by_score
 from tlprune.selection.selection import Selection
-from tlprune.selection.selector import SourceImages, SurrogatePart, TargetImages
+from tlprune.selection.selector import SourceImages, TargetImages
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 from tlprune.storage.paths import user_path
@@ -93,16 +93,12 @@ class Forgetting(SourceOnlySelector):
     """
 
     method = "forgetting"
+    label = "forgetting"
 
     def __init__(self, counts: str, unit: Literal["class", "sample"] = "sample") -> None:
         super().__init__(unit)
         self.path = counts
         self.counts = ForgettingCounts.load(counts)
-
-    @property
-    def needs_surrogate(self) -> SurrogatePart | None:
-        """It was watched while it was trained, and is not needed any more."""
-        return None
 
     @property
     def options(self) -> dict[str, Any]:

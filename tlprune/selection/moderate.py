@@ -11,15 +11,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from tlprune.distributed import broadcast_from_rank0
 from tlprune.errors import InputError, require_within
 from tlprune.selection.baselines import SourceOnlySelector
 from tlprune.selection.centroids import class_means
-from tlprune.selection.distributed import broadcast_from_rank0
 from tlprune.selection.features import SourceFeatures
 from tlprune.selection.fixed_batches import BATCH_SIZE
 from tlprune.selection.forward import FORWARD
 from tlprune.selection.selection import Selection
-from tlprune.selection.selector import SourceImages, SurrogatePart, TargetImages
+from tlprune.selection.selector import SourceImages, TargetImages
 
 __all__ = ["Moderate", "interleaved_by_class"]
 
@@ -39,21 +39,13 @@ class Moderate(SourceOnlySelector):
     """
 
     method = "moderate"
+    label = "Moderate"
+    needs = ("labels", "backbone")
 
     def __init__(self, unit: Literal["class", "sample"] = "sample", num_workers: int = 0) -> None:
         super().__init__(unit)
         require_within("num_workers", num_workers, 0)
         self.num_workers = num_workers
-
-    @property
-    def needs_labels(self) -> bool:
-        """Distances are to class means."""
-        return True
-
-    @property
-    def needs_surrogate(self) -> SurrogatePart | None:
-        """Features alone."""
-        return "backbone"
 
     @property
     def options(self) -> dict[str, Any]:

@@ -2,13 +2,25 @@
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+from warnings import warn
 
 import torch
 from torch import Tensor
 
 from tlprune.errors import InputError
 
-__all__ = ["Budget", "coverage", "kept_samples", "rank_units", "require_training_images"]
+__all__ = [
+    "Budget",
+    "Kept",
+    "Ranked",
+    "coverage",
+    "kept",
+    "kept_samples",
+    "rank_units",
+    "require_training_images",
+    "warn_beyond_votes",
+]
 
 
 def rank_units(votes: Tensor, scores: Tensor) -> Tensor:
@@ -131,6 +143,62 @@ class Budget:
         return within
 
 
+class Ranked(Protocol):
+    """A total order of units.
+
+    Attributes:
+        ranking: ``[U]`` int64, best first.
+        unit_sizes: ``[U]`` int64, samples of each unit.
+        unit_of_sample: ``[N]`` integer, the unit of each sample.
+        covered: ``[U]`` float64, the share of votes that the best ``k`` units hold, at ``k - 1``.
+    """
+
+    @property
+    def ranking(self) -> Tensor: ...  # noqa: D102
+
+    @property
+    def unit_sizes(self) -> Tensor: ...  # noqa: D102
+
+    @property
+    def unit_of_sample(self) -> Tensor: ...  # noqa: D102
+
+    @property
+    def covered(self) -> Tensor: ...  # noqa: D102
+
+
+class Kept(NamedTuple):
+    """What a budget keeps.
+
+    Args:
+        units: ``[k]`` int64, best first.
+        samples: ``[n]`` int64, ascending: the samples that belong to these units, in data set order.
+    """
+
+    units: Tensor
+    samples: Tensor
+
+
+def kept(order: Ranked, budget: Budget) -> Kept:
+    """The best units within a budget, and their samples: the one place where a budget becomes kept indices.
+
+    Args:
+        order: A Selection, or anything else that ranks units.
+        budget: How much to keep.
+
+    Raises:
+        InputError: As :meth:`Budget.units_kept`.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> order = SimpleNamespace(ranking=torch.tensor([2, 1, 0]), unit_of_sample=torch.tensor([0, 1, 2, 1]))
+        >>> order.unit_sizes, order.covered = torch.tensor([1, 2, 1]), torch.ones(3)
+        >>> kept(order, Budget(units=2)).samples.tolist()
+        [1, 2, 3]
+    """
+    units = order.ranking[: budget.units_kept(order.unit_sizes[order.ranking], order.covered)]
+    return Kept(units, kept_samples(order.unit_of_sample, units, len(order.ranking)))
+
+
 def kept_samples(unit_of_sample: Tensor, kept_units: Tensor, num_units: int) -> Tensor:
     """The samples that belong to the kept units, in data set order.
 
@@ -141,14 +209,9 @@ def kept_samples(unit_of_sample: Tensor, kept_units: Tensor, num_units: int) -> 
 
     Returns:
         Ascending sample indices, int64.
-
-    Example:
-        >>> kept_samples(torch.tensor([0, 1, 2, 1]), torch.tensor([2, 1]), 3).tolist()
-        [1, 2, 3]
     """
-    keep = torch.zeros(num_units, dtype=torch.bool)
-    keep[kept_units] = True
-    return keep[unit_of_sample.long()].nonzero().squeeze(1)
+    is_kept = torch.zeros(num_units, dtype=torch.bool).index_fill_(0, kept_units, True)
+    return is_kept[unit_of_sample.long()].nonzero().squeeze(1)
 
 
 def require_training_images(budget: Budget | None, units: int, images: int, training: int) -> None:
@@ -166,3 +229,18 @@ def require_training_images(budget: Budget | None, units: int, images: int, trai
     if training == 0:
         kept = "of the whole source" if budget is None else f"within {budget}: units kept: {units}"
         raise InputError(f"no image is left to train on {kept}, their images: {images}, of these held out: {images}")
+
+
+def warn_beyond_votes(votes: Tensor, kept_units: int) -> None:
+    """Warns where more units are kept than have votes.
+
+    Args:
+        votes: ``[U]``, votes of each unit.
+        kept_units: How many units are kept.
+    """
+    voted = int((votes > 0).sum())
+    if 0 < voted < kept_units < len(votes):
+        warn(
+            f"{kept_units} units are kept, but only {voted} have votes; the rest are ordered by score alone",
+            stacklevel=3,
+        )

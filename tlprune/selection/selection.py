@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tlprune.errors import InputError, did_you_mean
-from tlprune.selection.ranking import Budget, coverage, kept_samples
+from tlprune.selection.ranking import Budget, Kept, coverage, kept
 from tlprune.selection.selection_file import SCHEMA, TENSORS, reading_selection_file, write_selection_file
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 
@@ -184,6 +184,17 @@ class Selection:
         shares = [coverage(votes, self.ranking) for votes in self.target_votes]
         return torch.stack(shares) if shares else self.target_votes
 
+    def kept(self, budget: Budget) -> Kept:
+        """The units and the samples within a budget.
+
+        Args:
+            budget: How much to keep.
+
+        Raises:
+            InputError: As :meth:`units_kept`.
+        """
+        return kept(self, budget)
+
     def units_kept(self, budget: Budget) -> Tensor:
         """The best units within a budget.
 
@@ -196,7 +207,7 @@ class Selection:
         Raises:
             InputError: The budget asks for more units than there are, or for a share of votes that were never cast.
         """
-        return self.ranking[: budget.units_kept(self.unit_sizes[self.ranking], self.covered)]
+        return self.kept(budget).units
 
     def keep(
         self,
@@ -220,8 +231,7 @@ class Selection:
         Raises:
             InputError: As :class:`tlprune.selection.ranking.Budget`, and :meth:`units_kept`.
         """
-        kept = self.units_kept(Budget(ratio=ratio, units=units, images=images, coverage=coverage))
-        return kept_samples(self.unit_of_sample, kept, self.num_units)
+        return self.kept(Budget(ratio=ratio, units=units, images=images, coverage=coverage)).samples
 
     def coverage(self, units: int) -> float:
         """The share of votes that the best ``units`` units hold, in [0, 1]."""

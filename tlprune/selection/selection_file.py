@@ -20,7 +20,7 @@ from tlprune.storage.atomic import atomic_path
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 from tlprune.storage.paths import user_path
 
-__all__ = ["SCHEMA", "TENSORS", "reading_selection_file", "write_selection_file"]
+__all__ = ["SCHEMA", "TENSORS", "check_selection_file", "reading_selection_file", "write_selection_file"]
 
 SCHEMA = 2
 """Version of the file's layout."""
@@ -90,6 +90,22 @@ def write_selection_file(path: str | os.PathLike[str], header: dict[str, Any], t
     metadata = {"tlprune": "selection", "header": json.dumps(header, sort_keys=True), "checksum": checksum}
     with atomic_path(path) as temporary:
         save_file(copies, temporary, metadata)
+
+
+def check_selection_file(path: str, argument: str = "selection") -> None:
+    """Refuses a file that is not there, without opening it.
+
+    Args:
+        path: The file.
+        argument: What messages call it.
+
+    Raises:
+        InputError: It is a URL, a folder, or missing.
+    """
+    if "://" in path:
+        raise InputError(f"{argument} {path}: read from local files only; download the file first")
+    if not (file := user_path(path)).is_file():
+        raise InputError(f"{argument} {path}: {'a folder, not a file' if file.is_dir() else 'no such file'}")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import platform
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from inspect import isabstract, signature
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -18,10 +19,15 @@ from tlprune.selection.selection import Selection, UnitKind
 from tlprune.storage.cache import cache_root
 from tlprune.storage.fingerprint import digest_tensors
 
-__all__ = ["Selector", "SourceImages", "SurrogatePart", "TargetImages"]
+__all__ = ["Need", "Selector", "SourceImages", "SurrogatePart", "TargetImages"]
+
+Need = Literal["target", "labels", "classifier", "backbone"]
+"""What a selector cannot work without: images that vote, labels of the source, or a part of a surrogate."""
 
 SurrogatePart = Literal["classifier", "backbone"]
-"""What of the surrogate a selector needs: scores of the source's classes, or features alone."""
+"""A part of a surrogate: scores of the source's classes, or features alone."""
+
+_FORMER_NAMES = {"reusable": "deterministic", "kept_in": "cached_paths", "settings": "config"}
 
 
 class SourceImages(Images, Protocol):
@@ -54,36 +60,56 @@ class Selector(ABC):
     """A way to order the units of a source. Write your own as a subclass and name it in yaml by ``class_path``."""
 
     method: ClassVar[str]
-    """Name in manifests and reports."""
+    """Name in saved Selections and results."""
+
+    label: ClassVar[str] = ""
+    """Name for people; the class's own name unless it says otherwise."""
+
+    unit_kind: UnitKind = "class"
+    """What it orders. A selector that leaves the choice to its user sets it in its constructor."""
+
+    needs: tuple[Need, ...] = ("target", "classifier")
+    """What it cannot work without."""
 
     several_surrogates: ClassVar[bool] = False
     """Whether it averages over several surrogates; they come as one :class:`torch.nn.ModuleList`."""
 
-    @property
-    def unit_kind(self) -> UnitKind:
-        """What it orders: the source's classes, unless it says otherwise."""
-        return "class"
+    draws_seed: ClassVar[bool] = False
+    """Whether chance decides: whether its constructor takes a ``seed``."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Fills in what follows from the class, and takes over names from before version 0.2."""
+        super().__init_subclass__(**options)
+        own = vars(cls)
+        if "label" not in own and not isabstract(cls):
+            cls.label = cls.__name__
+        cls.draws_seed = "seed" in signature(cls).parameters
+        for former, name in _FORMER_NAMES.items():
+            if former in own and name not in own:
+                setattr(cls, name, own[former])
 
     @property
     def needs_target(self) -> bool:
         """Whether somebody has to vote."""
-        return True
+        return "target" in self.needs
 
     @property
     def needs_surrogate(self) -> SurrogatePart | None:
-        """What of a surrogate it needs; None for nothing."""
-        return "classifier"
+        """The part of a surrogate that it needs; None for none."""
+        if "classifier" in self.needs:
+            return "classifier"
+        return "backbone" if "backbone" in self.needs else None
 
     @property
     def needs_labels(self) -> bool:
         """Whether the source has to be labelled."""
-        return self.unit_kind == "class"
+        return "labels" in self.needs or self.unit_kind == "class"
 
     @property
     def deterministic(self) -> bool:
-        """Whether equal settings always mean an equal order, so that a DataModule may take it from its cache.
+        """Whether equal options always mean an equal order, so that the order may come from the cache.
 
-        False for selectors of other packages unless they say otherwise: their code may change under the cache.
+        False for selectors of other packages unless they say otherwise: their code may change.
         """
         return type(self).__module__.startswith("tlprune.")
 

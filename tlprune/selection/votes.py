@@ -12,8 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from tlprune.distributed import raise_on_all_ranks, rank_and_world
 from tlprune.errors import InputError
-from tlprune.selection.distributed import raise_on_all_ranks, rank_and_world
 from tlprune.selection.fixed_batches import (
     Images,
     fixed_batches,

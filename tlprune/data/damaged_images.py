@@ -9,16 +9,16 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tlprune.data.datasets import ImageSet
-from tlprune.errors import InputError
-from tlprune.selection.distributed import (
+from tlprune.distributed import (
     broadcast_from_rank0,
     gather_from_ranks,
-    one_job_at_a_time,
     raise_on_all_ranks,
     rank_and_world,
 )
+from tlprune.errors import InputError
 from tlprune.storage.atomic import write_bytes
 from tlprune.storage.fingerprint import digest_json
+from tlprune.storage.job_lock import one_job_at_a_time
 
 __all__ = ["MOST_SKIPPED", "Damaged", "find_damaged", "known_path", "without_damaged"]
 

@@ -10,8 +10,8 @@ from PIL import Image
 from forked import run_ranks
 from tlprune import PrunedSourceDataModule, RandomSelector, Selection
 from tlprune.cli import main
+from tlprune.data.damaged_images import find_damaged, without_damaged
 from tlprune.data.scanning import scan_class_folder
-from tlprune.datamodules.damaged_images import find_damaged, without_damaged
 from tlprune.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* images cannot be decoded and are skipped")
@@ -127,7 +127,7 @@ import json, sys
 from pathlib import Path
 import torch.distributed as dist
 from tlprune.data.scanning import scan_class_folder
-from tlprune.datamodules.damaged_images import find_damaged
+from tlprune.data.damaged_images import find_damaged
 dist.init_process_group("gloo")
 found = find_damaged(scan_class_folder(Path(sys.argv[1])), Path(sys.argv[2]))
 Path(sys.argv[2], f"rank{dist.get_rank()}.json").write_text(json.dumps([one.name for one in found]))

@@ -1,22 +1,18 @@
 """The processes of one job: which one this is, what only the first of them does, and what all do or none."""
 
 import atexit
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch.distributed as dist
 
 from tlprune.processes import rank_and_world
-from tlprune.storage.cache import locked
 
 __all__ = [
     "barrier",
     "broadcast_from_rank0",
     "gather_from_ranks",
-    "one_job_at_a_time",
     "raise_on_all_ranks",
     "rank_and_world",
 ]
@@ -97,21 +93,6 @@ def raise_on_all_ranks(compute: Callable[[], Result]) -> Result:
         if one is not None:
             raise one
     return cast(Result, result)
-
-
-@contextmanager
-def one_job_at_a_time(path: Path) -> Iterator[None]:
-    """Keeps other jobs from computing the same thing meanwhile. Every rank must enter it.
-
-    Args:
-        path: What is computed: a file or folder of the cache.
-
-    Raises:
-        InputError: The cache cannot be written.
-    """
-    with ExitStack() as held:
-        broadcast_from_rank0(lambda: held.enter_context(locked(path)))
-        yield
 
 
 def barrier() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from tlprune.errors import InputError
-from tlprune.experiments.stages import Journal
+from tlprune.storage.journal import Journal
 
 
 @pytest.fixture

@@ -1,0 +1,399 @@
+"""All that a Selection is made from, opened: images, surrogates, and how they go together."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+from warnings import warn
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from tlprune.data.adapters import as_images
+from tlprune.data.damaged_images import without_damaged
+from tlprune.data.datasets import ImageSet, TensorImages
+from tlprune.data.image_size import ImageSize
+from tlprune.data.sources import BUILT_IN_SOURCE, absolute_source, check_source, open_source
+from tlprune.data.target_splits import TargetSplits, absolute_target, check_target, open_target
+from tlprune.data.transformed import TransformedDataset
+from tlprune.data.transforms import MAX_SIZE, EvalTransform
+from tlprune.distributed import broadcast_from_rank0
+from tlprune.errors import InputError, require_within
+from tlprune.models.weights import SavedWeights, check_weights, load_backbone, load_classifier, read_weights
+from tlprune.preprocessing import Preprocessing
+from tlprune.selection.multi_target import Combination, MultiTarget
+from tlprune.selection.selection import Selection
+from tlprune.selection.selector import Selector
+from tlprune.storage.cache import cache_root, forget
+from tlprune.storage.fingerprint import digest_json
+from tlprune.storage.job_lock import one_job_at_a_time
+
+__all__ = [
+    "SelectOptions",
+    "SelectionInputs",
+    "Source",
+    "Surrogate",
+    "Target",
+    "as_list",
+    "check_names",
+    "open_images",
+    "training_images",
+    "usable_images",
+    "usual_size",
+]
+
+Source: TypeAlias = str | ImageSet | Dataset[Any]
+"""A source by name or path, or an opened set of images."""
+
+Target: TypeAlias = str | TargetSplits | ImageSet | Dataset[Any]
+"""A target by name or path, an opened target, or its training images."""
+
+Surrogate: TypeAlias = str | os.PathLike[str] | nn.Module
+"""A surrogate by its weights' name or file, or the network itself."""
+
+
+@dataclass(frozen=True)
+class SelectOptions:
+    """How a Selection is made, beside source, target, surrogate and selector.
+
+    Args:
+        surrogate_backbone: Name of the surrogates' network; None takes the one that each file of weights names.
+        surrogate_preprocessing: How the surrogates' weights expect images, where their files do not say.
+        combine: How several targets share one order.
+        target_weights: Weight of each of several targets, for ``combine: weighted_sum``; None weighs all alike.
+        target_seed: Seed of the split of targets that have no split of their own; that of their DownstreamDataModule,
+            so that validation images never vote.
+        image_size: Height and width in pixels of images that vote; None is as the surrogate's weights expect, else 32
+            for images of one size in memory and 224 for others.
+    """
+
+    surrogate_backbone: str | None = None
+    surrogate_preprocessing: Preprocessing | None = None
+    combine: Combination = "worst_case"
+    target_weights: list[float] | None = None
+    target_seed: int = 0
+    image_size: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses a size that is out of range."""
+        if self.image_size is not None:
+            require_within("image_size", self.image_size, 1, MAX_SIZE)
+
+    @property
+    def multi_target(self) -> MultiTarget:
+        """How several targets are combined.
+
+        Raises:
+            InputError: A weight is out of range, or weights are given where none are used.
+        """
+        return MultiTarget(self.combine, None if self.target_weights is None else tuple(self.target_weights))
+
+
+@dataclass(frozen=True)
+class SelectionInputs:
+    """All that a Selection is made from, opened.
+
+    Args:
+        selector: Orders the units.
+        source: The set to prune.
+        targets: Training images of each target; none where nobody votes.
+        network: The part of the surrogate that the selector needs.
+        multi_target: How several targets are combined.
+        cache: The cache folder.
+        verify_content: Whether cached work counts only where every byte of every image is the same.
+        metadata: Names and sizes that other commands need to find the same inputs again.
+    """
+
+    selector: Selector
+    source: TransformedDataset
+    targets: tuple[TransformedDataset, ...]
+    network: nn.Module | None
+    multi_target: MultiTarget
+    cache: Path
+    verify_content: bool = False
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(
+        cls,
+        source: ImageSet,
+        targets: Sequence[Target],
+        surrogates: Sequence[Surrogate],
+        selector: Selector,
+        options: SelectOptions,
+        image_size: ImageSize,
+        *,
+        device: torch.device,
+        source_name: str | None = None,
+        skipped: Sequence[str] = (),
+        cache: str | os.PathLike[str] | None = None,
+        verify_content: bool = False,
+    ) -> "SelectionInputs":
+        """Opens targets and surrogates. Nothing is computed or written.
+
+        Args:
+            source: The set to prune.
+            targets: Whose images vote.
+            surrogates: Weights or networks.
+            selector: Orders the units.
+            options: How.
+            image_size: Height and width in pixels that the surrogates see.
+            device: Where the surrogates run.
+            source_name: The source's name, where it has one.
+            skipped: Names of images that were left out of ``source``, since they cannot be decoded.
+            cache: The cache folder; None for the user's.
+            verify_content: Whether cached work counts only where every byte of every image is the same.
+
+        Raises:
+            InputError: Something that the selector needs is missing, or does not fit.
+        """
+        name = type(selector).__name__
+        used = [_ReadSurrogate.read(one, options) for one in surrogates] if selector.needs_surrogate else []
+        transform = _common_transform(used, image_size)
+        if selector.needs_target and not targets:
+            raise InputError(f"{name} needs `target`: whose images shall vote?")
+        if selector.needs_surrogate and not used:
+            raise InputError(f"{name} needs `surrogate`: weights of a model of the whole source")
+        voters = training_images(targets, options.target_seed) if selector.needs_target else []
+        through = TransformedDataset(source, transform)
+        opened = tuple(TransformedDataset(images, transform) for _, images in voters)
+        selector.check(through, opened)
+        networks = [one.network(selector, options, source.classes).to(device) for one in used]
+        for one in used:
+            image_size.warn_if_far(one.preprocessing, f"surrogate {one.name}")
+        metadata: dict[str, Any] = {"targets": [name for name, _ in voters]}
+        metadata["surrogates"] = [_absolute(one.name) for one in used]
+        if source_name is not None:
+            metadata["source"] = absolute_source(source_name)
+        seconds = [one.saved.seconds if one.saved is not None else None for one in used]
+        if seconds and None not in seconds:
+            metadata["surrogate_seconds"] = sum(filter(None, seconds))
+        if skipped:
+            metadata["skipped"] = list(skipped)
+        if source.display_names != source.classes:
+            metadata["titles"] = list(source.display_names)
+        metadata |= {"image_size": transform.image_size, "target_seed": options.target_seed}
+        network, combined = selector.network(networks), options.multi_target
+        return cls(selector, through, opened, network, combined, cache_root(cache), verify_content, metadata)
+
+    def select(self) -> Selection:
+        """Selects, or reads the Selection from the cache. Every rank calls this; all get the same.
+
+        Raises:
+            InputError: An image cannot be read, or scores are not finite.
+        """
+        self._set_versions()
+        if not self.selector.deterministic:
+            return self._selected()
+        path = self._path
+        with one_job_at_a_time(path):
+            selection = broadcast_from_rank0(lambda: _read_cached(path))
+            if selection is not None:
+                return replace(selection, metadata=selection.metadata | self.metadata)
+            selection = self._selected()
+            broadcast_from_rank0(lambda: selection.save(path))
+        return selection
+
+    def forget(self) -> None:
+        """Removes from the cache all that :meth:`select` would take from there. Every rank calls this."""
+        self._set_versions()
+        made = self.selector.cached_paths(self.source, self.network, self.cache)
+        broadcast_from_rank0(lambda: forget(self._path, *made))
+
+    def unit_features(self) -> Tensor | None:
+        """Where units lie in the surrogate's feature space, after :meth:`select`; no image is looked at.
+
+        Returns:
+            ``[U, D]`` float32; None where the selector does not know, and with ``verify_content``, which would read
+            every file.
+        """
+        if self.verify_content or not self.selector.deterministic:
+            return None
+        self.source.version = self.source.images.listed_fingerprint
+        return self.selector.unit_features(self.source, self.network, self.cache)
+
+    def _selected(self) -> Selection:
+        selection = self.selector.select(self.source, self.targets, self.network, self.multi_target, self.cache)
+        return replace(selection, metadata=selection.metadata | self.metadata)
+
+    def _set_versions(self) -> None:
+        for one in (self.source, *self.targets):
+            if self.verify_content:
+                one.version = broadcast_from_rank0(partial(one.images.fingerprint, "bytes"))
+            else:
+                one.version = one.images.listed_fingerprint
+
+    @property
+    def _path(self) -> Path:
+        """The cached Selection; its name covers all that the Selection depends on."""
+        config = self.selector.config(self.source, self.targets, self.network, self.multi_target)
+        key = digest_json([config, self.source.version, [one.version for one in self.targets]])
+        return self.cache / "selections" / f"{key[:32]}.safetensors"
+
+
+def check_names(
+    source: Source, targets: Sequence[Target], surrogates: Sequence[Surrogate], options: SelectOptions
+) -> None:
+    """Refuses names that lead nowhere, or do not go together, without opening anything.
+
+    Args:
+        source: The set to prune.
+        targets: Whose images vote.
+        surrogates: Weights or networks.
+        options: How the Selection is made.
+
+    Raises:
+        InputError: There is no such source, target or file, a target is named twice, or weights are not one a target.
+    """
+    names = [one for one in targets if isinstance(one, str)]
+    for name in names:
+        check_target(name)
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f"target {twice} is named twice")
+    weights = options.multi_target.weights
+    if weights is not None and len(weights) != len(targets):
+        raise InputError(f"`target_weights` has {len(weights)} entries, there are {len(targets)} targets")
+    if isinstance(source, str):
+        check_source(source)
+    for one in surrogates:
+        if not isinstance(one, nn.Module):
+            check_weights(os.fspath(one), "surrogate")
+
+
+def open_images(source: Source, cache: str | os.PathLike[str] | None = None) -> ImageSet:
+    """The images of a source; its own validation images are left out.
+
+    Args:
+        source: The set to prune.
+        cache: The cache folder; None for the user's.
+    """
+    return open_source(source, cache)[0] if isinstance(source, str) else as_images(source)
+
+
+def usable_images(
+    images: ImageSet, on_bad_image: str, cache: str | os.PathLike[str] | None, num_workers: int = 0
+) -> tuple[ImageSet, tuple[str, ...]]:
+    """The images, without those that cannot be decoded where these are to be skipped. Every rank calls this.
+
+    Args:
+        images: The set.
+        on_bad_image: ``error`` or ``skip``.
+        cache: The cache folder; None for the user's.
+        num_workers: Processes of each rank that decode.
+
+    Returns:
+        The images, and the names of those that are left out.
+
+    Raises:
+        InputError: ``on_bad_image`` is neither, or too many images cannot be decoded.
+    """
+    if on_bad_image not in ("error", "skip"):
+        raise InputError(f"`on_bad_image` must be 'error' or 'skip', got {on_bad_image!r}")
+    return without_damaged(images, cache_root(cache), num_workers) if on_bad_image == "skip" else (images, ())
+
+
+def usual_size(source: Source) -> int:
+    """Height and width in pixels of a source's images where nobody says."""
+    return 32 if source == BUILT_IN_SOURCE or isinstance(source, TensorImages) else 224
+
+
+def training_images(targets: Sequence[Target], seed: int) -> list[tuple[str, ImageSet]]:
+    """Each target's name, and its images that may vote.
+
+    Args:
+        targets: Names, opened targets, or training images.
+        seed: Seed of the split of targets that have no split of their own.
+
+    Raises:
+        InputError: A target cannot be opened.
+    """
+    found: list[tuple[str, ImageSet]] = []
+    for one in targets:
+        if isinstance(one, str):
+            found.append((absolute_target(one), open_target(one, seed).train))
+        elif isinstance(one, TargetSplits):
+            found.append((absolute_target(one.name), one.train))
+        else:
+            found.append((type(one).__name__, as_images(one)))
+    return found
+
+
+def as_list(given: Any) -> list[Any]:
+    """None as no entry, one as one entry, and several as they are."""
+    if given is None:
+        return []
+    return list(given) if isinstance(given, list | tuple) else [given]
+
+
+@dataclass(frozen=True)
+class _ReadSurrogate:
+    """A surrogate whose weights are read.
+
+    Args:
+        name: Of its file, or of its class.
+        preprocessing: How it expects images.
+        saved: Its file's content; None for a network that was given as such.
+        module: The network that was given.
+    """
+
+    name: str
+    preprocessing: Preprocessing
+    saved: SavedWeights | None = None
+    module: nn.Module | None = None
+
+    @classmethod
+    def read(cls, surrogate: Surrogate, options: SelectOptions) -> "_ReadSurrogate":
+        given = options.surrogate_preprocessing or Preprocessing()
+        if isinstance(surrogate, nn.Module):
+            own = getattr(surrogate, "preprocessing", None)
+            expected = given.over(own) if isinstance(own, Preprocessing) else given
+            return cls(type(surrogate).__name__, expected, module=surrogate)
+        saved = read_weights(os.fspath(surrogate))
+        return cls(str(saved.path), given.over(saved.preprocessing), saved)
+
+    def network(self, selector: Selector, options: SelectOptions, classes: tuple[str, ...]) -> nn.Module:
+        """The surrogate, or its backbone alone, as the selector needs it."""
+        if self.saved is None:
+            return self.module  # type: ignore[return-value]  # one of the two is there
+        if selector.needs_surrogate == "backbone":
+            return load_backbone(self.saved, options.surrogate_backbone)
+        classifier, _ = load_classifier(self.saved, options.surrogate_backbone)
+        if self.saved.num_classes != len(classes):
+            sizes = f"its head has {self.saved.num_classes} outputs, the source has {len(classes)} classes"
+            raise InputError(f"surrogate {self.name}: {sizes}")
+        if self.saved.classes and self.saved.classes != tuple(classes):
+            pairs = zip(self.saved.classes, classes, strict=True)
+            theirs, ours = next(pair for pair in pairs if pair[0] != pair[1])
+            where = f"{theirs!r} where the source has {ours!r}"
+            raise InputError(f"surrogate {self.name}: trained on other classes ({where})")
+        return classifier
+
+
+def _common_transform(surrogates: Sequence[_ReadSurrogate], image_size: ImageSize) -> EvalTransform:
+    """The transform that all surrogates expect."""
+    expected = [one.preprocessing for one in surrogates] or [Preprocessing()]
+    transforms = [EvalTransform(image_size.expected(one), one) for one in expected]
+    for one, transform in zip(surrogates, transforms, strict=False):
+        if transform.preprocessing != transforms[0].preprocessing:
+            first, other = (each.preprocessing.described() for each in (transforms[0], transform))
+            pair = f"{surrogates[0].name} ({first}) and {one.name} ({other})"
+            raise InputError(f"surrogates expect images in different ways: {pair}")
+    return transforms[0]
+
+
+def _read_cached(path: Path) -> Selection | None:
+    if not path.is_file():
+        return None
+    try:
+        selection = Selection.load(path)
+        return replace(selection, metadata=selection.metadata | {"cached": os.fspath(path)})
+    except InputError as error:
+        warn(f"{error}; selecting again", stacklevel=2)
+        return None
+
+
+def _absolute(name: str) -> str:
+    return str(Path(name).absolute()) if Path(name).exists() else name
