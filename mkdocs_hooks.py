@@ -42,8 +42,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: Any) 
     else:
         markdown = re.sub(r"(\]\()\.\./README\.md", r"\1index.md", markdown)
         markdown = re.sub(r"(\]\()\.\./", r"\1", markdown)
-    titles = _display_names(config.nav or [])
+    titles = _titles(config.nav or [])
     markdown = re.sub(r"\[(?:docs/)?([\w-]+\.md)\]\(", lambda link: f"[{titles.get(link[1], link[1])}](", markdown)
+    markdown = re.sub(r"<!-- every selector -->", lambda _: _selectors(), markdown)
     return re.sub(r"<!-- help of every command -->", lambda _: _help_texts(), markdown)
 
 
@@ -54,13 +55,19 @@ def on_post_build(config: MkDocsConfig) -> None:
             raise PluginError(f"{page} asks {found[0]}")
 
 
-def _display_names(nav: list[Any]) -> dict[str, str]:
+def _titles(nav: list[Any]) -> dict[str, str]:
     """What the menu calls each page: a file's name is for those who read the pages as files."""
     found: dict[str, str] = {}
     for entry in nav:
         for title, value in entry.items():
-            found |= _display_names(value) if isinstance(value, list) else {value: title}
+            found |= _titles(value) if isinstance(value, list) else {value: title}
     return found
+
+
+def _selectors() -> str:
+    from tlprune.selection.registry import selector_names
+
+    return "\n\n".join(f"::: tlprune.{name}" for name in selector_names())
 
 
 def _help_texts() -> str:

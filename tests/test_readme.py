@@ -11,6 +11,7 @@ import pytest
 
 import tlprune
 from tlprune import cli
+from tlprune.selection.registry import selector_names
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -134,9 +135,12 @@ def test_the_module_of_the_page_trains(tmp_path, monkeypatch, surrogate_file, tr
 
 
 def test_the_pages_name_every_public_name_command_and_config():
-    assert sorted(re.findall(r"^::: tlprune\.(\w+)$", (ROOT / "docs/api.md").read_text(), re.MULTILINE)) == sorted(
-        tlprune.__all__
-    )
+    api = (ROOT / "docs/api.md").read_text()
+    assert "<!-- every selector -->" in api
+    named = [*re.findall(r"^::: tlprune\.(\w+)$", api, re.MULTILINE), *selector_names()]
+    assert sorted(named) == sorted(tlprune.__all__)
+    of_selectors = (ROOT / "docs/selection.md").read_text()
+    assert [name for name in selector_names() if f"| `{name}` |" not in of_selectors] == []
     commands_page = (ROOT / "docs/commands.md").read_text()
     assert [name for name in cli._COMMANDS if not re.search(rf"`(tlprune )?{name}`", commands_page)] == []
     configs_page = (ROOT / "docs/configs.md").read_text()

@@ -14,6 +14,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 import tlprune
 from tlprune.checkpoint_io import AtomicCheckpointIO
+from tlprune.datamodules.prepared import ChecksInputs, DependsOn, StartsOver
 from tlprune.errors import InputError
 from tlprune.fit_stage import FitStage
 from tlprune.modules.classifier import ClassificationModule
@@ -69,7 +70,7 @@ class TLPruneCLI(LightningCLI):
             return
         given, trainer = self.config["fit"], self.trainer
         fresh = given.pop("fresh")
-        if fresh and hasattr(self.datamodule, "start_over"):
+        if fresh and isinstance(self.datamodule, StartsOver):
             self.datamodule.start_over()
         if (
             given.get("ckpt_path") is not None
@@ -78,8 +79,8 @@ class TLPruneCLI(LightningCLI):
         ):
             return
         config = yaml.safe_load(self.parser.dump(self.config, skip_link_targets=False, skip_none=False))["fit"]
-        depends_on = getattr(self.datamodule, "depends_on", None)
-        self.stage = FitStage(config, trainer, None if depends_on is None else depends_on())
+        images = self.datamodule.depends_on() if isinstance(self.datamodule, DependsOn) else None
+        self.stage = FitStage(config, trainer, images)
         if fresh:
             self.stage.start_over()
 
@@ -146,9 +147,8 @@ class TLPruneCLI(LightningCLI):
         return path
 
     def _check_inputs(self) -> None:
-        check = getattr(self.datamodule, "check_inputs", None)
-        if check is not None:
-            check()
+        if isinstance(self.datamodule, ChecksInputs):
+            self.datamodule.check_inputs()
         file = self._find_checkpoint()
         if file is None or not file.is_file():
             return

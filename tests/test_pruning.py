@@ -1,0 +1,190 @@
+"""select() and prune(): from anything to a Selection, and from a Selection to fewer images of anything."""
+
+import collections
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Subset
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import v2
+
+from tlprune import (
+    InputError,
+    PrunedSourceDataModule,
+    RandomSelector,
+    Selection,
+    prune,
+    select,
+)
+from tlprune.models.weights import load_classifier
+
+CLASSES = {"ant": 4, "bee": 6, "cat": 2, "dog": 8}
+
+
+@pytest.fixture
+def folder(class_folder):
+    return class_folder("src", CLASSES)
+
+
+class Pairs(Dataset):
+    """Somebody's own Dataset."""
+
+    def __init__(self, images, labels):
+        self.images, self.labels_ = images, labels
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index], self.labels_[index]
+
+
+@pytest.fixture
+def pairs(coloured):
+    images = coloured(4, 5)
+    shown = [Image.fromarray(images[index][0].permute(1, 2, 0).numpy()) for index in range(len(images))]
+    return Pairs(shown, images.labels.tolist())
+
+
+def test_names_folders_and_data_sets_give_one_selection(folder, target, surrogate_file, tmp_path):
+    surrogate = str(surrogate_file(list(CLASSES)))
+    by_name = select(str(folder), target, surrogate=surrogate)
+    dataset = ImageFolder(folder, v2.RandomCrop(8))  # a transform is for training alone
+    by_dataset = select(dataset, target, surrogate=surrogate, cache=tmp_path / "other")
+    data = PrunedSourceDataModule(str(folder), target, surrogate=surrogate, prune_ratio=0.5)
+    data.setup()
+    assert by_name.digest == by_dataset.digest == data.selection.digest
+    assert by_name.metadata["source"] == str(folder)
+    assert "source" not in by_dataset.metadata
+
+
+def test_a_network_is_a_surrogate_as_its_file_is(folder, target, surrogate_file):
+    file = surrogate_file(list(CLASSES))
+    by_file = select(str(folder), target, surrogate=file, image_size=32)
+    network = load_classifier(file)[0]
+    assert isinstance(network, nn.Module)
+    assert select(str(folder), target, surrogate=network, image_size=32).digest == by_file.digest
+
+
+def test_any_data_set_is_source_and_target(pairs, coloured, surrogate_file):
+    surrogate = str(surrogate_file([str(label) for label in range(4)]))
+    found = select(pairs, Subset(pairs, range(5, 10)), surrogate=surrogate, image_size=32)
+    same = select(
+        coloured(4, 5), coloured(4, 5).subset(torch.arange(5, 10)), surrogate=surrogate_file(4), image_size=32
+    )
+    assert found.votes.tolist() == same.votes.tolist()
+    assert found.scores.tolist() == same.scores.tolist()
+    assert found.unit_names == ("0", "1", "2", "3")
+
+
+def test_changed_pixels_of_a_data_set_are_looked_at_again(pairs, surrogate_file, tmp_path):
+    options = {"surrogate": str(surrogate_file(4)), "image_size": 32, "cache": tmp_path / "cache"}
+    before = select(pairs, pairs, **options)
+    pairs.images[7] = Image.new("RGB", (32, 32))
+    after = select(pairs, pairs, **options)
+    assert "cached" not in after.metadata
+    assert after.scores.tolist() != before.scores.tolist()
+
+
+@pytest.mark.parametrize(
+    ("sample", "message"),
+    [
+        ((torch.zeros(3, 8, 8), 0), "an image must be Pillow's, or .* uint8, got torch.float32"),
+        ((Image.new("RGB", (8, 8)), 0.5), "must begin with an image and a whole number"),
+        (Image.new("RGB", (8, 8)), "must begin with an image and a whole number"),
+    ],
+)
+def test_samples_that_are_no_images_with_labels_are_named(sample, message, surrogate_file):
+    dataset = Pairs([sample], [0])
+    dataset.__class__ = type("Odd", (Pairs,), {"__getitem__": lambda self, index: sample})
+    with pytest.raises(InputError, match=message):
+        select(dataset, dataset, surrogate=surrogate_file(1))
+
+
+def test_a_selection_is_written_where_that_is_wanted_and_only_there(folder, tmp_path):
+    found = select(str(folder), selector=RandomSelector(), output=tmp_path / "s.safetensors")
+    assert Selection.load(tmp_path / "s.safetensors").digest == found.digest
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": "digits"}, "needs `surrogate`"),
+        ({"surrogate": "nowhere.safetensors"}, "nowhere.safetensors: no such file"),
+        ({"target": ["digits", "digits"]}, "target digits is named twice"),
+        ({"selector": RandomSelector(), "on_bad_image": "ignore"}, "`on_bad_image` must be 'error' or 'skip'"),
+        ({"selector": RandomSelector(), "image_size": 0}, "`image_size`"),
+        ({"target": "digits", "target_weights": [1, 2], "combine": "weighted_sum"}, "`target_weights` has 2 entries"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_a_line(options, message, folder):
+    with pytest.raises(InputError, match=message):
+        select(str(folder), **{"target": "photos"} | options if "target" not in options else options)
+
+
+def test_pruned_samples_are_those_kept_with_labels_from_zero(folder):
+    dataset = ImageFolder(folder, v2.PILToTensor())
+    selection = select(dataset, selector=RandomSelector(seed=2))
+    pruned = prune(dataset, selection, units=2)
+    kept = selection.keep(units=2).tolist()
+    assert pruned.indices == kept
+    names = sorted(dataset.classes[unit] for unit in selection.ranking[:2].tolist())
+    assert pruned.classes == tuple(names)
+    assert pruned.targets == [names.index(dataset.classes[dataset.targets[index]]) for index in kept]
+    for place, index in enumerate(kept):
+        image, label = pruned[place]
+        assert torch.equal(image, dataset[index][0])
+        assert label == pruned.targets[place]
+    batches = list(DataLoader(pruned, batch_size=3))
+    assert torch.cat([labels for _, labels in batches]).tolist() == pruned.targets
+
+
+def test_single_images_keep_their_labels(folder):
+    dataset = ImageFolder(folder)
+    selection = select(dataset, selector=RandomSelector(unit="sample"))
+    pruned = prune(dataset, selection, images=7)
+    assert len(pruned) == 7
+    assert pruned.classes == tuple(dataset.classes)
+    assert [label for _, label in pruned] == [dataset.targets[index] for index in pruned.indices]
+
+
+Named = collections.namedtuple("Named", "image label")
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda image, label: (image, label),
+        lambda image, label: [image, label],
+        lambda image, label: (image, label, "more"),
+        lambda image, label: {"image": image, "label": label},
+        lambda image, label: Named(image, label),
+        lambda image, label: (image, torch.tensor(label)),
+        lambda image, label: (image, np.int64(label)),
+    ],
+)
+def test_samples_of_any_shape_get_new_labels(shape, coloured):
+    images = coloured(4, 3)
+    selection = select(images, selector=RandomSelector(seed=1))
+    dataset = [shape(*images[index]) for index in range(12)]
+    pruned = prune(dataset, selection, units=2)
+    names = sorted(selection.ranking[:2].tolist())
+    for sample, index in zip(pruned, pruned.indices, strict=True):
+        expected = shape(images[index][0], names.index(int(images.labels[index])))
+        assert type(sample) is type(expected)
+        label = sample["label"] if isinstance(sample, dict) else sample[1]
+        assert int(label) == names.index(int(images.labels[index]))
+        assert len(sample) == len(expected)
+
+
+def test_another_data_set_is_refused(folder, coloured):
+    selection = select(str(folder), selector=RandomSelector())
+    with pytest.raises(InputError, match="made for a source of 20 images, this data set has 12"):
+        prune(coloured(4, 3), selection, ratio=0.5)
+    with pytest.raises(InputError, match="made for other classes"):
+        prune(coloured(4, 5), selection, ratio=0.5)
+    with pytest.raises(InputError, match="give exactly one of"):
+        prune(ImageFolder(folder), selection)
