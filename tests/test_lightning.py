@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from torch.utils.data import DataLoader
 
 import tlprune
+from tlprune.data.datasets import TensorImages
 from tlprune.models.backbones import create_backbone
 from tlprune.models.weights import save_classifier
 from tlprune.modules.optim import DefaultOptimizer
@@ -29,6 +30,10 @@ def built(name, tmp_path):
         return kind(str(tmp_path / "x.safetensors"))
     if name == "ProgressiveResize":
         return kind(16)
+    if name == "PrunedDataModule":
+        images = TensorImages(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 0, 1, 1]), ["a", "b"])
+        selection = tlprune.select(images, selector=tlprune.RandomSelector())
+        return kind(tlprune.PrunedSourceDataModule(images), selection, keep_units=1)
     if issubclass(kind, LightningModule):
         return kind("resnet8_w8")
     return kind()

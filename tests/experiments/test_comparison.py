@@ -100,7 +100,7 @@ def test_files_and_table(comparison, selection, tmp_path):
     assert len(summary["runs"]) == 10
     arm = next(row for row in summary["arms"] if row["method"] == "label_mapping" and row["ratio"] == 0.5)
     assert arm["probe"]["test_accuracy"] == 91.5
-    console = Console(width=80, metadata=True, force_terminal=False)
+    console = Console(width=80, record=True, force_terminal=False)
     print_comparison(comparison, selection, tmp_path, console)
     text = console.export_text()
     table = [line for line in text.splitlines() if re.match(r" *(no pruning|LM|random)( =)? +\d+%", line)]
@@ -116,7 +116,7 @@ def test_feature_mapping_is_called_by_its_name(comparison, selection, tmp_path):
     assert (comparison.label, comparison.units) == ("FM", "clusters")
     assert comparison.shown_arm == Arm("feature_mapping", 0.7)
     assert comparison.winning_ratio("probe") == 0.7
-    console = Console(metadata=True, width=100)
+    console = Console(record=True, width=100)
     print_comparison(comparison, selection, tmp_path, console)
     said = console.export_text()
     assert "FM minus ..." in said

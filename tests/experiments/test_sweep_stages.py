@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tlprune import PrunedSourceDataModule, Selection
+from tlprune import PrunedSourceDataModule, Selection, select
 from tlprune.errors import InputError
-from tlprune.experiments import sweep_stages
+from tlprune.experiments import sweep_cells, sweep_stages
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import NONE, Group
 from tlprune.experiments.sweep_cells import cell_if_finished, make_selection, run_cell
@@ -100,10 +100,12 @@ def test_the_journal_of_fit_notices_too(verify, class_folder):
 
 def test_selecting_in_a_sweep_verifies_too(sweep, tmp_path, monkeypatch):
     seen = []
-    setup = PrunedSourceDataModule.setup
-    monkeypatch.setattr(
-        PrunedSourceDataModule, "setup", lambda self, stage=None: (seen.append(self.verify_content), setup(self))[1]
-    )
+
+    def noted(*given, **options):
+        seen.append(options["verify_content"])
+        return select(*given, **options)
+
+    monkeypatch.setattr(sweep_cells, "select", noted)
     planned = sweep({"verify_content": True})
     make_selection(planned, "random", planned.targets[0], 0)
     assert seen == [True]

@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -89,6 +90,7 @@ def test_foreign_files_are_refused(tmp_path):
 
 def test_newer_layout_is_refused(selection, tmp_path, monkeypatch):
     monkeypatch.setattr("tlprune.selection.selection.SCHEMA", 99)
+    selection = replace(selection, asked_by=torch.full((3,), -1))
     selection.save(tmp_path / "s.safetensors")
     monkeypatch.undo()
     with pytest.raises(InputError, match="newer tlprune"):

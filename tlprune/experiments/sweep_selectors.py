@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser, Namespace
 import tlprune
 from tlprune.errors import InputError, did_you_mean
 from tlprune.parser_messages import in_short
+from tlprune.selection.registry import selector_names
 from tlprune.selection.selector import Selector
 
 __all__ = ["NamedSelector", "named_selector"]
@@ -58,8 +59,7 @@ def _built(given: str, seed: int) -> NamedSelector:
         raise
     except Exception as error:  # the parser wraps what a constructor raises
         if "." not in name and name not in public:
-            known = [one for one, value in public.items() if issubclass(value, Selector) and value is not Selector]
-            raise InputError(f"no selector {name!r}: {did_you_mean(name, known)}") from error
+            raise InputError(f"no selector {name!r}: {did_you_mean(name, selector_names())}") from error
         raise InputError(f"selector {name}: {in_short(str(error))}") from error
     if not isinstance(built, Selector):
         raise InputError(f"{name} is no Selector")

@@ -8,5 +8,6 @@ from .feature_mapping import FeatureMapping as FeatureMapping
 from .forgetting import Forgetting as Forgetting
 from .label_mapping import LabelMapping as LabelMapping
 from .moderate import Moderate as Moderate
+from .nearest_images import NearestImages as NearestImages
 
 def selector_names() -> tuple[str, ...]: ...

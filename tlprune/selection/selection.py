@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tlprune.errors import InputError, did_you_mean
 from tlprune.selection.ranking import Budget, Kept, coverage, kept
-from tlprune.selection.selection_file import SCHEMA, TENSORS, reading_selection_file, write_selection_file
+from tlprune.selection.selection_file import OPTIONAL, SCHEMA, TENSORS, reading_selection_file, write_selection_file
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 
 __all__ = ["UNIT_WORDS", "Explanation", "Selection", "UnitKind"]
@@ -66,6 +66,8 @@ class Selection:
         unit_kind: What the units are.
         target_votes: ``[T, U]`` float64, the votes of each of several targets; ``[0, U]`` for one target.
         covers_each_target: Whether coverage is that of the target that is covered least, or that of all votes.
+        asked_by: ``[U]`` int32, the target image that each unit is kept for, counted over all targets; -1 for none;
+            empty where units are not kept for single images.
 
     Raises:
         InputError: Parts do not fit together, or votes or scores are not finite.
@@ -83,10 +85,11 @@ class Selection:
     unit_kind: UnitKind = "class"
     target_votes: Tensor = field(default_factory=lambda: torch.empty(0, 0))
     covers_each_target: bool = False
+    asked_by: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def __post_init__(self) -> None:
         """Refuses parts that do not fit together."""
-        for tensor_name, dtype in TENSORS.items():
+        for tensor_name, dtype in (TENSORS | OPTIONAL).items():
             name = _FIELD_OF_TENSOR.get(tensor_name, tensor_name)
             tensor = getattr(self, name)
             if tensor.ndim != (2 if name == "target_votes" else 1):
@@ -108,6 +111,12 @@ class Selection:
         for votes in (self.votes, self.target_votes):
             if not (votes.sum(-1).isfinite().all() and (votes >= 0).all()):
                 raise InputError("votes of a selection must be finite and not negative")
+        if len(self.asked_by) not in (0, units):
+            raise InputError(f"`asked_by` of a selection of {units} units has {len(self.asked_by)} entries")
+        if len(self.asked_by) and not -1 <= int(self.asked_by.min()) <= int(self.asked_by.max()) < len(
+            self.assignments
+        ):
+            raise InputError("`asked_by` of a selection must hold target images, or -1")
         if not self.scores.isfinite().all():
             raise InputError("scores of a selection must be finite")
         for name in ("unit_of_sample", "assignments"):
@@ -291,8 +300,15 @@ class Selection:
             votes=float(self.votes[unit]),
             score=float(self.scores[unit]),
             samples=(self.unit_of_sample == unit).nonzero().squeeze(1),
-            voters=(self.assignments == unit).nonzero().squeeze(1),
+            voters=self.voters_of(unit),
         )
+
+    def voters_of(self, unit: int) -> Tensor:
+        """Target images that voted for a unit, or that it is kept for: ``[m]`` int64, ascending."""
+        voters = self.assignments == unit
+        if len(self.asked_by) and (asking := int(self.asked_by[unit])) >= 0:
+            voters[asking] = True
+        return voters.nonzero().squeeze(1)
 
     def require_source(self, digest: str, where: str) -> None:
         """Refuses a source other than the one this selection was made for.
@@ -346,12 +362,19 @@ class Selection:
             )
 
     def _tensors(self) -> dict[str, Tensor]:
-        return {name: getattr(self, _FIELD_OF_TENSOR.get(name, name)) for name in TENSORS}
+        known = {name: getattr(self, _FIELD_OF_TENSOR.get(name, name)) for name in TENSORS | OPTIONAL}
+        return {name: tensor for name, tensor in known.items() if name in TENSORS or len(tensor)}
 
     def _header(self) -> dict[str, Any]:
         names = list(self.unit_names)
         kind = {"unit_kind": self.unit_kind, "covers_each_target": self.covers_each_target}
-        return {"schema": SCHEMA, "method": self.method, "unit_names": names, "settings": self.config, **kind}
+        return {
+            "schema": SCHEMA if len(self.asked_by) else 2,
+            "method": self.method,
+            "unit_names": names,
+            "settings": self.config,
+            **kind,
+        }
 
 
 def _with_former_names(construct: Callable[..., None]) -> Callable[..., None]:

@@ -20,10 +20,10 @@ from tlprune.storage.atomic import atomic_path
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 from tlprune.storage.paths import user_path
 
-__all__ = ["SCHEMA", "TENSORS", "check_selection_file", "reading_selection_file", "write_selection_file"]
+__all__ = ["OPTIONAL", "SCHEMA", "TENSORS", "check_selection_file", "reading_selection_file", "write_selection_file"]
 
-SCHEMA = 2
-"""Version of the file's layout."""
+SCHEMA = 3
+"""Version of the file's layout. Layout 3 may hold the tensors of :data:`OPTIONAL`; without any, layout 2 is written."""
 
 TENSORS = {
     "ranking": torch.int64,
@@ -34,6 +34,9 @@ TENSORS = {
     "target_votes": torch.float64,
 }
 """Names in the file, and dtypes."""
+
+OPTIONAL = {"asked_by": torch.int32}
+"""Tensors that are in a file only where they have entries."""
 
 # a form is a type, a list of one form for every entry, or an object of forms by key; other keys may be there too
 _HEADER: dict[str, Any] = {
@@ -79,7 +82,7 @@ def write_selection_file(path: str | os.PathLike[str], header: dict[str, Any], t
     Args:
         path: The file.
         header: JSON values.
-        tensors: One for each name of :data:`TENSORS`.
+        tensors: One for each name of :data:`TENSORS`, and any of :data:`OPTIONAL`.
 
     Raises:
         InputError: The file cannot be written, or its header would be refused when it is read.
@@ -135,18 +138,19 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tenso
         if metadata.get("tlprune") != "selection":
             raise InputError("not a selection of tlprune")
         header = json.loads(metadata["header"])
-        if header["schema"] != SCHEMA:
+        if header["schema"] not in (2, SCHEMA):
             age = "a newer" if header["schema"] > SCHEMA else "an older"
             raise InputError(f"written by {age} tlprune (layout {header['schema']}, known {SCHEMA})")
-        if set(file.keys()) != TENSORS.keys():
+        known = TENSORS | (OPTIONAL if header["schema"] == SCHEMA else {})
+        if not TENSORS.keys() <= set(file.keys()) <= known.keys():
             raise InputError("damaged or not a selection (its tensors have other names)")
-        tensors = {name: file.get_tensor(name) for name in TENSORS}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
     if metadata["checksum"] != digest_json([header, digest_tensors(tensors)]):
         raise InputError("damaged, its checksum does not match")
     _check_header(header)
     for name, tensor in tensors.items():
-        if tensor.dtype != TENSORS[name]:
-            raise InputError(f"`{name}` of a selection must be {TENSORS[name]}, got {tensor.dtype}")
+        if tensor.dtype != known[name]:
+            raise InputError(f"`{name}` of a selection must be {known[name]}, got {tensor.dtype}")
     return header, tensors
 
 

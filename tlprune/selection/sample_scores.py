@@ -1,0 +1,90 @@
+"""What selectors of single images share: directions in feature space, and centroids of them."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tlprune.errors import InputError
+from tlprune.selection.centroids import class_means
+from tlprune.selection.features import SourceFeatures
+
+__all__ = ["Center", "Directions", "normalized", "spherical_centroids"]
+
+Center = Literal["source", "each", "none"]
+"""What is subtracted from features before they become directions."""
+
+_ITERATIONS = 20
+
+
+class Directions:
+    """Features of a source as vectors of length 1, shard by shard.
+
+    Args:
+        features: Of the source.
+        center: What is subtracted first: the source's mean from all, each set's mean from itself, or nothing.
+    """
+
+    def __init__(self, features: SourceFeatures, center: Center) -> None:
+        self.features = features
+        self.center = center
+        self.mean = None if center == "none" else _mean(features)
+
+    def __iter__(self) -> Iterator[tuple[range, Tensor]]:
+        """Each shard's images and their directions ``[n, D]`` float64, in order."""
+        for images, shard in self.features:
+            rows = shard.double()
+            yield images, normalized(rows if self.mean is None else rows - self.mean)
+
+    def of_target(self, wanted: Tensor) -> Tensor:
+        """Directions of a target's features.
+
+        Args:
+            wanted: ``[M, D]`` features.
+
+        Returns:
+            ``[M, D]`` float64.
+
+        Raises:
+            InputError: They have another width than the source's.
+        """
+        rows = wanted.double()
+        if self.mean is not None and len(self.mean) != rows.shape[1]:
+            raise InputError(f"features of the target are {rows.shape[1]} wide, those of the source {len(self.mean)}")
+        if self.mean is not None:
+            rows = rows - (self.mean if self.center == "source" else rows.mean(0))
+        return normalized(rows)
+
+
+def normalized(rows: Tensor) -> Tensor:
+    """Rows of length 1; a row of zeros stays as it is. ``[n, D]`` float64."""
+    length: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return rows / length.clamp(min=1e-12)
+
+
+def spherical_centroids(rows: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Spherical k-means: groups of directions, and the mean direction of each.
+
+    Args:
+        rows: ``[M, D]`` float64 of length 1.
+        count: ``k``, from 1 to ``M``.
+        seed: Decides the first centroids.
+
+    Returns:
+        Centroids ``[k', D]`` float64 of length 1, and the centroid of each row, ``[M]`` int64. Those without rows are
+        left out, so ``k'`` may be less than ``k``.
+    """
+    import faiss
+
+    kmeans = faiss.Kmeans(rows.shape[1], count, niter=_ITERATIONS, seed=seed, spherical=True, min_points_per_centroid=1)
+    kmeans.cp.max_points_per_centroid = len(rows)
+    kmeans.train(rows.float().numpy())
+    nearest = (rows @ torch.from_numpy(kmeans.centroids).double().T).argmax(1)
+    used, group = torch.unique(nearest, return_inverse=True)
+    sums = torch.zeros(len(used), rows.shape[1], dtype=torch.float64).index_add_(0, group, rows)
+    return normalized(sums), group
+
+
+def _mean(features: SourceFeatures) -> Tensor:
+    return class_means(features, torch.zeros(len(features), dtype=torch.int64), 1)[0].double()
