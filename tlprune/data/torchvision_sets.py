@@ -49,7 +49,7 @@ _KNOWN = [
 """Those with images and one class for each: a list, since others (LSUN) execute what lies beside them."""
 _NOT_YOURS = {"self", "root", "download", "transform", "target_transform", "transforms", "loader", "is_valid_file"}
 _NOT_YOURS |= {"args", "kwargs"}
-_READ_HERE = {"CIFAR10": "cifar10", "CIFAR100": "cifar100"}  # torchvision unpickles them
+_READ_HERE = {"CIFAR10": "cifar10", "CIFAR100": "cifar100"}  # torchvision reads them in folders of one name alone
 _PAIRS = ("samples", "imgs", "_samples")
 _FILES = ("_image_files", "_images")
 _LABELS = ("targets", "labels", "_labels")
