@@ -1,25 +1,28 @@
 """CIFAR-10 and CIFAR-100 by torchvision, which unpickles no file but the published ones: it compares their MD5s."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 from warnings import catch_warnings
 
 import torch
 from numpy.exceptions import VisibleDeprecationWarning
-from torchvision.datasets import CIFAR10, CIFAR100
-from torchvision.datasets.utils import check_integrity
 
 from tlprune.data.datasets import TensorImages
 from tlprune.data.listed import OfficialSplits
 from tlprune.errors import InputError
 
-__all__ = ["read_cifar10", "read_cifar100"]
+if TYPE_CHECKING:
+    from torchvision.datasets import CIFAR10
+
+__all__ = ["read_cifar"]
 
 
-def read_cifar10(folder: Path) -> OfficialSplits:
-    """Reads the folder ``cifar-10-batches-py`` into memory.
+def read_cifar(folder: Path, name: Literal["CIFAR10", "CIFAR100"]) -> OfficialSplits:
+    """Reads the images of all files into memory, CIFAR-100's with their hundred fine labels.
 
     Args:
-        folder: It holds the set's files.
+        folder: The folder of the set's files, by any name.
+        name: torchvision's name of the set.
 
     Returns:
         Training and test images of 32 pixels. The paper probes them at 160: set ``image_size: 160`` for that.
@@ -27,26 +30,10 @@ def read_cifar10(folder: Path) -> OfficialSplits:
     Raises:
         InputError: A file is unreadable, or is not the published one.
     """
-    return _read(folder, CIFAR10)
+    from torchvision import datasets  # takes a second
 
-
-def read_cifar100(folder: Path) -> OfficialSplits:
-    """Reads the folder ``cifar-100-python`` into memory, with its hundred fine labels.
-
-    Args:
-        folder: It holds the set's files.
-
-    Returns:
-        Training and test images of 32 pixels. The paper probes them at 160: set ``image_size: 160`` for that.
-
-    Raises:
-        InputError: A file is unreadable, or is not the published one.
-    """
-    return _read(folder, CIFAR100)
-
-
-def _read(folder: Path, published: type[CIFAR10]) -> OfficialSplits:
-    in_folder = type(published.__name__, (published,), {"base_folder": ""})  # the folder may have any name
+    published: type[CIFAR10] = getattr(datasets, name)
+    in_folder = type(name, (published,), {"base_folder": ""})
     try:
         # the first releases of numpy 2.4 warn of types as Python 2 wrote them
         with catch_warnings(action="ignore", category=VisibleDeprecationWarning):
@@ -59,12 +46,14 @@ def _read(folder: Path, published: type[CIFAR10]) -> OfficialSplits:
     return OfficialSplits(train, None, test, "official")
 
 
-def _images(opened: CIFAR10) -> TensorImages:
+def _images(opened: "CIFAR10") -> TensorImages:
     pixels = torch.from_numpy(opened.data).permute(0, 3, 1, 2).contiguous()
     return TensorImages(pixels, torch.tensor(opened.targets), opened.classes)
 
 
-def _changed_file(folder: Path, published: type[CIFAR10]) -> Path:
+def _changed_file(folder: Path, published: "type[CIFAR10]") -> Path:
     """The first file that torchvision refuses."""
+    from torchvision.datasets.utils import check_integrity
+
     files = [*published.train_list, *published.test_list, (published.meta["filename"], published.meta["md5"])]
     return next((folder / name for name, md5 in files if not check_integrity(folder / name, md5)), folder)
