@@ -130,6 +130,17 @@ def test_a_damaged_list_is_one_line_that_names_it(name, file, old, new, message,
 
 @pytest.mark.parametrize(
     ("name", "file"),
+    [("dtd", "labels/train1.txt"), ("sun397", "SUN397/ClassName.txt"), ("ucf101", "ucfTrainTestlist/classInd.txt")],
+)
+def test_an_empty_list_of_classes_is_one_line(name, file, tmp_path):
+    entry = write_official(name, tmp_path)
+    (tmp_path / file).write_text("")
+    with pytest.raises(InputError, match="is in no folder of a class$"):
+        open_named(entry, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
     [("flowers102", "setid.mat"), ("stanford_cars", "devkit/cars_train_annos.mat"), ("cifar10", "test_batch")],
 )
 @pytest.mark.parametrize("content", [b"", b"<html>", None])
