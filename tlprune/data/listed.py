@@ -131,7 +131,7 @@ def read_lines(file: Path) -> list[str]:
         file: A text file in UTF-8, or in UTF-16 with a byte order mark.
 
     Returns:
-        Its lines, without what ends them; blank ones are left out.
+        Its lines without their ends; blank lines are left out.
 
     Raises:
         InputError: The file is unreadable.

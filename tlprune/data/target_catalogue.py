@@ -1,4 +1,4 @@
-"""The paper's downstream sets by name: what each has, and which files it is made of."""
+"""The paper's downstream sets by name: their sizes, files and folders."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,22 +22,22 @@ class TargetSet:
     """A set that lies on the user's disk.
 
     Args:
-        name: What users call it.
-        title: What its authors call it.
-        num_classes: Its classes.
-        official_sizes: What its official split has.
+        name: Name that users give.
+        title: Name that its authors gave.
+        num_classes: Number of its classes.
+        official_sizes: Sizes of the official split.
         files: Files of the official split, relative to the set's folder.
         images: The folder that CoOp's paths are relative to, relative to the set's folder.
-        marker: What must be in the set's folder for it to be the set's folder.
-        home_page: Where it comes from.
+        marker: File or folder by which the set's folder is known.
+        home_page: Address of its authors' page.
         terms: Its licence, as far as its authors say.
-        tree: What its folder looks like, a line each.
-        folders: What its folder is called besides ``name``: by CoOp, by torchvision, by its own archive.
+        tree: Layout of its folder, in lines.
+        folders: Other names of its folder than ``name``: those of CoOp, of torchvision and of its own archive.
         coop_file: CoOp's split file, used where it lies in the set's folder.
-        coop_sizes: What that has.
+        coop_sizes: Sizes of CoOp's split.
         image_size: Height and width in pixels that its images are seen at, unless the user says otherwise. CIFAR's are
             32 and stay so; the paper probes them at 160.
-        remark: What to know before getting it.
+        remark: Advice for those who get it.
         download_is_dead: Whether torchvision once downloaded it, and no longer can.
     """
 
@@ -62,10 +62,10 @@ class TargetSet:
         """The set's own folder, which may lie one folder deeper, as torchvision has it.
 
         Args:
-            folder: What the user gave, or what was found.
+            folder: A folder that the user gave, or one of a name that the set has.
 
         Raises:
-            InputError: The folder or something in it that is needed is missing.
+            InputError: The folder, the marker or a split file is missing.
         """
         help_ = f"see 'tlprune datasets {self.name}'"
         if not folder.is_dir():
