@@ -216,7 +216,7 @@ def write_python2_pickle(file: Path, document: dict[str, object]) -> None:
     stream = BytesIO()
     _Python2Pickler(stream, protocol=2).dump(document)
     content = stream.getvalue().replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
-    file.write_bytes(content.replace(pickle.NEWFALSE + pickle.NEWTRUE + pickle.TUPLE3, b"K\0K\1" + pickle.TUPLE3))
+    file.write_bytes(content.replace(pickle.NEWFALSE + pickle.NEWTRUE + pickle.TUPLE3, b"K\0K\1" + pickle.TUPLE3, 1))
 
 
 class _Python2Pickler(pickle._Pickler):

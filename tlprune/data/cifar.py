@@ -42,7 +42,7 @@ def read_cifar(folder: Path, name: Literal["CIFAR10", "CIFAR100"]) -> OfficialSp
         changed = f"{_changed_file(folder, published)}: its MD5 is not that of the published file"
         raise InputError(f"{changed}; unpack {published.filename} again") from error
     except OSError as error:
-        raise InputError(f"{error.filename}: {error.strerror or error}") from error
+        raise InputError(f"{error.filename or folder}: {error.strerror or error}") from error
     return OfficialSplits(train, None, test, "official")
 
 
