@@ -6,6 +6,7 @@ import torch
 from torchvision import datasets
 
 from real_layouts import write_batch, write_official, write_python2_pickle
+from tlprune.data.official_splits import read_official
 from tlprune.data.target_splits import open_named
 from tlprune.errors import InputError
 
@@ -20,7 +21,7 @@ from tlprune.errors import InputError
 def test_same_pixels_labels_and_classes_as_torchvision(name, folder, make, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.cifar, "check_integrity", lambda path, md5=None: True)
     entry = write_official(name, tmp_path / folder)
-    opened = entry.read_official(entry.home(tmp_path))
+    opened = read_official(entry.name, entry.home(tmp_path))
     for train, ours in ((True, opened.train), (False, opened.test)):
         theirs = make(tmp_path, train=train)
         assert torch.equal(ours.pixels, torch.from_numpy(theirs.data).permute(0, 3, 1, 2))

@@ -7,6 +7,7 @@ from scipy.io import loadmat, savemat
 from torchvision import datasets
 
 from real_layouts import write_official
+from tlprune.data.official_splits import read_official
 from tlprune.data.target_catalogue import TARGET_SETS
 from tlprune.data.target_splits import open_named
 from tlprune.errors import InputError
@@ -15,8 +16,7 @@ from tlprune.errors import InputError
 @pytest.fixture(autouse=True)
 def _small_files_pass_torchvision(monkeypatch):
     """Torchvision compares some files with the MD5 of the real ones."""
-    for module in (datasets.flowers102, datasets.cifar):
-        monkeypatch.setattr(module, "check_integrity", lambda path, md5=None: Path(path).exists())
+    monkeypatch.setattr(datasets.flowers102, "check_integrity", lambda path, md5=None: Path(path).exists())
 
 
 def listed(images):
@@ -51,7 +51,7 @@ def test_every_set_opens_and_its_images_can_be_read(name, tmp_path):
 )
 def test_same_images_labels_and_classes_as_torchvision(name, folder, make, parts, tmp_path):
     entry = write_official(name, tmp_path / folder)
-    opened = entry.read_official(entry.home(tmp_path / folder))
+    opened = read_official(entry.name, entry.home(tmp_path / folder))
     for part, split in parts.items():
         theirs = make(tmp_path, split=split)
         if name == "stanford_cars":
@@ -66,7 +66,7 @@ def test_same_images_labels_and_classes_as_torchvision(name, folder, make, parts
 
 def test_sun_agrees_with_torchvision_which_has_no_split(tmp_path):
     entry = write_official("sun397", tmp_path)
-    opened, theirs = entry.read_official(tmp_path), datasets.SUN397(tmp_path)
+    opened, theirs = read_official(entry.name, tmp_path), datasets.SUN397(tmp_path)
     pairs = zip(theirs._image_files, theirs._labels, strict=True)
     assert sorted(listed(opened.train) + listed(opened.test)) == sorted(pairs)
     assert list(opened.train.classes) == theirs.classes == ["abbey", "apartment_building/outdoor", "bakery/shop"]
@@ -74,7 +74,7 @@ def test_sun_agrees_with_torchvision_which_has_no_split(tmp_path):
 
 def test_ucf_has_a_frame_for_each_video_of_list_1(tmp_path):
     entry = write_official("ucf101", tmp_path)
-    opened = entry.read_official(tmp_path)
+    opened = read_official(entry.name, tmp_path)
     assert opened.test.paths[2:4] == (
         "Handstand_Pushups/v_HandStandPushups_g01_c01.jpg",
         "Handstand_Pushups/v_HandStandPushups_g02_c01.jpg",
@@ -83,7 +83,7 @@ def test_ucf_has_a_frame_for_each_video_of_list_1(tmp_path):
     assert opened.train.classes == ("ApplyEyeMakeup", "HandstandPushups", "YoYo")
     frames = tmp_path / "UCF-101-midframes"
     (frames / "Yo_Yo").rename(frames / "YoYo")
-    assert entry.read_official(tmp_path).test.paths[-1] == "YoYo/v_YoYo_g02_c01.jpg"
+    assert read_official(entry.name, tmp_path).test.paths[-1] == "YoYo/v_YoYo_g02_c01.jpg"
 
 
 def test_waterbirds_follow_the_column_split(tmp_path):
@@ -126,6 +126,17 @@ def test_a_damaged_list_is_one_line_that_names_it(name, file, old, new, message,
     with pytest.raises(InputError, match=message) as caught:
         open_named(entry, tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [("dtd", "labels/train1.txt"), ("sun397", "SUN397/ClassName.txt"), ("ucf101", "ucfTrainTestlist/classInd.txt")],
+)
+def test_an_empty_list_of_classes_is_one_line(name, file, tmp_path):
+    entry = write_official(name, tmp_path)
+    (tmp_path / file).write_text("")
+    with pytest.raises(InputError, match="is in no folder of a class$"):
+        open_named(entry, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -150,8 +150,9 @@ def test_class_folders_by_name(tmp_path, class_folder):
     assert source_classes(name) == ("Forest", "River")
 
 
-def test_cifar_is_read_without_unpickling(tmp_path, monkeypatch):
-    entry = write_official("cifar100", tmp_path / "cifar-100-python")
+@pytest.mark.parametrize("folder", ["cifar-100-python", ""])
+def test_cifar_is_found_in_the_folder_and_in_one_inside(folder, tmp_path, monkeypatch):
+    entry = write_official("cifar100", tmp_path / folder)
     monkeypatch.setitem(TARGET_SETS, "cifar100", entry)
     ours, _ = open_source(f"torchvision:CIFAR100:{tmp_path}")
     assert len(ours) == 15

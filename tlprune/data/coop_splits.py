@@ -16,7 +16,7 @@ def read_coop_split(file: Path, root: Path, num_classes: int) -> OfficialSplits:
     Args:
         file: The JSON file.
         root: The folder that its paths are relative to.
-        num_classes: How many classes it must have.
+        num_classes: Number of classes that it must have.
 
     Returns:
         The parts, each in the order of the file.
@@ -31,16 +31,16 @@ def read_coop_split(file: Path, root: Path, num_classes: int) -> OfficialSplits:
     if odd := [part for part in _PARTS if not isinstance(document.get(part), list)]:
         raise InputError(f"{file}: {expected}; {odd[0]!r} is {in_short(document.get(odd[0]))}")
     names: dict[int, str] = {}
-    train, val, test = (Listing(file, _entries(document[part], part, names, file)) for part in _PARTS)
+    listings = {part: Listing(file, _entries(document[part], part, names, file)) for part in _PARTS}
     if sorted(names) != list(range(num_classes)):
         what = f"{len(names)} labels from {min(names)} to {in_short(max(names))}" if names else "none"
         raise InputError(f"{file}: labels must be 0 to {num_classes - 1}, got {what}")
     classes = [names[label] for label in range(num_classes)]
-    return parts_of_lists(root, classes, train, val, test, f"CoOp, {file.name}")
+    return parts_of_lists(root, classes, listings, f"CoOp, {file.name}")
 
 
 def _entries(rows: list[object], part: str, names: dict[int, str], file: Path) -> list[tuple[str, int]]:
-    """Checks the entries of a part, and adds to ``names`` what each label is called."""
+    """Checks the entries of a part, and adds the names of their labels to ``names``."""
     entries = []
     for number, row in enumerate(rows):
         match row:

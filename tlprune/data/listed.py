@@ -1,9 +1,9 @@
-"""Images that split files list: read, checked, and made three parts. The files come from others: none is trusted."""
+"""Images that split files list: reads and checks them, and makes parts of them. No file is trusted."""
 
 import json
 import os
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from posixpath import normpath, splitext
@@ -32,7 +32,7 @@ class OfficialSplits:
         train: Training images.
         val: Validation images; None where the split has none.
         test: Test images.
-        split: Where the split comes from, in words.
+        split: Origin of the split, in words.
     """
 
     train: ImageSet
@@ -43,29 +43,25 @@ class OfficialSplits:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a file lists for one part.
+    """Images that a file lists for one part.
 
     Args:
-        file: Which file.
-        entries: For each image its path, relative to the folder of images, and its label.
+        file: The file.
+        entries: Path of each image, relative to the folder of images, and its label.
     """
 
     file: Path
     entries: Sequence[tuple[str, int]]
 
 
-def parts_of_lists(
-    root: Path, classes: Sequence[str], train: Listing, val: Listing | None, test: Listing, split: str
-) -> OfficialSplits:
-    """Checks what is listed against itself and against the disk; no image is opened.
+def parts_of_lists(root: Path, classes: Sequence[str], listings: Mapping[str, Listing], split: str) -> OfficialSplits:
+    """Checks listings against each other and against the disk; no image is opened.
 
     Args:
         root: The folder of images.
-        classes: Class names.
-        train: Training images; every class has at least one.
-        val: Validation images; None where the split has none.
-        test: Test images.
-        split: Where the split comes from, in words.
+        classes: Class names; every class has at least one training image.
+        listings: Listings by ``train``, ``val`` (where the split has validation images) and ``test``, in this order.
+        split: Origin of the split, in words.
 
     Returns:
         The parts, each in the order of its list.
@@ -74,7 +70,6 @@ def parts_of_lists(
         InputError: A part is empty, a path leads out of ``root`` or to no image, a label is out of range, an image is
             listed twice, a class has no training image, or images are missing.
     """
-    listings = {name: one for name, one in (("train", train), ("val", val), ("test", test)) if one is not None}
     part_of: dict[str, str] = {}
     sets = {}
     for part, listing in listings.items():
@@ -91,7 +86,9 @@ def parts_of_lists(
             part_of[path] = part
         sets[part] = FolderImages(root, paths, torch.tensor([label for _, label in listing.entries]), classes)
     if absent := sorted(set(range(len(classes))) - set(sets["train"].labels.tolist())):
-        raise InputError(f"{train.file}: class {classes[absent[0]]!r} (label {absent[0]}) has no training image")
+        raise InputError(
+            f"{listings['train'].file}: class {classes[absent[0]]!r} (label {absent[0]}) has no training image"
+        )
     if missing := [path for path in part_of if not _is_file(f"{root}/{path}")]:
         count = f"{len(missing):,} of {len(part_of):,} listed images are missing"
         raise InputError(
@@ -101,7 +98,7 @@ def parts_of_lists(
 
 
 def in_short(value: object) -> str:
-    """A value from a file as a message may show it: on one line, and never long."""
+    """A value from a file as a message shows it: on one line, at most 160 characters."""
     text = _REPR.repr(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
@@ -113,7 +110,7 @@ def read_json(file: Path) -> Any:
         file: The file.
 
     Returns:
-        Its value, of any type: check it.
+        Its value, of any type.
 
     Raises:
         InputError: The file is unreadable, no JSON, or nested too deeply.
@@ -134,7 +131,7 @@ def read_lines(file: Path) -> list[str]:
         file: A text file in UTF-8, or in UTF-16 with a byte order mark.
 
     Returns:
-        Its lines, without what ends them; blank ones are left out.
+        Its lines without their ends; blank lines are left out.
 
     Raises:
         InputError: The file is unreadable.
@@ -147,7 +144,7 @@ def read_rows(file: Path, columns: Sequence[int]) -> list[list[str]]:
 
     Args:
         file: A text file.
-        columns: How many words a line may have.
+        columns: Counts of words that a line may have.
 
     Returns:
         The words of each line.
@@ -183,8 +180,8 @@ def _text(file: Path, or_utf_16: bool = False) -> str:
 
 
 def _path_within(path: str, file: Path) -> str:
-    """The path as the file system has it: relative, without ``..``, to an image. Pathlib is slow over 100,000 files."""
-    # Windows takes backslashes and drives for what they are elsewhere not
+    """Checks that a path is relative, without ``..``, to an image. Pathlib is slow over 100,000 files."""
+    # on Windows backslashes separate folders, and a drive makes a path absolute
     if path.startswith("/") or ".." in path.split("/") or "\\" in path or "\0" in path or path[1:2] == ":":
         raise InputError(f"{file}: {in_short(path)} must be a relative path without '..'")
     if splitext(path)[1].lower() not in EXTENSIONS:
@@ -195,5 +192,5 @@ def _path_within(path: str, file: Path) -> str:
 def _is_file(path: str) -> bool:
     try:
         return S_ISREG(os.stat(path).st_mode)
-    except (OSError, ValueError):  # what is no text for a file system is a ValueError
+    except (OSError, ValueError):  # half a character of UTF-16 is a ValueError
         return False

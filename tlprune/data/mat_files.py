@@ -8,51 +8,26 @@ import numpy as np
 from tlprune.data.listed import in_short
 from tlprune.errors import InputError
 
-__all__ = ["read_field", "read_vector"]
+__all__ = ["read_mat"]
 
 _Kind = TypeVar("_Kind", int, str)
 
 
-def read_vector(file: Path, name: str, kind: type[_Kind]) -> list[_Kind]:
-    """Reads a vector of integers or a cell array of texts, of at least one entry.
+def read_mat(file: Path, name: str, kind: type[_Kind], field: str | None = None) -> list[_Kind]:
+    """Reads a vector of integers, a cell array of texts, or one field of a struct array.
 
     Args:
         file: A MATLAB file.
-        name: Of the variable.
-        kind: What it holds.
+        name: Of the variable, which has at least one entry.
+        kind: Type of the values.
+        field: Of the entries of a struct array; None for any other variable.
 
     Returns:
-        Its entries, in order.
+        A value for each entry, in order.
 
     Raises:
-        InputError: The file is unreadable, or has no such variable.
+        InputError: The file is unreadable, has no such variable or field, or values of another type.
     """
-    return [_checked(value, kind, file, name) for value in _variable(file, name)]
-
-
-def read_field(file: Path, name: str, field: str, kind: type[_Kind]) -> list[_Kind]:
-    """Reads one field of each entry of a struct array.
-
-    Args:
-        file: A MATLAB file.
-        name: Of the struct array.
-        field: Of its entries.
-        kind: What the field holds.
-
-    Returns:
-        The field of each entry, in order.
-
-    Raises:
-        InputError: The file is unreadable, or has no such variable or field.
-    """
-    entries = _variable(file, name)
-    if field not in (entries.dtype.names or ()):
-        raise InputError(f"{file}: {name!r} has no field {field!r}")
-    return [_checked(value, kind, file, field) for value in entries[field]]
-
-
-def _variable(file: Path, name: str) -> Any:
-    """A variable as a vector of at least one entry."""
     from scipy.io import loadmat
 
     try:
@@ -61,10 +36,14 @@ def _variable(file: Path, name: str) -> Any:
         raise InputError(f"{file}: {error.strerror or error}") from error
     except Exception as error:  # damaged bytes make scipy raise anything
         raise InputError(f"{file}: not a MATLAB file: {' '.join(str(error).split())}") from error
-    found = np.atleast_1d(content.get(name, []))
-    if found.ndim != 1 or len(found) == 0:
+    entries = np.atleast_1d(content.get(name, []))
+    if entries.ndim != 1 or len(entries) == 0:
         raise InputError(f"{file}: no vector {name!r} in it")
-    return found
+    if field is None:
+        return [_checked(value, kind, file, name) for value in entries]
+    if field not in (entries.dtype.names or ()):
+        raise InputError(f"{file}: {name!r} has no field {field!r}")
+    return [_checked(value, kind, file, field) for value in entries[field]]
 
 
 def _checked(value: Any, kind: type[_Kind], file: Path, name: str) -> _Kind:
@@ -72,7 +51,7 @@ def _checked(value: Any, kind: type[_Kind], file: Path, name: str) -> _Kind:
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.item()
     if kind is int and isinstance(value, float) and value.is_integer():
-        value = int(value)  # MATLAB's numbers are floats unless told otherwise
+        value = int(value)  # MATLAB's numbers are floats by default
     if not isinstance(value, (int, np.integer) if kind is int else str):
         raise InputError(f"{file}: {name!r} must hold {'integers' if kind is int else 'text'}, got {in_short(value)}")
     return kind(value)

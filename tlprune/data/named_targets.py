@@ -109,11 +109,13 @@ def open_set(entry: TargetSet, folder: Path) -> "OfficialSplits":
 
 def _listed(entry: TargetSet, home: Path) -> "tuple[OfficialSplits, Sizes]":
     """The parts as a split has them, and what sizes they must have."""
-    if entry.coop_file is not None and entry.coop_sizes is not None and (home / entry.coop_file).is_file():
-        from tlprune.data.coop_splits import read_coop_split  # brings torch, which takes seconds
+    # they bring torch, which takes seconds
+    from tlprune.data.coop_splits import read_coop_split
+    from tlprune.data.official_splits import read_official
 
+    if entry.coop_file is not None and entry.coop_sizes is not None and (home / entry.coop_file).is_file():
         return read_coop_split(home / entry.coop_file, home / entry.images, entry.num_classes), entry.coop_sizes
-    return entry.read_official(home), entry.official_sizes
+    return read_official(entry.name, home), entry.official_sizes
 
 
 def _is_plain_folder(target: str) -> bool:

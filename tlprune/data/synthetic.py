@@ -157,9 +157,7 @@ def _rings(rng: np.random.Generator, count: int) -> Mask:
     middle, radius = _place(rng)
     draw = ImageDraw.Draw(canvas)
     for ring in range(2 * count, 0, -1):
-        reach = radius * ring / (2 * count)
-        box = (middle[0] - reach, middle[1] - reach, middle[0] + reach, middle[1] + reach)
-        draw.ellipse(box, fill=255 if ring % 2 == 0 else 0)
+        draw.circle(tuple(middle), radius * ring / (2 * count), fill=255 if ring % 2 == 0 else 0)
     return _reduced(canvas)
 
 
@@ -181,7 +179,7 @@ def _crescent(rng: np.random.Generator) -> Mask:
     bite = middle + radius * 0.55 * np.array([1.0, rng.uniform(-1, 1)])
     draw = ImageDraw.Draw(canvas)
     for centre, reach, fill in ((middle, radius, 255), (bite, radius * 0.85, 0)):
-        draw.ellipse((*(centre - reach), *(centre + reach)), fill=fill)
+        draw.circle(tuple(centre), reach, fill=fill)
     return _reduced(canvas.rotate(rng.uniform(0, 360)))
 
 
@@ -279,7 +277,7 @@ def synthetic_classes() -> tuple[DrawnClass, ...]:
 def synthetic_source(
     cache: Path, images_per_class: int = 100, seed: int = 0, drawn: Callable[[], None] | None = None
 ) -> Path:
-    """Draws the built-in source into the cache, unless it is there; images that are damaged or missing drawn anew.
+    """Draws the built-in source into the cache, unless it is there; damaged and missing images are drawn again.
 
     Several processes may ask at once: one draws, the others wait for it.
 

@@ -1,14 +1,10 @@
-"""The paper's downstream sets by name: what each has, and which files it is made of."""
+"""The paper's downstream sets by name: their sizes, files and folders."""
 
-from dataclasses import dataclass, field
-from importlib import import_module
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from tlprune.errors import InputError
-
-if TYPE_CHECKING:
-    from tlprune.data.listed import OfficialSplits
 
 __all__ = ["TARGET_SETS", "Sizes", "TargetSet"]
 
@@ -26,23 +22,22 @@ class TargetSet:
     """A set that lies on the user's disk.
 
     Args:
-        name: What users call it.
-        title: What its authors call it.
-        num_classes: Its classes.
-        official_sizes: What its official split has.
+        name: Name that users give.
+        title: Name that its authors gave.
+        num_classes: Number of its classes.
+        official_sizes: Sizes of the official split.
         files: Files of the official split, relative to the set's folder.
-        reader: The function in :mod:`tlprune.data` that reads the official split, by name: importing it takes seconds.
         images: The folder that CoOp's paths are relative to, relative to the set's folder.
-        marker: What must be in the set's folder for it to be the set's folder.
-        home_page: Where it comes from.
+        marker: File or folder by which the set's folder is known.
+        home_page: Address of its authors' page.
         terms: Its licence, as far as its authors say.
-        tree: What its folder looks like, a line each.
-        folders: What its folder is called besides ``name``: by CoOp, by torchvision, by its own archive.
+        tree: Layout of its folder, in lines.
+        folders: Other names of its folder than ``name``: those of CoOp, of torchvision and of its own archive.
         coop_file: CoOp's split file, used where it lies in the set's folder.
-        coop_sizes: What that has.
+        coop_sizes: Sizes of CoOp's split.
         image_size: Height and width in pixels that its images are seen at, unless the user says otherwise. CIFAR's are
             32 and stay so; the paper probes them at 160.
-        remark: What to know before getting it.
+        remark: Advice for those who get it.
         download_is_dead: Whether torchvision once downloaded it, and no longer can.
     """
 
@@ -51,7 +46,6 @@ class TargetSet:
     num_classes: int
     official_sizes: Sizes
     files: tuple[str, ...]
-    reader: str = field(repr=False)
     images: str
     marker: str
     home_page: str
@@ -68,10 +62,10 @@ class TargetSet:
         """The set's own folder, which may lie one folder deeper, as torchvision has it.
 
         Args:
-            folder: What the user gave, or what was found.
+            folder: A folder that the user gave, or one of a name that the set has.
 
         Raises:
-            InputError: The folder or something in it that is needed is missing.
+            InputError: The folder, the marker or a split file is missing.
         """
         help_ = f"see 'tlprune datasets {self.name}'"
         if not folder.is_dir():
@@ -87,22 +81,6 @@ class TargetSet:
             raise InputError(f"target {self.name}: {either} {missing[0]!r} in {home} ({help_})")
         return home
 
-    def read_official(self, home: Path) -> "OfficialSplits":
-        """Reads the official split; no file of an image is opened, but for sets that keep many in one file.
-
-        Args:
-            home: The set's own folder.
-
-        Returns:
-            Its parts.
-
-        Raises:
-            InputError: Something is missing or damaged.
-        """
-        module, name = self.reader.split(".")
-        parts: OfficialSplits = getattr(import_module(f"tlprune.data.{module}"), name)(home)
-        return parts
-
 
 _GONE = "torchvision can no longer download it: get it elsewhere"
 
@@ -113,15 +91,11 @@ _ALL = (
         num_classes=37,
         official_sizes=Sizes(3680, None, 3669),
         files=("annotations/trainval.txt", "annotations/test.txt"),
-        reader="official_splits.read_pets",
         images="images",
         marker="images",
         home_page="https://www.robots.ox.ac.uk/~vgg/data/pets/",
         terms="CC BY-SA 4.0; the photographs belong to their owners",
-        tree=(
-            "images/Abyssinian_1.jpg ...",
-            "annotations/trainval.txt, test.txt",
-        ),
+        tree=("images/Abyssinian_1.jpg ...", "annotations/trainval.txt, test.txt"),
         folders=("oxford-iiit-pet",),
         coop_file="split_zhou_OxfordPets.json",
         coop_sizes=Sizes(2944, 736, 3669),
@@ -132,7 +106,6 @@ _ALL = (
         num_classes=397,
         official_sizes=Sizes(19850, None, 19850),
         files=("SUN397/ClassName.txt", "Training_01.txt", "Testing_01.txt"),
-        reader="official_splits.read_sun",
         images="SUN397",
         marker="SUN397",
         home_page="https://vision.princeton.edu/projects/2010/SUN/",
@@ -153,7 +126,6 @@ _ALL = (
         num_classes=196,
         official_sizes=Sizes(8144, None, 8041),
         files=("devkit/cars_meta.mat", "devkit/cars_train_annos.mat", "cars_test_annos_withlabels.mat"),
-        reader="official_splits.read_cars",
         images=".",
         marker="cars_train",
         home_page="https://ai.stanford.edu/~jkrause/cars/car_dataset.html",
@@ -175,15 +147,11 @@ _ALL = (
         num_classes=102,
         official_sizes=Sizes(1020, 1020, 6149),
         files=("setid.mat", "imagelabels.mat"),
-        reader="official_splits.read_flowers",
         images="jpg",
         marker="jpg",
         home_page="https://www.robots.ox.ac.uk/~vgg/data/flowers/102/",
         terms="see the home page",
-        tree=(
-            "jpg/image_00001.jpg ...",
-            "setid.mat, imagelabels.mat",
-        ),
+        tree=("jpg/image_00001.jpg ...", "setid.mat, imagelabels.mat"),
         folders=("oxford_flowers", "flowers-102"),
         coop_file="split_zhou_OxfordFlowers.json",
         coop_sizes=Sizes(4093, 1633, 2463),
@@ -194,15 +162,11 @@ _ALL = (
         num_classes=47,
         official_sizes=Sizes(1880, 1880, 1880),
         files=("labels/train1.txt", "labels/val1.txt", "labels/test1.txt"),
-        reader="official_splits.read_dtd",
         images="images",
         marker="images",
         home_page="https://www.robots.ox.ac.uk/~vgg/data/dtd/",
         terms="for research",
-        tree=(
-            "images/banded/banded_0002.jpg ...",
-            "labels/train1.txt, val1.txt, test1.txt",
-        ),
+        tree=("images/banded/banded_0002.jpg ...", "labels/train1.txt, val1.txt, test1.txt"),
         folders=("dtd",),
         coop_file="split_zhou_DescribableTextures.json",
         coop_sizes=Sizes(2820, 1128, 1692),
@@ -212,12 +176,7 @@ _ALL = (
         title="UCF101 by the middle frame of each video",
         num_classes=101,
         official_sizes=Sizes(9537, None, 3783),
-        files=(
-            "ucfTrainTestlist/classInd.txt",
-            "ucfTrainTestlist/trainlist01.txt",
-            "ucfTrainTestlist/testlist01.txt",
-        ),
-        reader="official_splits.read_ucf",
+        files=("ucfTrainTestlist/classInd.txt", "ucfTrainTestlist/trainlist01.txt", "ucfTrainTestlist/testlist01.txt"),
         images="UCF-101-midframes",
         marker="UCF-101-midframes",
         home_page="https://www.crcv.ucf.edu/data/UCF101.php",
@@ -236,15 +195,11 @@ _ALL = (
         num_classes=101,
         official_sizes=Sizes(75750, None, 25250),
         files=("meta/classes.txt", "meta/train.json", "meta/test.json"),
-        reader="official_splits.read_food",
         images="images",
         marker="images",
         home_page="https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
         terms="scientific fair use; the photographs belong to their owners",
-        tree=(
-            "images/apple_pie/134.jpg ...",
-            "meta/classes.txt, train.json, test.json",
-        ),
+        tree=("images/apple_pie/134.jpg ...", "meta/classes.txt, train.json, test.json"),
         folders=("food-101",),
         coop_file="split_zhou_Food101.json",
         coop_sizes=Sizes(50500, 20200, 30300),
@@ -255,16 +210,11 @@ _ALL = (
         num_classes=10,
         official_sizes=Sizes(50000, None, 10000),
         files=(*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta"),
-        reader="cifar.read_cifar10",
         images=".",
         marker="batches.meta",
         home_page="https://www.cs.toronto.edu/~kriz/cifar.html",
         terms="see the home page",
-        tree=(
-            "data_batch_1 ... data_batch_5",
-            "test_batch",
-            "batches.meta",
-        ),
+        tree=("data_batch_1 ... data_batch_5", "test_batch", "batches.meta"),
         folders=("cifar-10-batches-py",),
         image_size=32,
         remark="the version for Python; the paper probes it at image_size: 160",
@@ -275,7 +225,6 @@ _ALL = (
         num_classes=100,
         official_sizes=Sizes(50000, None, 10000),
         files=("train", "test", "meta"),
-        reader="cifar.read_cifar100",
         images=".",
         marker="meta",
         home_page="https://www.cs.toronto.edu/~kriz/cifar.html",
@@ -291,15 +240,11 @@ _ALL = (
         num_classes=2,
         official_sizes=Sizes(4795, 1199, 5794),
         files=("metadata.csv",),
-        reader="official_splits.read_waterbirds",
         images=".",
         marker="metadata.csv",
         home_page="https://github.com/kohpangwei/group_DRO",
         terms="made of CUB-200-2011 and Places: see both",
-        tree=(
-            "metadata.csv",
-            "001.Black_footed_Albatross/Black_Footed_Albatross_0046_18.jpg ...",
-        ),
+        tree=("metadata.csv", "001.Black_footed_Albatross/Black_Footed_Albatross_0046_18.jpg ..."),
         folders=("waterbird_complete95_forest2water2",),
         remark="its archive is called waterbird_complete95_forest2water2.tar.gz",
     ),

@@ -1,4 +1,4 @@
-"""Sets that torchvision reads, by the name of its class: only where they lie is asked for, nothing is downloaded."""
+"""Sets that torchvision reads, by the names of its classes, from folders on disk; nothing is downloaded."""
 
 import inspect
 import os
@@ -17,7 +17,14 @@ from tlprune.data.target_catalogue import TARGET_SETS
 from tlprune.errors import InputError, did_you_mean
 from tlprune.storage.paths import user_path
 
-__all__ = ["check_torchvision", "classes_of", "images_in_memory", "images_of_files", "labels_of", "open_torchvision"]
+__all__ = [
+    "check_torchvision",
+    "classes_of",
+    "images_in_memory",
+    "images_of_files",
+    "labels_of",
+    "open_torchvision",
+]
 
 _KNOWN = [
     "CIFAR10",
@@ -46,7 +53,7 @@ _KNOWN = [
     "StanfordCars",
     "USPS",
 ]
-"""Those with images and one class for each: a list, since others (LSUN) execute what lies beside them."""
+"""Sets of images with one class each. The list is closed: other classes, such as LSUN, execute files beside them."""
 _NOT_YOURS = {"self", "root", "download", "transform", "target_transform", "transforms", "loader", "is_valid_file"}
 _NOT_YOURS |= {"args", "kwargs"}
 _READ_HERE = {"CIFAR10": "cifar10", "CIFAR100": "cifar100"}  # torchvision unpickles them
@@ -56,7 +63,7 @@ _LABELS = ("targets", "labels", "_labels")
 _CLASSES = ("classes", "categories")
 _BINARY_LABELS, _BINARY_CLASSES = ("_bin_labels",), ("bin_classes",)
 _NO_CLASS = "N/A"
-"""What EMNIST calls class 0 of its letters, which are numbered from 1."""
+"""EMNIST's name of class 0 of its letters, which are numbered from 1."""
 _WHOLE = (int, np.integer)
 
 
@@ -86,8 +93,8 @@ def open_torchvision(name: str, folder: str) -> ImageSet:
     """Opens the training images of a set that torchvision has a class for.
 
     Args:
-        name: Of the class in :mod:`torchvision.datasets`, and arguments of it where they are needed:
-            ``Places365``, ``Places365,small=true``, ``EMNIST,split=letters``.
+        name: Name of a class in :mod:`torchvision.datasets`, and arguments that it needs: ``Places365``,
+            ``Places365,small=true``, ``EMNIST,split=letters``.
         folder: The class's ``root``.
 
     Returns:
@@ -104,14 +111,14 @@ def open_torchvision(name: str, folder: str) -> ImageSet:
         raise InputError(f"source torchvision:{name}: {kind} takes no arguments here; its training part is read")
     if kind in _READ_HERE:
         return open_set(TARGET_SETS[_READ_HERE[kind]], root).train
-    given = dict(_option(name, one) for one in options)
-    _check_layout(kind, root, given)
-    opened = _construct(kind, root, given)
-    found = images_of_files(opened) or images_in_memory(opened)
-    if found is None:
+    arguments = dict(_option(name, option) for option in options)
+    _check_layout(kind, root, arguments)
+    opened = _construct(kind, root, arguments)
+    images = images_of_files(opened) or images_in_memory(opened)
+    if images is None:
         message = f"torchvision's {kind} does not list a label for each image"
         raise InputError(f"source torchvision:{name}: {message}; give its class folders as a folder, or a list file")
-    return found
+    return images
 
 
 def _option(name: str, text: str) -> tuple[str, bool | int | str]:
@@ -123,42 +130,42 @@ def _option(name: str, text: str) -> tuple[str, bool | int | str]:
     return key, int(value) if value.isdecimal() else value
 
 
-def _check_layout(kind: str, root: Path, given: Mapping[str, Any]) -> None:
-    """Refuses what a class would not read as asked for: archives that it would unpack, and labels that are none."""
+def _check_layout(kind: str, root: Path, arguments: Mapping[str, Any]) -> None:
+    """Refuses archives that a class would unpack, and targets that are no labels."""
     if kind == "ImageNet":
-        for needed in ("meta.bin", str(given.get("split", "train"))):
+        for needed in ("meta.bin", str(arguments.get("split", "train"))):
             if not (root / needed).exists():
                 raise InputError(
                     f"source torchvision:ImageNet: {root}: no {needed!r} in it, and nothing is unpacked here"
                 )
-    if kind == "OxfordIIITPet" and given.get("target_types", "category") not in ("category", "binary-category"):
-        what = f"`target_types` must be 'category' or 'binary-category', got {given['target_types']!r}"
+    if kind == "OxfordIIITPet" and arguments.get("target_types", "category") not in ("category", "binary-category"):
+        what = f"`target_types` must be 'category' or 'binary-category', got {arguments['target_types']!r}"
         raise InputError(f"source torchvision:OxfordIIITPet: {what}")
 
 
-def _construct(kind: str, root: Path, options: Mapping[str, Any]) -> Any:
-    made = getattr(torchvision.datasets, kind)
-    takes = _arguments(made) - _NOT_YOURS
-    if odd := sorted(options.keys() - takes):
+def _construct(kind: str, root: Path, arguments: Mapping[str, Any]) -> Any:
+    dataset_class = getattr(torchvision.datasets, kind)
+    takes = _argument_names(dataset_class) - _NOT_YOURS
+    if odd := sorted(arguments.keys() - takes):
         choices = did_you_mean(odd[0], takes) if takes else "it takes none"
         raise InputError(f"source torchvision:{kind}: it has no argument {odd[0]!r}: {choices}")
     try:
-        return made(root, **options)
+        return dataset_class(root, **arguments)
     except InputError:
         raise
     except Exception as error:  # each class has its own way to say that files are missing
         raise InputError(f"source torchvision:{kind}: {root}: {' '.join(str(error).split())[:200]}") from error
 
 
-def _arguments(made: type) -> set[str]:
-    """Names of a class's arguments, those that it hands on to the class that it is made of with them."""
-    found: set[str] = set()
-    for one in made.__mro__:
-        parameters = inspect.signature(one.__init__).parameters  # type: ignore[misc]
-        found |= set(parameters)
+def _argument_names(dataset_class: type) -> set[str]:
+    """Names of a class's arguments, with those that it hands on to its base class."""
+    names: set[str] = set()
+    for base in dataset_class.__mro__:
+        parameters = inspect.signature(base.__init__).parameters  # type: ignore[misc]
+        names |= set(parameters)
         if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
             break
-    return found
+    return names
 
 
 def images_of_files(opened: Any) -> FolderImages | None:
@@ -202,26 +209,26 @@ def _as_rgb(pixels: Tensor) -> Tensor:
 
 
 def labels_of(opened: Any) -> list[int]:
-    """A number for each image; none where the class has something else."""
+    """A number for each image; none where the class has no such numbers."""
     names = _BINARY_LABELS if _is_binary(opened) else _LABELS
-    found = next((value for name in names if (value := getattr(opened, name, None)) is not None), ())
-    if isinstance(found, (Tensor, np.ndarray)):
-        table = torch.as_tensor(found)
+    labels = next((value for name in names if (value := getattr(opened, name, None)) is not None), ())
+    if isinstance(labels, (Tensor, np.ndarray)):
+        table = torch.as_tensor(labels)
         # QMNIST has a row for each image, which begins with its class
-        found = (table[:, 0] if table.ndim == 2 else table.flatten()).tolist()
-    return [int(label) for label in found] if all(isinstance(label, _WHOLE) for label in found) else []
+        labels = (table[:, 0] if table.ndim == 2 else table.flatten()).tolist()
+    return [int(label) for label in labels] if all(isinstance(label, _WHOLE) for label in labels) else []
 
 
 def classes_of(opened: Any, labels: Sequence[int]) -> list[str]:
-    """The class's own names, unless it has none or not for each label: then the numbers."""
-    of = _BINARY_CLASSES if _is_binary(opened) else _CLASSES
-    named = next((value for name in of if (value := getattr(opened, name, None))), ())
+    """The class's own names; the numbers where it has none, or too few."""
+    attributes = _BINARY_CLASSES if _is_binary(opened) else _CLASSES
+    own = next((value for name in attributes if (value := getattr(opened, name, None))), ())
     places = getattr(opened, "class_to_idx", {})
-    if set(places) == set(named) and sorted(places.values()) == list(range(len(named))):
-        named = sorted(named, key=places.__getitem__)
-    names = [one[0] if isinstance(one, tuple) else str(one) for one in named]
+    if set(places) == set(own) and sorted(places.values()) == list(range(len(own))):
+        own = sorted(own, key=places.__getitem__)
+    names = [name[0] if isinstance(name, tuple) else str(name) for name in own]
     ids = getattr(opened, "wnids", names)  # two of ImageNet's classes are called crane
-    names = [name if names.count(name) == 1 else f"{name} ({of})" for name, of in zip(names, ids, strict=True)]
+    names = [name if names.count(name) == 1 else f"{name} ({id_})" for name, id_ in zip(names, ids, strict=True)]
     fits = len(set(names)) == len(names) > max(labels)
     return names if fits else [str(number) for number in range(max(labels) + 1)]
 

@@ -5,8 +5,7 @@ import pytest
 from PIL import Image
 
 from tlprune.cli import main
-from tlprune.data import frames
-from tlprune.data.frames import extract_frames, list_videos, middle_frame
+from tlprune.commands.frames import extract_frames, middle_frame
 from tlprune.errors import InputError
 
 av = pytest.importorskip("av")
@@ -58,7 +57,7 @@ def test_each_video_becomes_a_picture_of_its_name(tmp_path, videos, capsys):
 def test_a_run_that_stopped_goes_on(tmp_path, videos, capsys):
     goal = tmp_path / "frames"
     run = extract_frames(videos, goal)
-    assert next(run)[1] == "written"
+    assert next(run) == "written"
     run.close()
     before = {path: path.stat().st_mtime_ns for path in goal.rglob("*.jpg")}
     assert main(["frames", str(videos), str(goal), "--workers", "2"]) == 0
@@ -81,9 +80,9 @@ def test_videos_that_cannot_be_read_are_named_and_the_rest_is_written(tmp_path, 
 
 def test_what_is_no_folder_of_videos_is_said(tmp_path):
     with pytest.raises(InputError, match="none: no such folder"):
-        list_videos(tmp_path / "none")
+        next(extract_frames(tmp_path / "none", tmp_path / "frames"))
     with pytest.raises(InputError, match=r"no videos in it \(\.avi, "):
-        list_videos(tmp_path)
+        next(extract_frames(tmp_path, tmp_path / "frames"))
     for name in ("a.avi", "a.b.avi", "a.mp4"):
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(InputError, match=r"two videos would share the frame 'a\.jpg'"):
@@ -99,4 +98,4 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, videos, capsys):
 def test_pyav_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(InputError, match=r"pip install 'tlprune\[video\]'"):
-        frames.middle_frame(tmp_path / "v.avi")
+        middle_frame(tmp_path / "v.avi")
