@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from tlprune.errors import InputError, did_you_mean, require_within
 from tlprune.selection.multi_target import MultiTarget
 from tlprune.selection.selection import Selection
 from tlprune.selection.selector import Need, Selector, SourceImages, TargetImages
+from tlprune.selection.selector_of import SelectorOf
 from tlprune.storage.checkpoints import load_torch
 from tlprune.storage.fingerprint import digest_json
 from tlprune.storage.paths import user_path
@@ -183,7 +184,7 @@ def _saved_indices(file: Path) -> list[str]:
     return [str(index) for index in indices.tolist()]
 
 
-class ReverseSelector(Selector):
+class ReverseSelector(SelectorOf):
     """Keeps first what another selector would keep last: if its votes mean anything, this does harm.
 
     Args:
@@ -193,26 +194,10 @@ class ReverseSelector(Selector):
     method = "reverse"
     label = "reverse"
 
-    def __init__(self, of: Selector) -> None:
-        self.of = of
-        self.unit_kind = of.unit_kind
-        needed = {"target": of.needs_target, "labels": of.needs_labels}
-        needed |= {part: of.needs_surrogate == part for part in ("classifier", "backbone")}
-        self.needs = tuple(cast(Need, name) for name, is_needed in needed.items() if is_needed)
-
-    @property
-    def deterministic(self) -> bool:
-        """As the selector that is reversed."""
-        return super().deterministic and self.of.deterministic
-
     @property
     def options(self) -> dict[str, Any]:
         """Those of the selector that is reversed."""
         return {"of": self.of.method, **self.of.options}
-
-    def network(self, surrogate: nn.Module | Sequence[nn.Module] | None) -> nn.Module | None:
-        """As the selector that is reversed."""
-        return self.of.network(surrogate)
 
     def unit_features(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> Tensor | None:
         """As the selector that is reversed."""

@@ -83,11 +83,12 @@ class MultiTarget:
         scores = torch.stack([one.scores / max(count, 1) for one, count in zip(selections, voters, strict=True)])
         scores = (weights * scores).sum(0)
         points = _points(rankings)
-        wanted = torch.where(voted[:, None], shares, points / points[0].sum())
-        if bool(voted.all()):
+        by_votes = voted & (first.unit_kind != "sample")  # votes for single images are too few to rank all of them
+        wanted = torch.where(by_votes[:, None], shares, points / points[0].sum())
+        if bool(by_votes.all()):
             merit = votes
         else:  # whole numbers where nobody voted and all targets count the same, so that equal sums are equal
-            merit = (weights * wanted if bool(voted.any()) else given[:, None] / given.max() * points).sum(0)
+            merit = (weights * wanted if bool(by_votes.any()) else given[:, None] / given.max() * points).sum(0)
         if self.how == "union":
             ranking = _union(rankings, merit)
         elif self.how == "worst_case":
@@ -103,6 +104,7 @@ class MultiTarget:
             assignments=torch.cat([one.assignments for one in selections]),
             target_votes=target_votes,
             covers_each_target=self.how != "weighted_sum",
+            asked_by=_asked_by(selections, rankings),
             metadata={"seconds": {stage: sum(one.get(stage, 0.0) for one in seconds) for stage in seconds[0]}},
         )
 
@@ -110,6 +112,15 @@ class MultiTarget:
 def _points(rankings: Tensor) -> Tensor:
     """What ranks are worth, ``[T, U]`` float64: ``U`` for a target's best unit, 1 for its last (Borda's count)."""
     return rankings.shape[1] - rankings.argsort(1).double()
+
+
+def _asked_by(selections: Sequence[Selection], rankings: Tensor) -> Tensor:
+    """The target image that each unit is kept for: that of the target which ranks the unit best, ``[U]`` or empty."""
+    if any(len(one.asked_by) == 0 for one in selections):
+        return torch.empty(0)
+    before = torch.tensor([0, *(len(one.assignments) for one in selections)])[:-1].cumsum(0)
+    asked_by = torch.stack([one.asked_by + start for one, start in zip(selections, before, strict=True)])
+    return asked_by.gather(0, rankings.argsort(1).argmin(0, keepdim=True))[0]
 
 
 def _union(rankings: Tensor, merit: Tensor) -> Tensor:

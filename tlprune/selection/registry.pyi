@@ -6,8 +6,10 @@ from .difficulty import EL2N as EL2N
 from .difficulty import GraNd as GraNd
 from .feature_mapping import FeatureMapping as FeatureMapping
 from .forgetting import Forgetting as Forgetting
+from .importance_resampling import ImportanceResampling as ImportanceResampling
 from .label_mapping import LabelMapping as LabelMapping
 from .moderate import Moderate as Moderate
 from .nearest_images import NearestImages as NearestImages
+from .typical_images import TypicalImages as TypicalImages
 
 def selector_names() -> tuple[str, ...]: ...
