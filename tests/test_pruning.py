@@ -188,3 +188,15 @@ def test_another_data_set_is_refused(folder, coloured):
         prune(coloured(4, 5), selection, ratio=0.5)
     with pytest.raises(InputError, match="give exactly one of"):
         prune(ImageFolder(folder), selection)
+
+
+def test_many_images_that_vote_for_a_handful_are_warned_of(coloured, surrogate_file):
+    images = coloured(30, 2)
+    alike = coloured(1, 250)
+    with pytest.warns(
+        UserWarning, match=r"250 target images vote for \d of 30 units.* the surrogate hardly tells them apart"
+    ):
+        found = select(images, alike, surrogate=surrogate_file(30), image_size=32)
+    assert found.vote_entropy < 2.4
+    even = select(images, selector=RandomSelector())
+    assert even.vote_entropy == 0

@@ -55,6 +55,9 @@ Surrogate: TypeAlias = str | os.PathLike[str] | nn.Module
 """A surrogate by its weights' name or file, or the network itself."""
 
 
+_MANY_VOTERS, _FEW_UNITS = 200, 5
+
+
 @dataclass(frozen=True)
 class SelectOptions:
     """How a Selection is made, beside source, target, surrogate and selector.
@@ -217,6 +220,7 @@ class SelectionInputs:
 
     def _selected(self) -> Selection:
         selection = self.selector.select(self.source, self.targets, self.network, self.multi_target, self.cache)
+        _warn_of_few_units(selection)
         return replace(selection, metadata=selection.metadata | self.metadata)
 
     def _set_versions(self) -> None:
@@ -382,6 +386,18 @@ def _common_transform(surrogates: Sequence[_ReadSurrogate], image_size: ImageSiz
             pair = f"{surrogates[0].name} ({first}) and {one.name} ({other})"
             raise InputError(f"surrogates expect images in different ways: {pair}")
     return transforms[0]
+
+
+def _warn_of_few_units(selection: Selection) -> None:
+    """Warns where many images vote for a handful of units: the surrogate hardly tells the target's images apart."""
+    voters, effective = len(selection.assignments), 2**selection.vote_entropy
+    if voters >= _MANY_VOTERS and effective < _FEW_UNITS <= selection.num_units // _FEW_UNITS:
+        voted = int((selection.votes > 0).sum())
+        warn(
+            f"{voters} target images vote for {voted} of {selection.num_units} units, as unevenly as if there were "
+            f"{effective:.1f}: the surrogate hardly tells them apart; try one that has seen the target",
+            stacklevel=2,
+        )
 
 
 def _read_cached(path: Path) -> Selection | None:

@@ -103,8 +103,9 @@ def test_advice_forecasts_the_saving(source, inputs, capsys):
     assert "S, the surrogate: 100.0 s (10.0% of T)" in out
     [row] = [line for line in out.splitlines() if "as you say" in line]
     assert row.split()[3:6] == ["1", "75.0%", "10"]
-    assert "65.0%" in row
-    assert "75.0%" in row.split()[-1]
+    once, again = (float(row.split()[place].removesuffix("%")) for place in (-2, -1))
+    assert 64 < once <= 65  # less what the vote took here
+    assert 74 < again <= 75
     with Image.open("a.png") as picture:
         assert picture.width > 500
     assert main(["advise", "s.safetensors", "--backbone=resnet8_w8", "--epochs=3", "--batch_size=4"]) == 0

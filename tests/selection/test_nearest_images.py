@@ -151,3 +151,14 @@ def test_a_budget_is_suggested_where_similarity_falls(points, tmp_path):
         points(torch.cat([good, other])), points(torch.eye(8)[:2]), nn.Flatten(), cache=tmp_path
     )
     assert found.metadata["suggested_images"] == 60
+
+
+def test_two_targets_know_which_of_them_asked_for_an_image(points, tmp_path):
+    source = points(torch.eye(6))
+    targets = [points(torch.eye(6)[[3, 1]]), points(torch.eye(6)[[5]])]
+    found = NearestImages(center="none").select(source, targets, nn.Flatten(), cache=tmp_path)
+    assert found.assignments.tolist() == [3, 1, 5]
+    assert found.asked_by[[3, 1, 5]].tolist() == [0, 1, 2]
+    assert set(found.keep(images=3).tolist()) == {1, 3, 5}
+    assert found.explain(5).voters.tolist() == [2]
+    assert float(found.scores.max()) <= 1.0

@@ -102,6 +102,7 @@ def _scalars(selection: Selection, kept: int) -> dict[str, float]:
         "selection/units_kept": float(kept),
         "selection/images_kept": float(sizes.sum()),
         "selection/votes_covered": selection.coverage(kept),
+        "selection/vote_entropy": selection.vote_entropy,
     }
     names = selection.metadata.get("targets", [])
     for place, covered in enumerate(selection.covered_by_target[:, kept - 1] if len(selection.target_votes) else []):

@@ -60,7 +60,7 @@ def run(arguments: list[str]) -> None:
         console.print("votes are weighted: every target counts the same, however many images it has", soft_wrap=True)
     shown: list[tuple[Tensor, str]] = []
     for target in voters:
-        own = (target.assignments == unit).nonzero().squeeze(1)
+        own = target.of_unit(unit)
         counts = target.images.labels[own].bincount(minlength=len(target.images.classes))
         for label in counts.argsort(descending=True, stable=True).tolist():
             if counts[label] > 0:

@@ -48,12 +48,21 @@ class Voters:
         images: Those that voted.
         test: The target's test images, which did not; None where it has none.
         assignments: ``[M]`` int64, the unit that each voted for; empty where nobody voted.
+        asked_by: ``[U]`` int64, the image that each unit is kept for, outside [0, M) for none of this target; or empty.
     """
 
     name: str
     images: ImageSet
     test: ImageSet | None
     assignments: Tensor
+    asked_by: Tensor
+
+    def of_unit(self, unit: int) -> Tensor:
+        """Images that voted for a unit, or that it is kept for: ``[m]`` int64, ascending."""
+        voted = self.assignments == unit
+        if len(self.asked_by) and 0 <= (asking := int(self.asked_by[unit])) < len(voted):
+            voted[asking] = True
+        return voted.nonzero().squeeze(1)
 
 
 def opened_targets(selection: Selection, targets: list[str] | None) -> list[Voters]:
@@ -82,9 +91,10 @@ def opened_targets(selection: Selection, targets: list[str] | None) -> list[Vote
         if settings is not None and opened.train.fingerprint() != settings["digest"]:
             raise InputError(f"target {name}: not the images that voted")
         place = len(found)
-        votes = selection.target_votes[place : place + 1]
-        end = begin + (len(opened.train) if bool(votes.any()) or len(votes) == 0 else 0)
-        found.append(Voters(opened.name, opened.train, opened.test, selection.assignments[begin:end]))
+        own_votes = selection.target_votes[place : place + 1]
+        end = begin + (len(opened.train) if bool(own_votes.any()) or len(own_votes) == 0 else 0)
+        votes, asked_by = selection.assignments[begin:end], selection.asked_by.long() - begin
+        found.append(Voters(opened.name, opened.train, opened.test, votes, asked_by))
         begin = end
     if begin > len(selection.assignments):  # some votes were counted without a word on who cast them
         return [replace(one, assignments=selection.assignments[:0]) for one in found]

@@ -1,5 +1,6 @@
 """``tlprune show``: what a Selection was made from, and what it keeps."""
 
+import math
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
@@ -16,15 +17,13 @@ from tlprune.commands.arguments import (
 )
 from tlprune.errors import require_within
 from tlprune.preprocessing import Preprocessing
+from tlprune.selection import registry
 
 if TYPE_CHECKING:
     from tlprune.selection.ranking import Budget
     from tlprune.selection.selection import Selection
 
 __all__ = ["origin", "run", "show"]
-
-# what decides between equal votes, and the factor that makes a person read it rightly
-_SCORES = {"label_mapping": ("probability", 1.0), "feature_mapping": ("mean distance", -1.0)}
 
 
 def run(arguments: list[str]) -> None:
@@ -105,6 +104,10 @@ def origin(selection: "Selection") -> list[tuple[str, str]]:
         shares = ", ".join(f"{share:.0%} in {int((covered < share - 1e-9).sum()) + 1}" for share in (0.5, 0.9, 1.0))
         voted = int((selection.votes > 0).sum())
         rows.append(("votes", f"{len(selection.assignments):,} images voted for {plural(selection, voted)}: {shares}"))
+        most = math.log2(selection.num_units)
+        rows.append(("entropy", f"{selection.vote_entropy:.2f} bits of votes, {most:.2f} if all units had as many"))
+    if (suggested := record.get("suggested_images")) is not None:
+        rows.append(("suggested", f"--keep_images {suggested}: similarity falls beyond it"))
     made = [f"{name} {record[name]}" for name in ("torch", "python") if name in record]
     made += [f"{stage} {seconds:.2f} s" for stage, seconds in record.get("seconds", {}).items()]
     return [*rows, ("made with", ", ".join(made))]
@@ -120,7 +123,7 @@ def _kept(selection: "Selection", budget: "Budget") -> list[tuple[str, str]]:
         name = names[place] if place < len(names) else f"target {place + 1}"
         rows.append(("", f"{selection.covered_by_target[place, len(kept) - 1]:.1%} of the votes of {name}"))
     voted = int((selection.votes > 0).sum())
-    if 0 < voted < len(kept) < selection.num_units:
+    if 0 < voted < len(kept) < selection.num_units and len(selection.asked_by) == 0:
         rows.append(("NOTE", f"only {voted} of the {len(kept)} kept units have votes; the rest are by score alone"))
     return rows
 
@@ -129,9 +132,13 @@ def _table(selection: "Selection", top: int) -> Table:
     table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False)
     voted = len(selection.assignments) > 0
     scored = bool(selection.scores.any())
-    heading, scale = _SCORES.get(selection.method, ("score", 1.0))
-    if voted and heading == "mean distance":
-        scale = scale if len(selection.target_votes) else scale / len(selection.assignments)
+    from tlprune.selection.selector import Selector  # brings torch, which takes seconds
+
+    selectors: list[type[Selector]] = [getattr(registry, name) for name in registry.selector_names()]
+    selector = next((one for one in selectors if one.method == selection.method), Selector)
+    heading, scale = selector.score_label, -1.0 if selector.scores_are_negative else 1.0
+    if voted and selector.scores_are_negative and not len(selection.target_votes):  # a sum over all who voted
+        scale /= len(selection.assignments)
     columns = ["rank", "unit", *(["votes"] if voted else []), *([heading] if scored else []), "images"]
     for column in columns:
         table.add_column(column, justify="left" if column == "unit" else "right", overflow="fold")

@@ -193,7 +193,8 @@ class PrunedSourceDataModule(SourceDataModule):
             made = self._made_selection()
             self.selection = self._fitting_selection(source) if made is not None else self._inputs(source).select()
             kept = self.selection.kept(self.budget)
-            warn_beyond_votes(self.selection.votes, len(kept.units))
+            if len(self.selection.asked_by) == 0:
+                warn_beyond_votes(self.selection.votes, len(kept.units))
             self._kept_units = kept.units.sort().values
             keep = torch.zeros(len(source), dtype=torch.bool).index_fill_(0, kept.samples, True)
             if self.selection.unit_kind == "class":

@@ -59,6 +59,8 @@ class FeatureMapping(Selector):
 
     method = "feature_mapping"
     label = "Feature Mapping"
+    score_label = "mean distance"
+    scores_are_negative = True
     needs = ("target", "backbone")
 
     def __init__(

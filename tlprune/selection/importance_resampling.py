@@ -44,6 +44,7 @@ class ImportanceResampling(SelectorOf):
 
     method = "importance_resampling"
     label = "importance resampling"
+    score_label = "log weight"
 
     def __init__(
         self,

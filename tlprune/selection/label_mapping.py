@@ -40,6 +40,7 @@ class LabelMapping(Selector):
 
     method = "label_mapping"
     label = "Label Mapping"
+    score_label = "probability"
 
     def __init__(
         self,

@@ -80,7 +80,9 @@ class MultiTarget:
         voters = [len(one.assignments) or float(one.votes.sum()) for one in selections]
         shares = target_votes / target_votes.sum(1, keepdim=True).where(voted[:, None], torch.tensor(1.0).double())
         votes = (weights * shares).sum(0) * sum(voters)
-        scores = torch.stack([one.scores / max(count, 1) for one, count in zip(selections, voters, strict=True)])
+        # of units that many voters share, a score is a sum over all voters; of single images it is not
+        divisors = [1.0] * len(voters) if first.unit_kind == "sample" else [max(count, 1) for count in voters]
+        scores = torch.stack([one.scores / divisor for one, divisor in zip(selections, divisors, strict=True)])
         scores = (weights * scores).sum(0)
         points = _points(rankings)
         by_votes = voted & (first.unit_kind != "sample")  # votes for single images are too few to rank all of them

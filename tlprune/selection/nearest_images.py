@@ -51,6 +51,7 @@ class NearestImages(Selector):
 
     method = "nearest_images"
     label = "nearest images"
+    score_label = "similarity"
     unit_kind = "sample"
     needs = ("target", "backbone")
 

@@ -1,5 +1,6 @@
 """The Selection: what tlprune makes. Frozen, saved to one checked file, loaded without executing anything."""
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -174,6 +175,12 @@ class Selection:
         if len(members) == 0:
             raise InputError(f"{self.name(unit)}: no image of the source belongs to it")
         return int(members[len(members) // 2])
+
+    @property
+    def vote_entropy(self) -> float:
+        """Entropy of the votes in bits: 0 where one unit has them all, ``log2(U)`` where all units have as many."""
+        shares = self.votes / self.votes.sum().clamp(min=torch.finfo(torch.float64).tiny)
+        return float(torch.special.entr(shares).sum()) / math.log(2)
 
     @cached_property
     def covered(self) -> Tensor:

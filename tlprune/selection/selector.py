@@ -65,6 +65,12 @@ class Selector(ABC):
     label: ClassVar[str] = ""
     """Name for people; the class's own name unless it says otherwise."""
 
+    score_label: ClassVar[str] = "score"
+    """Name of its scores for people."""
+
+    scores_are_negative: ClassVar[bool] = False
+    """Whether scores are shown without their sign, as those of a distance are."""
+
     unit_kind: UnitKind = "class"
     """What it orders. A selector that leaves the choice to its user sets it in its constructor."""
 

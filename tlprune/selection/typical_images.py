@@ -40,6 +40,7 @@ class TypicalImages(SelectorOf):
 
     method = "typical_images"
     label = "typical images"
+    score_label = "typicality"
 
     def __init__(
         self, of: Selector | None = None, spread: float = 2.0, duplicate: float = 0.98, num_workers: int = 0
