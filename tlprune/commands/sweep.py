@@ -99,7 +99,7 @@ def _sweep(given: Namespace) -> "Sweep":
         transfers={mode: Recipe.read(path, "DownstreamDataModule") for mode, path in given.transfers.items()},
         methods=methods_of(given.methods, given.controls),
         ratios=tuple(sorted(given.ratios)),
-        equal=tuple(given.equal),
+        match_budget=tuple(given.equal),
         seeds=given.seeds,
         search=given.search,
         output=user_path(given.output or f"runs/{name}").absolute(),
@@ -122,7 +122,7 @@ def _tell_plan(sweep: "Sweep", results: "Results", console: Console) -> None:
         left = (sweep.seeds - there) * each
         total, cells = total + left, cells + sweep.seeds - there
         label = results.methods[group.method].label
-        row = [labels[group.target], label, f"{group.ratio:.0%}", group.equal, str(sweep.seeds), str(there)]
+        row = [labels[group.target], label, f"{group.ratio:.0%}", group.match_budget, str(sweep.seeds), str(there)]
         table.add_row(*row, f"{each:,.0f}" + (" *" if shared else ""), f"{left:,.0f}")
     console.print(table)
     if len(sweep.targets) > 1:
@@ -160,18 +160,18 @@ def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console)
         labels = target_labels(sweep.targets)
         task = progress.add_task("sweep", total=total, completed=len(results.cells))
 
-        def told(cell: "Cell") -> None:
+        def on_cell_end(cell: "Cell") -> None:
             progress.console.print(_line(cell, results, labels), soft_wrap=True)
             progress.advance(task)
             save_settings(cell, results, sweep.output / "tensorboard")
 
-        run_sweep(sweep, results, executor, told)
+        run_sweep(sweep, results, executor, on_cell_end)
     _tell_winners(sweep, results, console)
 
 
 def _line(cell: "Cell", results: "Results", labels: dict[str, str]) -> str:
     pruned = f", {cell.ratio:.0%}" if cell.ratio else ""
-    steps = " =" if cell.equal == "steps" else ""
+    steps = " =" if cell.match_budget == "steps" else ""
     name = f"{results.methods[cell.method].label}{pruned}{steps}"
     scores = "  ".join(f"{mode} {score.test:.1f}" for mode, score in cell.scores.items())
     width = max(map(len, labels.values()))
@@ -203,15 +203,15 @@ def _tell_winners(sweep: "Sweep", results: "Results", console: Console) -> None:
     labels = _add_columns(table, sweep, ("equal", "pruned", "on test images", "unclear up to"))
     for target in sweep.targets:
         for method, info in results.methods.items():
-            for equal in sweep.equal if method != "none" else ():
-                found = results.winning(target, method, mode, equal)
+            for match_budget in sweep.match_budget if method != "none" else ():
+                found = results.winning(target, method, mode, match_budget)
                 points = "-"
                 if found.test is not None:
                     points = f"{found.test.mean:+.1f}"
                     if found.test.count > 1:
                         points += f" [{found.test.low:+.1f}, {found.test.high:+.1f}]"
                 ratios = ["none" if one is None else f"{one:.0%}" for one in (found.ratio, found.not_clearly_below)]
-                table.add_row(labels[target], info.label, equal, ratios[0], points, ratios[1])
+                table.add_row(labels[target], info.label, match_budget, ratios[0], points, ratios[1])
     console.print(table)
     text = "on test images: minus no pruning, in points, with its 95 % interval over seeds; "
     console.print(f"{text}unclear up to: the largest ratio that is not clearly below no pruning", soft_wrap=True)

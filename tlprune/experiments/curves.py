@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tlprune.experiments.methods import MODE_LABELS, Mark, marks_of
-from tlprune.experiments.results import NONE, Equal, Group, Results
+from tlprune.experiments.results import NONE, Group, MatchBudget, Results
 from tlprune.experiments.statistics import Estimate
 from tlprune.selection.figures import drawable
 from tlprune.selection.selection import UNIT_WORDS
@@ -42,9 +42,9 @@ def accuracy_figure(results: Results, target: str, modes: Sequence[str], legend:
     for axes, mode in zip(panels, modes, strict=True):
         means = _no_pruning(axes, results, target, mode)
         for place, method in enumerate(pruned):
-            for equal in ("epochs", "steps"):
-                offset = (place - (len(pruned) - 1) / 2) * step + (step / 2 if equal == "steps" else 0)
-                means += _line(axes, results, target, mode, method, marks[method], equal, offset)
+            for match_budget in ("epochs", "steps"):
+                offset = (place - (len(pruned) - 1) / 2) * step + (step / 2 if match_budget == "steps" else 0)
+                means += _line(axes, results, target, mode, method, marks[method], match_budget, offset)
         _limit(axes, means)
         axes.set_xticks([100 * ratio for ratio in ratios])
         if ratios:
@@ -60,13 +60,20 @@ def accuracy_figure(results: Results, target: str, modes: Sequence[str], legend:
 
 
 def _line(
-    axes: Axes, results: Results, target: str, mode: str, method: str, mark: Mark, equal: Equal, offset: float
+    axes: Axes,
+    results: Results,
+    target: str,
+    mode: str,
+    method: str,
+    mark: Mark,
+    match_budget: MatchBudget,
+    offset: float,
 ) -> list[Estimate]:
     """Draws a method, and returns what it drew."""
-    groups = [one for one in results.groups(target, method, equal) if results.accuracies(one, mode)]
+    groups = [one for one in results.groups(target, method, match_budget) if results.accuracies(one, mode)]
     found = [results.accuracy(group, mode) for group in groups]
     if found:
-        steps = equal == "steps"
+        steps = match_budget == "steps"
         axes.errorbar(
             [100 * group.ratio + offset for group in groups],
             [one.mean for one in found],

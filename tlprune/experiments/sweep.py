@@ -17,7 +17,7 @@ from tlprune.experiments.recipes import Recipe, is_config
 from tlprune.experiments.results import NONE, Cell, Group, MethodInfo, Results
 from tlprune.experiments.sweep_cells import cell_if_finished, make_selection, run_cell, train_surrogate
 from tlprune.experiments.sweep_plan import Spec, Sweep
-from tlprune.experiments.sweep_stages import pays, selector_of, source_of
+from tlprune.experiments.sweep_stages import selector_of, source_of, uses_surrogate
 
 __all__ = ["begin", "finished", "next_groups", "run_sweep", "save_settings", "shared_pretraining"]
 
@@ -114,10 +114,10 @@ def next_groups(sweep: Sweep, results: Results) -> list[Group]:
     if missing:
         return missing
     asked = (
-        _asked_by_bisection(sweep, results, Group(target, method, equal=equal))
+        _asked_by_bisection(sweep, results, Group(target, method, match_budget=match_budget))
         for target in sweep.targets
         for method in sweep.methods
-        for equal in sweep.equal
+        for match_budget in sweep.match_budget
         if method != NONE
     )
     return [group for group in asked if group is not None]
@@ -128,7 +128,7 @@ def _asked_by_bisection(sweep: Sweep, results: Results, series: Group) -> Group 
     mode = results.modes[0]
     while low < high:
         middle = (low + high) // 2
-        group = Group(series.target, series.method, sweep.ratios[middle], series.equal)
+        group = Group(series.target, series.method, sweep.ratios[middle], series.match_budget)
         if len(results.of(group)) < sweep.seeds:
             return group
         difference = results.difference(group, Group(series.target, NONE), mode, "val")
@@ -159,21 +159,21 @@ class _Board:
         needs: list[str] = []
         if group.method != NONE:
             needs.append(self._selection(sweep, group, seed))
-        if group.equal == "steps":
+        if group.match_budget == "steps":
             needs += self._there(Group(sweep.targets[0], NONE), seed)
         if shared_pretraining(sweep, group):
             before = sweep.targets[: sweep.targets.index(group.target)]
-            alike = [Group(target, group.method, group.ratio, group.equal) for target in before]
+            alike = [Group(target, group.method, group.ratio, group.match_budget) for target in before]
             needs += [name for one in alike for name in self._there(one, seed)]
         self.tasks[_cell_name(group, seed)] = _Task(run_cell, (sweep, Spec(group, seed)), tuple(needs))
 
     def _selection(self, sweep: Sweep, group: Group, seed: int) -> str:
-        target = group.target if _asks(sweep, group.method) else ""
+        target = group.target if _uses_target(sweep, group.method) else ""
         name = f"select {group.method} {target} {seed}"
         if name not in self.tasks:
             needs: tuple[str, ...] = ()
             surrogate = sweep.surrogate_of(group.method)
-            if pays(sweep, group.method) and surrogate is not None and is_config(surrogate):
+            if uses_surrogate(sweep, group.method) and surrogate is not None and is_config(surrogate):
                 needs = (f"surrogate {surrogate} {seed}",)
                 self.tasks.setdefault(needs[0], _Task(train_surrogate, (sweep, surrogate, seed), ()))
             self.tasks[name] = _Task(make_selection, (sweep, group.method, group.target, seed), needs)
@@ -186,25 +186,25 @@ class _Board:
 
 def shared_pretraining(sweep: Sweep, group: Group) -> bool:
     """Whether a cell's pretraining is that of an earlier target: what is kept does not depend on the target."""
-    return group.target != sweep.targets[0] and (group.method == NONE or not _asks(sweep, group.method))
+    return group.target != sweep.targets[0] and (group.method == NONE or not _uses_target(sweep, group.method))
 
 
-def _asks(sweep: Sweep, method: str) -> bool:
+def _uses_target(sweep: Sweep, method: str) -> bool:
     return selector_of(sweep, method, 0).needs_target
 
 
 def _cell_name(group: Group, seed: int) -> str:
-    return f"cell {group.target} {group.method} {group.ratio:g} {group.equal} {seed}"
+    return f"cell {group.target} {group.method} {group.ratio:g} {group.match_budget} {seed}"
 
 
-def run_sweep(sweep: Sweep, results: Results, executor: Executor, told: Callable[[Cell], None]) -> None:
+def run_sweep(sweep: Sweep, results: Results, executor: Executor, on_cell_end: Callable[[Cell], None]) -> None:
     """Runs what is not finished; results are written after each cell.
 
     Args:
         sweep: Says what is compared.
         results: What :func:`begin` made; cells are added to it.
         executor: Where work runs.
-        told: Called with each cell as it ends.
+        on_cell_end: Called with each cell as it ends.
     """
     while groups := next_groups(sweep, results):
         there = {(cell.group, cell.seed) for cell in results.cells}
@@ -216,7 +216,7 @@ def run_sweep(sweep: Sweep, results: Results, executor: Executor, told: Callable
         for cell in _run(board.tasks, executor):
             results.cells.append(cell)
             results.save(sweep.output)
-            told(cell)
+            on_cell_end(cell)
     results.provenance["ended"] = time.strftime("%Y-%m-%d %H:%M:%S")
     results.save(sweep.output)
 
@@ -248,10 +248,10 @@ def save_settings(cell: Cell, results: Results, folder: Path) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     settings = {"target": cell.target, "method": results.methods[cell.method].label, "prune ratio": cell.ratio}
-    settings |= {"equal": cell.equal, "seed": cell.seed}
+    settings |= {"equal": cell.match_budget, "seed": cell.seed}
     metrics = {f"{mode}/test accuracy": score.test for mode, score in cell.scores.items()}
     metrics |= {f"{mode}/val accuracy": score.val for mode, score in cell.scores.items()}
     metrics |= {"images kept": cell.images_kept, "pretraining seconds": cell.pretraining_seconds}
-    name = f"{cell.target}-{cell.method}-{cell.ratio:g}-{cell.equal}-{cell.seed}"
+    name = f"{cell.target}-{cell.method}-{cell.ratio:g}-{cell.match_budget}-{cell.seed}"
     with SummaryWriter(str(folder / "cells" / name.replace("/", "-"))) as board:
         board.add_hparams(settings, metrics, run_name=".")

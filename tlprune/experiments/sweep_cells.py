@@ -25,7 +25,6 @@ from tlprune.experiments.sweep_stages import (
     LOOKED_AT,
     Kept,
     file_name,
-    pays,
     pretrain_stage,
     selection_stage,
     selector_of,
@@ -33,6 +32,7 @@ from tlprune.experiments.sweep_stages import (
     surrogate_backbone,
     surrogate_stage,
     transfer_stage,
+    uses_surrogate,
 )
 from tlprune.experiments.trial import quiet
 from tlprune.lightning_cli import TLPruneCLI, run
@@ -77,7 +77,7 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
         target: The downstream set; of no concern to a method that does not ask.
         seed: Of the surrogate, and of the method where it draws.
     """
-    surrogate = surrogate_and_seconds(sweep, method, seed) if pays(sweep, method) else None
+    surrogate = surrogate_and_seconds(sweep, method, seed) if uses_surrogate(sweep, method) else None
     stage = selection_stage(sweep, method, target, seed)
     if stage is None:
         raise RuntimeError(f"{method}: its surrogate is not trained")
@@ -170,7 +170,7 @@ def cell_if_finished(sweep: Sweep, spec: Spec) -> Cell | None:
         target=group.target,
         method=group.method,
         ratio=group.ratio,
-        equal=group.equal,
+        match_budget=group.match_budget,
         seed=seed,
         units_total=known["classes"] if whole else kept.units_total,
         units_kept=known["classes"] if whole else kept.units_kept,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from tlprune.errors import InputError
 from tlprune.experiments.methods import METHOD_LABELS
 from tlprune.experiments.recipes import Recipe
-from tlprune.experiments.results import NONE, Equal, Group
+from tlprune.experiments.results import NONE, Group, MatchBudget
 from tlprune.experiments.sweep_selectors import named_selector
 from tlprune.selection.baselines import RandomSelector, ReverseSelector
 from tlprune.storage.paths import expanded
@@ -60,7 +60,7 @@ class Sweep:
         transfers: Configs by mode, the deciding one first.
         methods: What is compared, by name, no pruning among them.
         ratios: Prune ratios in (0, 1), ascending.
-        equal: Lengths.
+        match_budget: Lengths.
         seeds: How many times all is repeated.
         search: ``grid`` runs every ratio; ``bisection`` as few as it takes to find the winning subset.
         output: The sweep's folder.
@@ -77,7 +77,7 @@ class Sweep:
     transfers: dict[str, Recipe]
     methods: dict[str, MethodSpec]
     ratios: tuple[float, ...]
-    equal: tuple[Equal, ...]
+    match_budget: tuple[MatchBudget, ...]
     seeds: int
     search: Literal["grid", "bisection"]
     output: Path
@@ -90,11 +90,11 @@ class Sweep:
         for ratio in self.ratios:
             if not 0 < ratio < 1 or math.isnan(ratio):
                 raise InputError(f"`ratios` must be in (0, 1), got {ratio}; no pruning is always run")
-        for what, values in (("ratios", self.ratios), ("targets", self.targets), ("equal", self.equal)):
+        for what, values in (("ratios", self.ratios), ("targets", self.targets), ("equal", self.match_budget)):
             if len(set(values)) < len(values):
                 raise InputError(f"`{what}` names one twice: {', '.join(map(str, values))}")
-        if not self.equal or set(self.equal) - {"epochs", "steps"}:
-            raise InputError(f"`equal` must be among epochs and steps, got {', '.join(self.equal) or 'none'}")
+        if not self.match_budget or set(self.match_budget) - {"epochs", "steps"}:
+            raise InputError(f"`equal` must be among epochs and steps, got {', '.join(self.match_budget) or 'none'}")
         if self.seeds < 1:
             raise InputError(f"`seeds` must be at least 1, got {self.seeds}")
 
@@ -105,9 +105,9 @@ class Sweep:
         for method in self.methods:
             if method != NONE:
                 for target in self.targets:
-                    for equal in self.equal:
+                    for match_budget in self.match_budget:
                         for ratio in self.ratios:
-                            yield Group(target, method, ratio, equal)
+                            yield Group(target, method, ratio, match_budget)
 
     def surrogate_of(self, method: str) -> str | None:
         """Config or weights file of a method's surrogates."""

@@ -30,7 +30,6 @@ __all__ = [
     "Kept",
     "file_name",
     "kept_of",
-    "pays",
     "pretrain_stage",
     "selection_stage",
     "selector_of",
@@ -39,6 +38,7 @@ __all__ = [
     "surrogate_backbone",
     "surrogate_stage",
     "transfer_stage",
+    "uses_surrogate",
 ]
 
 LOOKED_AT = ("image_size", "eval_size", "num_workers", "on_bad_image", "cache", "val_share", "seed", "target_seed")
@@ -66,7 +66,7 @@ def _named(sweep: Sweep, method: str, seed: int) -> NamedSelector:
     return named_selector(given, seed)
 
 
-def pays(sweep: Sweep, method: str) -> bool:
+def uses_surrogate(sweep: Sweep, method: str) -> bool:
     """Whether a method needs a surrogate."""
     return method != NONE and selector_of(sweep, method, 0).needs_surrogate is not None
 
@@ -136,16 +136,17 @@ def selection_stage(sweep: Sweep, method: str, target: str, seed: int) -> Stage 
     surrogate = None
     if selector.needs_surrogate is not None and (surrogate := surrogate_and_seconds(sweep, method, seed)) is None:
         return None
-    asks = selector.needs_target
     weights = None if surrogate is None else surrogate[0]
     looked_at = {name: sweep.pretrain.data.get(name) for name in LOOKED_AT}
     if said := sweep.pretrain.surrogate_preprocessing.as_json():
         looked_at["surrogate_preprocessing"] = said
     return _stage(
         sweep,
-        f"select-{file_name(method)}-{file_name(target)}-{seed}" if asks else f"select-{file_name(method)}-{seed}",
+        f"select-{file_name(method)}-{file_name(target)}-{seed}"
+        if selector.needs_target
+        else f"select-{file_name(method)}-{seed}",
         source=_source_mark(sweep),
-        target=_target_mark(target, "{}", sweep.pretrain.verify_content) if asks else None,
+        target=_target_mark(target, "{}", sweep.pretrain.verify_content) if selector.needs_target else None,
         selector=sweep.methods[method].selector,
         options=selector.options,
         surrogate=None if weights is None else _weights_mark(weights),
@@ -212,12 +213,12 @@ def pretrain_stage(sweep: Sweep, group: Group, seed: int) -> tuple[Stage, Kept] 
     if kept is None:
         return None
     steps = None
-    if group.equal == "steps":
+    if group.match_budget == "steps":
         whole = _finished_pretraining(sweep, Group(group.target, NONE), seed)
         if whole is None:
             return None
         steps = int(whole.result["steps"])
-    name = "none" if group.method == NONE else f"{file_name(group.method)}-{group.ratio:g}-{group.equal}"
+    name = "none" if group.method == NONE else f"{file_name(group.method)}-{group.ratio:g}-{group.match_budget}"
     stage = _stage(
         sweep,
         f"pretrain-{name}-{seed}",

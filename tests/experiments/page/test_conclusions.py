@@ -44,7 +44,7 @@ def test_one_seed_is_called_unclear():
 
 
 def test_a_single_comparison_is_told_whole(results):
-    results.cells = [one for one in results.cells if one.ratio in (0, 0.25) and one.equal == "epochs"]
+    results.cells = [one for one in results.cells if one.ratio in (0, 0.25) and one.match_budget == "epochs"]
     held = results.difference(Group("digits", "label_mapping", 0.25), Group("digits", "random", 0.25), "probe")
     assert f"Against random pruning on test images: LM better ({difference(held)} points)." in conclusion(
         results, "digits"

@@ -34,7 +34,7 @@ def test_a_demo_is_read_as_a_sweep():
     found = demo_results(demo(), "selection.safetensors")
     assert list(found.methods) == ["none", "label_mapping", "random"]
     assert found.methods["label_mapping"] == MethodInfo("LM")
-    assert not found.methods["random"].pays
+    assert not found.methods["random"].uses_surrogate
     assert found.modes == ["probe"]
     assert found.accuracies(Group("digits", "label_mapping", 0.7), "probe") == [90, 91]
     assert found.saving(Group("digits", "label_mapping", 0.7)) == pytest.approx(1 - 20.5 / 50)
@@ -60,7 +60,7 @@ def saved(folder, results):
 
 def test_cells_of_several_sweeps_are_put_together(tmp_path):
     first = saved(tmp_path / "a", made_results(targets=("digits",), ablations=False))
-    methods = {"none": MethodInfo("no pruning", pays=False), "moderate": MethodInfo("Moderate", "sample")}
+    methods = {"none": MethodInfo("no pruning", uses_surrogate=False), "moderate": MethodInfo("Moderate", "sample")}
     other = made_results(targets=("digits", "photos"), methods=methods, ablations=False)
     other.cells = [one for one in other.cells if one.method in methods]
     other.recipes = {"surrogate": {"backbone": "another"}}

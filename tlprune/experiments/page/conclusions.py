@@ -56,7 +56,7 @@ def headlines(results: Results, target: str) -> list[Headline]:
     saving, reused = results.saving(group), results.saving(group, reused=True)
     if saving is not None:
         paid = f", surrogate and selection paid; {share(reused)} with the surrogate at hand"
-        if not results.methods[method].pays:
+        if not results.methods[method].uses_surrogate:
             paid = ", selection paid"
         found.append(Headline(share(saving), f"of the pretraining time saved for {target}{paid}"))
     return found

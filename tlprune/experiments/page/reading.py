@@ -121,7 +121,9 @@ def demo_results(summary: Mapping[str, Any], selection: str | None = None) -> Re
         cells.append(
             Cell(
                 target=target,
-                **arm,
+                method=arm["method"],
+                ratio=arm["ratio"],
+                match_budget=arm["equal"],
                 seed=run["seed"],
                 units_total=round(run["units_kept"] / (1 - arm["ratio"])),
                 units_kept=run["units_kept"],

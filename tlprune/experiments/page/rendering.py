@@ -174,7 +174,7 @@ def _target(results: Results, place: int) -> _Target:
             if name in there
         ],
         panels=pictures,
-        steps=any(cell.equal == "steps" for cell in results.cells if cell.target == target),
+        steps=any(cell.match_budget == "steps" for cell in results.cells if cell.target == target),
         png=_png(results, place),
         tables=[
             {
