@@ -28,7 +28,18 @@ class TLPruneCLI(LightningCLI):
     """LightningCLI, but wrong input is said before anything is written.
 
     A checkpoint never overrides the command line, and nothing is evaluated without one.
+
+    Args:
+        command: The subcommand that is run.
+        *arguments: As LightningCLI takes them.
+        **options: Likewise.
     """
+
+    def __init__(self, command: str, *arguments: Any, **options: Any) -> None:
+        known = self.subcommands()
+        # a parser of all subcommands takes four times as long to build, and one of them is wanted
+        self.subcommands = lambda: {command: known[command]}  # type: ignore[method-assign]
+        super().__init__(*arguments, **options)
 
     def _parse_ckpt_path(self) -> None:
         """Leaves a checkpoint's hyperparameters alone.
@@ -189,6 +200,7 @@ def run(arguments: list[str]) -> TLPruneCLI:
 
 def _cli(arguments: list[str]) -> TLPruneCLI:
     return TLPruneCLI(
+        arguments[0],
         LightningModule,
         LightningDataModule,
         subclass_mode_model=True,

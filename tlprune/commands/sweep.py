@@ -62,7 +62,8 @@ def _parser() -> ArgumentParser:
     text = "config of 'tlprune fit' to train surrogates by, one for each seed; or the weights file of one for all"
     add("--surrogate", type=str | None, default=None, help=text)
     add("--pretrain", type=str, required=True, help="config of 'tlprune fit' for source models")
-    add("--transfers", type=dict[str, str], required=True, help="configs of 'tlprune fit' by mode; the first decides")
+    text = "by mode, the first decides: a config of 'tlprune fit', or {num_neighbours: 20, temperature: 0.1} for kNN"
+    add("--transfers", type=dict[str, str | dict], required=True, help=text)  # type: ignore[type-arg]
     text = "by name, a Selector, or 'selector' with 'label', 'surrogate', 'ablates'"
     # of the type dict[str, Any], a class_path would be imported, and its defaults filled in, by the parser
     method = str | dict | list | float | None  # type: ignore[type-arg]
@@ -86,7 +87,7 @@ def _parser() -> ArgumentParser:
 
 def _sweep(given: Namespace) -> "Sweep":
     from tlprune.experiments.recipes import Recipe
-    from tlprune.experiments.sweep_plan import Sweep, methods_of
+    from tlprune.experiments.sweep_plan import Sweep, methods_of, transfer_of
 
     configs = [Path(str(one)).stem for one in given.config or [] if one is not None]
     name = user_path(given.output).name if given.output else f"sweep-{configs[-1] if configs else 'drawn'}"
@@ -96,7 +97,7 @@ def _sweep(given: Namespace) -> "Sweep":
         targets=tuple(given.targets),
         surrogate=given.surrogate,
         pretrain=Recipe.read(given.pretrain, "PrunedSourceDataModule"),
-        transfers={mode: Recipe.read(path, "DownstreamDataModule") for mode, path in given.transfers.items()},
+        transfers={mode: transfer_of(mode, one) for mode, one in given.transfers.items()},
         methods=methods_of(given.methods, given.controls),
         ratios=tuple(sorted(given.ratios)),
         match_budget=tuple(given.equal),

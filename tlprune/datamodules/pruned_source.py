@@ -307,7 +307,7 @@ class PrunedSourceDataModule(ResumableDataModule):
         expected = self._expected()
         self._sets["train"] = TransformedDataset(self._at_hand(train), self.views.train(expected), new_labels)
         self._sets["val"] = TransformedDataset(
-            decoded(val) if self.in_memory else val, self.views.eval(expected), new_labels
+            decoded(val, self.verify_content) if self.in_memory else val, self.views.eval(expected), new_labels
         )
 
     def _all_images(self) -> Sequence[ImageSet | None]:
@@ -344,7 +344,7 @@ class PrunedSourceDataModule(ResumableDataModule):
     def _at_hand(self, kept: ImageSet) -> ImageSet:
         """The same images, where the user wants them."""
         if self.image_cache is None or len(kept) == 0:
-            return decoded(kept) if self.in_memory else kept
+            return decoded(kept, self.verify_content) if self.in_memory else kept
         return pack(kept, self.image_cache, cache_root(self.cache), self.num_workers, self.verify_content, self._fresh)
 
     @property

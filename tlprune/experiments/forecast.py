@@ -6,6 +6,7 @@ from statistics import median
 import torch
 
 from tlprune.errors import InputError
+from tlprune.experiments.neighbours import Neighbours
 from tlprune.experiments.recipes import Recipe, is_config
 from tlprune.experiments.results import NONE, Cell, Group, Results
 from tlprune.experiments.sweep_plan import Sweep
@@ -63,8 +64,8 @@ def forecast(sweep: Sweep, results: Results) -> CostForecast:
     surrogate = None if recipe is None else _seconds(recipe, size, batch, classes, images)
     full = _seconds(sweep.pretrain, size, batch, classes, images)
     each = full / (images * (sweep.pretrain.epochs or 1))
-    # a probe's features are computed once, a finetuning is trained as pretraining is
-    passes = sum(1 if _probes(one) else one.epochs or 1 for one in sweep.transfers.values())
+    # features of a probe and of neighbours are computed once, a finetuning is trained as pretraining is
+    passes = sum(_passes(recipe) for recipe in sweep.transfers.values())
     seen = median(one["train"] + one["val"] for one in results.targets.values())
     return CostForecast(full, surrogate, each * passes * seen, False)
 
@@ -74,8 +75,11 @@ def _full_seconds(cell: Cell) -> float:
     return cell.pretraining_seconds / share
 
 
-def _probes(recipe: Recipe) -> bool:
-    return (recipe.config["model"].get("init_args") or {}).get("mode") == "probe"
+def _passes(recipe: Recipe | Neighbours) -> int:
+    if isinstance(recipe, Neighbours):
+        return 1
+    probes = (recipe.config["model"].get("init_args") or {}).get("mode") == "probe"
+    return 1 if probes else recipe.epochs or 1
 
 
 def _seconds(recipe: Recipe, size: int, batch: int, classes: int, images: int) -> float:

@@ -88,6 +88,11 @@ class Recipe:
         return cls(path, config)
 
     @property
+    def as_json(self) -> dict[str, Any]:
+        """File and content, as reports show them."""
+        return {"path": self.path, "config": self.config}
+
+    @property
     def data(self) -> dict[str, Any]:
         """Options of the DataModule, what says what is kept left out."""
         given = self.config["data"].get("init_args") or {}

@@ -67,8 +67,8 @@ def begin(sweep: Sweep, command: str) -> Results:
         targets[name] = {"split": opened.split, "classes": list(opened.classes), **sizes}
     recipes = {
         "surrogate": _shown(sweep.surrogate),
-        "pretrain": {"path": sweep.pretrain.path, "config": sweep.pretrain.config},
-        "transfers": {mode: {"path": one.path, "config": one.config} for mode, one in sweep.transfers.items()},
+        "pretrain": sweep.pretrain.as_json,
+        "transfers": {mode: recipe.as_json for mode, recipe in sweep.transfers.items()},
         "methods": {name: asdict(method) for name, method in sweep.methods.items()},
     }
     machine = {"system": platform.platform(), "processor": platform.processor() or platform.machine()}
@@ -94,7 +94,7 @@ def begin(sweep: Sweep, command: str) -> Results:
 def _shown(surrogate: str | None) -> Any:
     if surrogate is None or not is_config(surrogate):
         return surrogate
-    return {"path": surrogate, "config": Recipe.read(surrogate, "PrunedSourceDataModule").config}
+    return Recipe.read(surrogate, "PrunedSourceDataModule").as_json
 
 
 def next_groups(sweep: Sweep, results: Results) -> list[Group]:

@@ -6,20 +6,20 @@ where it was, and any cell can be run again by hand.
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
+from tlprune.data.target_splits import open_target
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
-from tlprune.errors import InputError
+from tlprune.experiments.fitting import fit, quiet
 from tlprune.experiments.methods import target_labels
+from tlprune.experiments.neighbours import Neighbours
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import Cell, Score
 from tlprune.experiments.stages import Stage
-from tlprune.experiments.stopwatch import Stopwatch
 from tlprune.experiments.sweep_plan import Spec, Sweep
 from tlprune.experiments.sweep_stages import (
     LOOKED_AT,
@@ -34,9 +34,6 @@ from tlprune.experiments.sweep_stages import (
     transfer_stage,
     uses_surrogate,
 )
-from tlprune.experiments.trial import quiet
-from tlprune.lightning_cli import TLPruneCLI, run
-from tlprune.storage.atomic import write_bytes
 from tlprune.storage.cache import forget, locked
 
 __all__ = ["cell_if_finished", "make_selection", "run_cell", "train_surrogate"]
@@ -63,7 +60,7 @@ def train_surrogate(sweep: Sweep, path: str, seed: int) -> None:
             {"source": sweep.source},
             callbacks=(_export(weights),),
         )
-        seconds = _fit(stage, config).seconds
+        seconds = fit(stage, config).seconds
         stage.finish({"seconds": seconds}, [weights])
     _tell(f"surrogate of {Path(path).stem}", seed, seconds)
 
@@ -184,29 +181,6 @@ def cell_if_finished(sweep: Sweep, spec: Spec) -> Cell | None:
     )
 
 
-@dataclass(frozen=True)
-class _Fitted:
-    """A run of ``tlprune fit`` and the seconds that its training took, resumed or not."""
-
-    cli: TLPruneCLI
-    seconds: float
-
-
-def _fit(stage: Stage, config: dict[str, Any]) -> _Fitted:
-    path = stage.folder / "fit.yaml"
-    write_bytes(path, yaml.safe_dump(config, sort_keys=False).encode())
-    with quiet():
-        cli = run(["fit", "--config", str(path)])
-        if cli.trainer.global_step == 0:  # it had ended, and was killed before that was noted here
-            forget(stage.folder / "run")
-            cli = run(["fit", "--config", str(path)])
-    if cli.stopped is not None:
-        raise InputError(f"{path}: {cli.stopped}, so it is not finished; give the same command again to go on")
-    timer = next(one for one in cli.trainer.callbacks if isinstance(one, Stopwatch))  # type: ignore[attr-defined]
-    forget(stage.folder / "run")
-    return _Fitted(cli, timer.time_elapsed("train"))
-
-
 def _export(path: Path) -> dict[str, Any]:
     return {"class_path": "ExportBackbone", "init_args": {"path": str(path)}}
 
@@ -225,7 +199,7 @@ def _pretrain(sweep: Sweep, spec: Spec, stage: Stage, kept: Kept) -> None:
         trainer={} if steps is None else {"max_epochs": -1, "max_steps": steps},
         callbacks=(_export(weights),),
     )
-    fitted = _fit(stage, config)
+    fitted = fit(stage, config)
     trainer, source = fitted.cli.trainer, fitted.cli.datamodule
     accuracy = trainer.callback_metrics.get("val/accuracy")
     result = {
@@ -241,12 +215,23 @@ def _pretrain(sweep: Sweep, spec: Spec, stage: Stage, kept: Kept) -> None:
 
 
 def _transfer(sweep: Sweep, spec: Spec, mode: str, stage: Stage, weights: Path) -> None:
-    """Validation chooses the epoch; the test set is looked at once."""
+    recipe = sweep.transfers[mode]
+    if isinstance(recipe, Neighbours):
+        score = recipe.score(weights, open_target(spec.group.target))
+    else:
+        score = _trained(sweep, spec, mode, recipe, stage, weights)
+    stage.finish(asdict(score))
+    target = target_labels(sweep.targets)[spec.group.target]
+    _tell(f"{mode} on {target} of {_what(sweep, spec)}", spec.seed, score.seconds)
+
+
+def _trained(sweep: Sweep, spec: Spec, mode: str, recipe: Recipe, stage: Stage, weights: Path) -> Score:
+    """Trains on the target; validation chooses the epoch, the test set is looked at once."""
     best = stage.folder / "checkpoints" / "best.ckpt"
     chosen: dict[str, Any] = {"dirpath": str(best.parent), "filename": best.stem}
     chosen |= {"monitor": "val/accuracy", "mode": "max"}
     chosen |= {"enable_version_counter": False, "save_weights_only": True}
-    config = sweep.transfers[mode].prepared(
+    config = recipe.prepared(
         stage.folder,
         sweep.output / "tensorboard" / f"{file_name(mode)}-{weights.parent.name}",
         spec.seed,
@@ -254,15 +239,13 @@ def _transfer(sweep: Sweep, spec: Spec, mode: str, stage: Stage, weights: Path) 
         model={"weights": str(weights)},
         callbacks=({"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": chosen},),
     )
-    fitted = _fit(stage, config)
-    trainer, given = fitted.cli.trainer, {"datamodule": fitted.cli.datamodule, "ckpt_path": best, "verbose": False}
+    fitted = fit(stage, config)
+    trainer, evaluated = fitted.cli.trainer, {"datamodule": fitted.cli.datamodule, "ckpt_path": best, "verbose": False}
     with quiet():
-        val = trainer.validate(fitted.cli.model, **given)[0]["val/accuracy"]
-        test = trainer.test(fitted.cli.model, **given)[0]["test/accuracy"]
-    stage.finish({"val": 100 * float(val), "test": 100 * float(test), "seconds": fitted.seconds})
+        val = trainer.validate(fitted.cli.model, **evaluated)[0]["val/accuracy"]
+        test = trainer.test(fitted.cli.model, **evaluated)[0]["test/accuracy"]
     forget(best.parent)
-    target = target_labels(sweep.targets)[spec.group.target]
-    _tell(f"{mode} on {target} of {_what(sweep, spec)}", spec.seed, fitted.seconds)
+    return Score(100 * float(val), 100 * float(test), fitted.seconds)
 
 
 def _what(sweep: Sweep, spec: Spec) -> str:

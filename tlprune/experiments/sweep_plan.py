@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 from tlprune.errors import InputError
 from tlprune.experiments.methods import METHOD_LABELS
+from tlprune.experiments.neighbours import Neighbours
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import NONE, Group, MatchBudget
 from tlprune.experiments.sweep_selectors import named_selector
 from tlprune.selection.baselines import RandomSelector, ReverseSelector
 from tlprune.storage.paths import expanded
 
-__all__ = ["MethodSpec", "Spec", "Sweep", "methods_of"]
+__all__ = ["MethodSpec", "Spec", "Sweep", "methods_of", "transfer_of"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Sweep:
         targets: Names or folders of the downstream sets.
         surrogate: A config to train surrogates by, one for each seed, or the weights file of one for all.
         pretrain: Config of the source models.
-        transfers: Configs by mode, the deciding one first.
+        transfers: By mode, the deciding one first: a config to train by, or neighbours that vote without training.
         methods: What is compared, by name, no pruning among them.
         ratios: Prune ratios in (0, 1), ascending.
         match_budget: Lengths.
@@ -74,7 +75,7 @@ class Sweep:
     targets: tuple[str, ...]
     surrogate: str | None
     pretrain: Recipe
-    transfers: dict[str, Recipe]
+    transfers: dict[str, Recipe | Neighbours]
     methods: dict[str, MethodSpec]
     ratios: tuple[float, ...]
     match_budget: tuple[MatchBudget, ...]
@@ -113,6 +114,19 @@ class Sweep:
         """Config or weights file of a method's surrogates."""
         path = self.methods[method].surrogate or self.surrogate
         return None if path is None else expanded(path)
+
+
+def transfer_of(mode: str, given: str | Mapping[str, Any]) -> Recipe | Neighbours:
+    """A mode of transfer as people write it.
+
+    Args:
+        mode: Its name.
+        given: A config of ``tlprune fit``, or the options of :class:`Neighbours`.
+
+    Raises:
+        InputError: It is neither.
+    """
+    return Recipe.read(given, "DownstreamDataModule") if isinstance(given, str) else Neighbours.read(mode, given)
 
 
 def methods_of(given: Mapping[str, Any], controls: bool) -> dict[str, MethodSpec]:

@@ -13,6 +13,7 @@ from typing import Any
 from tlprune import __version__
 from tlprune.datamodules.downstream import DownstreamDataModule
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
+from tlprune.experiments.neighbours import Neighbours
 from tlprune.experiments.recipes import Recipe, is_config
 from tlprune.experiments.results import NONE, Group
 from tlprune.experiments.stages import Done, Journal, Stage
@@ -240,12 +241,9 @@ def _finished_pretraining(sweep: Sweep, group: Group, seed: int) -> Done | None:
 def transfer_stage(sweep: Sweep, target: str, seed: int, mode: str, weights: Path) -> Stage:
     """The transfer of some weights to a target."""
     recipe = sweep.transfers[mode]
-    return _stage(
-        sweep,
-        f"{file_name(mode)}-{file_name(target)}-{seed}",
-        weights=digest_file(weights),
-        target=_target_mark(target, _as_json(recipe.data), sweep.pretrain.verify_content),
-        recipe=recipe.decides,
-        seed=seed,
-        **recipe.depends_on,
-    )
+    name, whole = f"{file_name(mode)}-{file_name(target)}-{seed}", sweep.pretrain.verify_content
+    known = {"weights": digest_file(weights), "seed": seed}
+    if isinstance(recipe, Neighbours):
+        return _stage(sweep, name, **known, target=_target_mark(target, "{}", whole), neighbours=recipe.as_json)
+    mark = _target_mark(target, _as_json(recipe.data), whole)
+    return _stage(sweep, name, **known, target=mark, recipe=recipe.decides, **recipe.depends_on)
