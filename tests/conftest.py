@@ -1,6 +1,7 @@
 """Small real files and sets that tests share."""
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,9 @@ def _own_cache(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def _drawn_once(tmp_path_factory):
     folder = tmp_path_factory.getbasetemp()  # each process of pytest-xdist has one of its own beside the others'
-    return synthetic_source((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "drawn")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*another process is making it")  # one of pytest-xdist's
+        return synthetic_source((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "drawn")
 
 
 @pytest.fixture

@@ -69,6 +69,8 @@ def _parser() -> ArgumentParser:
     method = str | dict | list | float | None  # type: ignore[type-arg]
     add("--methods", type=dict[str, method], default={"label_mapping": "LabelMapping"}, help=text)
     add("--controls", type=bool, default=True, help="run random pruning and the reverse of the first method too")
+    text = "method whose number of images all others keep too (default: each removes the same share of its own units)"
+    add("--match_images", type=str | None, default=None, help=text)
     add("--ratios", type=list[float], default=[0.1, 0.3, 0.5, 0.7, 0.9], help="shares of units removed, in (0, 1)")
     text = "what pruned models have as much of as the whole source's: [epochs], [steps] or both"
     add("--equal", type=list[str], default=["epochs"], help=text)
@@ -104,6 +106,7 @@ def _sweep(given: Namespace) -> "Sweep":
         seeds=given.seeds,
         search=given.search,
         output=user_path(given.output or f"runs/{name}").absolute(),
+        match_images=given.match_images,
     )
 
 
@@ -140,8 +143,8 @@ def _tell_plan(sweep: "Sweep", results: "Results", console: Console) -> None:
 
 def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console) -> None:
     from tlprune.experiments.executors import cluster, default_workers, local_processes
-    from tlprune.experiments.methods import target_labels
     from tlprune.experiments.sweep import run_sweep, save_settings
+    from tlprune.experiments.wording import target_labels
 
     sweep.output.mkdir(parents=True, exist_ok=True)
     total = sum(sweep.seeds for _ in sweep.groups())
@@ -183,7 +186,7 @@ def _line(cell: "Cell", results: "Results", labels: dict[str, str]) -> str:
 
 def _add_columns(table: Table, sweep: "Sweep", others: tuple[str, ...]) -> dict[str, str]:
     """Adds columns, of which that of targets never gives way to a narrow terminal; returns what targets are called."""
-    from tlprune.experiments.methods import target_labels
+    from tlprune.experiments.wording import target_labels
 
     labels = target_labels(sweep.targets)
     table.add_column("target", no_wrap=True, min_width=max(map(len, labels.values())))

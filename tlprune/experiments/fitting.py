@@ -55,10 +55,10 @@ def fit(stage: Stage, config: dict[str, Any]) -> Fitted:
     path = stage.folder / "fit.yaml"
     write_bytes(path, yaml.safe_dump(config, sort_keys=False).encode())
     with quiet():
-        cli = run(["fit", "--config", str(path)])
+        cli = run(["fit", "--config", str(path)], save_config=False)
         if cli.trainer.global_step == 0:  # it had ended, and was killed before that was noted here
             forget(stage.folder / "run")
-            cli = run(["fit", "--config", str(path)])
+            cli = run(["fit", "--config", str(path)], save_config=False)
     if cli.stopped is not None:
         raise InputError(f"{path}: {cli.stopped}, so it is not finished; give the same command again to go on")
     timer = next(one for one in cli.trainer.callbacks if isinstance(one, Stopwatch))  # type: ignore[attr-defined]

@@ -46,11 +46,11 @@ class Score:
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """A way to choose what is kept, as people read of it.
+    """A way to choose the kept images, as people read of it.
 
     Args:
         label: Its name in tables and pictures.
-        unit_kind: What is kept or dropped as a whole: ``class``, ``cluster`` or ``sample``.
+        unit_kind: Kept or dropped as a whole: ``class``, ``cluster`` or ``sample``.
         uses_surrogate: Whether it needs a surrogate, whose cost counts against it.
         ablates: What it varies, by factor, such as ``{"K": 50}``; empty for a method that is compared as it is.
     """
@@ -69,7 +69,7 @@ class Group:
         target: Name of the downstream set.
         method: Name of the method.
         ratio: Prune ratio p: share of units removed; 0 for :data:`NONE`.
-        match_budget: What is held equal to no pruning.
+        match_budget: Held equal to no pruning: epochs or optimiser steps.
     """
 
     target: str
@@ -86,7 +86,7 @@ class Cell:
         target: Name of the downstream set.
         method: Name of the method.
         ratio: Share of units removed.
-        match_budget: What is held equal to no pruning.
+        match_budget: Held equal to no pruning: epochs or optimiser steps.
         seed: Decides everything that chance decides.
         units_total: Units of the source.
         units_kept: Units kept.
@@ -94,8 +94,8 @@ class Cell:
         images_kept: Training images kept.
         surrogate_seconds: Training the surrogate; 0 where none is needed.
         selection_seconds: Voting and ranking; 0 where there is none.
-        pretraining_seconds: Pretraining on what is kept.
-        source_accuracy: On held-out source images of what is kept, in percent; None where no labels are learned.
+        pretraining_seconds: Pretraining on the kept images.
+        source_accuracy: On held-out source images of the kept classes, in percent; None where no labels are learned.
         scores: By mode of transfer.
         selection: The Selection's file in the sweep's folder; None where nothing is pruned.
     """

@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ def begin(sweep: Sweep, command: str) -> Results:
     """Opens source and targets and builds every selector, so that wrong input is said before anything is computed.
 
     Args:
-        sweep: Says what is compared.
+        sweep: The comparison.
         command: That the sweep was started with.
 
     Returns:
@@ -98,13 +98,13 @@ def _shown(surrogate: str | None) -> Any:
 
 
 def next_groups(sweep: Sweep, results: Results) -> list[Group]:
-    """Groups that are to be run next, given what is known; none when the sweep is over.
+    """Groups to run next, given the cells that have ended; none when the sweep is over.
 
     A grid runs all at once. Bisection takes, for each target, method and length, the middle of the ratios that are
     still in question: where that is not below no pruning on validation images, larger ones are, else smaller ones.
 
     Args:
-        sweep: Says what is compared.
+        sweep: The comparison.
         results: With the cells that have ended.
     """
     wanted = [group for group in sweep.groups() if len(results.of(group)) < sweep.seeds]
@@ -113,17 +113,17 @@ def next_groups(sweep: Sweep, results: Results) -> list[Group]:
     missing = [group for group in wanted if group.method == NONE]
     if missing:
         return missing
-    asked = (
-        _asked_by_bisection(sweep, results, Group(target, method, match_budget=match_budget))
+    middles = (
+        _middle(sweep, results, Group(target, method, match_budget=match_budget))
         for target in sweep.targets
         for method in sweep.methods
         for match_budget in sweep.match_budget
         if method != NONE
     )
-    return [group for group in asked if group is not None]
+    return [group for group in middles if group is not None]
 
 
-def _asked_by_bisection(sweep: Sweep, results: Results, series: Group) -> Group | None:
+def _middle(sweep: Sweep, results: Results, series: Group) -> Group | None:
     low, high = 0, len(sweep.ratios)  # ratios below `low` are known to do no harm, those from `high` on to do
     mode = results.modes[0]
     while low < high:
@@ -159,6 +159,8 @@ class _Board:
         needs: list[str] = []
         if group.method != NONE:
             needs.append(self._selection(sweep, group, seed))
+            if sweep.match_images is not None:
+                needs.append(self._selection(sweep, replace(group, method=sweep.match_images), seed))
         if group.match_budget == "steps":
             needs += self._there(Group(sweep.targets[0], NONE), seed)
         if shared_pretraining(sweep, group):
@@ -185,8 +187,10 @@ class _Board:
 
 
 def shared_pretraining(sweep: Sweep, group: Group) -> bool:
-    """Whether a cell's pretraining is that of an earlier target: what is kept does not depend on the target."""
-    return group.target != sweep.targets[0] and (group.method == NONE or not _uses_target(sweep, group.method))
+    """Whether a cell's pretraining is that of an earlier target, since the kept images do not depend on the target."""
+    if group.target == sweep.targets[0] or group.method == NONE:
+        return group.target != sweep.targets[0]
+    return not any(_uses_target(sweep, method) for method in {group.method, sweep.match_images or group.method})
 
 
 def _uses_target(sweep: Sweep, method: str) -> bool:
@@ -198,10 +202,10 @@ def _cell_name(group: Group, seed: int) -> str:
 
 
 def run_sweep(sweep: Sweep, results: Results, executor: Executor, on_cell_end: Callable[[Cell], None]) -> None:
-    """Runs what is not finished; results are written after each cell.
+    """Runs the cells that are not finished; results are written after each.
 
     Args:
-        sweep: Says what is compared.
+        sweep: The comparison.
         results: What :func:`begin` made; cells are added to it.
         executor: Where work runs.
         on_cell_end: Called with each cell as it ends.
@@ -226,7 +230,8 @@ def _run(tasks: dict[str, _Task], executor: Executor) -> Iterator[Cell]:
     waiting, running = dict(tasks), dict[str, Job]()
     ended: set[str] = set()
     while waiting or running:
-        for name in [name for name, task in waiting.items() if set(task.needs) <= ended]:
+        ready = [name for name, task in waiting.items() if set(task.needs) <= ended]
+        for name in ready if executor.slots is None else ready[: executor.slots - len(running)]:
             task = waiting.pop(name)
             running[name] = executor.submit(task.function, *task.arguments)
         executor.wait(list(running.values()))

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import Callback
 
 from tlprune.data.target_splits import open_target
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
+from tlprune.experiments.best_weights import BestWeights
+from tlprune.experiments.executors import is_counted
 from tlprune.experiments.fitting import fit, quiet
-from tlprune.experiments.methods import target_labels
 from tlprune.experiments.neighbours import Neighbours
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import Cell, Score
@@ -34,9 +36,12 @@ from tlprune.experiments.sweep_stages import (
     transfer_stage,
     uses_surrogate,
 )
+from tlprune.experiments.wording import target_labels
 from tlprune.storage.cache import forget, locked
 
 __all__ = ["cell_if_finished", "make_selection", "run_cell", "train_surrogate"]
+
+_BEST_WEIGHTS = {"class_path": "tlprune.experiments.best_weights.BestWeights"}
 
 
 def train_surrogate(sweep: Sweep, path: str, seed: int) -> None:
@@ -71,7 +76,7 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
     Args:
         sweep: Says how.
         method: Its name.
-        target: The downstream set; of no concern to a method that does not ask.
+        target: The downstream set; ignored by a method that uses none.
         seed: Of the surrogate, and of the method where it draws.
     """
     surrogate = surrogate_and_seconds(sweep, method, seed) if uses_surrogate(sweep, method) else None
@@ -114,7 +119,7 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
 
 
 def run_cell(sweep: Sweep, spec: Spec) -> Cell:
-    """Pretrains on what is kept and transfers, as far as that was not done.
+    """Pretrains on the kept images and transfers, unless that was done.
 
     Args:
         sweep: Says how.
@@ -188,8 +193,9 @@ def _export(path: Path) -> dict[str, Any]:
 def _pretrain(sweep: Sweep, spec: Spec, stage: Stage, kept: Kept) -> None:
     weights = stage.folder / "weights.safetensors"
     data: dict[str, Any] = {"source": sweep.source}
-    if kept.selection is not None:
-        data |= {"selection": str(kept.selection), "prune_ratio": spec.group.ratio}
+    if kept.budget is not None:
+        data["selection"] = str(kept.selection)
+        data |= {"keep_images": kept.budget.images} if kept.budget.images else {"prune_ratio": kept.budget.ratio}
     steps = stage.depends["steps"]
     config = sweep.pretrain.prepared(
         stage.folder,
@@ -201,14 +207,18 @@ def _pretrain(sweep: Sweep, spec: Spec, stage: Stage, kept: Kept) -> None:
     )
     fitted = fit(stage, config)
     trainer, source = fitted.cli.trainer, fitted.cli.datamodule
-    accuracy = trainer.callback_metrics.get("val/accuracy")
+    looked = trainer.callback_metrics.get("val/accuracy")
+    accuracy = None if looked is None else float(looked)
+    if accuracy is not None and steps is not None:  # the config counts epochs: its last validation may be far back
+        with quiet():
+            accuracy = trainer.validate(fitted.cli.model, datamodule=source, verbose=False)[0]["val/accuracy"]
     result = {
         "seconds": fitted.seconds,
         "steps": trainer.global_step,
         "classes": len(source.source_images.classes),
         "images_kept": source.images_kept,
         "images_total": source.images_before_pruning,
-        "source_accuracy": None if accuracy is None else 100 * float(accuracy),
+        "source_accuracy": None if accuracy is None else 100 * accuracy,
     }
     stage.finish(result, [weights])
     _tell(f"pretraining on {_what(sweep, spec)}", spec.seed, fitted.seconds)
@@ -228,24 +238,34 @@ def _transfer(sweep: Sweep, spec: Spec, mode: str, stage: Stage, weights: Path) 
 def _trained(sweep: Sweep, spec: Spec, mode: str, recipe: Recipe, stage: Stage, weights: Path) -> Score:
     """Trains on the target; validation chooses the epoch, the test set is looked at once."""
     best = stage.folder / "checkpoints" / "best.ckpt"
-    chosen: dict[str, Any] = {"dirpath": str(best.parent), "filename": best.stem}
-    chosen |= {"monitor": "val/accuracy", "mode": "max"}
-    chosen |= {"enable_version_counter": False, "save_weights_only": True}
     config = recipe.prepared(
         stage.folder,
         sweep.output / "tensorboard" / f"{file_name(mode)}-{weights.parent.name}",
         spec.seed,
         {"target": spec.group.target},
         model={"weights": str(weights)},
-        callbacks=({"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": chosen},),
+        callbacks=(_checkpoint(best) if recipe.writes_checkpoints else _BEST_WEIGHTS,),
     )
     fitted = fit(stage, config)
-    trainer, evaluated = fitted.cli.trainer, {"datamodule": fitted.cli.datamodule, "ckpt_path": best, "verbose": False}
+    trainer, model = fitted.cli.trainer, fitted.cli.model
+    options: dict[str, Any] = {"datamodule": fitted.cli.datamodule, "verbose": False}
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     with quiet():
-        val = trainer.validate(fitted.cli.model, **evaluated)[0]["val/accuracy"]
-        test = trainer.test(fitted.cli.model, **evaluated)[0]["test/accuracy"]
+        if recipe.writes_checkpoints:
+            options["ckpt_path"] = best
+            val = trainer.validate(model, **options)[0]["val/accuracy"]
+        else:
+            val = next(one for one in callbacks if isinstance(one, BestWeights)).restore(model)
+        test = trainer.test(model, **options)[0]["test/accuracy"]
     forget(best.parent)
     return Score(100 * float(val), 100 * float(test), fitted.seconds)
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    options: dict[str, Any] = {"dirpath": str(path.parent), "filename": path.stem}
+    options |= {"monitor": "val/accuracy", "mode": "max"}
+    options |= {"enable_version_counter": False, "save_weights_only": True}
+    return {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": options}
 
 
 def _what(sweep: Sweep, spec: Spec) -> str:
@@ -256,7 +276,7 @@ def _what(sweep: Sweep, spec: Spec) -> str:
 
 
 def _tell(what: str, seed: int, seconds: float) -> None:
-    """Writes a line to a log when a stage has ended; on a terminal there is a bar."""
-    if sys.stdout is not None and not sys.stdout.isatty():
+    """Writes a line to a log when a stage has ended; on a terminal, and where images are counted, there is a bar."""
+    if sys.stdout is not None and not sys.stdout.isatty() and not is_counted():
         sys.stdout.write(f"seed {seed + 1}  {what}: {seconds:.1f} s\n")
         sys.stdout.flush()

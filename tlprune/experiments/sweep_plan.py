@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tlprune.errors import InputError
-from tlprune.experiments.methods import METHOD_LABELS
+from tlprune.errors import InputError, did_you_mean
 from tlprune.experiments.neighbours import Neighbours
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import NONE, Group, MatchBudget
@@ -50,7 +49,7 @@ class Spec:
 
 @dataclass(frozen=True)
 class Sweep:
-    """All that a sweep is told.
+    """A comparison: methods, ratios, seeds, targets, and how models are trained.
 
     Args:
         name: Of the sweep.
@@ -59,12 +58,16 @@ class Sweep:
         surrogate: A config to train surrogates by, one for each seed, or the weights file of one for all.
         pretrain: Config of the source models.
         transfers: By mode, the deciding one first: a config to train by, or neighbours that vote without training.
-        methods: What is compared, by name, no pruning among them.
+        methods: By name, no pruning among them.
         ratios: Prune ratios in (0, 1), ascending.
         match_budget: Lengths.
-        seeds: How many times all is repeated.
+        seeds: Repetitions of everything.
         search: ``grid`` runs every ratio; ``bisection`` as few as it takes to find the winning subset.
         output: The sweep's folder.
+        match_images: A method whose number of images all other methods keep too, at each ratio, seed and target: single
+            images reach it exactly, classes and clusters as far as whole ones fit. None: every method removes the same
+            share of its own units.
+        extra_groups: Groups that a grid runs beside methods, ratios and lengths.
 
     Raises:
         InputError: Something is empty or out of range.
@@ -82,6 +85,8 @@ class Sweep:
     seeds: int
     search: Literal["grid", "bisection"]
     output: Path
+    match_images: str | None = None
+    extra_groups: tuple[Group, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses what cannot be run."""
@@ -98,11 +103,16 @@ class Sweep:
             raise InputError(f"`equal` must be among epochs and steps, got {', '.join(self.match_budget) or 'none'}")
         if self.seeds < 1:
             raise InputError(f"`seeds` must be at least 1, got {self.seeds}")
+        pruning = [method for method in self.methods if method != NONE]
+        if self.match_images is not None and self.match_images not in pruning:
+            near = did_you_mean(self.match_images, pruning)
+            raise InputError(f"`match_images` names no method that prunes, {self.match_images!r}: {near}")
 
     def groups(self) -> Iterator[Group]:
-        """Every group of a grid: no pruning first, then by method, length and ratio."""
+        """Every group of a grid: no pruning first, then those beside the grid, then by method, length and ratio."""
         for target in self.targets:
             yield Group(target, NONE)
+        yield from self.extra_groups
         for method in self.methods:
             if method != NONE:
                 for target in self.targets:
@@ -171,7 +181,7 @@ def _method(name: str, given: Any) -> MethodSpec:
     if not isinstance(ablates, dict):
         raise InputError(f"method {name!r}: `ablates` must be a mapping, such as {{K: 50}}")
     built = named_selector(selector, 0).selector
-    plain = METHOD_LABELS.get(built.method, name) if type(built).__module__.startswith("tlprune.") else name
+    plain = (built.label or name) if type(built).__module__.startswith("tlprune.") else name
     varied = ", ".join(f"{factor} {value}" for factor, value in ablates.items())
     label = str(whole.get("label") or (f"{plain}, {varied}" if varied else plain))
     return MethodSpec(selector, label, whole.get("surrogate"), ablates)

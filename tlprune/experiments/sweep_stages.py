@@ -1,6 +1,6 @@
 """The stages of a sweep and what each depends on: surrogate, selection, pretraining, transfer.
 
-A stage's key says all that its outcome depends on, so cells share what is the same: random pruning is pretrained once
+A stage's key names everything that its outcome depends on, so cells share stages: random pruning is pretrained once
 for all targets, and one ranking serves every ratio.
 """
 
@@ -161,7 +161,7 @@ def surrogate_backbone(sweep: Sweep, method: str) -> str | None:
     """Network of a method's surrogate, where that is a weights file and the pretraining's config names it.
 
     Args:
-        sweep: Says what is compared.
+        sweep: The comparison.
         method: Its name.
     """
     path = sweep.surrogate_of(method)
@@ -180,7 +180,8 @@ class Kept:
 
     Args:
         selection: The Selection's file; None for all of the source.
-        digest: Names the images that are kept, and whether classes are numbered anew; None for all.
+        digest: Names the images that are kept, and whether kept classes are renumbered; None for all.
+        budget: How many units or images that is; None for all.
         units_total: Units that are ranked; 0 where none are.
         units_kept: Units that are kept.
         paid: Seconds of surrogate and selection.
@@ -188,6 +189,7 @@ class Kept:
 
     selection: Path | None = None
     digest: str | None = None
+    budget: Budget | None = None
     units_total: int = 0
     units_kept: int = 0
     paid: dict[str, float] | None = None
@@ -197,15 +199,29 @@ def kept_of(sweep: Sweep, group: Group, seed: int) -> Kept | None:
     """What a cell of a group keeps; None where its Selection is not made yet."""
     if group.method == NONE:
         return Kept()
-    stage = selection_stage(sweep, group.method, group.target, seed)
-    done = None if stage is None else stage.done
-    if done is None:
+    done = _finished_selection(sweep, group.method, group.target, seed)
+    budget = _budget(sweep, group, seed)
+    if done is None or budget is None:
         return None
     selection = Selection.load(done.outputs[0])
-    kept = digest_tensors({"kept": selection.keep(ratio=group.ratio)})
-    units = len(selection.units_kept(Budget(ratio=group.ratio)))
+    kept = digest_tensors({"kept": selection.keep(**vars(budget))})
+    units = len(selection.units_kept(budget))
     digest = digest_json([selection.unit_kind == "class", kept])
-    return Kept(done.outputs[0], digest, selection.num_units, units, done.result)
+    return Kept(done.outputs[0], digest, budget, selection.num_units, units, done.result)
+
+
+def _finished_selection(sweep: Sweep, method: str, target: str, seed: int) -> Done | None:
+    stage = selection_stage(sweep, method, target, seed)
+    return None if stage is None else stage.done
+
+
+def _budget(sweep: Sweep, group: Group, seed: int) -> Budget | None:
+    """What a group keeps; None where the Selection whose number of images it keeps is not made yet."""
+    reference = sweep.match_images
+    if reference in (None, group.method):
+        return Budget(ratio=group.ratio)
+    done = _finished_selection(sweep, str(reference), group.target, seed)
+    return None if done is None else Budget(images=len(Selection.load(done.outputs[0]).keep(ratio=group.ratio)))
 
 
 def pretrain_stage(sweep: Sweep, group: Group, seed: int) -> tuple[Stage, Kept] | None:

@@ -85,6 +85,7 @@ class RandomSelector(SourceOnlySelector):
     """
 
     method = "random"
+    label = "random"
 
     def __init__(self, seed: int = 0, unit: Literal["class", "sample"] = "class") -> None:
         super().__init__(unit)
@@ -126,6 +127,7 @@ class ListSelector(SourceOnlySelector):
     """
 
     method = "list"
+    label = "list"
 
     def __init__(self, path: str, unit: Literal["class", "sample"] = "class") -> None:
         super().__init__(unit)
@@ -207,6 +209,7 @@ class ReverseSelector(Selector):
     """
 
     method: ClassVar[str] = "reverse"
+    label = "reverse"
 
     def __init__(self, of: Selector) -> None:
         self.of = of

@@ -58,6 +58,7 @@ class FeatureMapping(Selector):
     """
 
     method = "feature_mapping"
+    label = "Feature Mapping"
 
     def __init__(
         self,

@@ -93,6 +93,7 @@ class Forgetting(SourceOnlySelector):
     """
 
     method = "forgetting"
+    label = "forgetting"
 
     def __init__(self, counts: str, unit: Literal["class", "sample"] = "sample") -> None:
         super().__init__(unit)

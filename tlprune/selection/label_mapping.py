@@ -39,6 +39,7 @@ class LabelMapping(Selector):
     """
 
     method = "label_mapping"
+    label = "Label Mapping"
 
     def __init__(
         self,

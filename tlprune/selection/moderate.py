@@ -39,6 +39,7 @@ class Moderate(SourceOnlySelector):
     """
 
     method = "moderate"
+    label = "Moderate"
 
     def __init__(self, unit: Literal["class", "sample"] = "sample", num_workers: int = 0) -> None:
         super().__init__(unit)

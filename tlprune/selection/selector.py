@@ -56,6 +56,9 @@ class Selector(ABC):
     method: ClassVar[str]
     """Name in manifests and reports."""
 
+    label: ClassVar[str] = ""
+    """Name in tables and pictures."""
+
     several_surrogates: ClassVar[bool] = False
     """Whether it averages over several surrogates; they come as one :class:`torch.nn.ModuleList`."""
 

@@ -4,10 +4,10 @@ import csv
 import io
 from collections.abc import Sequence
 
-from tlprune.experiments.methods import MODE_LABELS
 from tlprune.experiments.page.findings import accuracy_rows, cost_rows, verdict, winning_rows
 from tlprune.experiments.results import Results, Winning
 from tlprune.experiments.statistics import Estimate
+from tlprune.experiments.wording import MODE_LABELS
 
 __all__ = ["cells_csv", "latex_tables", "latex_text", "summary_csv"]
 
