@@ -19,14 +19,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from training import Pretraining, Transfer, pretrain, transfer
 
 from tlprune.data.datasets import TensorImages
 from tlprune.data.scanning import scan_class_folder
 from tlprune.data.synthetic import synthetic_classes, synthetic_source
 from tlprune.data.target_splits import open_target
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
+from tlprune.experiments.fitting import quiet
+from tlprune.experiments.neighbours import Neighbours
 from tlprune.experiments.statistics import estimate, paired_difference
-from tlprune.experiments.trial import Neighbours, Pretraining, Transfer, neighbours, pretrain, quiet, transfer
 from tlprune.selection.baselines import RandomSelector, ReverseSelector
 from tlprune.selection.feature_mapping import FeatureMapping
 from tlprune.selection.selector import Selector
@@ -116,7 +118,7 @@ def train_surrogates(seed: int, folder: Path, wanted: set[str]) -> None:
         for name, epochs, augment in (one for one in plan if one[0] in wanted):
             whole = data(images(), augment=augment)
             whole.setup()
-            pretrain(whole, recipe("resnet8_w8", epochs), 1000 + seed, folder / f"{name}-{seed}.safetensors", _ignore)
+            pretrain(whole, recipe("resnet8_w8", epochs), 1000 + seed, folder / f"{name}-{seed}.safetensors")
 
 
 def run(part: Part, seed: int, folder: Path) -> list[dict[str, Any]]:
@@ -130,12 +132,12 @@ def run(part: Part, seed: int, folder: Path) -> list[dict[str, Any]]:
         pruned.setup()
         steps = 12 * (len(source) // 256) if part.equal_steps else None
         weights = folder / f"{'-'.join((*part.name.split(), *part.targets, str(seed)))}.safetensors"
-        seconds, _ = pretrain(pruned, recipe("resnet8_w16", 12, steps), seed, weights, _ignore)
+        seconds, _ = pretrain(pruned, recipe("resnet8_w16", 12, steps), seed, weights)
         rows = []
         for name in part.targets:
             target = open_target(name, 0)
-            scores = {"knn": neighbours(weights, target, Neighbours()).test}
-            scores["probe"] = transfer(weights, target, Transfer("probe", 50, 0.03), seed, _ignore).test
+            scores = {"knn": Neighbours().score(weights, target).test}
+            scores["probe"] = transfer(weights, target, Transfer("probe", 50, 0.03), seed).test
             row = {"part": part.name, "target": name, "seed": seed, "images": pruned.images_kept, "seconds": seconds}
             rows.append(row | scores | {"families": _shares(pruned)})
     return rows
@@ -163,10 +165,6 @@ def _shares(pruned: PrunedSourceDataModule) -> dict[str, float]:
     kept = pruned._sets["train"].images
     found = [family[kept.classes[label]] for label in kept.labels.tolist()]
     return {name: round(found.count(name) / len(found), 3) for name in sorted(set(family.values()))}
-
-
-def _ignore(_: int) -> None:
-    """Nobody watches."""
 
 
 def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

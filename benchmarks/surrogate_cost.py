@@ -24,10 +24,11 @@ from typing import Any
 import torch
 from measuring import machine, versions
 from surrogates import drawn
+from training import Pretraining, Transfer, pretrain, transfer
 
 from tlprune import PrunedSourceDataModule, RandomSelector, Selection
 from tlprune.data.target_splits import open_target
-from tlprune.experiments.trial import Pretraining, Transfer, pretrain, quiet, transfer
+from tlprune.experiments.fitting import quiet
 
 TARGETS = ("digits", "photos")
 JUDGED = Pretraining("resnet8_w16", 6)
@@ -82,7 +83,7 @@ def train(recipe: Recipe, seed: int, folder: Path) -> tuple[Path, float]:
         source = source.subset(torch.cat([each[: round(recipe.share * len(each))] for each in first]))
     data = PrunedSourceDataModule(source, image_size=recipe.size, augment="shift")
     data.setup()
-    seconds, _ = pretrain(data, Pretraining("resnet8_w8", recipe.epochs), seed, path, lambda _: None)
+    seconds, _ = pretrain(data, Pretraining("resnet8_w8", recipe.epochs), seed, path)
     return path, seconds
 
 
@@ -113,8 +114,8 @@ def kept(selection: Selection) -> set[int]:
 def probe(data: PrunedSourceDataModule, target: str, seed: int, folder: Path) -> float:
     """Test accuracy of a probe of a network that was pretrained on what is kept, in percent."""
     path = folder / "judged.safetensors"
-    pretrain(data, JUDGED, seed, path, lambda _: None)
-    return transfer(path, open_target(target), PROBE, seed, lambda _: None).test
+    pretrain(data, JUDGED, seed, path)
+    return transfer(path, open_target(target), PROBE, seed).test
 
 
 def curve(seeds: int, folder: Path) -> Iterator[dict[str, Any]]:
@@ -165,7 +166,7 @@ def pipeline(repeats: int, folder: Path) -> dict[str, Any]:
             cache = str(folder / f"cache-{repeat}-{ratio}")
             data, selecting = pruned("digits", path, ratio, repeat, 32, cache)
             note("L", selecting)
-            seconds, _ = pretrain(data, LARGE, repeat, folder / "large.safetensors", lambda _: None)
+            seconds, _ = pretrain(data, LARGE, repeat, folder / "large.safetensors")
             note(f"T at {ratio:g}", seconds)
     middle = {name: median(seconds) for name, seconds in taken.items()}
     full = middle["T at 0"]

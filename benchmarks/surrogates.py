@@ -3,11 +3,13 @@
 from functools import cache
 from pathlib import Path
 
+from training import Pretraining, pretrain
+
 from tlprune import PrunedSourceDataModule
 from tlprune.data.datasets import TensorImages
 from tlprune.data.scanning import scan_class_folder
 from tlprune.data.synthetic import synthetic_source
-from tlprune.experiments.trial import Pretraining, pretrain, quiet
+from tlprune.experiments.fitting import quiet
 from tlprune.models.backbones import Classifier
 from tlprune.models.weights import load_classifier
 from tlprune.storage.cache import cache_root
@@ -27,5 +29,5 @@ def train_surrogate(folder: str, backbone: str, epochs: int, seed: int = 0) -> t
     with quiet():
         data = PrunedSourceDataModule(drawn(), image_size=32, augment="shift")
         data.setup()
-        pretrain(data, Pretraining(backbone, epochs), seed, path, lambda _: None)
+        pretrain(data, Pretraining(backbone, epochs), seed, path)
     return load_classifier(path)[0], drawn()

@@ -11,9 +11,9 @@ from tlprune.data.target_splits import open_target
 from tlprune.experiments.results import Cell, MethodInfo, Results, Score
 
 METHODS = {
-    "none": MethodInfo("no pruning", pays=False),
+    "none": MethodInfo("no pruning", uses_surrogate=False),
     "label_mapping": MethodInfo("LM"),
-    "random": MethodInfo("random", pays=False),
+    "random": MethodInfo("random", uses_surrogate=False),
     "reverse": MethodInfo("reverse"),
 }
 MORE_METHODS = METHODS | {
@@ -27,30 +27,32 @@ CHANGE = {"label_mapping": 2.0, "feature_mapping": 0.5, "moderate": -4, "grand":
 """Points of test accuracy per unit of the prune ratio; beyond a ratio of 0.6 everything loses three points more."""
 
 
-def cell(target, method, ratio, seed, equal="epochs", change=None, modes=("probe", "finetune"), source_images=None):
+def cell(
+    target, method, ratio, seed, match_budget="epochs", change=None, modes=("probe", "finetune"), source_images=None
+):
     """A cell of known numbers: what differs from seed to seed differs from method to method too."""
     images = source_images or SOURCE_IMAGES
     change = CHANGE.get(method.split("@")[0], 0.0) if change is None else change
     wave = 0.5 * math.sin(7 * seed + 3 * len(method) + 20 * ratio)  # so that no two differences are the same
     level = (90 if target.endswith("digits") else 60) + change * ratio - (3 if ratio > 0.6 else 0) + seed / 10 + wave
-    level += 1.5 if equal == "steps" else 0
+    level += 1.5 if match_budget == "steps" else 0
     scores = {}
     for place, mode in enumerate(modes):
         scores[mode] = Score(level + 2 * place + 0.5, level + 2 * place, 1.0 + seed)
-    pays = method.split("@")[0] not in ("none", "random")
+    uses_surrogate = method.split("@")[0] not in ("none", "random")
     return Cell(
         target=target,
         method=method,
         ratio=ratio,
-        equal=equal,
+        match_budget=match_budget,
         seed=seed,
         units_total=SOURCE_UNITS,
         units_kept=round(SOURCE_UNITS * (1 - ratio)),
         images_total=images,
         images_kept=round(images * (1 - ratio)),
-        surrogate_seconds=4.0 + seed if pays else 0.0,
-        selection_seconds=0.5 if pays else 0.0,
-        pretraining_seconds=(100.0 + seed) * (1 if equal == "steps" else 1 - ratio),
+        surrogate_seconds=4.0 + seed if uses_surrogate else 0.0,
+        selection_seconds=0.5 if uses_surrogate else 0.0,
+        pretraining_seconds=(100.0 + seed) * (1 if match_budget == "steps" else 1 - ratio),
         source_accuracy=80.0,
         scores=scores,
     )

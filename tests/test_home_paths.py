@@ -221,7 +221,7 @@ def test_sweeps(home, surrogate):
         transfers={"probe": Recipe.read("~/probe.yaml", "DownstreamDataModule")},
         methods={"a": MethodSpec(None, "a"), "b": MethodSpec(None, "b", "~/other.yaml")},
         ratios=(0.5,),
-        equal=("epochs",),
+        match_budget=("epochs",),
         seeds=1,
         search="grid",
         output=home / "out",

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule
 from lightning.pytorch.callbacks.timer import Interval
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 import tlprune
@@ -29,7 +29,18 @@ class TLPruneCLI(LightningCLI):
     """LightningCLI, but wrong input is said before anything is written.
 
     A checkpoint never overrides the command line, and nothing is evaluated without one.
+
+    Args:
+        command: The subcommand that is run.
+        *arguments: As LightningCLI takes them.
+        **options: Likewise.
     """
+
+    def __init__(self, command: str, *arguments: Any, **options: Any) -> None:
+        known = self.subcommands()
+        # a parser of all subcommands takes four times as long to build, and one of them is wanted
+        self.subcommands = lambda: {command: known[command]}  # type: ignore[method-assign]
+        super().__init__(*arguments, **options)
 
     def _parse_ckpt_path(self) -> None:
         """Leaves a checkpoint's hyperparameters alone.
@@ -166,11 +177,12 @@ def _load_named_classes() -> None:
     yaml.SafeDumper.add_representer(Interval, lambda dumper, interval: dumper.represent_str(interval.value))
 
 
-def run(arguments: list[str]) -> TLPruneCLI:
+def run(arguments: list[str], save_config: bool = True) -> TLPruneCLI:
     """Runs ``fit``, ``validate``, ``test`` or ``predict``.
 
     Args:
         arguments: The subcommand's name and its arguments.
+        save_config: Whether ``fit`` writes the whole configuration beside its logs.
 
     Returns:
         The CLI object, which holds model, data and trainer.
@@ -182,18 +194,20 @@ def run(arguments: list[str]) -> TLPruneCLI:
     # LightningCLI takes any argument list beside a non-empty sys.argv for a mistake
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     try:
-        return _cli(arguments)
+        return _cli(arguments, save_config)
     except ArgumentError as error:
         raise InputError(in_short(str(error))) from error
 
 
-def _cli(arguments: list[str]) -> TLPruneCLI:
+def _cli(arguments: list[str], save_config: bool) -> TLPruneCLI:
     return TLPruneCLI(
+        arguments[0],
         LightningModule,
         LightningDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
         seed_everything_default=0,
+        save_config_callback=SaveConfigCallback if save_config else None,
         save_config_kwargs={"overwrite": True},
         load_from_checkpoint_support=False,
         parser_kwargs={"prog": "tlprune", "version": f"tlprune {tlprune.__version__}", "exit_on_error": False},

@@ -62,7 +62,7 @@ REFUSED = {
     "report": "runs",
     "report none": "none: no such file or folder",
     "report . --bogus": "--bogus",
-    "report .": "neither a sweep's folder (results.json), a demo's (summary.json), nor a Selection",
+    "report .": "neither a folder of a sweep or a demo (results.json), nor a Selection",
     "report s.safetensors --output=s.safetensors": "s.safetensors: it is a file",
     "datasets cifar1": "unknown target 'cifar1': did you mean 'cifar10'?",
     "frames none frames": "none: no such folder",

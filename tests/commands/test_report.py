@@ -1,4 +1,3 @@
-import json
 import re
 import shutil
 from dataclasses import replace
@@ -136,31 +135,6 @@ def test_names_of_classes_may_be_anything(class_folder, pets, tmp_path, capsys):
     assert "{{ 7*7 }}" in page
 
 
-def test_a_demo_s_folder(tmp_path, capsys):
-    (tmp_path / "demo").mkdir()
-    arms = [("none", 0.0, 90), ("label_mapping", 0.5, 92), ("random", 0.5, 80)]
-    runs = [
-        {
-            "arm": {"method": method, "ratio": ratio, "equal": "epochs"},
-            "seed": seed,
-            "units_kept": 100,
-            "images_kept": 100,
-            "source_accuracy": None,
-            "pretraining_seconds": 9.0,
-            "surrogate_seconds": 1.0,
-            "selection_seconds": 1.0,
-            "scores": {"probe": {"val": level + seed, "test": level + seed / 2, "seconds": 1.0}},
-        }
-        for method, ratio, level in arms
-        for seed in (0, 1)
-    ]
-    summary = {"target": "digits", "method": "label_mapping", "split": "s", "seconds": 1, "recipes": {}, "runs": runs}
-    (tmp_path / "demo" / "summary.json").write_text(json.dumps(summary))
-    said = report(capsys, tmp_path / "demo")
-    assert "LM keeps validation accuracy with 50% of the classes pruned" in said
-    assert "NOTE: No Selection for digits is in the run" in said
-
-
 def test_two_sweeps_are_one_page(sweep, selection, tmp_path, capsys):
     other = made_results(targets=("cars",))
     other.recipes = {"source": {"backbone": "another"}}
@@ -193,7 +167,7 @@ def test_what_the_user_names_wrongly_is_one_line(wrong, sweep, selection, tmp_pa
         "count": "targets on this page: 1 (pets); --target names 2",
         "output": "results.json: it is a file",
         "damaged": "damaged or not a selection",
-        "foreign": "neither a sweep's folder (results.json), a demo's (summary.json), nor a Selection",
+        "foreign": "neither a folder of a sweep or a demo (results.json), nor a Selection",
     }[wrong] in said
 
 

@@ -185,6 +185,47 @@ def test_selections_see_images_as_the_pretrainings_config_says_of_surrogates(pla
     assert Selection.load(file).config["view"] == {"view": "EvalView", "image_size": 32, **half}
 
 
+def test_controls_keep_as_many_images_and_neighbours_need_no_training(place):
+    mapping = {"class_path": "FeatureMapping", "init_args": {"num_clusters": 12}}
+    transfers = {"knn": {"num_neighbours": 3, "temperature": 0.1}, "probe": "probe.yaml"}
+    changes = {"methods": {"fm": mapping}, "match_images": "fm", "transfers": transfers, "seeds": 1}
+    assert cli.main(place(**changes)) == 0
+    found = results()
+    assert found.modes == ["knn", "probe"]
+    assert found.recipes["transfers"]["knn"] == transfers["knn"]
+    assert not list(Path("out/stages").glob("knn-*/fit.yaml"))
+    seen = {(one.method, one.ratio): one for one in found.cells}
+    for ratio in (0.34, 0.5):
+        kept = {method: len(_kept(seen[method, ratio], ratio, seen["fm", ratio])) for method in ("random", "reverse")}
+        reference = len(Selection.load(Path("out") / seen["fm", ratio].selection).keep(ratio=ratio))
+        assert kept["random"] == reference  # single images reach it exactly
+        assert 0 < kept["reverse"] <= reference  # clusters as far as whole ones fit
+    before = stages()
+    assert cli.main(place(**changes | {"transfers": transfers | {"knn": {"num_neighbours": 5}}})) == 0
+    assert len(stages("knn-*")) == 2 * len(found.cells)
+    assert stages("pretrain-*").items() <= before.items()
+
+
+def _kept(cell, ratio, reference):
+    """Source images that a control's cell keeps: its config gives the number that the reference's Selection keeps."""
+    [folder] = Path("out/stages").glob(f"pretrain-{cell.method}-{ratio:g}-epochs-0-*/")
+    options = yaml.safe_load((folder / "fit.yaml").read_text())["data"]["init_args"]
+    assert "prune_ratio" not in options
+    wanted = len(Selection.load(Path("out") / reference.selection).keep(ratio=ratio))
+    assert options["keep_images"] == wanted
+    return Selection.load(Path("out") / cell.selection).keep(images=wanted)
+
+
+def test_configs_without_checkpoints_come_to_the_same(place):
+    assert cli.main([*place(seeds=1, ratios=[0.5], controls=False), "--output", "here"]) == 0
+    for name in ("pretrain", "probe", "surrogate"):
+        config = yaml.safe_load(Path(f"{name}.yaml").read_text())
+        config["trainer"]["enable_checkpointing"] = False
+        Path(f"{name}.yaml").write_text(yaml.safe_dump(config))
+    assert cli.main(place(seeds=1, ratios=[0.5], controls=False)) == 0
+    assert numbers(results()) == numbers(Results.load(Path("here")))
+
+
 def test_a_dry_run_says_what_it_takes_and_writes_nothing(place, capsys):
     assert cli.main([*place(), "--dry-run"]) == 0
     said = capsys.readouterr().out
@@ -210,6 +251,9 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(place, capsys):
         ({"surrogate": "nothing.yaml"}, "nothing.yaml: No such file"),
         ({"pretrain": "probe.yaml"}, "`data` must be a PrunedSourceDataModule, got DownstreamDataModule"),
         ({"pretrain": "sweep.yaml"}, "`model` must be given by `class_path`"),
+        ({"match_images": "lm"}, "`match_images` names no method that prunes, 'lm': did you mean"),
+        ({"match_images": "none"}, "`match_images` names no method that prunes, 'none'"),
+        ({"transfers": {"knn": {"k": 3}}}, "transfer 'knn' has no option 'k'"),
         ({"workers": 0}, "`workers` must be at least 1"),
         ({"search": "golden"}, "golden"),
         ({"slurm": {"cluster": "slurm"}}, "slurm"),
@@ -284,7 +328,13 @@ def test_controls_are_added_of_the_kind_of_the_first_method():
     clusters = {"class_path": "FeatureMapping", "init_args": {"num_clusters": 7}}
     by_image = methods_of({"fm": clusters, "k5": {"selector": clusters, "ablates": {"K": 5}}}, controls=True)
     assert by_image["random"].selector["init_args"] == {"unit": "sample"}
-    assert [one.label for one in by_image.values()] == ["no pruning", "FM", "FM, K 5", "random", "reverse"]
+    assert [one.label for one in by_image.values()] == [
+        "no pruning",
+        "Feature Mapping",
+        "Feature Mapping, K 5",
+        "random",
+        "reverse",
+    ]
     own = methods_of({"lm": "LabelMapping", "chance": {"selector": "tlprune.RandomSelector"}}, controls=True)
     assert set(own) == {"none", "lm", "chance", "reverse"}
     assert set(methods_of({"lm": "LabelMapping"}, controls=False)) == {"none", "lm"}

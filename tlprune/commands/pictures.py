@@ -55,22 +55,22 @@ def shown_selections(results: Results | None, files: Sequence[Path]) -> tuple[li
         InputError: A file is no Selection.
     """
     shown: list[Shown] = []
-    told: list[str] = []
+    notes: list[str] = []
     for path in files:
         selection = Selection.load(path)
         kept, why = suggested_units(selection)
         shown.append(Shown(path.stem, selection, kept, why, None, list(selection.metadata.get("targets", []))))
     if results is None:
-        return shown, told
+        return shown, notes
     for target in results.targets:
         group = shown_group(results, target)
         if group is None:
-            told.append(f"No Selection for {target} is in the run, so what is kept and dropped for it is not shown.")
+            notes.append(f"No Selection for {target} is in the run, so what is kept and dropped for it is not shown.")
             continue
         try:
             selection = Selection.load(next(cell.selection for cell in results.of(group) if cell.selection))
         except InputError as error:
-            told.append(f"What is kept and dropped for {target} is not shown: {error}.")
+            notes.append(f"What is kept and dropped for {target} is not shown: {error}.")
             continue
         label = results.methods[group.method].label
         won = results.winning(target, group.method, results.modes[0]).ratio == group.ratio
@@ -78,7 +78,7 @@ def shown_selections(results: Results | None, files: Sequence[Path]) -> tuple[li
         kept = len(selection.units_kept(Budget(ratio=group.ratio)))
         title = f"{label} for {target}"
         shown.append(Shown(title, selection, kept, why, results.source.get("name"), [target]))
-    return shown, told
+    return shown, notes
 
 
 def gathered(
@@ -103,19 +103,19 @@ def gathered(
     for one in shown:
         names = one.targets if targets is None else list(targets[place : place + len(one.targets)])
         place += len(one.targets)
-        told: list[str] = []
-        assignments = _votes(one.selection, names, told, must=targets is not None)
-        example = sources.example(one, told)
+        notes: list[str] = []
+        assignments = _votes(one.selection, names, notes, must=targets is not None)
+        example = sources.example(one, notes)
         try:
             evidence = gather(one.title, one.selection, one.kept, one.why, example, assignments)
         except InputError as error:  # a file has gone since the source was listed, or cannot be decoded
-            told.append(f"Pictures of the source are left out: {error}.")
+            notes.append(f"Pictures of the source are left out: {error}.")
             evidence = gather(one.title, one.selection, one.kept, one.why, None, assignments)
-        found.append(replace(evidence, told=told, origin=origin(one.selection)))
+        found.append(replace(evidence, notes=notes, origin=origin(one.selection)))
     return found
 
 
-def _votes(selection: Selection, names: list[str], told: list[str], must: bool) -> list[Votes]:
+def _votes(selection: Selection, names: list[str], notes: list[str], must: bool) -> list[Votes]:
     if not len(selection.assignments):
         return []
     try:
@@ -123,7 +123,7 @@ def _votes(selection: Selection, names: list[str], told: list[str], must: bool) 
     except InputError as error:
         if must:
             raise
-        told.append(f"Votes are not split by the target's classes: {error}; --target says where it is.")
+        notes.append(f"Votes are not split by the target's classes: {error}; --target says where it is.")
         return []
     return [Votes(one.name, one.images.display_names, one.images.labels, one.assignments) for one in voters]
 
@@ -136,8 +136,8 @@ class _Sources:
         self.cache = cache
         self.opened: dict[str, ImageSet] = {}
 
-    def example(self, shown: Shown, told: list[str]) -> Callable[[int], Tensor] | None:
-        """What gives an image of a unit; None where the source is not found, which is added to ``told``."""
+    def example(self, shown: Shown, notes: list[str]) -> Callable[[int], Tensor] | None:
+        """What gives an image of a unit; None where the source is not found, which is added to ``notes``."""
         selection = shown.selection
         digest = str(selection.config.get("source_digest"))
         name = self.given or selection.metadata.get("source") or shown.source
@@ -147,7 +147,7 @@ class _Sources:
         except InputError as error:
             if self.given is not None:
                 raise
-            told.append(f"Pictures of the source are left out: {error}; --source says where it is.")
+            notes.append(f"Pictures of the source are left out: {error}; --source says where it is.")
             return None
         images = self.opened[digest]
         return lambda unit: images[selection.example(unit)][0]

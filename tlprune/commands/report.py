@@ -51,13 +51,13 @@ def run(arguments: list[str]) -> None:
 
     shown, missing = shown_selections(results, reported.selections)
     evidence = gathered(shown, given.source, given.target, given.cache)
-    told = [*reported.told, *missing]
+    notes = [*reported.notes, *missing]
     title = given.title or (", ".join(path.stem for path in reported.selections) if results is None else results.name)
-    written = write_report(results, evidence, told, title, folder)
+    written = write_report(results, evidence, notes, title, folder)
     console = make_console()
     if results is not None:
         _summarise(results, console)
-    for text in [*told, *dict.fromkeys(text for one in evidence for text in one.told)]:
+    for text in [*notes, *dict.fromkeys(text for one in evidence for text in one.notes)]:
         console.print(f"NOTE: {text}", soft_wrap=True)
     for name in written:
         console.print(f"{'page' if name == PAGE else 'beside it':<10} {folder / name}", soft_wrap=True)

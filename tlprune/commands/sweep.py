@@ -13,6 +13,7 @@ from rich.table import Table
 from tlprune.commands.arguments import make_console, make_parser, parse, require_writable
 from tlprune.config_files import check_configs
 from tlprune.errors import InputError
+from tlprune.selection.registry import selector_names
 from tlprune.storage.paths import user_path
 
 if TYPE_CHECKING:
@@ -62,12 +63,15 @@ def _parser() -> ArgumentParser:
     text = "config of 'tlprune fit' to train surrogates by, one for each seed; or the weights file of one for all"
     add("--surrogate", type=str | None, default=None, help=text)
     add("--pretrain", type=str, required=True, help="config of 'tlprune fit' for source models")
-    add("--transfers", type=dict[str, str], required=True, help="configs of 'tlprune fit' by mode; the first decides")
+    text = "by mode, the first decides: a config of 'tlprune fit', or {num_neighbours: 20, temperature: 0.1} for kNN"
+    add("--transfers", type=dict[str, str | dict], required=True, help=text)  # type: ignore[type-arg]
     text = "by name, a Selector, or 'selector' with 'label', 'surrogate', 'ablates'"
     # of the type dict[str, Any], a class_path would be imported, and its defaults filled in, by the parser
     method = str | dict | list | float | None  # type: ignore[type-arg]
-    add("--methods", type=dict[str, method], default={"label_mapping": "LabelMapping"}, help=text)
+    add("--methods", type=dict[str, method], default={"label_mapping": selector_names()[0]}, help=text)
     add("--controls", type=bool, default=True, help="run random pruning and the reverse of the first method too")
+    text = "method whose number of images all others keep too (default: each removes the same share of its own units)"
+    add("--match_images", type=str | None, default=None, help=text)
     add("--ratios", type=list[float], default=[0.1, 0.3, 0.5, 0.7, 0.9], help="shares of units removed, in (0, 1)")
     text = "what pruned models have as much of as the whole source's: [epochs], [steps] or both"
     add("--equal", type=list[str], default=["epochs"], help=text)
@@ -86,7 +90,7 @@ def _parser() -> ArgumentParser:
 
 def _sweep(given: Namespace) -> "Sweep":
     from tlprune.experiments.recipes import Recipe
-    from tlprune.experiments.sweep_plan import Sweep, methods_of
+    from tlprune.experiments.sweep_plan import Sweep, methods_of, transfer_of
 
     configs = [Path(str(one)).stem for one in given.config or [] if one is not None]
     name = user_path(given.output).name if given.output else f"sweep-{configs[-1] if configs else 'drawn'}"
@@ -96,13 +100,14 @@ def _sweep(given: Namespace) -> "Sweep":
         targets=tuple(given.targets),
         surrogate=given.surrogate,
         pretrain=Recipe.read(given.pretrain, "PrunedSourceDataModule"),
-        transfers={mode: Recipe.read(path, "DownstreamDataModule") for mode, path in given.transfers.items()},
+        transfers={mode: transfer_of(mode, one) for mode, one in given.transfers.items()},
         methods=methods_of(given.methods, given.controls),
         ratios=tuple(sorted(given.ratios)),
-        equal=tuple(given.equal),
+        match_budget=tuple(given.equal),
         seeds=given.seeds,
         search=given.search,
         output=user_path(given.output or f"runs/{name}").absolute(),
+        match_images=given.match_images,
     )
 
 
@@ -122,7 +127,7 @@ def _tell_plan(sweep: "Sweep", results: "Results", console: Console) -> None:
         left = (sweep.seeds - there) * each
         total, cells = total + left, cells + sweep.seeds - there
         label = results.methods[group.method].label
-        row = [labels[group.target], label, f"{group.ratio:.0%}", group.equal, str(sweep.seeds), str(there)]
+        row = [labels[group.target], label, f"{group.ratio:.0%}", group.match_budget, str(sweep.seeds), str(there)]
         table.add_row(*row, f"{each:,.0f}" + (" *" if shared else ""), f"{left:,.0f}")
     console.print(table)
     if len(sweep.targets) > 1:
@@ -139,8 +144,8 @@ def _tell_plan(sweep: "Sweep", results: "Results", console: Console) -> None:
 
 def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console) -> None:
     from tlprune.experiments.executors import cluster, default_workers, local_processes
-    from tlprune.experiments.methods import target_labels
     from tlprune.experiments.sweep import run_sweep, save_settings
+    from tlprune.experiments.wording import target_labels
 
     sweep.output.mkdir(parents=True, exist_ok=True)
     total = sum(sweep.seeds for _ in sweep.groups())
@@ -160,18 +165,18 @@ def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console)
         labels = target_labels(sweep.targets)
         task = progress.add_task("sweep", total=total, completed=len(results.cells))
 
-        def told(cell: "Cell") -> None:
+        def on_cell_end(cell: "Cell") -> None:
             progress.console.print(_line(cell, results, labels), soft_wrap=True)
             progress.advance(task)
             save_settings(cell, results, sweep.output / "tensorboard")
 
-        run_sweep(sweep, results, executor, told)
+        run_sweep(sweep, results, executor, on_cell_end)
     _tell_winners(sweep, results, console)
 
 
 def _line(cell: "Cell", results: "Results", labels: dict[str, str]) -> str:
     pruned = f", {cell.ratio:.0%}" if cell.ratio else ""
-    steps = " =" if cell.equal == "steps" else ""
+    steps = " =" if cell.match_budget == "steps" else ""
     name = f"{results.methods[cell.method].label}{pruned}{steps}"
     scores = "  ".join(f"{mode} {score.test:.1f}" for mode, score in cell.scores.items())
     width = max(map(len, labels.values()))
@@ -182,7 +187,7 @@ def _line(cell: "Cell", results: "Results", labels: dict[str, str]) -> str:
 
 def _add_columns(table: Table, sweep: "Sweep", others: tuple[str, ...]) -> dict[str, str]:
     """Adds columns, of which that of targets never gives way to a narrow terminal; returns what targets are called."""
-    from tlprune.experiments.methods import target_labels
+    from tlprune.experiments.wording import target_labels
 
     labels = target_labels(sweep.targets)
     table.add_column("target", no_wrap=True, min_width=max(map(len, labels.values())))
@@ -203,15 +208,15 @@ def _tell_winners(sweep: "Sweep", results: "Results", console: Console) -> None:
     labels = _add_columns(table, sweep, ("equal", "pruned", "on test images", "unclear up to"))
     for target in sweep.targets:
         for method, info in results.methods.items():
-            for equal in sweep.equal if method != "none" else ():
-                found = results.winning(target, method, mode, equal)
+            for match_budget in sweep.match_budget if method != "none" else ():
+                found = results.winning(target, method, mode, match_budget)
                 points = "-"
                 if found.test is not None:
                     points = f"{found.test.mean:+.1f}"
                     if found.test.count > 1:
                         points += f" [{found.test.low:+.1f}, {found.test.high:+.1f}]"
                 ratios = ["none" if one is None else f"{one:.0%}" for one in (found.ratio, found.not_clearly_below)]
-                table.add_row(labels[target], info.label, equal, ratios[0], points, ratios[1])
+                table.add_row(labels[target], info.label, match_budget, ratios[0], points, ratios[1])
     console.print(table)
     text = "on test images: minus no pruning, in points, with its 95 % interval over seeds; "
     console.print(f"{text}unclear up to: the largest ratio that is not clearly below no pruning", soft_wrap=True)

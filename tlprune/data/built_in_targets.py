@@ -5,6 +5,8 @@ class for each photograph; training and validation patches come from a picture's
 half, so no pixel is in both.
 """
 
+from functools import cache
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -34,15 +36,20 @@ def digits(seed: int = 0, train_images: int = 200, val_images: int = 400) -> tup
     Returns:
         Training, validation and test set; the test set is the rest.
     """
+    images = _all_digits()
+    rest, test = stratified_holdout(images.labels, len(images) - train_images - val_images, seed)
+    train, val = stratified_holdout(images.labels[rest], val_images, seed)
+    return images.subset(rest[train]), images.subset(rest[val]), images.subset(test)
+
+
+@cache
+def _all_digits() -> TensorImages:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     grey = np.clip(np.asarray(bunch.images) * 255 / 16, 0, 255).astype(np.uint8)
     pixels = torch.stack([_digit(Image.fromarray(image)) for image in grey])
-    images = TensorImages(pixels, torch.as_tensor(bunch.target, dtype=torch.int64), [str(d) for d in range(10)])
-    rest, test = stratified_holdout(images.labels, len(images) - train_images - val_images, seed)
-    train, val = stratified_holdout(images.labels[rest], val_images, seed)
-    return images.subset(rest[train]), images.subset(rest[val]), images.subset(test)
+    return TensorImages(pixels, torch.as_tensor(bunch.target, dtype=torch.int64), [str(d) for d in range(10)])
 
 
 def photos(

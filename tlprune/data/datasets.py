@@ -192,6 +192,11 @@ class FolderImages(ImageSet):
     def _stats(self) -> Sequence[FileStat]:
         return self._look_up() if self._given_stats is None else self._given_stats
 
+    @property
+    def files(self) -> list[tuple[str, FileStat]]:
+        """Path of every file, with its size and time of change as they were when it was listed."""
+        return [(os.path.join(self.root, path), stat) for path, stat in zip(self.paths, self._stats, strict=True)]
+
     def _look_up(self) -> list[FileStat]:
         try:
             found = [os.stat(os.path.join(self.root, path)) for path in self.paths]

@@ -6,6 +6,7 @@ a source worth pruning. Images are 32 x 32 RGB, and a seed decides every one of 
 """
 
 import math
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -327,18 +328,27 @@ def _png(drawn: DrawnClass, number: int, seed: int) -> bytes:
 
 def _mend(root: Path, count: int, seed: int) -> None:
     for drawn in synthetic_classes():
+        folder = os.path.join(root, drawn.name)
         for number in range(count):
-            path = root / drawn.name / _file_name(number)
-            if not _is_whole(path):
+            path = os.path.join(folder, _file_name(number))
+            try:
+                found = os.stat(path)
+                whole = _is_whole(path, found.st_size, found.st_mtime_ns)
+            except OSError:
+                whole = False
+            if not whole:
                 warn(f"{path}: damaged or missing; drawing it again", stacklevel=3)
-                write_bytes(path, _png(drawn, number, seed))
+                write_bytes(Path(path), _png(drawn, number, seed))
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether a PNG file is as it was written. Pillow skips the checksums that each of its chunks has."""
-    try:
-        content = path.read_bytes()
-    except OSError:
+@cache
+def _is_whole(path: str, size: int, _changed: int) -> bool:
+    """Whether a PNG file is as it was written, looked at once a process until its size or time of change differ.
+
+    Pillow skips the checksums that each chunk of a PNG file has.
+    """
+    content = Path(path).read_bytes()
+    if len(content) != size:
         return False
     begin = len(_PNG_SIGNATURE)
     while begin < len(content):

@@ -5,7 +5,8 @@ from shutil import disk_usage
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from tlprune.data.datasets import ImageSet, TensorImages
+from tlprune.data.datasets import FolderImages, ImageSet, TensorImages
+from tlprune.data.held import HeldImages
 from tlprune.data.packed import QUALITY, SHARD_SIZE, SHORT_SIDE, PackedImages, Packing, bytes_of
 from tlprune.distributed import (
     barrier,
@@ -19,6 +20,8 @@ from tlprune.storage.fingerprint import digest_json
 from tlprune.storage.job_lock import one_job_at_a_time
 
 __all__ = ["check_packing", "in_memory", "pack", "packed_folder"]
+
+_HELD = HeldImages(limit=256 * 2**20)
 
 
 def check_packing(packing: str | None, also_in_memory: bool) -> None:
@@ -37,17 +40,20 @@ def check_packing(packing: str | None, also_in_memory: bool) -> None:
         raise InputError("give `image_cache`, to keep images on disk, or `in_memory`, not both")
 
 
-def in_memory(images: ImageSet) -> ImageSet:
-    """The same images, decoded.
+def in_memory(images: ImageSet, verify_content: bool = False) -> ImageSet:
+    """The same images, decoded. Files of a small set are decoded once a process, until they change.
 
     Args:
         images: Of one size, if there are any.
+        verify_content: Whether files are decoded again though their path, size and time of change are the same.
 
     Raises:
         InputError: Two images differ in size, or one cannot be decoded.
     """
     if isinstance(images, TensorImages) or len(images) == 0:
         return images
+    if type(images) is FolderImages and not verify_content:
+        return _HELD.decoded(images)
     return TensorImages.from_images(images)
 
 

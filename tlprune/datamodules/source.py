@@ -180,15 +180,18 @@ class SourceDataModule(ResumableDataModule):
     def _load(self, train: ImageSet, val: ImageSet, new_labels: Tensor | None = None) -> None:
         """Opens what is trained and validated on; ``new_labels`` is ``[C]`` int64."""
         expected = self._expected()
-        seen = {"train": self._at_hand(train), "val": in_memory(val) if self.in_memory else val}
+        seen = {"train": self._at_hand(train), "val": self._decoded(val) if self.in_memory else val}
         self._sets["train"] = TransformedDataset(seen["train"], self.transforms.train(expected), new_labels)
         self._sets["val"] = TransformedDataset(seen["val"], self.transforms.eval(expected), new_labels)
 
     def _at_hand(self, kept: ImageSet) -> ImageSet:
         """The same images, where the user wants them."""
         if self.image_cache is None or len(kept) == 0:
-            return in_memory(kept) if self.in_memory else kept
+            return self._decoded(kept) if self.in_memory else kept
         return pack(kept, self.image_cache, cache_root(self.cache), self.num_workers, self.verify_content, self._fresh)
+
+    def _decoded(self, images: ImageSet) -> ImageSet:
+        return in_memory(images, self.verify_content)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches of training images; a resumed run goes on in the same order."""

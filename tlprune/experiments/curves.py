@@ -7,13 +7,14 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tlprune.experiments.methods import MODE_LABELS, Mark, marks_of
-from tlprune.experiments.results import NONE, Equal, Group, Results
+from tlprune.experiments.marks import Mark, marks_of
+from tlprune.experiments.results import NONE, Group, MatchBudget, Results
 from tlprune.experiments.statistics import Estimate
+from tlprune.experiments.wording import MODE_LABELS
 from tlprune.selection.figures import drawable
 from tlprune.selection.selection import UNIT_WORDS
 
-__all__ = ["ablation_figure", "accuracy_figure"]
+__all__ = ["ablation_figure", "accuracy_figure", "cost_figure"]
 
 _SHAPES = "osDv^P"
 _SHADES = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7")
@@ -42,9 +43,9 @@ def accuracy_figure(results: Results, target: str, modes: Sequence[str], legend:
     for axes, mode in zip(panels, modes, strict=True):
         means = _no_pruning(axes, results, target, mode)
         for place, method in enumerate(pruned):
-            for equal in ("epochs", "steps"):
-                offset = (place - (len(pruned) - 1) / 2) * step + (step / 2 if equal == "steps" else 0)
-                means += _line(axes, results, target, mode, method, marks[method], equal, offset)
+            for match_budget in ("epochs", "steps"):
+                offset = (place - (len(pruned) - 1) / 2) * step + (step / 2 if match_budget == "steps" else 0)
+                means += _line(axes, results, target, mode, method, marks[method], match_budget, offset)
         _limit(axes, means)
         axes.set_xticks([100 * ratio for ratio in ratios])
         if ratios:
@@ -60,13 +61,20 @@ def accuracy_figure(results: Results, target: str, modes: Sequence[str], legend:
 
 
 def _line(
-    axes: Axes, results: Results, target: str, mode: str, method: str, mark: Mark, equal: Equal, offset: float
+    axes: Axes,
+    results: Results,
+    target: str,
+    mode: str,
+    method: str,
+    mark: Mark,
+    match_budget: MatchBudget,
+    offset: float,
 ) -> list[Estimate]:
     """Draws a method, and returns what it drew."""
-    groups = [one for one in results.groups(target, method, equal) if results.accuracies(one, mode)]
+    groups = [one for one in results.groups(target, method, match_budget) if results.accuracies(one, mode)]
     found = [results.accuracy(group, mode) for group in groups]
     if found:
-        steps = equal == "steps"
+        steps = match_budget == "steps"
         axes.errorbar(
             [100 * group.ratio + offset for group in groups],
             [one.mean for one in found],
@@ -120,6 +128,38 @@ def ablation_figure(results: Results, target: str, mode: str, lines: dict[str, l
     axes.set_title(drawable(f"{MODE_LABELS.get(mode, mode)} on {target}"), fontsize=11)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    return figure
+
+
+def cost_figure(results: Results, target: str, method: str) -> Figure:
+    """Seconds of surrogate, selection and pretraining against prune ratio, beside no pruning.
+
+    Args:
+        results: All cells, those of no pruning among them.
+        target: Whose selections.
+        method: Whose cost, at equal epochs.
+
+    Returns:
+        A figure with stacked bars and the share saved above each.
+    """
+    groups = [Group(target, NONE), *results.groups(target, method, "epochs")]
+    figure = Figure(figsize=(6.5, 4.4), layout="constrained")
+    axes = figure.subplots()
+    names = ["no pruning" if group.method == NONE else f"{group.ratio:.0%} pruned" for group in groups]
+    parts = list(zip(*(results.seconds(group) for group in groups), strict=True))
+    bottom = [0.0] * len(groups)
+    stages = (("surrogate", "#56b4e9"), ("selection", "#cc79a7"), ("pretraining", "#0072b2"))
+    for (stage, colour), heights in zip(stages, parts, strict=True):
+        axes.bar(names, heights, bottom=bottom, color=colour, label=stage, width=0.6)
+        bottom = [low + height for low, height in zip(bottom, heights, strict=True)]
+    for place, (group, height) in enumerate(zip(groups, bottom, strict=True)):
+        saving = None if group.method == NONE else results.saving(group)
+        text = f"{height:.1f} s" if saving is None else f"{height:.1f} s\n{saving:.0%} saved"
+        axes.annotate(text, (place, height), ha="center", va="bottom", fontsize=9)
+    label = results.methods[method].label
+    axes.set(ylabel="seconds, median over seeds", title=drawable(f"What pretraining costs with {label} for {target}"))
+    axes.set_ylim(0, max(bottom) * 1.2)
+    axes.legend(fontsize=9)
     return figure
 
 

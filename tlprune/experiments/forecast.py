@@ -6,10 +6,11 @@ from statistics import median
 import torch
 
 from tlprune.errors import InputError
+from tlprune.experiments.neighbours import Neighbours
 from tlprune.experiments.recipes import Recipe, is_config
 from tlprune.experiments.results import NONE, Cell, Group, Results
 from tlprune.experiments.sweep_plan import Sweep
-from tlprune.experiments.sweep_stages import pays, source_of
+from tlprune.experiments.sweep_stages import source_of, uses_surrogate
 from tlprune.models.cost import training_seconds_per_image
 
 __all__ = ["CostForecast", "forecast"]
@@ -33,7 +34,7 @@ class CostForecast:
 
     def cell(self, group: Group) -> float:
         """What one cell takes; what it keeps is reckoned by its share of units."""
-        share = 1.0 if group.method == NONE or group.equal == "steps" else 1 - group.ratio
+        share = 1.0 if group.method == NONE or group.match_budget == "steps" else 1 - group.ratio
         return share * self.full + self.transfer
 
 
@@ -50,7 +51,7 @@ def forecast(sweep: Sweep, results: Results) -> CostForecast:
     source = source_of(sweep)
     images, classes = source.images_before_pruning, len(source.transformed_source.classes)
     trained = {one for one in map(sweep.surrogate_of, sweep.methods) if one is not None and is_config(one)}
-    paying = any(pays(sweep, method) for method in sweep.methods)
+    paying = any(uses_surrogate(sweep, method) for method in sweep.methods)
     recipe = Recipe.read(min(trained), "PrunedSourceDataModule") if trained and paying else None
     if results.cells:
         full = median(_full_seconds(cell) for cell in results.cells)
@@ -63,19 +64,22 @@ def forecast(sweep: Sweep, results: Results) -> CostForecast:
     surrogate = None if recipe is None else _seconds(recipe, size, batch, classes, images)
     full = _seconds(sweep.pretrain, size, batch, classes, images)
     each = full / (images * (sweep.pretrain.epochs or 1))
-    # a probe's features are computed once, a finetuning is trained as pretraining is
-    passes = sum(1 if _probes(one) else one.epochs or 1 for one in sweep.transfers.values())
+    # features of a probe and of neighbours are computed once, a finetuning is trained as pretraining is
+    passes = sum(_passes(recipe) for recipe in sweep.transfers.values())
     seen = median(one["train"] + one["val"] for one in results.targets.values())
     return CostForecast(full, surrogate, each * passes * seen, False)
 
 
 def _full_seconds(cell: Cell) -> float:
-    share = 1.0 if cell.equal == "steps" else cell.images_kept / cell.images_total
+    share = 1.0 if cell.match_budget == "steps" else cell.images_kept / cell.images_total
     return cell.pretraining_seconds / share
 
 
-def _probes(recipe: Recipe) -> bool:
-    return (recipe.config["model"].get("init_args") or {}).get("mode") == "probe"
+def _passes(recipe: Recipe | Neighbours) -> int:
+    if isinstance(recipe, Neighbours):
+        return 1
+    probes = (recipe.config["model"].get("init_args") or {}).get("mode") == "probe"
+    return 1 if probes else recipe.epochs or 1
 
 
 def _seconds(recipe: Recipe, size: int, batch: int, classes: int, images: int) -> float:

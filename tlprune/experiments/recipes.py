@@ -80,8 +80,13 @@ class Recipe:
         return cls(path, config)
 
     @property
+    def as_json(self) -> dict[str, Any]:
+        """File and content, as reports show them."""
+        return {"path": self.path, "config": self.config}
+
+    @property
     def data(self) -> dict[str, Any]:
-        """Options of the DataModule, what says what is kept left out."""
+        """Options of the DataModule without those that choose the kept images."""
         given = self.config["data"].get("init_args") or {}
         return {name: value for name, value in given.items() if name not in WHAT_IS_KEPT}
 
@@ -121,9 +126,14 @@ class Recipe:
 
     @property
     def depends_on(self) -> dict[str, Any]:
-        """Files that the model is told of and code of the user's own, by what they are; nothing where there is none."""
+        """Digests of files that the model names and of the user's own code; empty where there are none."""
         files, code = digest_named_files([self.config["model"]]), digest_own_code(class_paths(self.config))
         return {name: found for name, found in (("files", files), ("code", code)) if found}
+
+    @property
+    def writes_checkpoints(self) -> bool:
+        """Whether its runs leave checkpoints and go on inside a training that was stopped."""
+        return (self.config.get("trainer") or {}).get("enable_checkpointing") is not False
 
     @property
     def verify_content(self) -> bool:

@@ -1,7 +1,7 @@
 """What a sweep found: a cell for each method, ratio, length, target and seed, and what may be concluded from them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -11,7 +11,7 @@ from tlprune.errors import InputError
 from tlprune.experiments.statistics import Estimate, estimate, paired_difference
 from tlprune.storage.atomic import write_bytes
 
-__all__ = ["NONE", "RESULTS", "Cell", "Equal", "Group", "MethodInfo", "Results", "Score", "Winning"]
+__all__ = ["NONE", "RESULTS", "Cell", "Group", "MatchBudget", "MethodInfo", "Results", "Score", "Winning"]
 
 RESULTS = "results.json"
 """Name of the file in a sweep's folder."""
@@ -21,7 +21,11 @@ NONE = "none"
 
 _SCHEMA = 1
 
-Equal = Literal["epochs", "steps"]
+_IN_FILES = {"match_budget": "equal", "uses_surrogate": "pays"}
+_IN_PYTHON = {written: field for field, written in _IN_FILES.items()}
+"""Fields that files have under another name."""
+
+MatchBudget = Literal["epochs", "steps"]
 """Whether a pruned model trains for as many epochs as the whole source's does, or for as many optimiser steps."""
 
 
@@ -42,18 +46,18 @@ class Score:
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """A way to choose what is kept, as people read of it.
+    """A way to choose the kept images, as people read of it.
 
     Args:
         label: Its name in tables and pictures.
-        unit_kind: What is kept or dropped as a whole: ``class``, ``cluster`` or ``sample``.
-        pays: Whether it needs a surrogate, whose cost counts against it.
+        unit_kind: Kept or dropped as a whole: ``class``, ``cluster`` or ``sample``.
+        uses_surrogate: Whether it needs a surrogate, whose cost counts against it.
         ablates: What it varies, by factor, such as ``{"K": 50}``; empty for a method that is compared as it is.
     """
 
     label: str
     unit_kind: str = "class"
-    pays: bool = True
+    uses_surrogate: bool = True
     ablates: dict[str, str | float] = field(default_factory=dict)
 
 
@@ -65,13 +69,13 @@ class Group:
         target: Name of the downstream set.
         method: Name of the method.
         ratio: Prune ratio p: share of units removed; 0 for :data:`NONE`.
-        equal: What is held equal to no pruning.
+        match_budget: Held equal to no pruning: epochs or optimiser steps.
     """
 
     target: str
     method: str
     ratio: float = 0.0
-    equal: Equal = "epochs"
+    match_budget: MatchBudget = "epochs"
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class Cell:
         target: Name of the downstream set.
         method: Name of the method.
         ratio: Share of units removed.
-        equal: What is held equal to no pruning.
+        match_budget: Held equal to no pruning: epochs or optimiser steps.
         seed: Decides everything that chance decides.
         units_total: Units of the source.
         units_kept: Units kept.
@@ -90,8 +94,8 @@ class Cell:
         images_kept: Training images kept.
         surrogate_seconds: Training the surrogate; 0 where none is needed.
         selection_seconds: Voting and ranking; 0 where there is none.
-        pretraining_seconds: Pretraining on what is kept.
-        source_accuracy: On held-out source images of what is kept, in percent; None where no labels are learned.
+        pretraining_seconds: Pretraining on the kept images.
+        source_accuracy: On held-out source images of the kept classes, in percent; None where no labels are learned.
         scores: By mode of transfer.
         selection: The Selection's file in the sweep's folder; None where nothing is pruned.
     """
@@ -99,7 +103,7 @@ class Cell:
     target: str
     method: str
     ratio: float
-    equal: Equal
+    match_budget: MatchBudget
     seed: int
     units_total: int
     units_kept: int
@@ -115,7 +119,7 @@ class Cell:
     @property
     def group(self) -> Group:
         """The cell without its seed."""
-        return Group(self.target, self.method, self.ratio, self.equal)
+        return Group(self.target, self.method, self.ratio, self.match_budget)
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,9 @@ class Results:
 
     def save(self, folder: Path) -> Path:
         """Writes :data:`RESULTS` into a folder, whole or not at all, and returns the file."""
-        content = {"tlprune": "results", "schema": _SCHEMA} | asdict(self)
+        content: dict[str, Any] = {"tlprune": "results", "schema": _SCHEMA} | asdict(self)
+        content["methods"] = {name: _renamed(info, _IN_FILES) for name, info in content["methods"].items()}
+        content["cells"] = [_renamed(cell, _IN_FILES) for cell in content["cells"]]
         write_bytes(folder / RESULTS, (json.dumps(content, indent=1) + "\n").encode())
         return folder / RESULTS
 
@@ -188,10 +194,12 @@ class Results:
             raise InputError(f"{path}: written by another tlprune (layout {content.get('schema')}, known {_SCHEMA})")
         try:
             cells = [
-                Cell(**one | {"scores": {mode: Score(**score) for mode, score in one["scores"].items()}})
+                Cell(
+                    **_renamed(one, _IN_PYTHON) | {"scores": {mode: Score(**of) for mode, of in one["scores"].items()}}
+                )
                 for one in content["cells"]
             ]
-            methods = {name: MethodInfo(**info) for name, info in content["methods"].items()}
+            methods = {name: MethodInfo(**_renamed(info, _IN_PYTHON)) for name, info in content["methods"].items()}
             rest = {name: content[name] for name in ("name", "source", "targets", "modes", "recipes", "provenance")}
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: damaged ({type(error).__name__}: {error})") from error
@@ -202,18 +210,18 @@ class Results:
         """Methods that are compared as they are, in their order: those of ablations are left out."""
         return [name for name, info in self.methods.items() if not info.ablates]
 
-    def groups(self, target: str, method: str | None = None, equal: Equal | None = None) -> list[Group]:
+    def groups(self, target: str, method: str | None = None, match_budget: MatchBudget | None = None) -> list[Group]:
         """What was run for a target, in the order of methods, lengths and ratios.
 
         Args:
             target: Its name.
             method: Only this method's; None for all.
-            equal: Only of this length; None for both.
+            match_budget: Only of this length; None for both.
         """
         order = list(self.methods)
         found = {cell.group for cell in self.cells if cell.target == target}
-        chosen = [one for one in found if method in (None, one.method) and equal in (None, one.equal)]
-        return sorted(chosen, key=lambda one: (order.index(one.method), one.equal, one.ratio))
+        chosen = [one for one in found if method in (None, one.method) and match_budget in (None, one.match_budget)]
+        return sorted(chosen, key=lambda one: (order.index(one.method), one.match_budget, one.ratio))
 
     def of(self, group: Group) -> list[Cell]:
         """Cells of a group, in the order of their seeds."""
@@ -261,11 +269,11 @@ class Results:
         full = median(cell.pretraining_seconds for cell in whole)
         return 1 - ((0 if reused else surrogate) + selection + pretraining) / full
 
-    def winning(self, target: str, method: str, mode: str, equal: Equal = "epochs") -> Winning:
+    def winning(self, target: str, method: str, mode: str, match_budget: MatchBudget = "epochs") -> Winning:
         """The winning subset of a method; see :class:`Winning`."""
         whole = Group(target, NONE)
         differences: list[tuple[Group, Estimate]] = []
-        for group in self.groups(target, method, equal):
+        for group in self.groups(target, method, match_budget):
             found = self.difference(group, whole, mode, "val")
             if found is not None:
                 differences.append((group, found))
@@ -279,6 +287,10 @@ class Results:
     def seeds(self, groups: Sequence[Group]) -> int:
         """The most seeds that any of some groups has."""
         return max((len(self.of(group)) for group in groups), default=0)
+
+
+def _renamed(fields: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(name, name): value for name, value in fields.items()}
 
 
 def _reaches_zero(found: Estimate) -> bool:

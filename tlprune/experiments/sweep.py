@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from tlprune.experiments.recipes import Recipe, is_config
 from tlprune.experiments.results import NONE, Cell, Group, MethodInfo, Results
 from tlprune.experiments.sweep_cells import cell_if_finished, make_selection, run_cell, train_surrogate
 from tlprune.experiments.sweep_plan import Spec, Sweep
-from tlprune.experiments.sweep_stages import pays, selector_of, source_of
+from tlprune.experiments.sweep_stages import selector_of, source_of, uses_surrogate
 
 __all__ = ["begin", "finished", "next_groups", "run_sweep", "save_settings", "shared_pretraining"]
 
@@ -34,7 +34,7 @@ def begin(sweep: Sweep, command: str) -> Results:
     """Opens source and targets and builds every selector, so that wrong input is said before anything is computed.
 
     Args:
-        sweep: Says what is compared.
+        sweep: The comparison.
         command: That the sweep was started with.
 
     Returns:
@@ -67,8 +67,8 @@ def begin(sweep: Sweep, command: str) -> Results:
         targets[name] = {"split": opened.split, "classes": list(opened.classes), **sizes}
     recipes = {
         "surrogate": _shown(sweep.surrogate),
-        "pretrain": {"path": sweep.pretrain.path, "config": sweep.pretrain.config},
-        "transfers": {mode: {"path": one.path, "config": one.config} for mode, one in sweep.transfers.items()},
+        "pretrain": sweep.pretrain.as_json,
+        "transfers": {mode: recipe.as_json for mode, recipe in sweep.transfers.items()},
         "methods": {name: asdict(method) for name, method in sweep.methods.items()},
     }
     machine = {"system": platform.platform(), "processor": platform.processor() or platform.machine()}
@@ -94,17 +94,17 @@ def begin(sweep: Sweep, command: str) -> Results:
 def _shown(surrogate: str | None) -> Any:
     if surrogate is None or not is_config(surrogate):
         return surrogate
-    return {"path": surrogate, "config": Recipe.read(surrogate, "PrunedSourceDataModule").config}
+    return Recipe.read(surrogate, "PrunedSourceDataModule").as_json
 
 
 def next_groups(sweep: Sweep, results: Results) -> list[Group]:
-    """Groups that are to be run next, given what is known; none when the sweep is over.
+    """Groups to run next, given the cells that have ended; none when the sweep is over.
 
     A grid runs all at once. Bisection takes, for each target, method and length, the middle of the ratios that are
     still in question: where that is not below no pruning on validation images, larger ones are, else smaller ones.
 
     Args:
-        sweep: Says what is compared.
+        sweep: The comparison.
         results: With the cells that have ended.
     """
     wanted = [group for group in sweep.groups() if len(results.of(group)) < sweep.seeds]
@@ -113,22 +113,22 @@ def next_groups(sweep: Sweep, results: Results) -> list[Group]:
     missing = [group for group in wanted if group.method == NONE]
     if missing:
         return missing
-    asked = (
-        _asked_by_bisection(sweep, results, Group(target, method, equal=equal))
+    middles = (
+        _middle(sweep, results, Group(target, method, match_budget=match_budget))
         for target in sweep.targets
         for method in sweep.methods
-        for equal in sweep.equal
+        for match_budget in sweep.match_budget
         if method != NONE
     )
-    return [group for group in asked if group is not None]
+    return [group for group in middles if group is not None]
 
 
-def _asked_by_bisection(sweep: Sweep, results: Results, series: Group) -> Group | None:
+def _middle(sweep: Sweep, results: Results, series: Group) -> Group | None:
     low, high = 0, len(sweep.ratios)  # ratios below `low` are known to do no harm, those from `high` on to do
     mode = results.modes[0]
     while low < high:
         middle = (low + high) // 2
-        group = Group(series.target, series.method, sweep.ratios[middle], series.equal)
+        group = Group(series.target, series.method, sweep.ratios[middle], series.match_budget)
         if len(results.of(group)) < sweep.seeds:
             return group
         difference = results.difference(group, Group(series.target, NONE), mode, "val")
@@ -159,21 +159,23 @@ class _Board:
         needs: list[str] = []
         if group.method != NONE:
             needs.append(self._selection(sweep, group, seed))
-        if group.equal == "steps":
+            if sweep.match_images is not None:
+                needs.append(self._selection(sweep, replace(group, method=sweep.match_images), seed))
+        if group.match_budget == "steps":
             needs += self._there(Group(sweep.targets[0], NONE), seed)
         if shared_pretraining(sweep, group):
             before = sweep.targets[: sweep.targets.index(group.target)]
-            alike = [Group(target, group.method, group.ratio, group.equal) for target in before]
+            alike = [Group(target, group.method, group.ratio, group.match_budget) for target in before]
             needs += [name for one in alike for name in self._there(one, seed)]
         self.tasks[_cell_name(group, seed)] = _Task(run_cell, (sweep, Spec(group, seed)), tuple(needs))
 
     def _selection(self, sweep: Sweep, group: Group, seed: int) -> str:
-        target = group.target if _asks(sweep, group.method) else ""
+        target = group.target if _uses_target(sweep, group.method) else ""
         name = f"select {group.method} {target} {seed}"
         if name not in self.tasks:
             needs: tuple[str, ...] = ()
             surrogate = sweep.surrogate_of(group.method)
-            if pays(sweep, group.method) and surrogate is not None and is_config(surrogate):
+            if uses_surrogate(sweep, group.method) and surrogate is not None and is_config(surrogate):
                 needs = (f"surrogate {surrogate} {seed}",)
                 self.tasks.setdefault(needs[0], _Task(train_surrogate, (sweep, surrogate, seed), ()))
             self.tasks[name] = _Task(make_selection, (sweep, group.method, group.target, seed), needs)
@@ -185,26 +187,28 @@ class _Board:
 
 
 def shared_pretraining(sweep: Sweep, group: Group) -> bool:
-    """Whether a cell's pretraining is that of an earlier target: what is kept does not depend on the target."""
-    return group.target != sweep.targets[0] and (group.method == NONE or not _asks(sweep, group.method))
+    """Whether a cell's pretraining is that of an earlier target, since the kept images do not depend on the target."""
+    if group.target == sweep.targets[0] or group.method == NONE:
+        return group.target != sweep.targets[0]
+    return not any(_uses_target(sweep, method) for method in {group.method, sweep.match_images or group.method})
 
 
-def _asks(sweep: Sweep, method: str) -> bool:
+def _uses_target(sweep: Sweep, method: str) -> bool:
     return selector_of(sweep, method, 0).needs_target
 
 
 def _cell_name(group: Group, seed: int) -> str:
-    return f"cell {group.target} {group.method} {group.ratio:g} {group.equal} {seed}"
+    return f"cell {group.target} {group.method} {group.ratio:g} {group.match_budget} {seed}"
 
 
-def run_sweep(sweep: Sweep, results: Results, executor: Executor, told: Callable[[Cell], None]) -> None:
-    """Runs what is not finished; results are written after each cell.
+def run_sweep(sweep: Sweep, results: Results, executor: Executor, on_cell_end: Callable[[Cell], None]) -> None:
+    """Runs the cells that are not finished; results are written after each.
 
     Args:
-        sweep: Says what is compared.
+        sweep: The comparison.
         results: What :func:`begin` made; cells are added to it.
         executor: Where work runs.
-        told: Called with each cell as it ends.
+        on_cell_end: Called with each cell as it ends.
     """
     while groups := next_groups(sweep, results):
         there = {(cell.group, cell.seed) for cell in results.cells}
@@ -216,7 +220,7 @@ def run_sweep(sweep: Sweep, results: Results, executor: Executor, told: Callable
         for cell in _run(board.tasks, executor):
             results.cells.append(cell)
             results.save(sweep.output)
-            told(cell)
+            on_cell_end(cell)
     results.provenance["ended"] = time.strftime("%Y-%m-%d %H:%M:%S")
     results.save(sweep.output)
 
@@ -226,7 +230,8 @@ def _run(tasks: dict[str, _Task], executor: Executor) -> Iterator[Cell]:
     waiting, running = dict(tasks), dict[str, Job]()
     ended: set[str] = set()
     while waiting or running:
-        for name in [name for name, task in waiting.items() if set(task.needs) <= ended]:
+        ready = [name for name, task in waiting.items() if set(task.needs) <= ended]
+        for name in ready if executor.slots is None else ready[: executor.slots - len(running)]:
             task = waiting.pop(name)
             running[name] = executor.submit(task.function, *task.arguments)
         executor.wait(list(running.values()))
@@ -248,10 +253,10 @@ def save_settings(cell: Cell, results: Results, folder: Path) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     settings = {"target": cell.target, "method": results.methods[cell.method].label, "prune ratio": cell.ratio}
-    settings |= {"equal": cell.equal, "seed": cell.seed}
+    settings |= {"equal": cell.match_budget, "seed": cell.seed}
     metrics = {f"{mode}/test accuracy": score.test for mode, score in cell.scores.items()}
     metrics |= {f"{mode}/val accuracy": score.val for mode, score in cell.scores.items()}
     metrics |= {"images kept": cell.images_kept, "pretraining seconds": cell.pretraining_seconds}
-    name = f"{cell.target}-{cell.method}-{cell.ratio:g}-{cell.equal}-{cell.seed}"
+    name = f"{cell.target}-{cell.method}-{cell.ratio:g}-{cell.match_budget}-{cell.seed}"
     with SummaryWriter(str(folder / "cells" / name.replace("/", "-"))) as board:
         board.add_hparams(settings, metrics, run_name=".")

@@ -6,23 +6,24 @@ where it was, and any cell can be run again by hand.
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import yaml
+from lightning.pytorch import Callback
 
+from tlprune.data.target_splits import open_target
 from tlprune.datamodules.arguments import OF_SELECTING
-from tlprune.errors import InputError
-from tlprune.experiments.methods import target_labels
+from tlprune.experiments.best_weights import BestWeights
+from tlprune.experiments.executors import is_counted
+from tlprune.experiments.fitting import fit, quiet
+from tlprune.experiments.neighbours import Neighbours
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import Cell, Score
-from tlprune.experiments.stopwatch import Stopwatch
 from tlprune.experiments.sweep_plan import Spec, Sweep
 from tlprune.experiments.sweep_stages import (
     Kept,
     file_name,
-    pays,
     pretrain_stage,
     selection_stage,
     selector_of,
@@ -30,15 +31,16 @@ from tlprune.experiments.sweep_stages import (
     surrogate_backbone,
     surrogate_stage,
     transfer_stage,
+    uses_surrogate,
 )
-from tlprune.experiments.trial import quiet
-from tlprune.lightning_cli import TLPruneCLI, run
+from tlprune.experiments.wording import target_labels
 from tlprune.pruning import select
-from tlprune.storage.atomic import write_bytes
 from tlprune.storage.cache import forget, locked
 from tlprune.storage.journal import Stage
 
 __all__ = ["cell_if_finished", "make_selection", "run_cell", "train_surrogate"]
+
+_BEST_WEIGHTS = {"class_path": "tlprune.experiments.best_weights.BestWeights"}
 
 
 def train_surrogate(sweep: Sweep, path: str, seed: int) -> None:
@@ -62,7 +64,7 @@ def train_surrogate(sweep: Sweep, path: str, seed: int) -> None:
             {"source": sweep.source},
             callbacks=(_export(weights),),
         )
-        seconds = _fit(stage, config).seconds
+        seconds = fit(stage, config).seconds
         stage.finish({"seconds": seconds}, [weights])
     _tell(f"surrogate of {Path(path).stem}", seed, seconds)
 
@@ -73,10 +75,10 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
     Args:
         sweep: Says how.
         method: Its name.
-        target: The downstream set; of no concern to a method that does not ask.
+        target: The downstream set; ignored by a method that uses none.
         seed: Of the surrogate, and of the method where it draws.
     """
-    surrogate = surrogate_and_seconds(sweep, method, seed) if pays(sweep, method) else None
+    surrogate = surrogate_and_seconds(sweep, method, seed) if uses_surrogate(sweep, method) else None
     stage = selection_stage(sweep, method, target, seed)
     if stage is None:
         raise RuntimeError(f"{method}: its surrogate is not trained")
@@ -113,7 +115,7 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
 
 
 def run_cell(sweep: Sweep, spec: Spec) -> Cell:
-    """Pretrains on what is kept and transfers, as far as that was not done.
+    """Pretrains on the kept images and transfers, unless that was done.
 
     Args:
         sweep: Says how.
@@ -166,7 +168,7 @@ def cell_if_finished(sweep: Sweep, spec: Spec) -> Cell | None:
         target=group.target,
         method=group.method,
         ratio=group.ratio,
-        equal=group.equal,
+        match_budget=group.match_budget,
         seed=seed,
         units_total=known["classes"] if whole else kept.units_total,
         units_kept=known["classes"] if whole else kept.units_kept,
@@ -180,29 +182,6 @@ def cell_if_finished(sweep: Sweep, spec: Spec) -> Cell | None:
     )
 
 
-@dataclass(frozen=True)
-class _Fitted:
-    """A run of ``tlprune fit`` and the seconds that its training took, resumed or not."""
-
-    cli: TLPruneCLI
-    seconds: float
-
-
-def _fit(stage: Stage, config: dict[str, Any]) -> _Fitted:
-    path = stage.folder / "fit.yaml"
-    write_bytes(path, yaml.safe_dump(config, sort_keys=False).encode())
-    with quiet():
-        cli = run(["fit", "--config", str(path)])
-        if cli.trainer.global_step == 0:  # it had ended, and was killed before that was noted here
-            forget(stage.folder / "run")
-            cli = run(["fit", "--config", str(path)])
-    if cli.stopped is not None:
-        raise InputError(f"{path}: {cli.stopped}, so it is not finished; give the same command again to go on")
-    timer = next(one for one in cli.trainer.callbacks if isinstance(one, Stopwatch))  # type: ignore[attr-defined]
-    forget(stage.folder / "run")
-    return _Fitted(cli, timer.time_elapsed("train"))
-
-
 def _export(path: Path) -> dict[str, Any]:
     return {"class_path": "ExportBackbone", "init_args": {"path": str(path)}}
 
@@ -210,8 +189,9 @@ def _export(path: Path) -> dict[str, Any]:
 def _pretrain(sweep: Sweep, spec: Spec, stage: Stage, kept: Kept) -> None:
     weights = stage.folder / "weights.safetensors"
     data: dict[str, Any] = {"source": sweep.source}
-    if kept.selection is not None:
-        data |= {"selection": str(kept.selection), "prune_ratio": spec.group.ratio}
+    if kept.budget is not None:
+        data["selection"] = str(kept.selection)
+        data |= {"keep_images": kept.budget.images} if kept.budget.images else {"prune_ratio": kept.budget.ratio}
     steps = stage.depends["steps"]
     config = sweep.pretrain.prepared(
         stage.folder,
@@ -221,44 +201,67 @@ def _pretrain(sweep: Sweep, spec: Spec, stage: Stage, kept: Kept) -> None:
         trainer={} if steps is None else {"max_epochs": -1, "max_steps": steps},
         callbacks=(_export(weights),),
     )
-    fitted = _fit(stage, config)
+    fitted = fit(stage, config)
     trainer, source = fitted.cli.trainer, fitted.cli.datamodule
-    accuracy = trainer.callback_metrics.get("val/accuracy")
+    looked = trainer.callback_metrics.get("val/accuracy")
+    accuracy = None if looked is None else float(looked)
+    if accuracy is not None and steps is not None:  # the config counts epochs: its last validation may be far back
+        with quiet():
+            accuracy = trainer.validate(fitted.cli.model, datamodule=source, verbose=False)[0]["val/accuracy"]
     result = {
         "seconds": fitted.seconds,
         "steps": trainer.global_step,
         "classes": len(source.source_images.classes),
         "images_kept": source.images_kept,
         "images_total": source.images_before_pruning,
-        "source_accuracy": None if accuracy is None else 100 * float(accuracy),
+        "source_accuracy": None if accuracy is None else 100 * accuracy,
     }
     stage.finish(result, [weights])
     _tell(f"pretraining on {_what(sweep, spec)}", spec.seed, fitted.seconds)
 
 
 def _transfer(sweep: Sweep, spec: Spec, mode: str, stage: Stage, weights: Path) -> None:
-    """Validation chooses the epoch; the test set is looked at once."""
+    recipe = sweep.transfers[mode]
+    if isinstance(recipe, Neighbours):
+        score = recipe.score(weights, open_target(spec.group.target))
+    else:
+        score = _trained(sweep, spec, mode, recipe, stage, weights)
+    stage.finish(asdict(score))
+    target = target_labels(sweep.targets)[spec.group.target]
+    _tell(f"{mode} on {target} of {_what(sweep, spec)}", spec.seed, score.seconds)
+
+
+def _trained(sweep: Sweep, spec: Spec, mode: str, recipe: Recipe, stage: Stage, weights: Path) -> Score:
+    """Trains on the target; validation chooses the epoch, the test set is looked at once."""
     best = stage.folder / "checkpoints" / "best.ckpt"
-    chosen: dict[str, Any] = {"dirpath": str(best.parent), "filename": best.stem}
-    chosen |= {"monitor": "val/accuracy", "mode": "max"}
-    chosen |= {"enable_version_counter": False, "save_weights_only": True}
-    config = sweep.transfers[mode].prepared(
+    config = recipe.prepared(
         stage.folder,
         sweep.output / "tensorboard" / f"{file_name(mode)}-{weights.parent.name}",
         spec.seed,
         {"target": spec.group.target},
         model={"weights": str(weights)},
-        callbacks=({"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": chosen},),
+        callbacks=(_checkpoint(best) if recipe.writes_checkpoints else _BEST_WEIGHTS,),
     )
-    fitted = _fit(stage, config)
-    trainer, given = fitted.cli.trainer, {"datamodule": fitted.cli.datamodule, "ckpt_path": best, "verbose": False}
+    fitted = fit(stage, config)
+    trainer, model = fitted.cli.trainer, fitted.cli.model
+    options: dict[str, Any] = {"datamodule": fitted.cli.datamodule, "verbose": False}
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     with quiet():
-        val = trainer.validate(fitted.cli.model, **given)[0]["val/accuracy"]
-        test = trainer.test(fitted.cli.model, **given)[0]["test/accuracy"]
-    stage.finish({"val": 100 * float(val), "test": 100 * float(test), "seconds": fitted.seconds})
+        if recipe.writes_checkpoints:
+            options["ckpt_path"] = best
+            val = trainer.validate(model, **options)[0]["val/accuracy"]
+        else:
+            val = next(one for one in callbacks if isinstance(one, BestWeights)).restore(model)
+        test = trainer.test(model, **options)[0]["test/accuracy"]
     forget(best.parent)
-    target = target_labels(sweep.targets)[spec.group.target]
-    _tell(f"{mode} on {target} of {_what(sweep, spec)}", spec.seed, fitted.seconds)
+    return Score(100 * float(val), 100 * float(test), fitted.seconds)
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    options: dict[str, Any] = {"dirpath": str(path.parent), "filename": path.stem}
+    options |= {"monitor": "val/accuracy", "mode": "max"}
+    options |= {"enable_version_counter": False, "save_weights_only": True}
+    return {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": options}
 
 
 def _what(sweep: Sweep, spec: Spec) -> str:
@@ -269,7 +272,7 @@ def _what(sweep: Sweep, spec: Spec) -> str:
 
 
 def _tell(what: str, seed: int, seconds: float) -> None:
-    """Writes a line to a log when a stage has ended; on a terminal there is a bar."""
-    if sys.stdout is not None and not sys.stdout.isatty():
+    """Writes a line to a log when a stage has ended; on a terminal, and where images are counted, there is a bar."""
+    if sys.stdout is not None and not sys.stdout.isatty() and not is_counted():
         sys.stdout.write(f"seed {seed + 1}  {what}: {seconds:.1f} s\n")
         sys.stdout.flush()

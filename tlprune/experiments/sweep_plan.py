@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tlprune.errors import InputError
-from tlprune.experiments.methods import METHOD_LABELS
+from tlprune.errors import InputError, did_you_mean
+from tlprune.experiments.neighbours import Neighbours
 from tlprune.experiments.recipes import Recipe
-from tlprune.experiments.results import NONE, Equal, Group
+from tlprune.experiments.results import NONE, Group, MatchBudget
 from tlprune.experiments.sweep_selectors import named_selector
 from tlprune.selection.baselines import RandomSelector, ReverseSelector
 from tlprune.storage.paths import expanded
 
-__all__ = ["MethodSpec", "Spec", "Sweep", "methods_of"]
+__all__ = ["MethodSpec", "Spec", "Sweep", "methods_of", "transfer_of"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Spec:
 
 @dataclass(frozen=True)
 class Sweep:
-    """All that a sweep is told.
+    """A comparison: methods, ratios, seeds, targets, and how models are trained.
 
     Args:
         name: Of the sweep.
@@ -57,13 +57,17 @@ class Sweep:
         targets: Names or folders of the downstream sets.
         surrogate: A config to train surrogates by, one for each seed, or the weights file of one for all.
         pretrain: Config of the source models.
-        transfers: Configs by mode, the deciding one first.
-        methods: What is compared, by name, no pruning among them.
+        transfers: By mode, the deciding one first: a config to train by, or neighbours that vote without training.
+        methods: By name, no pruning among them.
         ratios: Prune ratios in (0, 1), ascending.
-        equal: Lengths.
-        seeds: How many times all is repeated.
+        match_budget: Lengths.
+        seeds: Repetitions of everything.
         search: ``grid`` runs every ratio; ``bisection`` as few as it takes to find the winning subset.
         output: The sweep's folder.
+        match_images: A method whose number of images all other methods keep too, at each ratio, seed and target: single
+            images reach it exactly, classes and clusters as far as whole ones fit. None: every method removes the same
+            share of its own units.
+        extra_groups: Groups that a grid runs beside methods, ratios and lengths.
 
     Raises:
         InputError: Something is empty or out of range.
@@ -74,13 +78,15 @@ class Sweep:
     targets: tuple[str, ...]
     surrogate: str | None
     pretrain: Recipe
-    transfers: dict[str, Recipe]
+    transfers: dict[str, Recipe | Neighbours]
     methods: dict[str, MethodSpec]
     ratios: tuple[float, ...]
-    equal: tuple[Equal, ...]
+    match_budget: tuple[MatchBudget, ...]
     seeds: int
     search: Literal["grid", "bisection"]
     output: Path
+    match_images: str | None = None
+    extra_groups: tuple[Group, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses what cannot be run."""
@@ -90,29 +96,47 @@ class Sweep:
         for ratio in self.ratios:
             if not 0 < ratio < 1 or math.isnan(ratio):
                 raise InputError(f"`ratios` must be in (0, 1), got {ratio}; no pruning is always run")
-        for what, values in (("ratios", self.ratios), ("targets", self.targets), ("equal", self.equal)):
+        for what, values in (("ratios", self.ratios), ("targets", self.targets), ("equal", self.match_budget)):
             if len(set(values)) < len(values):
                 raise InputError(f"`{what}` names one twice: {', '.join(map(str, values))}")
-        if not self.equal or set(self.equal) - {"epochs", "steps"}:
-            raise InputError(f"`equal` must be among epochs and steps, got {', '.join(self.equal) or 'none'}")
+        if not self.match_budget or set(self.match_budget) - {"epochs", "steps"}:
+            raise InputError(f"`equal` must be among epochs and steps, got {', '.join(self.match_budget) or 'none'}")
         if self.seeds < 1:
             raise InputError(f"`seeds` must be at least 1, got {self.seeds}")
+        pruning = [method for method in self.methods if method != NONE]
+        if self.match_images is not None and self.match_images not in pruning:
+            near = did_you_mean(self.match_images, pruning)
+            raise InputError(f"`match_images` names no method that prunes, {self.match_images!r}: {near}")
 
     def groups(self) -> Iterator[Group]:
-        """Every group of a grid: no pruning first, then by method, length and ratio."""
+        """Every group of a grid: no pruning first, then those beside the grid, then by method, length and ratio."""
         for target in self.targets:
             yield Group(target, NONE)
+        yield from self.extra_groups
         for method in self.methods:
             if method != NONE:
                 for target in self.targets:
-                    for equal in self.equal:
+                    for match_budget in self.match_budget:
                         for ratio in self.ratios:
-                            yield Group(target, method, ratio, equal)
+                            yield Group(target, method, ratio, match_budget)
 
     def surrogate_of(self, method: str) -> str | None:
         """Config or weights file of a method's surrogates."""
         path = self.methods[method].surrogate or self.surrogate
         return None if path is None else expanded(path)
+
+
+def transfer_of(mode: str, given: str | Mapping[str, Any]) -> Recipe | Neighbours:
+    """A mode of transfer as people write it.
+
+    Args:
+        mode: Its name.
+        given: A config of ``tlprune fit``, or the options of :class:`Neighbours`.
+
+    Raises:
+        InputError: It is neither.
+    """
+    return Recipe.read(given, "DownstreamDataModule") if isinstance(given, str) else Neighbours.read(mode, given)
 
 
 def methods_of(given: Mapping[str, Any], controls: bool) -> dict[str, MethodSpec]:
@@ -138,9 +162,9 @@ def methods_of(given: Mapping[str, Any], controls: bool) -> dict[str, MethodSpec
     first = next(one.selector for one in methods.values() if one.selector is not None)
     if controls and not any(isinstance(one, RandomSelector) for one in built):
         unit = "class" if built[0].unit_kind == "class" else "sample"
-        methods["random"] = MethodSpec({"class_path": "RandomSelector", "init_args": {"unit": unit}}, "random")
+        methods["random"] = MethodSpec({"class_path": RandomSelector.__name__, "init_args": {"unit": unit}}, "random")
     if controls and not any(isinstance(one, ReverseSelector) for one in built):
-        methods["reverse"] = MethodSpec({"class_path": "ReverseSelector", "init_args": {"of": first}}, "reverse")
+        methods["reverse"] = MethodSpec({"class_path": ReverseSelector.__name__, "init_args": {"of": first}}, "reverse")
     return methods
 
 
@@ -157,7 +181,7 @@ def _method(name: str, given: Any) -> MethodSpec:
     if not isinstance(ablates, dict):
         raise InputError(f"method {name!r}: `ablates` must be a mapping, such as {{K: 50}}")
     built = named_selector(selector, 0).selector
-    plain = METHOD_LABELS.get(built.method, name) if type(built).__module__.startswith("tlprune.") else name
+    plain = (built.label or name) if type(built).__module__.startswith("tlprune.") else name
     varied = ", ".join(f"{factor} {value}" for factor, value in ablates.items())
     label = str(whole.get("label") or (f"{plain}, {varied}" if varied else plain))
     return MethodSpec(selector, label, whole.get("surrogate"), ablates)

@@ -1,6 +1,6 @@
 """The stages of a sweep and what each depends on: surrogate, selection, pretraining, transfer.
 
-A stage's key says all that its outcome depends on, so cells share what is the same: random pruning is pretrained once
+A stage's key names everything that its outcome depends on, so cells share stages: random pruning is pretrained once
 for all targets, and one ranking serves every ratio.
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 from tlprune import __version__
 from tlprune.datamodules.downstream import DownstreamDataModule
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
+from tlprune.experiments.neighbours import Neighbours
 from tlprune.experiments.recipes import Recipe, is_config
 from tlprune.experiments.results import NONE, Group
 from tlprune.experiments.sweep_plan import Sweep
@@ -29,7 +30,6 @@ __all__ = [
     "Kept",
     "file_name",
     "kept_of",
-    "pays",
     "pretrain_stage",
     "selection_stage",
     "selector_of",
@@ -38,6 +38,7 @@ __all__ = [
     "surrogate_backbone",
     "surrogate_stage",
     "transfer_stage",
+    "uses_surrogate",
 ]
 
 _OF_SELECTION = ("image_size", "eval_size", "num_workers", "on_bad_image", "cache", "val_share", "seed")
@@ -65,7 +66,7 @@ def _named(sweep: Sweep, method: str, seed: int) -> NamedSelector:
     return named_selector(given, seed)
 
 
-def pays(sweep: Sweep, method: str) -> bool:
+def uses_surrogate(sweep: Sweep, method: str) -> bool:
     """Whether a method needs a surrogate."""
     return method != NONE and selector_of(sweep, method, 0).needs_surrogate is not None
 
@@ -135,7 +136,6 @@ def selection_stage(sweep: Sweep, method: str, target: str, seed: int) -> Stage 
     surrogate = None
     if selector.needs_surrogate is not None and (surrogate := surrogate_and_seconds(sweep, method, seed)) is None:
         return None
-    asks = selector.needs_target
     weights = None if surrogate is None else surrogate[0]
     options = sweep.pretrain.select_options
     looked_at = {name: sweep.pretrain.data.get(name) for name in _OF_SELECTION}
@@ -144,9 +144,11 @@ def selection_stage(sweep: Sweep, method: str, target: str, seed: int) -> Stage 
         looked_at["surrogate_preprocessing"] = options.surrogate_preprocessing.as_json()
     return _stage(
         sweep,
-        f"select-{file_name(method)}-{file_name(target)}-{seed}" if asks else f"select-{file_name(method)}-{seed}",
+        f"select-{file_name(method)}-{file_name(target)}-{seed}"
+        if selector.needs_target
+        else f"select-{file_name(method)}-{seed}",
         source=_source_mark(sweep),
-        target=_target_mark(target, "{}", sweep.pretrain.verify_content) if asks else None,
+        target=_target_mark(target, "{}", sweep.pretrain.verify_content) if selector.needs_target else None,
         selector=sweep.methods[method].selector,
         options=selector.options,
         surrogate=None if weights is None else _weights_mark(weights),
@@ -160,7 +162,7 @@ def surrogate_backbone(sweep: Sweep, method: str) -> str | None:
     """Network of a method's surrogate, where that is a weights file and the pretraining's config names it.
 
     Args:
-        sweep: Says what is compared.
+        sweep: The comparison.
         method: Its name.
     """
     path = sweep.surrogate_of(method)
@@ -178,7 +180,8 @@ class Kept:
 
     Args:
         selection: The Selection's file; None for all of the source.
-        digest: Names the images that are kept, and whether classes are numbered anew; None for all.
+        digest: Names the images that are kept, and whether kept classes are renumbered; None for all.
+        budget: How many units or images that is; None for all.
         units_total: Units that are ranked; 0 where none are.
         units_kept: Units that are kept.
         paid: Seconds of surrogate and selection.
@@ -186,6 +189,7 @@ class Kept:
 
     selection: Path | None = None
     digest: str | None = None
+    budget: Budget | None = None
     units_total: int = 0
     units_kept: int = 0
     paid: dict[str, float] | None = None
@@ -195,15 +199,29 @@ def kept_of(sweep: Sweep, group: Group, seed: int) -> Kept | None:
     """What a cell of a group keeps; None where its Selection is not made yet."""
     if group.method == NONE:
         return Kept()
-    stage = selection_stage(sweep, group.method, group.target, seed)
-    done = None if stage is None else stage.done
-    if done is None:
+    done = _finished_selection(sweep, group.method, group.target, seed)
+    budget = _budget(sweep, group, seed)
+    if done is None or budget is None:
         return None
     selection = Selection.load(done.outputs[0])
-    kept = digest_tensors({"kept": selection.keep(ratio=group.ratio)})
-    units = len(selection.units_kept(Budget(ratio=group.ratio)))
+    kept = digest_tensors({"kept": selection.keep(**vars(budget))})
+    units = len(selection.units_kept(budget))
     digest = digest_json([selection.unit_kind == "class", kept])
-    return Kept(done.outputs[0], digest, selection.num_units, units, done.result)
+    return Kept(done.outputs[0], digest, budget, selection.num_units, units, done.result)
+
+
+def _finished_selection(sweep: Sweep, method: str, target: str, seed: int) -> Done | None:
+    stage = selection_stage(sweep, method, target, seed)
+    return None if stage is None else stage.done
+
+
+def _budget(sweep: Sweep, group: Group, seed: int) -> Budget | None:
+    """What a group keeps; None where the Selection whose number of images it keeps is not made yet."""
+    reference = sweep.match_images
+    if reference in (None, group.method):
+        return Budget(ratio=group.ratio)
+    done = _finished_selection(sweep, str(reference), group.target, seed)
+    return None if done is None else Budget(images=len(Selection.load(done.outputs[0]).keep(ratio=group.ratio)))
 
 
 def pretrain_stage(sweep: Sweep, group: Group, seed: int) -> tuple[Stage, Kept] | None:
@@ -212,12 +230,12 @@ def pretrain_stage(sweep: Sweep, group: Group, seed: int) -> tuple[Stage, Kept] 
     if kept is None:
         return None
     steps = None
-    if group.equal == "steps":
+    if group.match_budget == "steps":
         whole = _finished_pretraining(sweep, Group(group.target, NONE), seed)
         if whole is None:
             return None
         steps = int(whole.result["steps"])
-    name = "none" if group.method == NONE else f"{file_name(group.method)}-{group.ratio:g}-{group.equal}"
+    name = "none" if group.method == NONE else f"{file_name(group.method)}-{group.ratio:g}-{group.match_budget}"
     stage = _stage(
         sweep,
         f"pretrain-{name}-{seed}",
@@ -239,12 +257,9 @@ def _finished_pretraining(sweep: Sweep, group: Group, seed: int) -> Done | None:
 def transfer_stage(sweep: Sweep, target: str, seed: int, mode: str, weights: Path) -> Stage:
     """The transfer of some weights to a target."""
     recipe = sweep.transfers[mode]
-    return _stage(
-        sweep,
-        f"{file_name(mode)}-{file_name(target)}-{seed}",
-        weights=digest_file(weights),
-        target=_target_mark(target, _as_json(recipe.data), sweep.pretrain.verify_content),
-        recipe=recipe.decides,
-        seed=seed,
-        **recipe.depends_on,
-    )
+    name, whole = f"{file_name(mode)}-{file_name(target)}-{seed}", sweep.pretrain.verify_content
+    known = {"weights": digest_file(weights), "seed": seed}
+    if isinstance(recipe, Neighbours):
+        return _stage(sweep, name, **known, target=_target_mark(target, "{}", whole), neighbours=recipe.as_json)
+    mark = _target_mark(target, _as_json(recipe.data), whole)
+    return _stage(sweep, name, **known, target=mark, recipe=recipe.decides, **recipe.depends_on)

@@ -2,9 +2,9 @@ import pytest
 
 from sweeps import made_results
 from tlprune.experiments.page.conclusions import conclusion, headlines
-from tlprune.experiments.page.wording import difference, share
 from tlprune.experiments.results import Group
 from tlprune.experiments.statistics import Estimate
+from tlprune.experiments.wording import difference, share
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_one_seed_is_called_unclear():
 
 
 def test_a_single_comparison_is_told_whole(results):
-    results.cells = [one for one in results.cells if one.ratio in (0, 0.25) and one.equal == "epochs"]
+    results.cells = [one for one in results.cells if one.ratio in (0, 0.25) and one.match_budget == "epochs"]
     held = results.difference(Group("digits", "label_mapping", 0.25), Group("digits", "random", 0.25), "probe")
     assert f"Against random pruning on test images: LM better ({difference(held)} points)." in conclusion(
         results, "digits"
@@ -53,7 +53,7 @@ def test_a_single_comparison_is_told_whole(results):
 
 def test_without_no_pruning_nothing_is_claimed(results):
     results.cells = [one for one in results.cells if one.method != "none"]
-    assert conclusion(results, "digits").endswith("no loss or gain can be told.")
+    assert conclusion(results, "digits").endswith("no loss or gain can be measured.")
     assert headlines(results, "digits") == []
 
 

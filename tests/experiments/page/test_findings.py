@@ -35,7 +35,7 @@ def test_differences_are_those_of_a_paired_t_test(results):
 
 
 def _random(group):
-    return Group(group.target, "random", group.ratio, group.equal)
+    return Group(group.target, "random", group.ratio, group.match_budget)
 
 
 def test_verdicts():
@@ -60,7 +60,7 @@ def test_costs_pay_for_all(results):
     assert row.total == 56
     assert row.saving == pytest.approx(1 - 56 / 101)
     assert row.reused == pytest.approx(1 - 51 / 101)
-    assert not rows[Group("digits", "random", 0.5)].pays
+    assert not rows[Group("digits", "random", 0.5)].uses_surrogate
     assert rows[Group("digits", "none")].saving is None
 
 
@@ -87,7 +87,12 @@ def test_pictures_are_of_a_winning_subset_or_of_the_middle(results):
     assert shown_group(results, "digits") is None  # no Selection is there
     results.cells = [
         cell(
-            "digits", one.method, one.ratio, one.seed, one.equal, change=-20 if one.method == "label_mapping" else None
+            "digits",
+            one.method,
+            one.ratio,
+            one.seed,
+            one.match_budget,
+            change=-20 if one.method == "label_mapping" else None,
         )
         for one in results.cells
         if one.target == "digits" and "@" not in one.method

@@ -1,55 +1,23 @@
-import json
 from dataclasses import replace
 
 import pytest
 
 from sweeps import cell, made_results
 from tlprune import InputError
-from tlprune.experiments.page.reading import demo_results, read_runs
-from tlprune.experiments.results import Group, MethodInfo, Score
+from tlprune.experiments.page.reading import read_runs
+from tlprune.experiments.results import MethodInfo, Score
 
 
-def demo(**changes):
-    """What 'summary.json' has, as docs/demo.md says."""
-    runs = [
-        {
-            "arm": {"method": method, "ratio": ratio, "equal": "epochs"},
-            "seed": seed,
-            "units_kept": 100 if method == "none" else 30,
-            "images_kept": 9000 if method == "none" else 2700,
-            "pretraining_seconds": 50.0 if method == "none" else 15.0,
-            "source_accuracy": 90.0,
-            "surrogate_seconds": 5.0 if method == "label_mapping" else 0.0,
-            "selection_seconds": 0.5 if method == "label_mapping" else 0.0,
-            "scores": {"probe": {"val": 91.0 + seed, "test": 90.0 + seed, "seconds": 2.0}},
-        }
-        for method, ratio in (("none", 0.0), ("label_mapping", 0.7), ("random", 0.7))
-        for seed in (0, 1)
-    ]
-    summary = {"target": "digits", "method": "label_mapping", "split": "embedded", "seconds": 60.0, "runs": runs}
-    return summary | {"recipes": {"surrogate": {"epochs": 6}}} | changes
-
-
-def test_a_demo_is_read_as_a_sweep():
-    found = demo_results(demo(), "selection.safetensors")
-    assert list(found.methods) == ["none", "label_mapping", "random"]
-    assert found.methods["label_mapping"] == MethodInfo("LM")
-    assert not found.methods["random"].pays
-    assert found.modes == ["probe"]
-    assert found.accuracies(Group("digits", "label_mapping", 0.7), "probe") == [90, 91]
-    assert found.saving(Group("digits", "label_mapping", 0.7)) == pytest.approx(1 - 20.5 / 50)
-    assert {one.units_total for one in found.cells} == {100}
-    assert [one.seed for one in found.cells if one.selection] == [0]
-
-
-def test_sweeps_and_demos_are_told_by_what_is_in_their_folders(tmp_path):
+def test_a_sweep_is_read_by_its_folder(tmp_path):
     results = made_results(targets=("digits",))
-    (tmp_path / "sweep").mkdir()
-    results.save(tmp_path / "sweep")
-    assert read_runs([tmp_path / "sweep"]).results.cells == results.cells
-    (tmp_path / "demo").mkdir()
-    (tmp_path / "demo" / "summary.json").write_text(json.dumps(demo()))
-    assert len(read_runs([tmp_path / "demo"]).results.cells) == 6
+    results.save(tmp_path)
+    assert read_runs([tmp_path]).results.cells == results.cells
+
+
+def test_a_demo_of_before_it_was_a_sweep_is_refused(tmp_path):
+    (tmp_path / "summary.json").write_text("{}")
+    with pytest.raises(InputError, match=r"neither a folder of a sweep or a demo \(results.json\), nor a Selection"):
+        read_runs([tmp_path])
 
 
 def saved(folder, results):
@@ -60,7 +28,7 @@ def saved(folder, results):
 
 def test_cells_of_several_sweeps_are_put_together(tmp_path):
     first = saved(tmp_path / "a", made_results(targets=("digits",), ablations=False))
-    methods = {"none": MethodInfo("no pruning", pays=False), "moderate": MethodInfo("Moderate", "sample")}
+    methods = {"none": MethodInfo("no pruning", uses_surrogate=False), "moderate": MethodInfo("Moderate", "sample")}
     other = made_results(targets=("digits", "photos"), methods=methods, ablations=False)
     other.cells = [one for one in other.cells if one.method in methods]
     other.recipes = {"surrogate": {"backbone": "another"}}
@@ -70,7 +38,7 @@ def test_cells_of_several_sweeps_are_put_together(tmp_path):
     assert list(found.results.targets) == ["digits", "photos"]
     keys = [(one.group, one.seed) for one in found.results.cells]
     assert len(keys) == len(set(keys)) == 36 + 3 + 9 + 9  # digits of both without the whole twice, photos
-    assert found.told == ["Recipes differ between the runs: b has other values of surrogate."]
+    assert found.notes == ["Recipes differ between the runs: b has other values of surrogate."]
 
 
 def test_runs_that_cannot_be_compared_are_refused(tmp_path):
@@ -95,26 +63,17 @@ def test_a_slower_twin_of_a_cell_is_the_same_cell(tmp_path):
     assert found.results.cells == results.cells
 
 
-WRONG = {
-    "{": "damaged, not JSON",
-    "[]": "not of a demo, or damaged",
-    '{"runs": []}': "not of a demo, or damaged",
-    json.dumps(demo(runs=[])): "not of a demo, or damaged",
-    json.dumps(demo(runs=[{"arm": 1}])): "not of a demo, or damaged",
-}
-
-
-@pytest.mark.parametrize("content", WRONG)
-def test_a_damaged_summary_is_one_line(tmp_path, content):
-    (tmp_path / "summary.json").write_text(content)
-    with pytest.raises(InputError, match=WRONG[content]):
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"tlprune": "results", "schema": 1}'])
+def test_damaged_results_are_one_line(tmp_path, content):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(InputError, match="damaged|not the results of a sweep"):
         read_runs([tmp_path])
 
 
 def test_what_is_no_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="none: no such file or folder"):
         read_runs([tmp_path / "none"])
-    with pytest.raises(InputError, match="neither a sweep's folder"):
+    with pytest.raises(InputError, match="neither a folder of a sweep"):
         read_runs([tmp_path])
     with pytest.raises(InputError, match="no cell is finished yet"):
         read_runs([saved(tmp_path / "a", replace(made_results(), cells=[]))])

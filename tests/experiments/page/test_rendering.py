@@ -62,8 +62,8 @@ def test_numbers_of_the_page_are_those_of_the_cells():
     assert len(digits) == 1 + 1 + 3 * 3 + 2  # ablations have a table of their own
     for row in digits[2:]:
         method = next(name for name, info in results.methods.items() if info.label == row[0].partition(",")[0])
-        equal = "steps" if row[0].endswith("equal steps") else "epochs"
-        group = Group("digits", method, int(row[1].rstrip("%")) / 100, equal)
+        match_budget = "steps" if row[0].endswith("equal steps") else "epochs"
+        group = Group("digits", method, int(row[1].rstrip("%")) / 100, match_budget)
         found = results.accuracy(group, "probe")
         assert row[2] == f"{found.mean:.1f} ± {found.half_width:.1f}"
         held = results.difference(group, Group("digits", "none"), "probe")
@@ -97,7 +97,9 @@ def test_any_name_is_text_and_nothing_else():
     results = made_results(targets=(EVIL,), methods=methods, ablations=False)
     results.methods["ablated"] = MethodInfo("a", ablates={EVIL: EVIL})
     results.cells += [
-        replace(one, method="ablated") for one in results.cells if one.method == "random" and one.equal == "epochs"
+        replace(one, method="ablated")
+        for one in results.cells
+        if one.method == "random" and one.match_budget == "epochs"
     ]
     results = replace(results, provenance={EVIL: EVIL}, recipes={"a": EVIL}, source={"name": EVIL})
     page = render_page(results, [evidence_of((EVIL, "b", "c", "d"), (EVIL, "y"))], [EVIL], EVIL)

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tlprune.experiments.methods import MODE_LABELS
 from tlprune.experiments.page.findings import CONTROLS, accuracy_rows, leader, units_of, verdict
-from tlprune.experiments.page.wording import difference, interval_of, share
 from tlprune.experiments.results import NONE, Group, Results, Winning
+from tlprune.experiments.wording import MODE_LABELS, difference, interval_of, share
 
 __all__ = ["Headline", "conclusion", "headlines"]
 
-_TO_NONE = {"better": "clearly better than", "worse": "clearly worse than", "unclear": "not to be told from"}
+_TO_NONE = {"better": "clearly better than", "worse": "clearly worse than", "unclear": "not clearly different from"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def headlines(results: Results, target: str) -> list[Headline]:
     saving, reused = results.saving(group), results.saving(group, reused=True)
     if saving is not None:
         paid = f", surrogate and selection paid; {share(reused)} with the surrogate at hand"
-        if not results.methods[method].pays:
+        if not results.methods[method].uses_surrogate:
             paid = ", selection paid"
         found.append(Headline(share(saving), f"of the pretraining time saved for {target}{paid}"))
     return found
@@ -73,7 +72,7 @@ def conclusion(results: Results, target: str) -> str:
     seeds = results.seeds(results.groups(target))
     opening = f"By {MODE_LABELS.get(mode, mode)}, over {seeds} {'seed' if seeds == 1 else 'seeds'}:"
     if not _has_baseline(results, target, mode):
-        return f"{opening} nothing was run without pruning, so that no loss or gain can be told."
+        return f"{opening} nothing was run without pruning, so no loss or gain can be measured."
     methods = [name for name in results.compared if name != NONE and _was_run(results, target, mode, name)]
     tried = [name for name in methods if name not in CONTROLS]
     best = leader(results, target, mode)

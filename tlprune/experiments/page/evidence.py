@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tlprune.experiments.page.wording import seconds
+from tlprune.experiments.wording import seconds
 from tlprune.selection.advisor import SUGGESTED_COVERAGE, advise
 from tlprune.selection.selection import UNIT_WORDS, Selection
 
@@ -110,7 +110,7 @@ class Evidence:
         named: Names of units that are not among those, in order of rank; at most a thousand.
         unnamed: How many units are not even named.
         flows: One for each target whose images were found.
-        told: What is missing, in sentences.
+        notes: What is missing, in sentences.
         origin: What it was made from, as pairs of a word and a text.
     """
 
@@ -123,7 +123,7 @@ class Evidence:
     named: list[str] = field(default_factory=list)
     unnamed: int = 0
     flows: list[Flow] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     origin: list[tuple[str, str]] = field(default_factory=list)
 
     @property

@@ -4,10 +4,10 @@ import csv
 import io
 from collections.abc import Sequence
 
-from tlprune.experiments.methods import MODE_LABELS
 from tlprune.experiments.page.findings import accuracy_rows, cost_rows, verdict, winning_rows
 from tlprune.experiments.results import Results, Winning
 from tlprune.experiments.statistics import Estimate
+from tlprune.experiments.wording import MODE_LABELS
 
 __all__ = ["cells_csv", "latex_tables", "latex_text", "summary_csv"]
 
@@ -41,7 +41,7 @@ def cells_csv(results: Results) -> str:
     """One row for each cell and mode of transfer: everything that was measured."""
     rows = []
     for cell in results.cells:
-        known = {"label": results.methods[cell.method].label} | vars(cell)
+        known = {"label": results.methods[cell.method].label, "equal": cell.match_budget} | vars(cell)
         for mode in results.modes:
             if mode in cell.scores:
                 score = cell.scores[mode]
@@ -63,7 +63,7 @@ def summary_csv(results: Results) -> str:
             for row in accuracy_rows(results, target, mode):
                 group, cost = row.group, costs[row.group]
                 found: list[object] = [target, group.method, results.methods[group.method].label, group.ratio]
-                found += [group.equal, mode, row.accuracy.count, row.units_kept, row.images_kept]
+                found += [group.match_budget, mode, row.accuracy.count, row.units_kept, row.images_kept]
                 found += _estimate(row.accuracy)
                 for one in (row.to_none, row.to_random):
                     found += [None] * 4 if one is None else [*_estimate(one), verdict(one)]

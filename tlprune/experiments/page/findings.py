@@ -47,7 +47,7 @@ def units_of(results: Results, method: str, count: int = 2) -> str:
 
 def group_label(results: Results, group: Group) -> str:
     """What a group is called in tables, its ratio apart."""
-    return results.methods[group.method].label + (", equal steps" if group.equal == "steps" else "")
+    return results.methods[group.method].label + (", equal steps" if group.match_budget == "steps" else "")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def accuracy_rows(results: Results, target: str, mode: str) -> list[AccuracyRow]
     for group in results.groups(target):
         if not results.accuracies(group, mode):
             continue
-        random = Group(target, "random", group.ratio, group.equal)
+        random = Group(target, "random", group.ratio, group.match_budget)
         cells = results.of(group)
         rows.append(
             AccuracyRow(
@@ -115,7 +115,7 @@ class CostRow:
     Args:
         group: What was run.
         label: What it is called.
-        pays: Whether it needs a surrogate.
+        uses_surrogate: Whether it needs a surrogate.
         surrogate: S.
         selection: L.
         pretraining: Pretraining on what is kept.
@@ -125,7 +125,7 @@ class CostRow:
 
     group: Group
     label: str
-    pays: bool
+    uses_surrogate: bool
     surrogate: float
     selection: float
     pretraining: float
@@ -144,7 +144,7 @@ def cost_rows(results: Results, target: str) -> list[CostRow]:
         CostRow(
             group,
             group_label(results, group),
-            results.methods[group.method].pays and group.method != NONE,
+            results.methods[group.method].uses_surrogate and group.method != NONE,
             *results.seconds(group),
             None if group.method == NONE else results.saving(group),
             None if group.method == NONE else results.saving(group, reused=True),
@@ -171,7 +171,7 @@ def ablation_lines(results: Results, target: str, mode: str) -> dict[str, dict[s
             others = "".join(f", {name} {value}" for name, value in info.ablates.items() if name != factor)
             for group in results.groups(target, method):
                 if results.accuracies(group, mode):
-                    steps = ", equal steps" if group.equal == "steps" else ""
+                    steps = ", equal steps" if group.match_budget == "steps" else ""
                     name = f"{group.ratio:.0%} pruned{others}{steps}"
                     found.setdefault(factor, {}).setdefault(name, []).append((level, group))
     for lines in found.values():
@@ -212,7 +212,9 @@ def shown_group(results: Results, target: str) -> Group | None:
         The leader's group if the leader votes, else the first voting method's; at the middle ratio where there is no
         winning subset. None without any Selection.
     """
-    there = [cell for cell in results.cells if cell.target == target and cell.selection and cell.equal == "epochs"]
+    there = [
+        cell for cell in results.cells if cell.target == target and cell.selection and cell.match_budget == "epochs"
+    ]
     methods = [name for name in results.compared if any(cell.method == name for cell in there)]
     voting = [name for name in methods if name in _VOTING] or [name for name in methods if name not in CONTROLS]
     if not voting:

@@ -1,9 +1,8 @@
-"""What is reported: folders of sweeps and of demos as one set of results, and single Selections.
+"""What is reported: folders of sweeps, of which a demo is one, as one set of results, and single Selections.
 
 Nothing here loads torch, so that what cannot be reported is refused at once.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
@@ -11,14 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tlprune.errors import InputError
-from tlprune.experiments.methods import METHOD_LABELS
-from tlprune.experiments.results import NONE, RESULTS, Cell, MethodInfo, Results, Score
+from tlprune.experiments.results import RESULTS, Results
 
-__all__ = ["Reported", "demo_results", "read_runs"]
-
-_SUMMARY = "summary.json"
-_SELECTION = "selection.safetensors"
-_NO_SURROGATE = (NONE, "random")
+__all__ = ["Reported", "read_runs"]
 
 
 @dataclass
@@ -28,19 +22,19 @@ class Reported:
     Args:
         results: All cells, each with its Selection's file as an absolute path; None where there are only Selections.
         selections: Files of Selections that were given by themselves.
-        told: What a reader has to know of how runs were put together, in sentences.
+        notes: What a reader has to know of how runs were put together, in sentences.
     """
 
     results: Results | None = None
     selections: list[Path] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def read_runs(paths: Sequence[Path]) -> Reported:
     """Reads what ``tlprune report`` is given, and unites the cells of several runs.
 
     Args:
-        paths: Folders of sweeps (``results.json``) or of demos (``summary.json``), and saved Selections.
+        paths: Folders of sweeps, and saved Selections.
 
     Raises:
         InputError: One is none of these, or damaged, or has no finished cell; or two of them cannot be compared: they
@@ -59,7 +53,7 @@ def read_runs(paths: Sequence[Path]) -> Reported:
         there = {cell.target for cell in files}
         shown = {name: info for name, info in results.targets.items() if name in there}
         results = replace(results, cells=files, targets=shown)
-        found.results = results if found.results is None else _unite(found.results, results, path, found.told)
+        found.results = results if found.results is None else _unite(found.results, results, path, found.notes)
     if found.results is not None and found.selections:
         raise InputError(f"{found.selections[0]}: a Selection has a page of its own, apart from sweeps")
     return found
@@ -87,65 +81,7 @@ def _read_folder(path: Path) -> Results:
         raise InputError(f"{path}: no such file or folder")
     if (path / RESULTS).exists():
         return Results.load(path)
-    if not (path / _SUMMARY).exists():
-        raise InputError(f"{path}: neither a sweep's folder ({RESULTS}), a demo's ({_SUMMARY}), nor a Selection")
-    try:
-        summary = json.loads((path / _SUMMARY).read_text())
-    except OSError as error:
-        raise InputError(f"{path / _SUMMARY}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise InputError(f"{path / _SUMMARY}: damaged, not JSON ({error})") from error
-    try:
-        return demo_results(summary, _SELECTION if (path / _SELECTION).is_file() else None)
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        raise InputError(f"{path / _SUMMARY}: not of a demo, or damaged ({type(error).__name__}: {error})") from error
-
-
-def demo_results(summary: Mapping[str, Any], selection: str | None = None) -> Results:
-    """What a demo found, as a sweep has it.
-
-    Args:
-        summary: As ``summary.json`` has it; docs/demo.md documents the fields.
-        selection: The file of the method's Selection of the first seed; None if there is none.
-
-    Raises:
-        KeyError: A field is missing.
-    """
-    runs, method, target = summary["runs"], summary["method"], summary["target"]
-    names = dict.fromkeys(run["arm"]["method"] for run in runs)
-    kind = "cluster" if method == "feature_mapping" else "class"
-    whole = next((run["images_kept"] for run in runs if run["arm"]["method"] == NONE), 0)
-    cells = []
-    for run in runs:
-        arm = run["arm"]
-        cells.append(
-            Cell(
-                target=target,
-                **arm,
-                seed=run["seed"],
-                units_total=round(run["units_kept"] / (1 - arm["ratio"])),
-                units_kept=run["units_kept"],
-                images_total=whole,
-                images_kept=run["images_kept"],
-                surrogate_seconds=run["surrogate_seconds"],
-                selection_seconds=run["selection_seconds"],
-                pretraining_seconds=run["pretraining_seconds"],
-                source_accuracy=run["source_accuracy"],
-                scores={mode: Score(**score) for mode, score in run["scores"].items()},
-                selection=selection if arm["method"] == method and run["seed"] == 0 else None,
-            )
-        )
-    kinds = {name: "sample" if kind == "cluster" and name == "random" else kind for name in names}
-    return Results(
-        name=f"demo of {target}",
-        source={"name": "drawn", "images": whole},
-        targets={target: {"split": summary["split"]}},
-        methods={name: MethodInfo(METHOD_LABELS[name], kinds[name], name not in _NO_SURROGATE) for name in names},
-        modes=list(runs[0]["scores"]),
-        recipes=dict(summary["recipes"]),
-        provenance={"command": f"tlprune demo --target {target}", "seconds": summary["seconds"]},
-        cells=cells,
-    )
+    raise InputError(f"{path}: neither a folder of a sweep or a demo ({RESULTS}), nor a Selection")
 
 
 def _inside(folder: Path, selection: str | None) -> str | None:
@@ -156,7 +92,7 @@ def _inside(folder: Path, selection: str | None) -> str | None:
     return str(path) if path.is_relative_to(folder.resolve()) else None
 
 
-def _unite(first: Results, second: Results, path: Path, told: list[str]) -> Results:
+def _unite(first: Results, second: Results, path: Path, notes: list[str]) -> Results:
     """All cells of two runs; ``path`` names the second."""
     if _conflicts(first.source, second.source):
         raise InputError(f"{path}: pruned another source than the runs before it; report it apart")
@@ -165,9 +101,9 @@ def _unite(first: Results, second: Results, path: Path, told: list[str]) -> Resu
             raise InputError(f"{path}: has other images or another split of target {target}; report it apart")
     differing = _conflicts(first.recipes, second.recipes)
     if differing:
-        told.append(f"Recipes differ between the runs: {path.name} has other values of {', '.join(differing)}.")
+        notes.append(f"Recipes differ between the runs: {path.name} has other values of {', '.join(differing)}.")
     if renamed := _conflicts(first.methods, second.methods):
-        told.append(f"{path.name} describes {', '.join(renamed)} otherwise; what came first is shown.")
+        notes.append(f"{path.name} describes {', '.join(renamed)} otherwise; what came first is shown.")
     known = {(cell.group, cell.seed): cell for cell in first.cells}
     cells = list(first.cells)
     for cell in second.cells:

@@ -12,14 +12,17 @@ import yaml
 from jinja2 import Environment
 
 from tlprune import __version__
+from tlprune.experiments import wording
 from tlprune.experiments.curves import ablation_figure, accuracy_figure
-from tlprune.experiments.methods import MODE_LABELS, WHAT_METHODS_DO, marks_of
-from tlprune.experiments.page import findings, wording
+from tlprune.experiments.marks import marks_of
+from tlprune.experiments.page import findings
 from tlprune.experiments.page.conclusions import Headline, conclusion, headlines
 from tlprune.experiments.page.evidence import Evidence
+from tlprune.experiments.page.explanations import WHAT_METHODS_DO
 from tlprune.experiments.page.files import cells_csv, latex_tables, summary_csv
 from tlprune.experiments.page.svg import inline_svg
 from tlprune.experiments.results import NONE, Group, Results
+from tlprune.experiments.wording import MODE_LABELS
 from tlprune.selection.figures import drawable, votes_figure
 from tlprune.storage.atomic import atomic_path, write_bytes
 
@@ -50,14 +53,14 @@ class _Target:
 
 
 def write_report(
-    results: Results | None, evidence: Sequence[Evidence], told: Sequence[str], title: str, folder: Path
+    results: Results | None, evidence: Sequence[Evidence], notes: Sequence[str], title: str, folder: Path
 ) -> list[str]:
     """Writes the page and, where there are cells, a picture for each target, CSV and LaTeX.
 
     Args:
         results: All cells; None for a page about Selections alone.
         evidence: What is shown of Selections.
-        told: What a reader has to know first, in sentences.
+        notes: What a reader has to know first, in sentences.
         title: The page's heading.
         folder: Where to write; it is made.
 
@@ -67,7 +70,7 @@ def write_report(
     Raises:
         InputError: The folder cannot be written.
     """
-    page = render_page(results, evidence, told, title)
+    page = render_page(results, evidence, notes, title)
     texts = {PAGE: page}
     written = []
     if results is not None:
@@ -85,7 +88,7 @@ def write_report(
     return [*texts, *written]
 
 
-def render_page(results: Results | None, evidence: Sequence[Evidence], told: Sequence[str], title: str) -> str:
+def render_page(results: Results | None, evidence: Sequence[Evidence], notes: Sequence[str], title: str) -> str:
     """The page as text; arguments as :func:`write_report`. The same arguments give the same text."""
     targets = [] if results is None else [_target(results, place) for place in range(len(results.targets))]
     room = files("tlprune.experiments.page")
@@ -111,7 +114,7 @@ def render_page(results: Results | None, evidence: Sequence[Evidence], told: Seq
         style=room.joinpath("page.css").read_text(encoding="utf-8"),
         lead=_lead(results, evidence),
         targets=targets,
-        told=told,
+        notes=notes,
         winning=None if results is None else _winning(results),
         ablations=[] if results is None else _ablations(results),
         evidence=evidence,
@@ -174,7 +177,7 @@ def _target(results: Results, place: int) -> _Target:
             if name in there
         ],
         panels=pictures,
-        steps=any(cell.equal == "steps" for cell in results.cells if cell.target == target),
+        steps=any(cell.match_budget == "steps" for cell in results.cells if cell.target == target),
         png=_png(results, place),
         tables=[
             {

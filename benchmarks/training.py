@@ -1,10 +1,6 @@
-"""One cell of a comparison: pretrain on part of the source, transfer, score."""
+"""How benchmarks pretrain on part of the built-in source and transfer, without a sweep's files."""
 
-import logging
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,23 +12,16 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.optim import SGD, Adam
 
 from tlprune.callbacks.export_backbone import ExportBackbone
-from tlprune.callbacks.knn_probe import knn_accuracy
 from tlprune.data.target_splits import TargetSplits
-from tlprune.data.transformed import TransformedDataset
-from tlprune.data.transforms import Augment, EvalTransform, TwoViews
+from tlprune.data.transforms import Augment, TwoViews
 from tlprune.datamodules.downstream import DownstreamDataModule
 from tlprune.experiments.results import Score
-from tlprune.models.weights import load_backbone
 from tlprune.modules.classifier import LitClassifier
 from tlprune.modules.optim import WarmupCosineLR
 from tlprune.modules.ssl import LitSSL
 from tlprune.modules.transfer import TransferModule
-from tlprune.selection.features import extract_features
 
-__all__ = ["Advance", "Neighbours", "Pretraining", "Transfer", "neighbours", "pretrain", "quiet", "transfer"]
-
-Advance = Callable[[int], None]
-"""Called with the number of images that have been trained on since the last call."""
+__all__ = ["Pretraining", "Transfer", "pretrain", "transfer"]
 
 
 @dataclass(frozen=True)
@@ -63,21 +52,6 @@ class Pretraining:
 
 
 @dataclass(frozen=True)
-class Neighbours:
-    """How a backbone is judged without training: by the classes of the nearest training images.
-
-    Args:
-        num_neighbours: How many vote.
-        temperature: Of their votes.
-    """
-
-    num_neighbours: int = 20
-    temperature: float = 0.1
-    mode: Literal["knn"] = "knn"
-    epochs: int = 0
-
-
-@dataclass(frozen=True)
 class Transfer:
     """How a backbone is fitted to the target, with Adam and a cosine schedule.
 
@@ -96,40 +70,6 @@ class Transfer:
     check_every: int = 5
 
 
-class _Advancing(Callback):
-    """Tells how many images have been trained on."""
-
-    def __init__(self, advance: Advance) -> None:
-        self.advance = advance
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Any, batch_idx: int
-    ) -> None:
-        self.advance(len(batch[1]))
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps Lightning's advice to single runs out of a comparison that makes dozens of them."""
-    names = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*does not have many workers")
-            warnings.filterwarnings("ignore", message=".*LeafSpec")
-            warnings.filterwarnings("ignore", message="The number of training batches")
-            warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
-            warnings.filterwarnings("ignore", message=r"\d+ units are kept, but only")
-            warnings.filterwarnings("ignore", message=".*another process is making it")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
 def _trainer(callbacks: list[Callback], **options: Any) -> Trainer:
     return Trainer(
         accelerator="cpu",
@@ -142,9 +82,7 @@ def _trainer(callbacks: list[Callback], **options: Any) -> Trainer:
     )
 
 
-def pretrain(
-    data: LightningDataModule, recipe: Pretraining, seed: int, path: Path, advance: Advance
-) -> tuple[float, float | None]:
+def pretrain(data: LightningDataModule, recipe: Pretraining, seed: int, path: Path) -> tuple[float, float | None]:
     """Trains a network on what a DataModule gives, and writes its backbone, with its head if it has one.
 
     Args:
@@ -152,7 +90,6 @@ def pretrain(
         recipe: How to train.
         seed: Decides first weights, order and augmentation.
         path: The safetensors file to write.
-        advance: Told of progress.
 
     Returns:
         Seconds of training, and accuracy on held-out source images in percent; None where no labels are learned.
@@ -170,7 +107,7 @@ def pretrain(
         )
     length = {"max_epochs": recipe.epochs} if recipe.steps is None else {"max_epochs": -1, "max_steps": recipe.steps}
     trainer = _trainer(
-        [_Advancing(advance), ExportBackbone(str(path))],
+        [ExportBackbone(str(path))],
         enable_checkpointing=False,
         limit_val_batches=0,
         num_sanity_val_steps=0,
@@ -186,7 +123,7 @@ def pretrain(
     return seconds, 100 * scores["val/accuracy"]
 
 
-def transfer(weights: Path, target: TargetSplits, recipe: Transfer, seed: int, advance: Advance) -> Score:
+def transfer(weights: Path, target: TargetSplits, recipe: Transfer, seed: int) -> Score:
     """Fits a pretrained backbone to the target; validation chooses the epoch, the test set is looked at once.
 
     Args:
@@ -194,7 +131,6 @@ def transfer(weights: Path, target: TargetSplits, recipe: Transfer, seed: int, a
         target: The downstream set, with a test part.
         recipe: How to train.
         seed: Decides the head's first weights and the order.
-        advance: Told of progress.
     """
     seed_everything(seed, verbose=False)
     augment: Literal["none", "shift"] = "none" if recipe.mode == "probe" else "shift"
@@ -206,7 +142,7 @@ def transfer(weights: Path, target: TargetSplits, recipe: Transfer, seed: int, a
     with TemporaryDirectory() as folder:
         best = ModelCheckpoint(folder, "best", monitor="val/accuracy", mode="max", save_weights_only=True)
         trainer = _trainer(
-            [_Advancing(advance), best],
+            [best],
             max_epochs=recipe.epochs,
             check_val_every_n_epoch=recipe.check_every,
             num_sanity_val_steps=0,
@@ -217,24 +153,3 @@ def transfer(weights: Path, target: TargetSplits, recipe: Transfer, seed: int, a
     if chosen is None:
         raise RuntimeError("no validation took place")
     return Score(100 * float(chosen), 100 * scores["test/accuracy"], time.perf_counter() - begin)
-
-
-def neighbours(weights: Path, target: TargetSplits, recipe: Neighbours) -> Score:
-    """Classifies validation and test images by their nearest training images.
-
-    Args:
-        weights: What :func:`pretrain` wrote.
-        target: The downstream set, with a test part.
-        recipe: How many neighbours vote, and how.
-    """
-    begin = time.perf_counter()
-    if target.test is None:
-        raise RuntimeError("there is no test part")
-    backbone, view = load_backbone(weights), EvalTransform(target.image_size)
-    parts = target.train, target.val, target.test
-    bank, val, test = (extract_features(backbone, TransformedDataset(part, view)) for part in parts)
-    accuracies = [
-        100 * knn_accuracy(bank, target.train.labels, queries, part.labels, recipe.num_neighbours, recipe.temperature)
-        for queries, part in ((val, target.val), (test, target.test))
-    ]
-    return Score(accuracies[0], accuracies[1], time.perf_counter() - begin)

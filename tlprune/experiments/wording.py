@@ -1,0 +1,70 @@
+"""How modes, targets and numbers are written, in every table, picture and page."""
+
+from collections.abc import Iterable
+
+from tlprune.experiments.statistics import Estimate
+
+__all__ = ["MODE_LABELS", "difference", "interval_of", "percent", "seconds", "share", "target_labels"]
+
+MODE_LABELS = {"probe": "linear probe", "finetune": "full finetuning", "knn": "nearest neighbours"}
+"""Modes of transfer, for people."""
+
+
+def percent(found: Estimate, sign: str = " ± ") -> str:
+    """An accuracy with its interval: ``91.3 ± 1.9``; a single seed has none."""
+    return f"{found.mean:.1f}" if found.count == 1 else f"{found.mean:.1f}{sign}{found.half_width:.1f}"
+
+
+def difference(found: Estimate | None) -> str:
+    """A difference in points with its interval: ``+2.4 [+0.3, +4.6]``; a dash where there is none."""
+    if found is None:
+        return "-"
+    return f"{found.mean:+.1f}" if found.count == 1 else f"{found.mean:+.1f} {interval_of(found)}"
+
+
+def interval_of(found: Estimate) -> str:
+    """The ends of a difference's interval: ``[+0.3, +4.6]``."""
+    return f"[{found.low:+.1f}, {found.high:+.1f}]"
+
+
+def seconds(value: float) -> str:
+    """A time: ``0.42 s``, ``9.3 s``, ``51 s``, ``5.4 h``."""
+    if value < 1:
+        return f"{value:.2f} s"
+    if value < 10:
+        return f"{value:.1f} s"
+    return f"{value:,.0f} s" if value < 7200 else f"{value / 3600:,.1f} h"
+
+
+def share(value: float | None) -> str:
+    """A share in percent; a dash where it is not known."""
+    if value is None:
+        return "-"
+    text = f"{value:.0%}"
+    return "0%" if text == "-0%" else text
+
+
+def target_labels(targets: Iterable[str]) -> dict[str, str]:
+    """What targets are called in lines and tables: a folder by its last part, or as many as tell it from others.
+
+    Args:
+        targets: Names, folders, and ``NAME:FOLDER``.
+
+    Example:
+        >>> target_labels(["digits", "data/targets/flowers", "oxford_pets:/data/pets"])
+        {'digits': 'digits', 'data/targets/flowers': 'flowers', 'oxford_pets:/data/pets': 'oxford_pets'}
+        >>> target_labels(["a/flowers", "b/flowers/"])
+        {'a/flowers': 'a/flowers', 'b/flowers/': 'b/flowers'}
+    """
+    parts = {name: _parts(name) for name in targets}
+    for count in range(1, max(map(len, parts.values()), default=0) + 1):
+        labels = {name: "/".join(some[-count:]) for name, some in parts.items()}
+        if len(set(labels.values())) == len(labels):
+            return labels
+    return {name: name for name in parts}
+
+
+def _parts(target: str) -> list[str]:
+    named, colon, _ = target.partition(":")
+    known = named if colon and "/" not in named and len(named) > 1 else target  # one letter is a drive
+    return [part for part in known.replace("\\", "/").split("/") if part] or [target]
