@@ -251,7 +251,7 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(place, capsys):
         ({"surrogate": "nothing.yaml"}, "nothing.yaml: No such file"),
         ({"pretrain": "probe.yaml"}, "`data` must be a PrunedSourceDataModule, got DownstreamDataModule"),
         ({"pretrain": "sweep.yaml"}, "`model` must be given by `class_path`"),
-        ({"match_images": "lm"}, "`match_images` names no method that prunes, 'lm': did you mean"),
+        ({"match_images": "revers"}, "`match_images` names no method that prunes, 'revers': did you mean 'reverse'?"),
         ({"match_images": "none"}, "`match_images` names no method that prunes, 'none'"),
         ({"transfers": {"knn": {"k": 3}}}, "transfer 'knn' has no option 'k'"),
         ({"workers": 0}, "`workers` must be at least 1"),
