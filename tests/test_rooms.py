@@ -17,8 +17,9 @@ MAY_IMPORT = {
     "selection": {"storage"},
     "data": {"storage"},
     "modules": {"models"},
+    "surrogates.py": {"selection", "data", "models", "storage"},
     "pruning.py": {"selection_inputs", "selection", "data", "models", "storage"},
-    "selection_inputs.py": {"selection", "data", "models", "storage"},
+    "selection_inputs.py": {"surrogates", "selection", "data", "models", "storage"},
     "distributed.py": set(),
     "datamodules": {"pruning", "selection_inputs", "selection", "data", "models", "storage"},
     "callbacks": {"selection", "models", "storage", "data"},
@@ -26,7 +27,7 @@ MAY_IMPORT = {
     | {"callbacks"},
     "commands": {"pruning", "storage", "models", "selection", "data", "datamodules", "experiments"},
 }
-WITHOUT_LIGHTNING = {"pruning.py", "selection_inputs.py", "distributed.py", "storage", "models", "selection", "data"}
+WITHOUT_LIGHTNING = {"storage", "models", "selection", "data"} | {room for room in MAY_IMPORT if room.endswith(".py")}
 
 
 def imported(file: Path) -> set[str]:

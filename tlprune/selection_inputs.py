@@ -19,10 +19,10 @@ from tlprune.data.image_size import ImageSize
 from tlprune.data.sources import BUILT_IN_SOURCE, absolute_source, check_source, open_source
 from tlprune.data.target_splits import TargetSplits, absolute_target, check_target, open_target
 from tlprune.data.transformed import TransformedDataset
-from tlprune.data.transforms import MAX_SIZE, EvalTransform
+from tlprune.data.transforms import MAX_SIZE
 from tlprune.distributed import broadcast_from_rank0
 from tlprune.errors import InputError, require_within
-from tlprune.models.weights import SavedWeights, check_weights, load_backbone, load_classifier, read_weights
+from tlprune.models.weights import check_weights
 from tlprune.preprocessing import Preprocessing
 from tlprune.selection.multi_target import Combination, MultiTarget
 from tlprune.selection.selection import Selection
@@ -30,6 +30,7 @@ from tlprune.selection.selector import Selector
 from tlprune.storage.cache import cache_root, forget
 from tlprune.storage.fingerprint import digest_json
 from tlprune.storage.job_lock import one_job_at_a_time
+from tlprune.surrogates import ReadSurrogate, Surrogate, common_transform
 
 __all__ = [
     "SelectOptions",
@@ -50,10 +51,6 @@ Source: TypeAlias = str | ImageSet | Dataset[Any]
 
 Target: TypeAlias = str | TargetSplits | ImageSet | Dataset[Any]
 """A target by name or path, an opened target, or its training images."""
-
-Surrogate: TypeAlias = str | os.PathLike[str] | nn.Module
-"""A surrogate by its weights' name or file, or the network itself."""
-
 
 _MANY_VOTERS, _FEW_UNITS = 200, 5
 
@@ -154,8 +151,12 @@ class SelectionInputs:
             InputError: Something that the selector needs is missing, or does not fit.
         """
         name = type(selector).__name__
-        used = [_ReadSurrogate.read(one, options) for one in surrogates] if selector.needs_surrogate else []
-        transform = _common_transform(used, image_size)
+        used = (
+            [ReadSurrogate.read(one, options.surrogate_preprocessing) for one in surrogates]
+            if selector.needs_surrogate
+            else []
+        )
+        transform = common_transform(used, image_size)
         if selector.needs_target and not targets:
             raise InputError(f"{name} needs `target`: whose images shall vote?")
         if selector.needs_surrogate and not used:
@@ -164,7 +165,9 @@ class SelectionInputs:
         through = TransformedDataset(source, transform)
         opened = tuple(TransformedDataset(images, transform) for _, images in voters)
         selector.check(through, opened)
-        networks = [one.network(selector, options, source.classes).to(device) for one in used]
+        networks = [
+            one.network(selector.needs_surrogate, options.surrogate_backbone, source.classes).to(device) for one in used
+        ]
         for one in used:
             image_size.warn_if_far(one.preprocessing, f"surrogate {one.name}")
         metadata: dict[str, Any] = {"targets": [name for name, _ in voters]}
@@ -330,62 +333,6 @@ def as_list(given: Any) -> list[Any]:
     if given is None:
         return []
     return list(given) if isinstance(given, list | tuple) else [given]
-
-
-@dataclass(frozen=True)
-class _ReadSurrogate:
-    """A surrogate whose weights are read.
-
-    Args:
-        name: Of its file, or of its class.
-        preprocessing: How it expects images.
-        saved: Its file's content; None for a network that was given as such.
-        module: The network that was given.
-    """
-
-    name: str
-    preprocessing: Preprocessing
-    saved: SavedWeights | None = None
-    module: nn.Module | None = None
-
-    @classmethod
-    def read(cls, surrogate: Surrogate, options: SelectOptions) -> "_ReadSurrogate":
-        given = options.surrogate_preprocessing or Preprocessing()
-        if isinstance(surrogate, nn.Module):
-            own = getattr(surrogate, "preprocessing", None)
-            expected = given.over(own) if isinstance(own, Preprocessing) else given
-            return cls(type(surrogate).__name__, expected, module=surrogate)
-        saved = read_weights(os.fspath(surrogate))
-        return cls(str(saved.path), given.over(saved.preprocessing), saved)
-
-    def network(self, selector: Selector, options: SelectOptions, classes: tuple[str, ...]) -> nn.Module:
-        """The surrogate, or its backbone alone, as the selector needs it."""
-        if self.saved is None:
-            return self.module  # type: ignore[return-value]  # one of the two is there
-        if selector.needs_surrogate == "backbone":
-            return load_backbone(self.saved, options.surrogate_backbone)
-        classifier, _ = load_classifier(self.saved, options.surrogate_backbone)
-        if self.saved.num_classes != len(classes):
-            sizes = f"its head has {self.saved.num_classes} outputs, the source has {len(classes)} classes"
-            raise InputError(f"surrogate {self.name}: {sizes}")
-        if self.saved.classes and self.saved.classes != tuple(classes):
-            pairs = zip(self.saved.classes, classes, strict=True)
-            theirs, ours = next(pair for pair in pairs if pair[0] != pair[1])
-            where = f"{theirs!r} where the source has {ours!r}"
-            raise InputError(f"surrogate {self.name}: trained on other classes ({where})")
-        return classifier
-
-
-def _common_transform(surrogates: Sequence[_ReadSurrogate], image_size: ImageSize) -> EvalTransform:
-    """The transform that all surrogates expect."""
-    expected = [one.preprocessing for one in surrogates] or [Preprocessing()]
-    transforms = [EvalTransform(image_size.expected(one), one) for one in expected]
-    for one, transform in zip(surrogates, transforms, strict=False):
-        if transform.preprocessing != transforms[0].preprocessing:
-            first, other = (each.preprocessing.described() for each in (transforms[0], transform))
-            pair = f"{surrogates[0].name} ({first}) and {one.name} ({other})"
-            raise InputError(f"surrogates expect images in different ways: {pair}")
-    return transforms[0]
 
 
 def _warn_of_few_units(selection: Selection) -> None:

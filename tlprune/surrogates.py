@@ -1,0 +1,94 @@
+"""Surrogates as users name them: files of weights, published weights, or networks."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from torch import nn
+
+from tlprune.data.image_size import ImageSize
+from tlprune.data.transforms import EvalTransform
+from tlprune.errors import InputError
+from tlprune.models.weights import SavedWeights, load_backbone, load_classifier, read_weights
+from tlprune.preprocessing import Preprocessing
+from tlprune.selection.selector import SurrogatePart
+
+__all__ = ["ReadSurrogate", "Surrogate", "common_transform"]
+
+Surrogate: TypeAlias = str | os.PathLike[str] | nn.Module
+"""A surrogate by its weights' name or file, or the network itself."""
+
+
+@dataclass(frozen=True)
+class ReadSurrogate:
+    """A surrogate whose weights are read.
+
+    Args:
+        name: Of its file, or of its class.
+        preprocessing: How it expects images.
+        saved: Its file's content; None for a network that was given as such.
+        module: The network that was given.
+    """
+
+    name: str
+    preprocessing: Preprocessing
+    saved: SavedWeights | None = None
+    module: nn.Module | None = None
+
+    @classmethod
+    def read(cls, surrogate: Surrogate, preprocessing: Preprocessing | None) -> "ReadSurrogate":
+        """Reads the weights of a surrogate.
+
+        Args:
+            surrogate: Its file, its name, or the network.
+            preprocessing: How it expects images, where its file does not say, or says otherwise.
+
+        Raises:
+            InputError: The file is missing, or holds no weights.
+        """
+        given = preprocessing or Preprocessing()
+        if isinstance(surrogate, nn.Module):
+            own = getattr(surrogate, "preprocessing", None)
+            expected = given.over(own) if isinstance(own, Preprocessing) else given
+            return cls(type(surrogate).__name__, expected, module=surrogate)
+        saved = read_weights(os.fspath(surrogate))
+        return cls(str(saved.path), given.over(saved.preprocessing), saved)
+
+    def network(self, part: SurrogatePart | None, backbone: str | None, classes: tuple[str, ...]) -> nn.Module:
+        """Builds the network.
+
+        Args:
+            part: The part that is needed: with ``backbone`` a head is not looked at.
+            backbone: Name of the network; None takes the one that the file names.
+            classes: Class names of the source.
+
+        Raises:
+            InputError: The file holds another network, or one of other classes.
+        """
+        if self.saved is None:
+            return self.module  # type: ignore[return-value]  # one of the two is there
+        if part == "backbone":
+            return load_backbone(self.saved, backbone)
+        classifier, _ = load_classifier(self.saved, backbone)
+        if self.saved.num_classes != len(classes):
+            sizes = f"its head has {self.saved.num_classes} outputs, the source has {len(classes)} classes"
+            raise InputError(f"surrogate {self.name}: {sizes}")
+        if self.saved.classes and self.saved.classes != tuple(classes):
+            pairs = zip(self.saved.classes, classes, strict=True)
+            theirs, ours = next(pair for pair in pairs if pair[0] != pair[1])
+            where = f"{theirs!r} where the source has {ours!r}"
+            raise InputError(f"surrogate {self.name}: trained on other classes ({where})")
+        return classifier
+
+
+def common_transform(surrogates: Sequence[ReadSurrogate], image_size: ImageSize) -> EvalTransform:
+    """The transform that all surrogates expect."""
+    expected = [one.preprocessing for one in surrogates] or [Preprocessing()]
+    transforms = [EvalTransform(image_size.expected(one), one) for one in expected]
+    for one, transform in zip(surrogates, transforms, strict=False):
+        if transform.preprocessing != transforms[0].preprocessing:
+            first, other = (each.preprocessing.described() for each in (transforms[0], transform))
+            pair = f"{surrogates[0].name} ({first}) and {one.name} ({other})"
+            raise InputError(f"surrogates expect images in different ways: {pair}")
+    return transforms[0]
