@@ -31,8 +31,7 @@ class PrunedSourceDataModule(SourceDataModule):
     their order; where clusters or single images are, labels stay as they are. A source without labels gives zeros.
 
     Args:
-        source: The set to prune: a name, a path, a set of images, or any torch Dataset of images and labels. All names
-            are listed with :class:`tlprune.datamodules.source.SourceDataModule`.
+        source: The set to prune, as :class:`tlprune.datamodules.source.SourceDataModule` takes it.
         target: Whose training images vote: ``digits``, ``photos``, a folder, a named set (``NAME:FOLDER``, or ``NAME``
             where it lies in ``$TLPRUNE_DATA``), an opened target, or a list of them.
         selector: How units are ordered; None is Label Mapping.
@@ -46,7 +45,7 @@ class PrunedSourceDataModule(SourceDataModule):
         vote_coverage: Share of votes that the kept units hold, in (0, 1].
         images_like: A saved Selection of the same source. At most as many images are kept as it keeps within the
             budget: a control is compared with a method at equal cost. Single images reach that number exactly.
-        **loading: How images are loaded: the arguments of :class:`tlprune.datamodules.source.SourceDataModule`.
+        **loading: Arguments of :class:`tlprune.datamodules.source.SourceDataModule`.
 
     Attributes:
         selection: The Selection in use after :meth:`setup`; None where nothing is pruned.
@@ -78,9 +77,9 @@ class PrunedSourceDataModule(SourceDataModule):
         self._like: Selection | None = None
         if images_like is not None:
             check_selection_file(images_like, "images_like")
-            self._like = Selection.load(images_like)
             if self.budget is None:
                 raise InputError("`images_like` needs a budget such as `prune_ratio`: as many as it keeps within that")
+            self._like = Selection.load(images_like)
             self.budget = Budget(images=len(self._like.kept(self.budget).samples))
         self.targets: list[Target] = as_list(target)
         self.surrogates: list[str] = as_list(surrogate)
@@ -157,11 +156,8 @@ class PrunedSourceDataModule(SourceDataModule):
         if self.on_bad_image == "skip" or self.budget is None:  # which images there are is known after a look at all
             return
         source = self._split()[0]
-        self._check_like(source)
-        if self._made_selection() is None:
+        if self._selection_for(source) is None:
             self._inputs(source)
-        else:
-            self._fitting_selection(source)
 
     def start_over(self) -> None:
         """Removes from the cache what :meth:`setup` would take from there, but for the built-in source. For all ranks.
@@ -189,9 +185,7 @@ class PrunedSourceDataModule(SourceDataModule):
         new_labels = keep_classes = None
         self._kept_units = torch.arange(len(source.classes))
         if self.budget is not None:
-            self._check_like(source)
-            made = self._made_selection()
-            self.selection = self._fitting_selection(source) if made is not None else self._inputs(source).select()
+            self.selection = self._selection_for(source) or self._inputs(source).select()
             kept = self.selection.kept(self.budget)
             if len(self.selection.asked_by) == 0:
                 warn_beyond_votes(self.selection.votes, len(kept.units))
@@ -221,15 +215,8 @@ class PrunedSourceDataModule(SourceDataModule):
         return self._inputs(self.source_images).unit_features()
 
     def _all_images(self) -> Sequence[ImageSet | None]:
-        return *super()._all_images(), *self._voters()
-
-    def _voters(self) -> list[ImageSet]:
-        targets = self.targets if self.selector.needs_target else []
-        return [images for _, images in training_images(targets, self.options.target_seed)]
-
-    def _check_like(self, source: ImageSet) -> None:
-        if self._like is not None:
-            self._like.require_source(source.fingerprint(), "the source at hand")
+        voting = training_images(self.targets if self.selector.needs_target else [], self.options.target_seed)
+        return *super()._all_images(), *(images for _, images in voting)
 
     def _inputs(self, source: ImageSet) -> SelectionInputs:
         return SelectionInputs.open(
@@ -252,13 +239,12 @@ class PrunedSourceDataModule(SourceDataModule):
             self._given = Selection.load(self.selection_file)
         return self._given
 
-    def _fitting_selection(self, source: ImageSet) -> Selection:
-        """The Selection that was given, if it was made for ``source``."""
+    def _selection_for(self, source: ImageSet) -> Selection | None:
+        """The Selection that was given, if any; refuses one that was made for another source."""
         selection = self._made_selection()
-        if selection is None:
-            raise RuntimeError("no Selection was given")
-        if selection.skipped and self.on_bad_image == "error":
+        if selection is not None and selection.skipped and self.on_bad_image == "error":
             skipped = f"it skipped {len(selection.skipped)} bad images"
             raise InputError(f"selection {self.selection_file or ''}: {skipped}; set `on_bad_image: skip`")
-        selection.require_source(source.fingerprint(), "the source at hand")
+        for made in filter(None, (self._like, selection)):
+            made.require_source(source.fingerprint(), "the source at hand")
         return selection
