@@ -86,4 +86,4 @@ class AtomicCheckpointIO(OfLightning, CheckpointIO):
 
 
 WholeCheckpointIO = AtomicCheckpointIO
-"""The name that it had before version 0.2."""
+"""The former name."""

@@ -83,7 +83,7 @@ class ImageSet(ABC):
         return digest_json([self.fingerprint(), self.listed_fingerprint])
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Lets subclasses that have the names of before version 0.2, ``digest`` and ``titles``, stay as they are."""
+        """Lets subclasses keep the former names, ``digest`` and ``titles``."""
         super().__init_subclass__(**options)
         if "titles" in vars(cls) and "display_names" not in vars(cls):
             cls.display_names = cls.titles  # type: ignore[attr-defined, method-assign]
@@ -92,7 +92,7 @@ class ImageSet(ABC):
 
     @property
     def digest(self) -> str:
-        """As ``fingerprint()``; the name that it had before version 0.2."""
+        """As ``fingerprint()``, by its former name."""
         return self.fingerprint()
 
     @abstractmethod
@@ -274,7 +274,7 @@ class TensorImages(ImageSet):
 
 
 def _fingerprint_of_former(images: Any, level: Level = "path") -> str:
-    """The fingerprint of a set whose class was written before version 0.2."""
+    """Returns the fingerprint of a set whose class has the former names."""
     if level == "path":
         return str(images.digest)
     if level == "stat":

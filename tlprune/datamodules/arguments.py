@@ -20,11 +20,11 @@ WITHOUT_EFFECT = ("num_workers", "cache", "in_memory", "verify_content")
 """Arguments that change no result."""
 
 MOVED = {one.name: f"`selection.{one.name}`" for one in fields(SelectOptions) if one.name != "image_size"}
-"""Arguments from before version 0.2, and where they are now."""
+"""Arguments that have moved, and where they are now."""
 
 
 def refuse_moved(names: object) -> None:
-    """Refuses an argument from before version 0.2, and says where it is now.
+    """Refuses an argument that has moved, and says where it is now.
 
     Args:
         names: Names of arguments.
