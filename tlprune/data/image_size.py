@@ -8,7 +8,7 @@ from tlprune.preprocessing import Preprocessing
 __all__ = ["ImageSize"]
 
 _FAR = 2
-"""Factor between image size and the size of the weights from which on a warning is given."""
+"""Factor by which an image size may differ from the size of the weights without a warning."""
 
 
 @dataclass(frozen=True)

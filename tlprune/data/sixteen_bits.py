@@ -13,7 +13,7 @@ from tlprune.errors import InputError
 __all__ = ["DarkImageWarning", "SixteenBits"]
 
 _DARK = 16
-"""Upper bound of 8-bit values for images that store 12-bit values in 16 bits."""
+"""Limit of 8-bit values below which a 16-bit image is dark: images with 12-bit values stay below it."""
 _PHOTOMETRIC, _WHITE_IS_ZERO, _BITS = 262, 0, 258
 
 _warned: set[Path] = set()
