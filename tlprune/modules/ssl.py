@@ -152,13 +152,13 @@ class LitSSL(OfLightning, LightningModule):
                 following.lerp_(trained, 1 - self.momentum)
 
     def _keys(self, images: Tensor) -> Tensor:
-        """Keys ``[B, output_dim]`` of this rank's images, computed beside images of other ranks."""
+        """Computes keys ``[B, output_dim]`` of this rank's images in batches shuffled over ranks."""
         world = self.trainer.world_size if self._trainer is not None else 1
         synchronised = any(isinstance(layer, nn.SyncBatchNorm) for layer in self.key_backbone.modules())
         if world == 1 or synchronised:
             keys: Tensor = self.key_projection(self.key_backbone(images))
             return keys
-        # every rank draws the same order, and a resumed run the one that it would have drawn
+        # every rank draws the same order, and so does a resumed run
         generator = torch.Generator().manual_seed(self.global_step)
         order = torch.randperm(world * len(images), generator=generator).to(images.device)
         rank = self.global_rank

@@ -50,8 +50,8 @@ class TransferModule(ClassificationModule):
         lr_scheduler: Factory of the learning-rate schedule, called with the optimiser. Schedules of
             :mod:`tlprune.modules.optim` step after each batch.
         flip_average: Whether evaluation averages the logits of an image and of its mirror image.
-        preprocessing: Preprocessing that the weights expect (``mean``, ``std``, ...), which overrides values in their
-            file. DataModules of tlprune apply it; other DataModules must do so themselves.
+        preprocessing: Preprocessing that the weights expect (``mean``, ``std``, ...), which fills in or overrides the
+            values in their file. DataModules of tlprune apply it; other DataModules must do so themselves.
 
     Attributes:
         weights: The argument ``weights``.
