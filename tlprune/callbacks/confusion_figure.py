@@ -65,7 +65,7 @@ def confused_pairs(counts: Tensor, classes: Sequence[str]) -> str:
     lines = ["| true class | taken for | images | share of the true class |", "|---|---|---:|---:|"]
     for row, column in (divmod(place, len(counts)) for place in best):
         if apart[row, column]:
-            true, taken = (classes[one].replace("|", r"\|") for one in (row, column))
+            true, taken = (classes[label].replace("|", r"\|") for label in (row, column))
             images = f"{int(counts[row, column])} of {int(counts[row].sum())}"
             lines.append(f"| {true} | {taken} | {images} | {100 * float(shares[row, column]):.1f} % |")
     return "\n".join(lines) if len(lines) > 2 else "no image is taken for one of another class"

@@ -103,12 +103,12 @@ class ConfusionMonitor(OfLightning, Callback):
     def _summed(self, stage: str) -> dict[str, Tensor]:
         """Sums counts ``[C, C]`` over all ranks, by name of the figure."""
         several = len(self._matrices) > 1
-        found = {}
+        counts = {}
         for place, matrix in sorted(self._matrices.items()):
             name = f"{stage}/confusion" + (f"/dataloader_idx_{place}" if several else "")
-            found[name] = matrix.compute().cpu()
+            counts[name] = matrix.compute().cpu()
         self._matrices = {}
-        return found
+        return counts
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
@@ -130,13 +130,13 @@ def _images_and_labels(batch: object) -> tuple[Tensor, Tensor]:
 
 
 def _logits_in(outputs: object) -> Tensor | None:
-    found = outputs.get("logits") if isinstance(outputs, Mapping) else outputs
-    return found if isinstance(found, Tensor) and found.ndim == 2 else None
+    logits = outputs.get("logits") if isinstance(outputs, Mapping) else outputs
+    return logits if isinstance(logits, Tensor) and logits.ndim == 2 else None
 
 
 def _names(trainer: Trainer, pl_module: LightningModule, classes: int) -> list[str]:
-    for one in (pl_module, getattr(trainer, "datamodule", None)):
-        names = getattr(one, "classes", None)
+    for owner in (pl_module, getattr(trainer, "datamodule", None)):
+        names = getattr(owner, "classes", None)
         if isinstance(names, Sequence) and len(names) == classes:
             return [str(name) for name in names]
     return [str(number) for number in range(classes)]

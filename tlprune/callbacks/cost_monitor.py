@@ -143,7 +143,7 @@ def _images_in(batch: object) -> int:
     if isinstance(batch, Tensor):
         return len(batch) if batch.ndim else 0
     inner = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, Sequence) else ()
-    return next((found for one in inner if not isinstance(one, str) and (found := _images_in(one))), 0)
+    return next((count for value in inner if not isinstance(value, str) and (count := _images_in(value))), 0)
 
 
 def _batches_left(trainer: Trainer, done: int) -> tuple[float, float]:

@@ -55,8 +55,8 @@ class ExportBackbone(OfLightning, Callback):
             warn(f"{self.path}: no training step was taken; it has the weights from before training", stacklevel=2)
         head = getattr(pl_module, "head", None)
         backbone = cast(nn.Module, pl_module.backbone)  # checked in on_fit_start()
-        said = pl_module.hparams.get("backbone")
-        named = str(said) if isinstance(backbone, Backbone) and said is not None else name_of(backbone)
+        recorded = pl_module.hparams.get("backbone")
+        named = str(recorded) if isinstance(backbone, Backbone) and recorded is not None else name_of(backbone)
         classes = getattr(pl_module, "classes", [])
         with atomic_path(self.path) as temporary:
             kept_head = head if isinstance(head, nn.Linear) else None

@@ -74,9 +74,9 @@ class HParamsMonitor(OfLightning, Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the row of a test."""
-        found = trainer.callback_metrics.get(self.test_metric)
-        if found is not None:
-            self._log(trainer, pl_module, self.test_metric, float(found))
+        logged = trainer.callback_metrics.get(self.test_metric)
+        if logged is not None:
+            self._log(trainer, pl_module, self.test_metric, float(logged))
 
     def state_dict(self) -> dict[str, float | None]:
         """Returns the best value so far."""
@@ -87,10 +87,10 @@ class HParamsMonitor(OfLightning, Callback):
         self.best = state_dict["best"]
 
     def _look(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        found = trainer.callback_metrics.get(self.metric)
-        if found is None or trainer.sanity_checking or trainer.global_step == self._step:
+        logged = trainer.callback_metrics.get(self.metric)
+        if logged is None or trainer.sanity_checking or trainer.global_step == self._step:
             return
-        value, self._step = float(found), trainer.global_step
+        value, self._step = float(logged), trainer.global_step
         if math.isnan(value):
             return
         better = max if self.mode == "max" else min
@@ -137,7 +137,7 @@ def hyperparameters(trainer: Trainer, pl_module: LightningModule) -> dict[str, s
     known |= {"weights": getattr(pl_module, "weights", None), "seed": _seed()}
     known |= {name: getattr(data, name, None) for name in ("source", "target") if hasattr(data, name)}
     targets = getattr(data, "targets", ())
-    if targets and all(isinstance(one, str) for one in targets):
+    if targets and all(isinstance(target, str) for target in targets):
         known["target"] = ", ".join(targets)
     if hasattr(data, "selection"):
         known |= _of_selection(data)
@@ -163,8 +163,8 @@ def _of_selection(data: Any) -> dict[str, Any]:
 
 
 def _seed() -> int | None:
-    given = os.environ.get("PL_GLOBAL_SEED")
-    return int(given) if given is not None else None
+    seed = os.environ.get("PL_GLOBAL_SEED")
+    return int(seed) if seed is not None else None
 
 
 def _boards(trainer: Trainer) -> list[TensorBoardLogger]:

@@ -93,8 +93,8 @@ class KNNProbe(OfLightning, Callback):
         if self._opened is None:
             raise RuntimeError("setup() has not run")
         network: nn.Module = getattr(pl_module, "backbone", pl_module)
-        said = getattr(pl_module, "preprocessing", None)
-        expected = said if isinstance(said, Preprocessing) else Preprocessing()
+        declared = getattr(pl_module, "preprocessing", None)
+        expected = declared if isinstance(declared, Preprocessing) else Preprocessing()
         view = EvalTransform(self.image_size or expected.image_size or self._opened.image_size, expected)
         parts = self._opened.train, self._opened.val
         bank, queries = (extract_features(network, TransformedDataset(part, view), self.num_workers) for part in parts)

@@ -38,8 +38,8 @@ def as_images(dataset: ImageSet | Dataset[Any]) -> ImageSet:
         return as_images(dataset.dataset).subset(torch.as_tensor(dataset.indices, dtype=torch.int64))
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise InputError(f"{type(dataset).__name__} has no length or no samples by index, so it cannot be ordered")
-    found = images_of_files(dataset) or images_in_memory(dataset)
-    return found if found is not None and len(found) == len(dataset) else DatasetImages(_without_transforms(dataset))
+    images = images_of_files(dataset) or images_in_memory(dataset)
+    return images if images is not None and len(images) == len(dataset) else DatasetImages(_without_transforms(dataset))
 
 
 def _without_transforms(dataset: Dataset[Any]) -> Dataset[Any]:

@@ -74,11 +74,11 @@ def _batch(file: Path, key: str, num_classes: int) -> tuple[Tensor, Tensor]:
     content = _load(file)
     data, labels = content.get("data"), content.get(key)
     if not isinstance(data, _PickledArray) or len(data.shape) != 2 or data.shape[1] != 3 * _SIDE**2:
-        given = f"shape {data.shape}" if isinstance(data, _PickledArray) else in_short(data)
-        raise InputError(f"{file}: 'data' must be an array with {3 * _SIDE**2} columns, got {given}")
+        got = f"shape {data.shape}" if isinstance(data, _PickledArray) else in_short(data)
+        raise InputError(f"{file}: 'data' must be an array with {3 * _SIDE**2} columns, got {got}")
     if not isinstance(labels, list) or len(labels) != len(data.values):
         raise InputError(f"{file}: {key!r} must be a list of {len(data.values)} labels, got {in_short(labels)}")
-    odd = [one for one in labels if type(one) is not int or not 0 <= one < num_classes]
+    odd = [label for label in labels if type(label) is not int or not 0 <= label < num_classes]
     if odd:
         raise InputError(f"{file}: label {in_short(odd[0])} is not from 0 to {num_classes - 1}")
     return torch.from_numpy(data.values.reshape(-1, 3, _SIDE, _SIDE)), torch.tensor(labels, dtype=torch.int64)

@@ -48,11 +48,11 @@ def label_column(names: Sequence[str], where: str, usable: Collection[str] | Non
         InputError: Several columns match.
     """
     able = names if usable is None else [name for name in names if name in usable]
-    found = _only([name for name in able if _plain(name) in _LABELS], "label", "labels", where)
-    if found is None and (like := [name for name in names if like_a_label(name)]):
+    column = _only([name for name in able if _plain(name) in _LABELS], "label", "labels", where)
+    if column is None and (like := [name for name in names if like_a_label(name)]):
         those = f"no labels are read from {', '.join(map(repr, like[:3]))}"
         warn(f"{where}: {those}; they are read from a column 'label' of text or whole numbers", stacklevel=2)
-    return found
+    return column
 
 
 def like_a_label(name: str) -> bool:
@@ -60,9 +60,9 @@ def like_a_label(name: str) -> bool:
     return _LIKE_A_LABEL.search(_plain(name)) is not None
 
 
-def _only(found: Sequence[str], plain: str, what: str, where: str) -> str | None:
-    exact = [name for name in found if _plain(name) == plain]
-    chosen = exact or found
+def _only(candidates: Sequence[str], plain: str, what: str, where: str) -> str | None:
+    exact = [name for name in candidates if _plain(name) == plain]
+    chosen = exact or candidates
     if len(chosen) > 1:
         several = ", ".join(map(repr, chosen))
         raise InputError(f"{where}: columns {several} may all hold {what}; call one of them {plain!r}")

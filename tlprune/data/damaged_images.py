@@ -62,8 +62,8 @@ def without_damaged(images: ImageSet, cache: Path, num_workers: int = 0) -> tupl
     counts = f"{len(damaged):,} of {len(images):,} images cannot be decoded and are skipped"
     warn(f"{counts}; first {damaged[0].reason}", stacklevel=2)
     whole = torch.ones(len(images), dtype=torch.bool)
-    whole[[one.number for one in damaged]] = False
-    return images.subset(whole.nonzero().squeeze(1)), tuple(one.name for one in damaged)
+    whole[[image.number for image in damaged]] = False
+    return images.subset(whole.nonzero().squeeze(1)), tuple(image.name for image in damaged)
 
 
 def find_damaged(images: ImageSet, cache: Path, num_workers: int = 0) -> list[Damaged]:
@@ -86,8 +86,8 @@ def find_damaged(images: ImageSet, cache: Path, num_workers: int = 0) -> list[Da
         if known is None:
             rank, world = rank_and_world()
             own = range(len(images))[rank::world]
-            found = gather_from_ranks(raise_on_all_ranks(lambda: _decode(images, own, num_workers)))
-            known = sorted(one for part in found for one in part)
+            by_rank = gather_from_ranks(raise_on_all_ranks(lambda: _decode(images, own, num_workers)))
+            known = sorted(image for part in by_rank for image in part)
             broadcast_from_rank0(lambda: _write(path, known or []))
     if len(known) > MOST_SKIPPED * len(images):
         share = f"{len(known):,} of {len(images):,} images cannot be decoded, more than {MOST_SKIPPED:.0%}"
@@ -109,7 +109,7 @@ def _decode(images: ImageSet, indices: range, num_workers: int) -> list[Damaged]
         collate_fn=_only_failures,
         generator=torch.Generator(),
     )
-    return [one for batch in loader for one in batch]
+    return [image for batch in loader for image in batch]
 
 
 class _Tried(Dataset[Damaged | None]):
@@ -132,19 +132,19 @@ class _Tried(Dataset[Damaged | None]):
 
 
 def _only_failures(batch: list[Damaged | None]) -> list[Damaged]:
-    return [one for one in batch if one is not None]
+    return [image for image in batch if image is not None]
 
 
 def _read(path: Path) -> list[Damaged] | None:
     """Reads the cached result; returns None if there is none or its checksum does not match."""
     try:
-        noted = json.loads(path.read_text())
-        found = [Damaged(int(index), str(name), str(reason)) for index, name, reason in noted["damaged"]]
-        return found if noted["checksum"] == digest_json([list(one) for one in found]) else None
+        content = json.loads(path.read_text())
+        damaged = [Damaged(int(index), str(name), str(reason)) for index, name, reason in content["damaged"]]
+        return damaged if content["checksum"] == digest_json([list(image) for image in damaged]) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _write(path: Path, found: list[Damaged]) -> None:
-    rows = [list(one) for one in found]
+def _write(path: Path, damaged: list[Damaged]) -> None:
+    rows = [list(image) for image in damaged]
     write_bytes(path, json.dumps({"damaged": rows, "checksum": digest_json(rows)}).encode())

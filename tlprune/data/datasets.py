@@ -201,10 +201,10 @@ class FolderImages(ImageSet):
 
     def _look_up(self) -> list[FileStat]:
         try:
-            found = [os.stat(os.path.join(self.root, path)) for path in self.paths]
+            statuses = [os.stat(os.path.join(self.root, path)) for path in self.paths]
         except OSError as error:
             raise InputError(f"{error.filename}: {error.strerror or error}") from error
-        return [(one.st_size, one.st_mtime_ns) for one in found]
+        return [(status.st_size, status.st_mtime_ns) for status in statuses]
 
     def subset(self, indices: Tensor) -> Self:
         """Returns the images at ``indices`` (``[M]`` int64), in that order."""

@@ -92,15 +92,15 @@ class HuggingFaceImages(ImageSet):
     @cached_property
     def _rows(self) -> list[tuple[str, str | None]]:
         """Digest of the image of each row, and its path if it is stored as a file."""
-        found: list[tuple[str, str | None]] = []
+        digests: list[tuple[str, str | None]] = []
         for batch in self.rows.select_columns([self.column]).with_format("arrow").iter(batch_size=100):
             for image in batch[self.column].to_pylist():
                 content, path = (image or {}).get("bytes"), (image or {}).get("path")
                 if content is not None:
-                    found.append((hashlib.sha256(content).hexdigest()[:32], None))
+                    digests.append((hashlib.sha256(content).hexdigest()[:32], None))
                 else:
-                    found.append((f"{path} {0 if path is None else _file_stat(path).st_size}", path))
-        return found
+                    digests.append((f"{path} {0 if path is None else _file_stat(path).st_size}", path))
+        return digests
 
     def subset(self, indices: Tensor) -> Self:
         """Returns the images at ``indices`` (``[M]`` int64), in that order."""

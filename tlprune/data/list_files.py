@@ -103,10 +103,10 @@ def _table(file: Path) -> list[tuple[str, str]]:
     columns = [names.index(name) for name in (path, label) if name is not None]
     rows = []
     for number, row in enumerate(table, 2):
-        found = [row[column].strip() if column < len(row) else "" for column in columns]
-        if not found[0]:
+        cells = [row[column].strip() if column < len(row) else "" for column in columns]
+        if not cells[0]:
             raise InputError(f"{file}: row {number} has no path")
-        rows.append((found[0], found[1] if len(found) > 1 else ""))
+        rows.append((cells[0], cells[1] if len(cells) > 1 else ""))
     for name in (name for name in others if name.lower() in _PARTS):
         if len({row[names.index(name)].strip() for row in table if names.index(name) < len(row)}) > 1:
             warn(
@@ -120,21 +120,21 @@ def _table(file: Path) -> list[tuple[str, str]]:
 def _delimiter(header: str, suffix: str) -> str:
     """Returns the separator of the columns: by file extension, unless the first line has only another separator."""
     usual = "\t" if suffix == ".tsv" else ","
-    found = [sign for sign in (",", ";", "\t") if sign in header]
-    return found[0] if len(found) == 1 else usual
+    separators = [separator for separator in (",", ";", "\t") if separator in header]
+    return separators[0] if len(separators) == 1 else usual
 
 
 def _stats(file: Path, paths: list[str], whole: list[str]) -> list[FileStat]:
     stats, missing = [], []
     for path, absolute in zip(paths, whole, strict=True):
         try:
-            found = os.stat(absolute)
+            status = os.stat(absolute)
         except (OSError, ValueError):
-            found = None
-        if found is None or not S_ISREG(found.st_mode):
+            status = None
+        if status is None or not S_ISREG(status.st_mode):
             missing.append(path)
         else:
-            stats.append((found.st_size, found.st_mtime_ns))
+            stats.append((status.st_size, status.st_mtime_ns))
     if missing:
         raise InputError(
             f"{file}: {len(missing):,} of {len(paths):,} listed images are missing, first {in_short(missing[0])}"

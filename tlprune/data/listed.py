@@ -78,8 +78,8 @@ def parts_of_lists(root: Path, classes: Sequence[str], listings: Mapping[str, Li
         paths = [_path_within(path, listing.file) for path, _ in listing.entries]
         for path, (_, label) in zip(paths, listing.entries, strict=True):
             if not 0 <= label < len(classes):
-                given = f"label {in_short(label)} of {in_short(path)}"
-                raise InputError(f"{listing.file}: {given} is not from 0 to {len(classes) - 1}")
+                got = f"label {in_short(label)} of {in_short(path)}"
+                raise InputError(f"{listing.file}: {got} is not from 0 to {len(classes) - 1}")
             if path in part_of:
                 twice = f"{in_short(path)} is listed twice, in {part_of[path]!r} and in {part!r}"
                 raise InputError(f"{listing.file}: {twice}")

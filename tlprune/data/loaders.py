@@ -91,13 +91,13 @@ class EpochLayout:
     def changes(self, before: "EpochLayout") -> list[str]:
         """Describes changes that give batches of the same number other images; empty if nothing changed."""
         names = {"images": "training images", "batch_size": "images in a batch", "processes": "processes"}
-        found = [
+        differences = [
             f"{words} were {getattr(before, name)}, are {getattr(self, name)}"
             for name, words in names.items()
             if getattr(before, name) != getattr(self, name)
         ]
         other = bool(before.content and self.content) and before.content != self.content
-        return found or (["they were other images"] if other else [])
+        return differences or (["they were other images"] if other else [])
 
 
 class Run(Protocol):
@@ -220,13 +220,14 @@ def _viewed(dataset: Any) -> list[TransformedDataset]:
     if isinstance(dataset, Reproducible):
         by_size = list(dataset.by_epoch.seen.values()) if isinstance(dataset.by_epoch, _BySize) else []
         dataset = [dataset.images, *by_size]
-    return [one for one in (dataset if isinstance(dataset, list) else [dataset]) if isinstance(one, TransformedDataset)]
+    datasets = dataset if isinstance(dataset, list) else [dataset]
+    return [images for images in datasets if isinstance(images, TransformedDataset)]
 
 
 def _leave_bytes(dataset: Any, wanted: bool) -> None:
     """Leaves batches as bytes if wanted and if their transform allows it."""
-    for one in _viewed(dataset):
-        one.in_bytes = wanted and one.transform.ends_in_bytes
+    for images in _viewed(dataset):
+        images.in_bytes = wanted and images.transform.ends_in_bytes
 
 
 def _normalized(batch: Batch, dataset: Any) -> Batch:

@@ -24,12 +24,12 @@ def data_root() -> Path | None:
     Raises:
         InputError: ``$TLPRUNE_DATA`` is not a folder.
     """
-    given = os.environ.get(DATA_VARIABLE)
-    if not given:
+    value = os.environ.get(DATA_VARIABLE)
+    if not value:
         return None
-    root = user_path(given)
+    root = user_path(value)
     if not root.is_dir():
-        raise InputError(f"{DATA_VARIABLE}={given}: no such folder")
+        raise InputError(f"{DATA_VARIABLE}={value}: no such folder")
     return root
 
 
@@ -63,22 +63,22 @@ def named_target(target: str) -> tuple[TargetSet, Path] | None:
     Raises:
         InputError: The set is not found, or required files are missing from its folder.
     """
-    name, colon, given = target.partition(":")
+    name, colon, folder = target.partition(":")
     if name not in TARGET_SETS or _is_plain_folder(target):
         return None
     entry = TARGET_SETS[name]
     ways = f"give it as {name}:FOLDER"
-    if colon and not given:
+    if colon and not folder:
         raise InputError(f"target {target}: no folder after the colon; {ways}")
     if colon:
-        return entry, entry.home(user_path(given))
-    found = find_set(entry)
-    if found is None:
+        return entry, entry.home(user_path(folder))
+    home = find_set(entry)
+    if home is None:
         root = data_root()
         where = f"no {name!r} in {root} (${DATA_VARIABLE})" if root else f"${DATA_VARIABLE} is not set"
         other = "put it there" if root else f"set {DATA_VARIABLE} to the folder that holds {name!r}"
         raise InputError(f"target {name}: {where}; {ways}, or {other}")
-    return entry, entry.home(found)
+    return entry, entry.home(home)
 
 
 def open_set(entry: TargetSet, folder: Path) -> "OfficialSplits":
@@ -102,9 +102,9 @@ def open_set(entry: TargetSet, folder: Path) -> "OfficialSplits":
         what = f"{len(parts.train.classes)} classes in {home}, expected {entry.num_classes}"
         raise InputError(f"target {entry.name}: {what} ({parts.split})")
     for part, images, expected in zip(Sizes._fields, (parts.train, parts.val, parts.test), sizes, strict=True):
-        found = None if images is None else len(images)
-        if found != expected:
-            what = f"{found or 0:,} images in {part!r}, expected {expected or 0:,}"
+        count = None if images is None else len(images)
+        if count != expected:
+            what = f"{count or 0:,} images in {part!r}, expected {expected or 0:,}"
             raise InputError(f"target {entry.name}: {what} ({parts.split}; {home})")
     return parts
 

@@ -190,11 +190,11 @@ class PackedImages(ImageSet):
             return None
         try:
             with safe_open(path, framework="pt") as file:
-                found = {name: file.get_tensor(name) for name in ("sizes", "ends", "checksums", "content")}
+                tensors = {name: file.get_tensor(name) for name in ("sizes", "ends", "checksums", "content")}
                 checksum = (file.metadata() or {}).get("checksum")
-            index = {name: found[name] for name in ("sizes", "ends", "checksums")}
-            if checksum == digest_tensors(index) and len(found["sizes"]) == len(self.shards[number]):
-                return _Shard(**{name: values.tolist() for name, values in index.items()}, content=found["content"])
+            index = {name: tensors[name] for name in ("sizes", "ends", "checksums")}
+            if checksum == digest_tensors(index) and len(tensors["sizes"]) == len(self.shards[number]):
+                return _Shard(**{name: values.tolist() for name, values in index.items()}, content=tensors["content"])
         except (SafetensorError, OSError, ValueError):
             pass
         warn(f"{path}: damaged; packing these images again", stacklevel=2)

@@ -55,16 +55,16 @@ def match_parts(names: Iterable[str], where: str) -> dict[str, str]:
     Raises:
         InputError: Two names stand for the same part.
     """
-    found: dict[str, list[str]] = {}
+    matches: dict[str, list[str]] = {}
     for name in names:
         for part, allowed in PART_NAMES.items():
             if name.lower() in allowed:
-                found.setdefault(part, []).append(name)
-    for part, same in found.items():
+                matches.setdefault(part, []).append(name)
+    for part, same in matches.items():
         if len(same) > 1:
             both = " and ".join(map(repr, sorted(same)))
             raise InputError(f"{where}: {both} both stand for its {_WORDS[part]} part; expected one of them")
-    return {part: same[0] for part, same in found.items()}
+    return {part: same[0] for part, same in matches.items()}
 
 
 def find_parts(root: Path, may_be_classes: bool = True) -> PartFolders | None:

@@ -62,12 +62,12 @@ def scan_class_folder(root: Path, follow_links: bool = False) -> FolderImages:
         warn(f"{root}: {stray} images beside the class folders are left out", stacklevel=2)
     if dead := sorted(entry.name for entry in beside if entry.is_symlink() and not Path(entry).exists()):
         warn(f"{root}: {_first_of(dead)}: links to nowhere are left out", stacklevel=2)
-    found, links = zip(*(_images_below(root, name, follow_links) for name in classes), strict=True)
+    images_by_class, links = zip(*(_images_below(root, name, follow_links) for name in classes), strict=True)
     _warn_of_links(root, [link for some in links for link in some], follow_links)
-    if empty := next((name for name, images in zip(classes, found, strict=True) if not images), None):
+    if empty := next((name for name, images in zip(classes, images_by_class, strict=True) if not images), None):
         raise InputError(f"{root / empty}: a class without images ({', '.join(_ENDINGS)})")
-    labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(images) for images in found]))
-    return _folder_images(root, [one for images in found for one in images], labels, classes)
+    labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(images) for images in images_by_class]))
+    return _folder_images(root, [image for images in images_by_class for image in images], labels, classes)
 
 
 def scan_all_images(root: Path) -> FolderImages:
@@ -86,11 +86,11 @@ def scan_all_images(root: Path) -> FolderImages:
 
 
 def _unlabelled(root: Path, otherwise: str) -> FolderImages:
-    found, links = _images_below(root, "")
+    images, links = _images_below(root, "")
     _warn_of_links(root, links)
-    if not found:
+    if not images:
         raise InputError(f"{root}: {otherwise} ({', '.join(_ENDINGS)})")
-    return _folder_images(root, found, torch.zeros(len(found), dtype=torch.int64), ())
+    return _folder_images(root, images, torch.zeros(len(images), dtype=torch.int64), ())
 
 
 def folder_names(root: Path) -> tuple[str, ...]:
@@ -125,8 +125,8 @@ def holds_images(folder: Path) -> bool:
         raise InputError(f"{folder}: {error.strerror or error}") from error
 
 
-def _folder_images(root: Path, found: Sequence[_Found], labels: torch.Tensor, classes: Sequence[str]) -> FolderImages:
-    return FolderImages(root, [path for path, _ in found], labels, classes, stats=[stat for _, stat in found])
+def _folder_images(root: Path, images: Sequence[_Found], labels: torch.Tensor, classes: Sequence[str]) -> FolderImages:
+    return FolderImages(root, [path for path, _ in images], labels, classes, stats=[stat for _, stat in images])
 
 
 def _images_below(root: Path, folder: str, follow_links: bool = False) -> tuple[list[_Found], list[str]]:
@@ -158,13 +158,13 @@ def _folders_below(root: Path, folder: str, follow_links: bool) -> tuple[list[tu
                         waiting.append((prefix + entry.name, (*way, f"{way[-1]}/{entry.name}")))
                     elif entry.is_dir():
                         leads_to = os.path.realpath(entry.path) if follow_links else ""
-                        if follow_links and not any(f"{one}/".startswith(f"{leads_to}/") for one in way):
+                        if follow_links and not any(f"{ancestor}/".startswith(f"{leads_to}/") for ancestor in way):
                             waiting.append((prefix + entry.name, (*way, leads_to)))
                         else:
                             links.append(prefix + entry.name)
                     elif _is_image(entry.name):
-                        found = entry.stat()
-                        images.append((prefix + entry.name, (found.st_size, found.st_mtime_ns)))
+                        status = entry.stat()
+                        images.append((prefix + entry.name, (status.st_size, status.st_mtime_ns)))
         except OSError as error:  # an unreadable folder, a broken link, or a file that was just removed
             raise InputError(f"{error.filename}: {error.strerror or error}") from error
     return below, links

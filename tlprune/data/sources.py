@@ -60,7 +60,7 @@ def source_classes(source: str, cache: str | os.PathLike[str] | None = None) -> 
         InputError: As in :func:`open_source`.
     """
     if source == BUILT_IN_SOURCE:
-        return tuple(one.name for one in synthetic_classes())
+        return tuple(drawn.name for drawn in synthetic_classes())
     kind, _ = _kind_of(source)
     if not kind and not is_list_file(source):
         root = _path_of(source, source)
@@ -141,15 +141,15 @@ def _name_and_folder(rest: str) -> tuple[str, str]:
     return name, folder
 
 
-def _path_of(source: str, given: str) -> Path:
+def _path_of(source: str, name: str) -> Path:
     """Returns the folder or list file of a source."""
-    if not given:
+    if not name:
         raise InputError(f"the source has no name: give a folder, or {BUILT_IN_SOURCE!r} (got {source!r})")
-    path = user_path(given)
-    if not _exists(given):
-        what = "no such file" if is_list_file(given) else "no such folder"
+    path = user_path(name)
+    if not _exists(name):
+        what = "no such file" if is_list_file(name) else "no such folder"
         raise InputError(f"source {source}: {what} (the built-in source is called {BUILT_IN_SOURCE!r})")
-    if is_list_file(given) and path.is_file():
+    if is_list_file(name) and path.is_file():
         return path
     if not path.is_dir():
         what = f"a file, but none of {', '.join(ENDINGS)}"

@@ -302,8 +302,8 @@ def synthetic_source(
     with locked(root):
         if not root.is_dir():
             with atomic_folder(root) as folder:
-                for one in synthetic_classes():
-                    _draw_class(one, folder / one.name, images_per_class, seed)
+                for drawn_class in synthetic_classes():
+                    _draw_class(drawn_class, folder / drawn_class.name, images_per_class, seed)
                     if drawn is not None:
                         drawn()
     return root

@@ -72,7 +72,7 @@ class TargetSet:
             what = "a file, not a folder" if folder.exists() else "no such folder"
             raise InputError(f"target {self.name}: {folder}: {what}")
         inside = [folder, *(folder / name for name in self.folders)]
-        home = next((one for one in inside if (one / self.marker).exists()), None)
+        home = next((candidate for candidate in inside if (candidate / self.marker).exists()), None)
         if home is None:
             raise InputError(f"target {self.name}: no {self.marker!r} in {folder} ({help_})")
         missing = [name for name in self.files if not (home / name).is_file()]

@@ -146,13 +146,13 @@ def _of_folder(root: Path, seed: int) -> TargetSplits:
         raise InputError(f"{root}: no folder 'train' in it ({expected}); got {', '.join(folder_names(root)) or 'none'}")
     train = scan_class_folder(parts.train)
     warn_of_parts_taken_for_classes(parts.train, train.classes)
-    val, test = (None if one is None else scan_class_folder(one) for one in (parts.val, parts.test))
+    val, test = (None if folder is None else scan_class_folder(folder) for folder in (parts.val, parts.test))
     for images in (val, test):
         if images is not None and images.classes != train.classes:
             odd = sorted(set(images.classes) ^ set(train.classes))
             pair = f"{parts.train.name!r} and {images.root.name!r}"
             raise InputError(f"{root}: {pair} have other classes, such as {odd[0]!r}")
-    split = "folders " + ", ".join(one.name for one in parts if one is not None)
+    split = "folders " + ", ".join(folder.name for folder in parts if folder is not None)
     if val is None:
         train, val = _fifth_held_out(train, seed)
         split = f"a fifth of {parts.train.name!r} held out, seed {seed}"

@@ -54,5 +54,5 @@ def batches_before(trainer: Trainer) -> int:
         trainer: Trainer of the resumed run. In the first epoch, its own number of batches is used.
     """
     progress, whole = trainer.fit_loop.epoch_loop.batch_progress, trainer.fit_loop.epoch_progress.total.ready - 1
-    found = (progress.total.ready - progress.current.ready) // whole if whole > 0 else 0
-    return found or int(trainer.num_training_batches)
+    batches = (progress.total.ready - progress.current.ready) // whole if whole > 0 else 0
+    return batches or int(trainer.num_training_batches)

@@ -49,7 +49,7 @@ class PGD:
         if self.step_size is not None and self.step_size <= 0:
             raise InputError(f"`step_size` must be above 0, in 1/255, got {self.step_size}")
         for name, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) != 3 or not all(0 <= one <= 1 for one in values) or (name == "std" and 0 in values):
+            if len(values) != 3 or not all(0 <= value <= 1 for value in values) or (name == "std" and 0 in values):
                 least = "(0" if name == "std" else "[0"
                 raise InputError(f"`{name}` must be three numbers in {least}, 1], got {[*values]}")
 

@@ -61,28 +61,28 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]
     beside = {key: value for key, value in plain.items() if not key.startswith(prefix)}
     inner = _unsequenced(inner)
     head = _head(inner)
-    found = {}
+    renamed = {}
     for key, value in inner.items():
         if head is not None and key.startswith(f"{head}."):
             if prefix not in _CONTRASTIVE:
-                found[f"head.{key.removeprefix(f'{head}.')}"] = value
+                renamed[f"head.{key.removeprefix(f'{head}.')}"] = value
         else:
-            found[f"backbone.network.{key}"] = value
-    found |= {key: value for key, value in beside.items() if key in ("head.weight", "head.bias")}
-    return found, sorted(key for key in beside if key.split(".")[0] not in _BESIDE)
+            renamed[f"backbone.network.{key}"] = value
+    renamed |= {key: value for key, value in beside.items() if key in ("head.weight", "head.bias")}
+    return renamed, sorted(key for key in beside if key.split(".")[0] not in _BESIDE)
 
 
 def _prefix(keys: Iterable[str]) -> str | None:
     """Returns the key prefix of the network; None if no network is recognised."""
-    found = set(keys)
-    if any(key.startswith(_PREFIXES[0]) for key in found):
+    names = set(keys)
+    if any(key.startswith(_PREFIXES[0]) for key in names):
         return _PREFIXES[0]
     for prefix in _PREFIXES:
-        if any(prefix + root in found for root in _ROOTS):
+        if any(prefix + root in names for root in _ROOTS):
             return prefix
-    if any(key.startswith("backbone.") for key in found):
+    if any(key.startswith("backbone.") for key in names):
         return "backbone."
-    return "" if any(key.endswith(".weight") for key in found) else None
+    return "" if any(key.endswith(".weight") for key in names) else None
 
 
 def _unsequenced(inner: dict[str, Tensor]) -> dict[str, Tensor]:

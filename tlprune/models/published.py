@@ -72,8 +72,8 @@ def read_published(name: str) -> tuple[str, dict[str, Tensor], Preprocessing]:
     library, _, rest = name.partition(":")
     if library == "torchvision":
         weights = _weights_of(rest)
-        network, said = rest.partition(".")[0], torchvision_preprocessing(weights)
-        return sized_backbone(network, said.image_size), _read_torchvision(name, weights), said
+        network, preprocessing = rest.partition(".")[0], torchvision_preprocessing(weights)
+        return sized_backbone(network, preprocessing.image_size), _read_torchvision(name, weights), preprocessing
     try:
         with _nothing_executed():
             created = timm_library(name).create_model(rest, pretrained=True)
@@ -89,9 +89,10 @@ def torchvision_preprocessing(weights: WeightsEnum) -> Preprocessing:
     Args:
         weights: Weights of a classification network.
     """
-    said = weights.transforms()
-    (size,), (resized,) = said.crop_size, said.resize_size
-    return Preprocessing(_rgb(said.mean), _rgb(said.std), size, size / resized, said.interpolation.value, "center")
+    preset = weights.transforms()
+    (size,), (resized,) = preset.crop_size, preset.resize_size
+    interpolation = preset.interpolation.value
+    return Preprocessing(_rgb(preset.mean), _rgb(preset.std), size, size / resized, interpolation, "center")
 
 
 def timm_preprocessing(name: str, config: Mapping[str, Any]) -> Preprocessing:

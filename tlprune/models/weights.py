@@ -104,8 +104,8 @@ def save_classifier(
         metadata["backbone"] = backbone
     if seconds is not None:
         metadata["seconds"] = repr(seconds)
-    if preprocessing is not None and (said := preprocessing.as_json()):
-        metadata["preprocessing"] = json.dumps(said)
+    if preprocessing is not None and (expected := preprocessing.as_json()):
+        metadata["preprocessing"] = json.dumps(expected)
     metadata["checksum"] = _checksum(tensors, metadata)
     save_file(tensors, path, metadata)
 
@@ -119,12 +119,12 @@ def name_of(network: nn.Module) -> str | None:
     Returns:
         Name for :func:`tlprune.models.backbones.create_backbone`; None if no network there has such weights.
     """
-    found, _ = recognise({f"backbone.{key}": value for key, value in network.state_dict().items()})
-    shapes = {key: value.shape for key, value in _within(found, "backbone.").items()}
+    renamed, _ = recognise({f"backbone.{key}": value for key, value in network.state_dict().items()})
+    shapes = {key: value.shape for key, value in _within(renamed, "backbone.").items()}
     if (named := recognise_backbone(shapes)) is not None:
         return named
-    noted = getattr(getattr(network, "_orig_mod", network), "pretrained_cfg", None)
-    architecture = noted.get("architecture") if isinstance(noted, dict) else None
+    config = getattr(getattr(network, "_orig_mod", network), "pretrained_cfg", None)
+    architecture = config.get("architecture") if isinstance(config, dict) else None
     if architecture is None:
         return None
     with torch.device("meta"):
@@ -171,16 +171,16 @@ def read_weights(path: str | os.PathLike[str]) -> SavedWeights:
         saved = SavedWeights(file, name, state, preprocessing=preprocessing)
     else:
         saved = _read_safetensors(file) if file.suffix == ".safetensors" else _read_checkpoint(file)
-    found, beside = recognise(saved.state)
-    if not found:
+    renamed, beside = recognise(saved.state)
+    if not renamed:
         raise InputError(f"{path}: no weights of a network in it ({_listed('tensors', beside) or 'nothing at all'})")
     if beside:
         warn(f"{path}: {_listed('beside the network left aside', beside)}", stacklevel=2)
     named = saved.backbone
     if named is None or (named not in list_backbones() and not named.startswith("timm:")):
-        shapes = {key: value.shape for key, value in found.items()}
+        shapes = {key: value.shape for key, value in renamed.items()}
         named = recognise_backbone(_within(shapes, "backbone.")) or named
-    return replace(saved, state=found, backbone=named)
+    return replace(saved, state=renamed, backbone=named)
 
 
 def load_backbone(weights: str | os.PathLike[str] | SavedWeights, backbone: str | None = None) -> Backbone:
@@ -238,17 +238,17 @@ def _name(saved: SavedWeights, backbone: str | None) -> str:
 
 
 def _load_all(module: nn.Module, saved: SavedWeights, prefix: str) -> None:
-    given = _within(saved.state, prefix)
+    tensors = _within(saved.state, prefix)
     wanted = module.state_dict()
     # batch counters are missing in old files and do not affect the output of a network
-    given = {key: value for key, value in wanted.items() if key.endswith("num_batches_tracked")} | given
-    missing, left_over = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
-    other = [key for key in sorted(wanted.keys() & given.keys()) if wanted[key].shape != given[key].shape]
+    tensors = {key: value for key, value in wanted.items() if key.endswith("num_batches_tracked")} | tensors
+    missing, left_over = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+    other = [key for key in sorted(wanted.keys() & tensors.keys()) if wanted[key].shape != tensors[key].shape]
     if missing or left_over or other:
         details = [_listed("missing", missing), _listed("left over", left_over)]
         details += [_listed("of another shape", other)]
         raise InputError(f"{saved.path}: weights of another network: {'; '.join(filter(None, details))}")
-    module.load_state_dict(given)
+    module.load_state_dict(tensors)
 
 
 def _within(values: Mapping[str, Value], prefix: str) -> dict[str, Value]:
@@ -273,8 +273,8 @@ def _read_safetensors(path: Path) -> SavedWeights:
         if seconds is not None and not 0 <= seconds < math.inf:
             raise ValueError(f"training took {seconds} seconds")
         # other libraries may use the same key for other content
-        said = metadata.get("preprocessing", "{}") if metadata.get("tlprune") == _FORMAT else "{}"
-        preprocessing = Preprocessing.from_json(json.loads(said))
+        text = metadata.get("preprocessing", "{}") if metadata.get("tlprune") == _FORMAT else "{}"
+        preprocessing = Preprocessing.from_json(json.loads(text))
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path}: damaged or no safetensors file ({error})") from error
     return SavedWeights(path, metadata.get("backbone"), state, classes, seconds, preprocessing)
@@ -301,8 +301,8 @@ def _read_checkpoint(path: Path) -> SavedWeights:
     tensors = next((content[key] for key in ("state_dict", "model") if isinstance(content.get(key), dict)), content)
     state = {str(key): value for key, value in tensors.items() if isinstance(value, Tensor)}
     hyper_parameters = content.get("hyper_parameters")
-    said = {**content, **(hyper_parameters if isinstance(hyper_parameters, dict) else {})}
-    named = [said[key] for key in ("backbone", "arch", "base_encoder") if isinstance(said.get(key), str)]
+    values = {**content, **(hyper_parameters if isinstance(hyper_parameters, dict) else {})}
+    named = [values[key] for key in ("backbone", "arch", "base_encoder") if isinstance(values.get(key), str)]
     classes = content.get("classes")
     labels = tuple(map(str, classes)) if isinstance(classes, (list, tuple)) else ()
     try:

@@ -63,8 +63,8 @@ def _values(config: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _digest(file: Path) -> str:
-    found = file.stat()
-    return digest_file(file) if found.st_size < _LARGE else f"{found.st_size} bytes of {found.st_mtime_ns}"
+    status = file.stat()
+    return digest_file(file) if status.st_size < _LARGE else f"{status.st_size} bytes of {status.st_mtime_ns}"
 
 
 def _own_file(class_path: str) -> str | None:
