@@ -68,7 +68,7 @@ def confused_pairs(counts: Tensor, classes: Sequence[str]) -> str:
             true, taken = (classes[label].replace("|", r"\|") for label in (row, column))
             images = f"{int(counts[row, column])} of {int(counts[row].sum())}"
             lines.append(f"| {true} | {taken} | {images} | {100 * float(shares[row, column]):.1f} % |")
-    return "\n".join(lines) if len(lines) > 2 else "no image is taken for one of another class"
+    return "\n".join(lines) if len(lines) > 2 else "no image is confused with another class"
 
 
 def _shares(counts: Tensor) -> Tensor:

@@ -92,9 +92,9 @@ def _load(file: Path) -> dict[str, Any]:
         raise InputError(f"{file}: {error.strerror or error}") from error
     except Exception as error:  # the unpickler can raise any error on damaged or hostile bytes
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{file}: not one of CIFAR's Python files: {reason}") from error
+        raise InputError(f"{file}: not a Python file of CIFAR: {reason}") from error
     if not isinstance(content, dict):
-        raise InputError(f"{file}: not one of CIFAR's Python files: no dictionary")
+        raise InputError(f"{file}: not a Python file of CIFAR: expected a dictionary, got {type(content).__name__}")
     return content
 
 

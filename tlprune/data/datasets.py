@@ -271,7 +271,7 @@ class TensorImages(ImageSet):
                 )
             pixels[index] = image
         if pixels is None:
-            raise InputError("a set without images cannot be held in memory")
+            raise InputError("an empty set cannot be kept in memory")
         return cls(pixels, images.labels, images.classes)
 
 

@@ -59,9 +59,9 @@ def _read(file: Path) -> Mapping[str, str]:
         pairs = [line.replace("\t", " ").partition(" ") for line in read_lines(file)]
         return {key: names.split(",")[0].strip() for key, _, names in pairs if _WORDNET_ID.fullmatch(key)}
     except InputError as error:
-        warn(f"{error}; no names are taken from it", stacklevel=2)
+        warn(f"{error}; its names are not used", stacklevel=2)
     except (TypeError, ValueError, AttributeError, IndexError):
-        warn(f"{file}: not a file of torchvision's ImageNet; no names are taken from it", stacklevel=2)
+        warn(f"{file}: not a file of torchvision's ImageNet; its names are not used", stacklevel=2)
     return {}
 
 

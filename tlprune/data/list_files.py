@@ -110,7 +110,8 @@ def _table(file: Path) -> list[tuple[str, str]]:
     for name in (name for name in others if name.lower() in _PARTS):
         if len({row[names.index(name)].strip() for row in table if names.index(name) < len(row)}) > 1:
             warn(
-                f"{file}: its column {name!r} is not used, all images are taken; list each part by itself", stacklevel=2
+                f"{file}: its column {name!r} is not used, all images are listed; use a list for each part",
+                stacklevel=2,
             )
     if label is not None and rows and not any(text for _, text in rows):
         warn(f"{file}: its column {label!r} is empty, so its images have no labels", stacklevel=2)

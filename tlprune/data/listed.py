@@ -185,7 +185,7 @@ def _path_within(path: str, file: Path) -> str:
     if path.startswith("/") or ".." in path.split("/") or "\\" in path or "\0" in path or path[1:2] == ":":
         raise InputError(f"{file}: {in_short(path)} must be a relative path without '..'")
     if splitext(path)[1].lower() not in EXTENSIONS:
-        raise InputError(f"{file}: {in_short(path)} is no image ({', '.join(sorted(EXTENSIONS))})")
+        raise InputError(f"{file}: {in_short(path)} is not an image ({', '.join(sorted(EXTENSIONS))})")
     return normpath(path)
 
 

@@ -208,8 +208,8 @@ class ResumableLoader(DataLoader[Batch]):
             return 0
         if changes := now.changes(EpochLayout.from_state(saved)):
             raise InputError(
-                f"the checkpoint's epochs were made of other batches: {'; '.join(changes)}. Go on as it was, or give "
-                "the Trainer the DataModule in place of its loader, to go on from an epoch's end"
+                f"the epochs of the checkpoint had other batches: {'; '.join(changes)}. Restore the settings, or give "
+                "the Trainer the DataModule instead of its loader, to resume from the end of an epoch"
             )
         self.reseed(int(saved["seed"]))
         return int(saved["given"]) % max(now.batches, 1)

@@ -94,7 +94,7 @@ def find_parts(root: Path, may_be_classes: bool = True) -> PartFolders | None:
     others += ["images"] if holds_images(root) else []
     if others:
         shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-        warn(f"{root}: {parts['train']!r} is taken for its training part; {shown} beside it left out", stacklevel=1)
+        warn(f"{root}: {parts['train']!r} is used as its training part; {shown} beside it not used", stacklevel=1)
     val, test = (root / parts[part] if part in parts else None for part in ("val", "test"))
     return PartFolders(root / parts["train"], val, test)
 

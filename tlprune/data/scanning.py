@@ -59,9 +59,9 @@ def scan_class_folder(root: Path, follow_links: bool = False) -> FolderImages:
     with os.scandir(root) as entries:
         beside = [entry for entry in entries if not entry.is_dir()]
     if stray := sum(_is_image(entry.name) for entry in beside if entry.is_file()):
-        warn(f"{root}: {stray} images beside the class folders are left out", stacklevel=2)
+        warn(f"{root}: {stray} images beside the class folders are skipped", stacklevel=2)
     if dead := sorted(entry.name for entry in beside if entry.is_symlink() and not Path(entry).exists()):
-        warn(f"{root}: {_first_of(dead)}: links to nowhere are left out", stacklevel=2)
+        warn(f"{root}: {_first_of(dead)}: broken links are skipped", stacklevel=2)
     images_by_class, links = zip(*(_images_below(root, name, follow_links) for name in classes), strict=True)
     _warn_of_links(root, [link for some in links for link in some], follow_links)
     if empty := next((name for name, images in zip(classes, images_by_class, strict=True) if not images), None):

@@ -169,5 +169,5 @@ def _like_each_other(source: str, train: ImageSet, val: ImageSet | None) -> tupl
         )
     if val is not None and val.classes != train.classes:
         odd = sorted(set(val.classes) ^ set(train.classes)) or list(val.classes)
-        raise InputError(f"source {source}: its training and validation parts have other classes, such as {odd[0]!r}")
+        raise InputError(f"source {source}: training and validation parts have different classes, such as {odd[0]!r}")
     return train, val

@@ -151,7 +151,7 @@ def _of_folder(root: Path, seed: int) -> TargetSplits:
         if images is not None and images.classes != train.classes:
             odd = sorted(set(images.classes) ^ set(train.classes))
             pair = f"{parts.train.name!r} and {images.root.name!r}"
-            raise InputError(f"{root}: {pair} have other classes, such as {odd[0]!r}")
+            raise InputError(f"{root}: {pair} have different classes, such as {odd[0]!r}")
     split = "folders " + ", ".join(folder.name for folder in parts if folder is not None)
     if val is None:
         train, val = _fifth_held_out(train, seed)

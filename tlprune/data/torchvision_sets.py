@@ -84,7 +84,7 @@ def check_torchvision(name: str, folder: str) -> None:
         others = f"read are {', '.join(_KNOWN)}"
         raise InputError(f"source torchvision:{kind}: not read here; give class folders or a list file ({others})")
     if not folder:
-        raise InputError(f"source torchvision:{name}: say where it lies: torchvision:{name}:FOLDER")
+        raise InputError(f"source torchvision:{name}: give its folder, as torchvision:{name}:FOLDER")
     if not user_path(folder).is_dir():
         raise InputError(f"source torchvision:{name}: {folder}: no such folder")
 

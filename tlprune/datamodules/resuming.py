@@ -43,7 +43,7 @@ def go_on(trainer: Trainer, now: EpochLayout, before: EpochLayout | None) -> Non
     if changes:
         raise InputError(
             f"the checkpoint is from the middle of an epoch, after {done} of {known.batches} batches, and its rest "
-            f"would be another: {'; '.join(changes)}. Go on as it was, or from a checkpoint at an epoch's end"
+            f"would have other batches: {'; '.join(changes)}. Restore the settings, or resume from an epoch's end"
         )
 
 

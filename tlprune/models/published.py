@@ -108,14 +108,14 @@ def timm_preprocessing(name: str, config: Mapping[str, Any]) -> Preprocessing:
     resolved = import_module("timm.data").resolve_data_config(pretrained_cfg=dict(config), verbose=False)
     _, height, width = resolved["input_size"]
     if height != width:
-        raise InputError(f"{name}: expects images of {height} x {width} pixels; square ones alone are supported")
+        raise InputError(f"{name}: expects images of {height} x {width} pixels; only square images are supported")
     mean, std = (_rgb(resolved[key]) for key in ("mean", "std"))
     # timm rounds the resized side down
     share = height / int(height / resolved["crop_pct"])
     try:
         return Preprocessing(mean, std, height, share, resolved["interpolation"], resolved["crop_mode"])
     except InputError as error:
-        raise InputError(f"{name}: its images cannot be seen as it expects them: {error}") from error
+        raise InputError(f"{name}: its preprocessing is not supported: {error}") from error
 
 
 def _rgb(values: Iterable[float]) -> tuple[float, float, float]:

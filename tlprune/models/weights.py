@@ -286,7 +286,7 @@ def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str
 
 def _list(value: object) -> list[object]:
     if not isinstance(value, list):
-        raise ValueError("class names are no list")
+        raise ValueError("class names must be a list")
     return value
 
 

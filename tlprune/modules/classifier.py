@@ -95,7 +95,7 @@ class ClassificationModule(OfLightning, LightningModule):
             logits: Tensor = self.head(self.backbone(images))
         except AssertionError as error:  # raised by vision transformers, which accept one image size
             shape, reason = " x ".join(map(str, images.shape[1:])), " ".join(str(error).split())[:200]
-            raise InputError(f"the backbone takes no images of {shape}: {reason}; set `image_size`") from error
+            raise InputError(f"the backbone does not accept images of {shape}: {reason}; set `image_size`") from error
         return logits
 
     def _evaluated(self, images: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ class ClassificationModule(OfLightning, LightningModule):
         state = checkpoint["state_dict"]
         weight = state.get("head.weight")
         if weight is None or not any(key.startswith("backbone.") for key in state):
-            raise InputError(f"this checkpoint is not one of {type(self).__name__}: no backbone and head in it")
+            raise InputError(f"this checkpoint is not one of {type(self).__name__}: it has no backbone and head")
         outputs, width = weight.shape
         if width != self.backbone.num_features or self.num_classes not in (None, outputs):
             raise InputError(

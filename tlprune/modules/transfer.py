@@ -124,7 +124,7 @@ class TransferModule(ClassificationModule):
 
     def _cache_features(self) -> None:
         if not self.pretrained:
-            raise InputError("a linear probe of random weights says nothing: give `weights`, or set `mode: finetune`")
+            raise InputError("a linear probe needs pretrained weights, got none: set `weights`, or `mode: finetune`")
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, CachesFeatures) and not self.flip_average:
             data.cache_features(self.backbone)

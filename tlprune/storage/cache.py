@@ -56,7 +56,7 @@ def locked(path: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=_SILENT)
         except Timeout:
-            warn(f"{path}: another process is making it; waiting for it to end", stacklevel=4)
+            warn(f"{path}: another process is creating it; waiting for that process", stacklevel=4)
             lock.acquire()
     except OSError as error:
         if not path.exists():

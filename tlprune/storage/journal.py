@@ -67,11 +67,11 @@ class Stage:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
-            warn(f"{path}: damaged ({error}); doing this stage again", stacklevel=2)
+            warn(f"{path}: damaged ({error}); running this stage again", stacklevel=2)
             return None
         for name, digest in outputs.items():
             if not Path(name).is_file() or digest_file(name) != digest:
-                warn(f"{name}: changed or removed since it was made; doing this stage again", stacklevel=2)
+                warn(f"{name}: changed or removed since it was made; running this stage again", stacklevel=2)
                 return None
         return Done(content["result"], tuple(map(Path, outputs)), content["when"])
 
