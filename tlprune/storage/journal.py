@@ -59,9 +59,9 @@ class Stage:
         """
         path = self.folder / DONE
         try:
-            noted = json.loads(path.read_text())
-            content = noted["content"]
-            if noted["checksum"] != digest_json(content):
+            record = json.loads(path.read_text())
+            content = record["content"]
+            if record["checksum"] != digest_json(content):
                 raise ValueError("its checksum does not match")
             outputs: dict[str, str] = content["outputs"]
         except FileNotFoundError:
@@ -88,8 +88,8 @@ class Stage:
         digests = {str(Path(path).absolute()): digest_file(path) for path in outputs}
         when = time.strftime("%Y-%m-%d %H:%M:%S")
         content = {"depends": self.depends, "result": result, "outputs": digests, "when": when}
-        noted = {"content": content, "checksum": digest_json(content)}
-        write_bytes(self.folder / DONE, json.dumps(noted, indent=1, sort_keys=True).encode())
+        record = {"content": content, "checksum": digest_json(content)}
+        write_bytes(self.folder / DONE, json.dumps(record, indent=1, sort_keys=True).encode())
 
     def forget(self) -> None:
         """Removes the folder of the stage, but not its output files elsewhere."""
