@@ -170,14 +170,15 @@ class DownstreamDataModule(ResumableDataModule):
         return TrainTransform(size, self.augment, expected) if part == "train" else EvalTransform(size, expected)
 
     def _expected(self) -> Preprocessing:
-        said, given = super()._expected(), self.preprocessing
+        expected, configured = super()._expected(), self.preprocessing
         module = None if self.trainer is None else self.trainer.lightning_module
         if not hasattr(module, "preprocessing"):
-            return given
-        if given.over(said).filled() != said.filled():
-            pair = f"{given.described()!r}, {type(module).__name__} expects {said.described() or 'as ImageNet'!r}"
+            return configured
+        if configured.over(expected).filled() != expected.filled():
+            other = f"{type(module).__name__} expects {expected.described() or 'as ImageNet'!r}"
+            pair = f"{configured.described()!r}, {other}"
             raise InputError(f"`preprocessing` of DownstreamDataModule is {pair}; give it to the model alone")
-        return said
+        return expected
 
 
 class _Features(Dataset[tuple[Tensor, int]]):

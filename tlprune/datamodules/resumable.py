@@ -87,8 +87,8 @@ class ResumableDataModule(OfLightning, LightningDataModule):
         created.
         """
         module = self.trainer.lightning_module if self.trainer is not None else None
-        said = getattr(module, "preprocessing", None)
-        return said if isinstance(said, Preprocessing) else Preprocessing()
+        declared = getattr(module, "preprocessing", None)
+        return declared if isinstance(declared, Preprocessing) else Preprocessing()
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the seed of the run and the composition of its epochs."""
@@ -160,7 +160,7 @@ class ResumableDataModule(OfLightning, LightningDataModule):
         trainer = self.trainer
         if trainer is None:
             return None
-        own = _fits(trainer) and any(one is loader for one in tree_leaves(trainer.train_dataloader))
+        own = _fits(trainer) and any(leaf is loader for leaf in tree_leaves(trainer.train_dataloader))
         return trainer.fit_loop.epoch_loop.batch_progress.current.ready if own else 0
 
     def wants_bytes(self, loader: DataLoader[Batch]) -> bool:
@@ -179,7 +179,7 @@ class ResumableDataModule(OfLightning, LightningDataModule):
         if seen or not getattr(module, "takes_bytes", False):
             return False
         loaders = [trainer.train_dataloader, trainer.val_dataloaders, trainer.test_dataloaders]
-        return any(one is loader for one in tree_leaves([*loaders, trainer.predict_dataloaders]))
+        return any(leaf is loader for leaf in tree_leaves([*loaders, trainer.predict_dataloaders]))
 
     def on_set_epoch(self) -> None:
         """Checks that the first epoch after a resume is consistent with the checkpoint.
@@ -195,15 +195,15 @@ class ResumableDataModule(OfLightning, LightningDataModule):
         if state.get("run_seed") is None and "seed" in saved:
             self._run_seed = int(saved["seed"])
             loader.reseed(self._run_seed)
-        before = EpochLayout.from_state(said) if (said := state.get("epoch") or saved) else None
+        before = EpochLayout.from_state(layout) if (layout := state.get("epoch") or saved) else None
         if before is not None and not state.get("epoch"):  # a loader does not know the batch limit of the Trainer
             before = replace(before, batches=batches_before(trainer))
         go_on(trainer, self._layout(trainer, loader), before)
 
     def _own_loader(self) -> ResumableLoader | None:
-        """Returns the training loader of the Trainer if it is a single ResumableLoader, else None."""
+        """Returns the only shuffled ResumableLoader among the training loaders of the Trainer, or None."""
         loaders = [] if self.trainer is None else tree_leaves(self.trainer.train_dataloader)
-        own = [one for one in loaders if isinstance(one, ResumableLoader) and one.layout is not None]
+        own = [loader for loader in loaders if isinstance(loader, ResumableLoader) and loader.layout is not None]
         return own[0] if len(own) == 1 else None
 
     def _layout(self, trainer: Trainer, loader: ResumableLoader) -> EpochLayout:
