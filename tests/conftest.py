@@ -43,7 +43,7 @@ def _own_cache(tmp_path, monkeypatch):
 def _drawn_once(tmp_path_factory):
     folder = tmp_path_factory.getbasetemp()  # each process of pytest-xdist has one of its own beside the others'
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*another process is making it")
+        warnings.filterwarnings("ignore", message=".*another process is creating it")
         return synthetic_source((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "drawn")
 
 

@@ -160,7 +160,7 @@ def test_pairs_are_ordered_by_share_and_twenty_at_most():
     lines = confused_pairs(counts, list("abcdef")).splitlines()
     assert lines[2] == "| c | f | 3 of 8 | 37.5 % |"
     assert len(lines) == 22
-    assert confused_pairs(torch.eye(2, dtype=torch.int64), ["a", "b"]) == "no image is taken for one of another class"
+    assert confused_pairs(torch.eye(2, dtype=torch.int64), ["a", "b"]) == "no image is confused with another class"
 
 
 class Odd(Dice):

@@ -354,7 +354,7 @@ def test_warnings_are_for_people(source, class_folder, capfd):
     (source / "ant" / "000.png").rename(source / "stray.png")
     select = [sys.executable, "-m", "tlprune", "select", f"--source={source}", "--selector=RandomSelector"]
     done = forked.run([*select, "--output=o.safetensors"])
-    said = f"tlprune: warning: {source}: 1 images beside the class folders are left out"
+    said = f"tlprune: warning: {source}: 1 images beside the class folders are skipped"
     assert [line for line in done.stdout.splitlines() if "warning:" in line.lower()] == [said]
 
 

@@ -63,7 +63,7 @@ def test_nothing_in_a_pickle_is_run(protocol, tmp_path):
 
 
 HOSTILE = {
-    "not a dictionary": ([1, 2], "no dictionary"),
+    "not a dictionary": ([1, 2], "expected a dictionary, got list"),
     "no pixels": ({"labels": [0]}, "'data' must be an array with 3072 columns, got None"),
     "a list of pixels": ({"data": [[0] * 3072], "labels": [0]}, "'data' must be an array with 3072 columns, got"),
     "other width": ({"data": np.zeros((1, 10), np.uint8), "labels": [0]}, r"3072 columns, got shape \(1, 10\)"),

@@ -31,12 +31,10 @@ def test_torchvision_meta_file_names_classes(tmp_path):
 
 def test_damaged_meta_file_costs_names_and_says_so(tmp_path):
     (tmp_path / "meta.bin").write_bytes(b"\x80\x02garbage")
-    with pytest.warns(UserWarning, match=r"meta\.bin: damaged, .*; no names are taken from it"):
+    with pytest.warns(UserWarning, match=r"meta\.bin: damaged, .*; its names are not used"):
         assert class_titles(tmp_path, _IDS) == _IDS
     torch.save({"other": 1}, tmp_path / "meta.bin")
-    with pytest.warns(
-        UserWarning, match=r"meta\.bin: not a file of torchvision's ImageNet; no names are taken from it"
-    ):
+    with pytest.warns(UserWarning, match=r"meta\.bin: not a file of torchvision's ImageNet; its names are not used"):
         assert class_titles(tmp_path, _IDS) == _IDS
 
 

@@ -108,7 +108,7 @@ def test_without_labels(tmp_path, rows):
             lambda rows, folder: datasets.DatasetDict(
                 {"train": rows, "val": rows.cast_column("label", datasets.ClassLabel(names=["emu", "cat", "dog"]))}
             ).save_to_disk(folder),
-            "training and validation parts have other classes, such as 'emu'",
+            "training and validation parts have different classes, such as 'emu'",
         ),
     ],
 )

@@ -172,7 +172,7 @@ def test_an_only_other_column_is_said_not_to_be_read(tmp_path, images, column):
 def test_a_column_of_parts_is_said_not_to_be_used(tmp_path, images, column):
     rows = "images/cat/000.png,cat,train\nimages/dog/000.png,dog,test\n"
     (tmp_path / "list.csv").write_text(f"path,label,{column}\n{rows}")
-    with pytest.warns(UserWarning, match=f"list.csv: its column '{column}' is not used, all images are taken"):
+    with pytest.warns(UserWarning, match=f"list.csv: its column '{column}' is not used, all images are listed"):
         assert len(open_list(tmp_path / "list.csv")) == 2
     (tmp_path / "list.csv").write_text(f"path,label,{column}\n{rows.replace('test', 'train')}")
     assert len(open_list(tmp_path / "list.csv")) == 2

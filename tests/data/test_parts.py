@@ -52,7 +52,7 @@ def test_other_folders_that_hold_images_are_said_once(class_folder, kind, name):
         warnings.simplefilter("always")
         assert opened(kind, root) == (10, 3)
     assert [str(one.message) for one in said] == [
-        f"{root}: 'train' is taken for its training part; {name} beside it left out"
+        f"{root}: 'train' is used as its training part; {name} beside it not used"
     ]
 
 
@@ -73,7 +73,7 @@ def test_a_target_without_validation_part_says_what_was_held_out(class_folder):
 def test_other_classes_in_a_part_are_named_with_the_folder(class_folder):
     root = class_folder("set/train", COUNTS).parent
     class_folder("set/valid", {"cat": 1, "emu": 1})
-    with pytest.raises(InputError, match="'train' and 'valid' have other classes, such as 'dog'"):
+    with pytest.raises(InputError, match="'train' and 'valid' have different classes, such as 'dog'"):
         open_target(str(root))
 
 
@@ -113,7 +113,7 @@ def test_a_run_says_once_what_is_left_out(class_folder, tmp_path, monkeypatch):
         warnings.simplefilter("default")
         options = [f"--source={root}", "--selector=RandomSelector", "--output=s.safetensors", "--keep_units=1"]
         assert main(["select", *options]) == 0
-    assert sum("holdout beside it left out" in str(one.message) for one in said) == 1
+    assert sum("holdout beside it not used" in str(one.message) for one in said) == 1
 
 
 def test_a_folder_called_like_a_set_with_parts_is_a_folder(class_folder, tmp_path, monkeypatch):
@@ -127,7 +127,7 @@ def test_a_folder_called_like_a_set_with_parts_is_a_folder(class_folder, tmp_pat
 def test_images_beside_the_training_part_are_said(class_folder, kind):
     root = class_folder("set/train", {"a": 2, "b": 2}).parent
     shutil.copy(root / "train" / "a" / "000.png", root / "stray.png")
-    with pytest.warns(UserWarning, match="'train' is taken for its training part; images beside it left out"):
+    with pytest.warns(UserWarning, match="'train' is used as its training part; images beside it not used"):
         opened(kind, root)
 
 

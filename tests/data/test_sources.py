@@ -36,7 +36,7 @@ def test_train_and_val_folders(class_folder, tmp_path):
 def test_other_classes_in_val_are_named(class_folder, tmp_path):
     class_folder("src/train", {"a": 1, "b": 1})
     class_folder("src/val", {"a": 1, "x": 1})
-    with pytest.raises(InputError, match="its training and validation parts have other classes, such as 'b'"):
+    with pytest.raises(InputError, match="training and validation parts have different classes, such as 'b'"):
         open_source(str(tmp_path / "src"))
 
 
@@ -83,7 +83,7 @@ def test_a_class_may_be_called_train(class_folder):
 def test_images_beside_class_folders_are_not_left_out_in_silence(class_folder):
     root = class_folder("src", {"a": 3, "b": 2})
     (root / "a" / "000.png").rename(root / "stray.png")
-    with pytest.warns(UserWarning, match="1 images beside the class folders are left out"):
+    with pytest.warns(UserWarning, match="1 images beside the class folders are skipped"):
         assert len(scan_class_folder(root)) == 4
 
 
@@ -192,7 +192,7 @@ def test_a_link_to_nowhere_and_a_folder_that_cannot_be_read_are_named(class_fold
 def test_folders_beside_a_training_part_are_said(class_folder, tmp_path):
     class_folder("src/train", {"a": 1})
     class_folder("src", {"bus": 1})
-    with pytest.warns(UserWarning, match="'train' is taken for its training part; bus beside it left out"):
+    with pytest.warns(UserWarning, match="'train' is used as its training part; bus beside it not used"):
         assert open_source(str(tmp_path / "src"))[0].classes == ("a",)
 
 

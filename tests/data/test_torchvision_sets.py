@@ -177,7 +177,7 @@ def test_a_name_that_means_the_same_from_any_folder(tmp_path, monkeypatch):
             "torchvision:LSUN:{}",
             "torchvision:LSUN: not read here; give class folders or a list file (read are CIFAR10, ",
         ),
-        ("torchvision:Places365", "say where it lies: torchvision:Places365:FOLDER"),
+        ("torchvision:Places365", "give its folder, as torchvision:Places365:FOLDER"),
         ("torchvision:Places365:{}/none", "none: no such folder"),
         ("torchvision:Places365,smal=true:{}", "it has no argument 'smal': did you mean 'small'?"),
         ("torchvision:Places365,small:{}", "'small' must be KEY=VALUE"),

@@ -503,7 +503,7 @@ def test_a_run_on_a_loader_alone_goes_on_where_it_was(resume_loader, step):
 
 @pytest.mark.parametrize("step", [7, 15])
 def test_a_run_on_a_loader_alone_with_other_batches_is_refused(resume_loader, step):
-    with pytest.raises(InputError, match="made of other batches: images in a batch were 8, are 10"):
+    with pytest.raises(InputError, match="had other batches: images in a batch were 8, are 10"):
         resume_loader(step, batch_size=10)
 
 

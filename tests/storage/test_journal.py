@@ -37,7 +37,7 @@ def test_what_was_made_must_still_be_there_as_it_was(stage, tmp_path, what):
     made.write_text("weights")
     stage.finish(None, [made])
     made.write_text("weightz") if what == "changed" else made.unlink()
-    with pytest.warns(UserWarning, match=r"made: changed or removed since it was made; doing this stage again"):
+    with pytest.warns(UserWarning, match=r"made: changed or removed since it was made; running this stage again"):
         assert stage.done is None
 
 
@@ -45,7 +45,7 @@ def test_what_was_made_must_still_be_there_as_it_was(stage, tmp_path, what):
 def test_a_damaged_note_is_no_note(stage, content):
     stage.finish(1)
     (stage.folder / "done.json").write_text(content)
-    with pytest.warns(UserWarning, match=r"done\.json: damaged .*; doing this stage again"):
+    with pytest.warns(UserWarning, match=r"done\.json: damaged .*; running this stage again"):
         assert stage.done is None
 
 

@@ -1,1 +1,1 @@
-"""Lightning callbacks, each with one concern, usable in any Trainer."""
+"""Lightning callbacks, each for one task, usable with any Trainer."""

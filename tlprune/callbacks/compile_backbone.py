@@ -1,4 +1,4 @@
-"""Compiles the network that is trained."""
+"""Compiles the backbone during training."""
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
@@ -11,16 +11,16 @@ _MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagra
 
 
 class CompileBackbone(OfLightning, Callback):
-    """Compiles ``backbone`` of the module in place when training begins, so that checkpoints stay as they are.
+    """Compiles ``backbone`` of the module in place when training begins, without a change to checkpoints.
 
-    Compiling takes seconds to minutes, for each size of images anew; it pays in long runs.
+    Compilation takes seconds to minutes for each image size, so it is worthwhile for long runs.
 
     Args:
-        mode: As ``torch.compile`` takes it: ``default``, ``reduce-overhead``, ``max-autotune``.
-        dynamic: Whether one compilation shall serve all sizes; None lets torch decide.
+        mode: Mode of ``torch.compile``: ``default``, ``reduce-overhead``, ``max-autotune``.
+        dynamic: Whether to compile once for all sizes; None lets torch decide.
 
     Raises:
-        InputError: There is no such mode.
+        InputError: ``mode`` does not exist.
     """
 
     def __init__(self, mode: str = "default", dynamic: bool | None = None) -> None:
@@ -30,7 +30,7 @@ class CompileBackbone(OfLightning, Callback):
         self.dynamic = dynamic
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compiles.
+        """Compiles the backbone.
 
         Raises:
             InputError: The module has no backbone.

@@ -1,4 +1,4 @@
-"""A confusion matrix as a picture, and its worst pairs as a table."""
+"""Draws a confusion matrix and lists the most confused pairs."""
 
 from collections.abc import Sequence
 
@@ -8,21 +8,21 @@ from torch import Tensor
 __all__ = ["confused_pairs", "confusion_figure"]
 
 _NUMBERED = 40
-"""Classes up to which cells have numbers."""
+"""Largest number of classes for which cells show numbers."""
 
 _PAIRS = 20
 
 
 def confusion_figure(counts: Tensor, classes: Sequence[str], title: str) -> Figure:
-    """A row for each true class, a column for each class that it is taken for.
+    """Draws a confusion matrix with true classes in rows and predicted classes in columns.
 
     Args:
-        counts: ``[C, C]`` int64, true classes in rows.
-        classes: ``C`` names.
-        title: Heading.
+        counts: Number of images by true class (rows) and predicted class (columns), ``[C, C]`` int64.
+        classes: The ``C`` class names.
+        title: Title of the figure.
 
     Returns:
-        A figure; its numbers are percent of a row.
+        A figure with numbers in percent of a row.
     """
     number = len(counts)
     side = min(3.6 + 0.32 * number, 14)
@@ -46,11 +46,11 @@ def confusion_figure(counts: Tensor, classes: Sequence[str], title: str) -> Figu
 
 
 def confused_pairs(counts: Tensor, classes: Sequence[str]) -> str:
-    """The twenty pairs of classes of which the largest share is confused, as a table in Markdown.
+    """Lists the twenty pairs of classes with the largest share of confused images, as a Markdown table.
 
     Args:
-        counts: ``[C, C]`` int64, true classes in rows.
-        classes: ``C`` names.
+        counts: Number of images by true class (rows) and predicted class (columns), ``[C, C]`` int64.
+        classes: The ``C`` class names.
 
     Example:
         >>> import torch
@@ -65,10 +65,10 @@ def confused_pairs(counts: Tensor, classes: Sequence[str]) -> str:
     lines = ["| true class | taken for | images | share of the true class |", "|---|---|---:|---:|"]
     for row, column in (divmod(place, len(counts)) for place in best):
         if apart[row, column]:
-            true, taken = (classes[one].replace("|", r"\|") for one in (row, column))
+            true, taken = (classes[label].replace("|", r"\|") for label in (row, column))
             images = f"{int(counts[row, column])} of {int(counts[row].sum())}"
             lines.append(f"| {true} | {taken} | {images} | {100 * float(shares[row, column]):.1f} % |")
-    return "\n".join(lines) if len(lines) > 2 else "no image is taken for one of another class"
+    return "\n".join(lines) if len(lines) > 2 else "no image is confused with another class"
 
 
 def _shares(counts: Tensor) -> Tensor:
@@ -76,5 +76,5 @@ def _shares(counts: Tensor) -> Tensor:
 
 
 def _drawable(text: str) -> str:
-    """Class names may hold any file's name: bytes that are no text escaped, no formulas."""
+    """Escapes undecodable bytes and formula signs, because class names may be any file names."""
     return text.encode(errors="backslashreplace").decode().replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""Shows in TensorBoard which classes are taken for which."""
+"""Shows in TensorBoard which classes are confused."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,23 +17,24 @@ __all__ = ["ConfusionMonitor"]
 
 
 class ConfusionMonitor(OfLightning, Callback):
-    """Writes the confusion matrix of validation and of test to TensorBoard, and the pairs that are confused most.
+    """Writes the confusion matrices of validation and test, and the most confused pairs, to TensorBoard.
 
-    Figures ``val/confusion`` and ``test/confusion``, with a row for each true class that adds up to 100 %; above 40
-    classes without numbers. The most confused pairs are in the tab Text under the same names. Counts are those of all
+    The figures are ``val/confusion`` and ``test/confusion``. Each row is a true class and adds up to 100 %; above 40
+    classes, cells have no numbers. The most confused pairs are in the tab Text under the same names. Counts include all
     ranks.
 
-    For any classifier whose batches begin with images and labels ``[B]``. Logits are what the step returns, or what it
-    returns as ``logits``, as those of tlprune do; so they are what the module judges by, and cost nothing. Where a step
-    returns neither, the module itself is called on the images once more, which draws no random numbers from training
-    but doubles the time of validation. Class names are ``classes`` of the module or of the DataModule.
+    The callback works with any classifier whose batches begin with images and labels ``[B]``. It uses the logits that a
+    step returns, directly or under the key ``logits``. Steps of tlprune do so, which costs nothing and gives the logits
+    that the metrics use. If a step returns no logits, the callback calls the module on the images again. This does not
+    affect the random numbers of training but doubles the time of validation. Class names are the ``classes`` of the
+    module or the DataModule.
 
     Args:
-        every_n_epochs: Epochs of training between two figures, at least 1: drawing takes tenths of a second. The last
-            validation of a fit is always drawn.
+        every_n_epochs: Number of training epochs between figures, at least 1. Drawing takes tenths of a second. The
+            last validation of a fit is always drawn.
 
     Raises:
-        InputError: The argument is out of range; or batches do not hold labels.
+        InputError: ``every_n_epochs`` is out of range, or batches have no labels.
     """
 
     def __init__(self, every_n_epochs: int = 10) -> None:
@@ -51,7 +52,7 @@ class ConfusionMonitor(OfLightning, Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Counts."""
+        """Counts predictions of a batch."""
         if not trainer.sanity_checking:
             self._count(trainer, pl_module, outputs, batch, dataloader_idx)
 
@@ -64,11 +65,11 @@ class ConfusionMonitor(OfLightning, Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Counts."""
+        """Counts predictions of a batch."""
         self._count(trainer, pl_module, outputs, batch, dataloader_idx)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws every so many epochs, and where nothing is trained."""
+        """Draws every ``every_n_epochs`` epochs, and after a validation without training."""
         if trainer.sanity_checking:
             return
         self._left = self._summed("val")
@@ -76,12 +77,12 @@ class ConfusionMonitor(OfLightning, Callback):
             self._draw(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws."""
+        """Draws the confusion matrix of the test."""
         self._left = self._summed("test")
         self._draw(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the last validation, unless it is drawn."""
+        """Draws the last validation if it is not drawn yet."""
         self._draw(trainer, pl_module)
 
     def _count(
@@ -100,14 +101,14 @@ class ConfusionMonitor(OfLightning, Callback):
         self._matrices[dataloader_idx].update(logits.argmax(1), labels)
 
     def _summed(self, stage: str) -> dict[str, Tensor]:
-        """Counts ``[C, C]`` of all ranks, by the name that they are shown under."""
+        """Sums counts ``[C, C]`` over all ranks, by name of the figure."""
         several = len(self._matrices) > 1
-        found = {}
+        counts = {}
         for place, matrix in sorted(self._matrices.items()):
             name = f"{stage}/confusion" + (f"/dataloader_idx_{place}" if several else "")
-            found[name] = matrix.compute().cpu()
+            counts[name] = matrix.compute().cpu()
         self._matrices = {}
-        return found
+        return counts
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
@@ -129,13 +130,13 @@ def _images_and_labels(batch: object) -> tuple[Tensor, Tensor]:
 
 
 def _logits_in(outputs: object) -> Tensor | None:
-    found = outputs.get("logits") if isinstance(outputs, Mapping) else outputs
-    return found if isinstance(found, Tensor) and found.ndim == 2 else None
+    logits = outputs.get("logits") if isinstance(outputs, Mapping) else outputs
+    return logits if isinstance(logits, Tensor) and logits.ndim == 2 else None
 
 
 def _names(trainer: Trainer, pl_module: LightningModule, classes: int) -> list[str]:
-    for one in (pl_module, getattr(trainer, "datamodule", None)):
-        names = getattr(one, "classes", None)
+    for owner in (pl_module, getattr(trainer, "datamodule", None)):
+        names = getattr(owner, "classes", None)
         if isinstance(names, Sequence) and len(names) == classes:
             return [str(name) for name in names]
     return [str(number) for number in range(classes)]

@@ -1,4 +1,4 @@
-"""Says what a run has cost so far, what is left of it, and what the whole source would have cost."""
+"""Logs the cost of a run so far, the remaining time, and the cost relative to the whole source."""
 
 import math
 import time
@@ -16,27 +16,28 @@ __all__ = ["CostMonitor"]
 
 
 class CostMonitor(OfLightning, Callback):
-    """Logs time spent, images a second, time left, and the cost so far against that of the full run.
+    """Logs time spent, images per second, time left, and the cost relative to a run on the whole source.
 
-    For any module and any DataModule, to every logger; what cannot be known is left out. Time counts from the start of
-    the fit, validation included, and goes on where a checkpoint left it.
+    The callback works with any module and DataModule and writes to every logger; unknown values are omitted. Time is
+    measured from the start of the fit, includes validation, and continues after a resume.
 
-    - ``cost/minutes_spent``, and ``cost/minutes_left`` where epochs or steps have an end.
-    - ``cost/images_per_second``, on all ranks, while training: loading counts, validation does not.
-    - ``cost/selection_minutes`` and ``cost/surrogate_minutes``, once: what the DataModule's Selection took when it was
-      made, and what its surrogate's file says that it took.
-    - ``cost/of_full_run``: surrogate, selection and training so far, as a share of the same epochs on the whole source;
-      ``cost/saved``: the share that is saved when the run ends, below 0 where it costs more. Both where the DataModule
-      has fewer ``images_kept`` than ``images_before_pruning`` and the run ends after so many epochs. The whole source
-      is taken to cost as much for each image as this run does.
+    - ``cost/minutes_spent``, and ``cost/minutes_left`` if the run has a maximum number of epochs or steps.
+    - ``cost/images_per_second``, over all ranks, during training including loading but not validation.
+    - ``cost/selection_minutes`` and ``cost/surrogate_minutes``, once: the time for the Selection of the DataModule, and
+      the training time in the file of its surrogate.
+    - ``cost/of_full_run``: surrogate, selection and training so far, as a share of the same epochs on the whole source.
+      ``cost/saved``: the share saved at the end of the run, negative if it costs more. Both are logged if the
+      DataModule has fewer ``images_kept`` than ``images_before_pruning`` and the run has a maximum number of epochs.
+      The whole source is assumed to cost as much per image as this run.
 
-    Nothing waits for a GPU, so the first numbers of a run there are too high.
+    The callback does not wait for a GPU, so the first values of a run on a GPU are too high.
 
     Args:
-        every_n_steps: Training batches between two looks, at least 1; None is the Trainer's ``log_every_n_steps``.
+        every_n_steps: Number of training batches between log entries, at least 1; None for ``log_every_n_steps`` of the
+            Trainer.
 
     Raises:
-        InputError: The argument is out of range.
+        InputError: ``every_n_steps`` is out of range.
     """
 
     def __init__(self, every_n_steps: int | None = None) -> None:
@@ -52,15 +53,15 @@ class CostMonitor(OfLightning, Callback):
 
     @property
     def seconds(self) -> float:
-        """Seconds spent in fits so far, those before a resume included."""
+        """Seconds spent in fits so far, including time before a resume."""
         return self._before + (0.0 if self._begin is None else time.perf_counter() - self._begin)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Forgets a fit before this one; a checkpoint is read after this."""
+        """Resets the state of a previous fit; a checkpoint is read later."""
         self._before = 0.0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks at the clock, and logs what was spent before."""
+        """Starts the clock and logs the time of surrogate and selection."""
         self._begin = time.perf_counter()
         self._batches = 0
         surrogate, selection = _seconds_before(trainer)
@@ -68,29 +69,29 @@ class CostMonitor(OfLightning, Callback):
         self._log(trainer, {name: minutes for name, minutes in before.items() if minutes > 0})
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Training goes on."""
+        """Resumes the training clock."""
         self._lap_begin = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Any, batch_idx: int
     ) -> None:
-        """Counts, and logs every so many batches and after the last of an epoch."""
+        """Counts images, and logs every ``every_n_steps`` batches and after the last batch of an epoch."""
         self._batches += 1
         self._lap_images += _images_in(batch) * trainer.world_size
         every = self.every_n_steps or trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by Lightning's own parts
         if trainer.is_last_batch or (every and (batch_idx + 1) % every == 0):
             self._log(trainer, self._costs(trainer, batch_idx + 1))
-        if trainer.is_last_batch:  # what other callbacks do at the end of an epoch is no training
+        if trainer.is_last_batch:  # other callbacks at the end of an epoch are not training
             self._lap_begin = None
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Training rests."""
+        """Pauses the training clock."""
         if self._lap_begin is not None:
             self._lap_seconds += time.perf_counter() - self._lap_begin
         self._lap_begin = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Training goes on."""
+        """Resumes the training clock."""
         self._lap_begin = time.perf_counter()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -99,15 +100,15 @@ class CostMonitor(OfLightning, Callback):
         self._lap_seconds, self._lap_images = 0.0, 0
 
     def state_dict(self) -> dict[str, float]:
-        """The time spent."""
+        """Returns the time spent."""
         return {"seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Goes on from a checkpoint."""
+        """Restores the time spent from a checkpoint."""
         self._before = float(state_dict["seconds"])
 
     def _costs(self, trainer: Trainer, done: int) -> dict[str, float]:
-        """All that is known after ``done`` batches of this epoch."""
+        """Computes all known costs after ``done`` batches of this epoch."""
         now = time.perf_counter()
         if self._lap_begin is not None:
             self._lap_seconds += now - self._lap_begin
@@ -138,15 +139,15 @@ class CostMonitor(OfLightning, Callback):
 
 
 def _images_in(batch: object) -> int:
-    """Images of a batch: the length of the first tensor in it; 0 where there is none."""
+    """Returns the number of images in a batch: the length of its first tensor, or 0 without a tensor."""
     if isinstance(batch, Tensor):
         return len(batch) if batch.ndim else 0
     inner = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, Sequence) else ()
-    return next((found for one in inner if not isinstance(one, str) and (found := _images_in(one))), 0)
+    return next((count for value in inner if not isinstance(value, str) and (count := _images_in(value))), 0)
 
 
 def _batches_left(trainer: Trainer, done: int) -> tuple[float, float]:
-    """Batches that the Trainer's epochs leave, and its steps; infinite where they set no end."""
+    """Returns the batches left by the Trainer's epochs and by its steps; infinite without a maximum."""
     by_epochs = by_steps = math.inf
     if trainer.max_epochs is not None and trainer.max_epochs >= 0:
         by_epochs = (trainer.max_epochs - trainer.current_epoch) * trainer.num_training_batches - done
@@ -156,14 +157,14 @@ def _batches_left(trainer: Trainer, done: int) -> tuple[float, float]:
 
 
 def _share_kept(trainer: Trainer) -> float | None:
-    """Share of the source's training images that is trained on; None where that is all, or not known."""
+    """Returns the share of the source's training images that is kept; None if nothing is pruned or it is unknown."""
     data = getattr(trainer, "datamodule", None)
     kept, before = (getattr(data, name, None) for name in ("images_kept", "images_before_pruning"))
     return kept / before if isinstance(kept, int) and isinstance(before, int) and 0 < kept < before else None
 
 
 def _seconds_before(trainer: Trainer) -> tuple[float, float]:
-    """Seconds for the surrogate and for the selection, as the DataModule's Selection notes them; else 0."""
+    """Returns seconds of surrogate and selection from the metadata of the Selection; 0 if not recorded."""
     selection = getattr(getattr(trainer, "datamodule", None), "selection", None)
     if not isinstance(selection, Selection):
         return 0.0, 0.0

@@ -1,4 +1,4 @@
-"""Counts, while a surrogate is trained, how often it forgets each source image."""
+"""Counts how often a surrogate forgets each source image during training."""
 
 from pathlib import Path
 from typing import Protocol, cast
@@ -25,17 +25,17 @@ class _HasSource(Protocol):
 
 
 class CountForgetting(OfLightning, Callback):
-    """Looks at the whole source after every epoch and counts the images that were classified correctly and are not.
+    """Classifies the whole source after every epoch and counts images that change from correct to incorrect.
 
-    They are seen in the evaluation view. That costs one forward pass over the source for each epoch, about a third of
-    its training. The counts are what the selector ``Forgetting`` needs.
+    Images pass through the evaluation transform. The cost is one forward pass over the source per epoch, about a third
+    of the training time of an epoch. The selector ``Forgetting`` uses the counts.
 
     Args:
-        path: The file to write when training has ended, ``*.safetensors``.
-        num_workers: Processes that load images on each rank.
+        path: Path ``*.safetensors`` of the file that is written after training.
+        num_workers: Number of loading processes per rank.
 
     Raises:
-        InputError: The path has another ending.
+        InputError: ``path`` has another extension.
     """
 
     def __init__(self, path: str, num_workers: int = 0) -> None:
@@ -47,7 +47,7 @@ class CountForgetting(OfLightning, Callback):
         self._right = self._learned = self._events = torch.empty(0)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses what it cannot count on."""
+        """Checks that module and DataModule support counting."""
         data = getattr(trainer, "datamodule", None)
         source = getattr(data, "transformed_source", None)
         if source is None:
@@ -56,8 +56,8 @@ class CountForgetting(OfLightning, Callback):
             raise InputError("CountForgetting needs the whole of a labelled source: set no budget")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks at every source image once."""
-        source = cast(_HasSource, trainer.datamodule).transformed_source  # type: ignore[attr-defined]  # setup() has seen to it
+        """Classifies every source image once."""
+        source = cast(_HasSource, trainer.datamodule).transformed_source  # type: ignore[attr-defined]  # checked in setup()
         right = self._classified(pl_module, source)
         if self.epochs == 0:
             self._right, self._learned = right, right
@@ -68,7 +68,7 @@ class CountForgetting(OfLightning, Callback):
         self.epochs += 1
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the counts, on the first rank; warns where no epoch was counted."""
+        """Writes the counts on rank 0; warns if no epoch was counted."""
         if self.epochs == 0:
             if trainer.is_global_zero:
                 warn(f"{self.path}: not written, no epoch was counted", stacklevel=2)
@@ -79,18 +79,18 @@ class CountForgetting(OfLightning, Callback):
             counts.save(self.path)
 
     def state_dict(self) -> dict[str, Tensor | int]:
-        """What a checkpoint has to keep."""
+        """Returns the counts for a checkpoint."""
         return {"epochs": self.epochs, "right": self._right, "learned": self._learned, "events": self._events}
 
     def load_state_dict(self, state_dict: dict[str, Tensor | int]) -> None:
-        """Goes on from a checkpoint."""
+        """Restores the counts from a checkpoint."""
         self.epochs = int(state_dict["epochs"])
         self._right, self._learned, self._events = (
             cast(Tensor, state_dict[name]) for name in ("right", "learned", "events")
         )
 
     def _classified(self, module: LightningModule, source: SourceImages) -> Tensor:
-        """``[N]`` bool: whether each image is classified correctly now; every rank takes its share."""
+        """Computes whether each image is classified correctly, ``[N]`` bool; the work is shared among ranks."""
         right = torch.zeros(len(source), dtype=torch.int32)
         device = device_of(module)
         with running(module) as run:

@@ -1,4 +1,4 @@
-"""Writes the trained backbone and its head to a file that TransferModule and Label Mapping read."""
+"""Writes the trained backbone and its head to a file for TransferModule and Label Mapping."""
 
 import time
 from pathlib import Path
@@ -19,15 +19,16 @@ __all__ = ["ExportBackbone"]
 
 
 class ExportBackbone(OfLightning, Callback):
-    """Writes ``backbone`` and ``head`` of the module as one safetensors file when training has ended.
+    """Writes ``backbone`` and ``head`` of the module to one safetensors file after training.
 
-    ``backbone`` may be any network that gives features ``[B, D]``; its name is noted where weights or timm tell it.
+    ``backbone`` may be any network with features ``[B, D]`` as output. The file contains the name of the network if it
+    is recognised by its weights or by timm.
 
     Args:
-        path: The file, ending in ``.safetensors``.
+        path: Path of the file, with the extension ``.safetensors``.
 
     Raises:
-        InputError: The path has another ending.
+        InputError: ``path`` has another extension.
     """
 
     def __init__(self, path: str) -> None:
@@ -37,25 +38,25 @@ class ExportBackbone(OfLightning, Callback):
         self._begin = 0.0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses a module without a backbone before hours are spent on it."""
+        """Checks before training that the module has a backbone."""
         if not is_overridden("configure_model", pl_module, LightningModule):
             _require_backbone(pl_module)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks at the clock: a forecast of what pruning saves needs to know what a surrogate cost."""
-        _require_backbone(pl_module)  # configure_model() may have made it
+        """Starts the clock; forecasts of the savings of pruning need the training time of the surrogate."""
+        _require_backbone(pl_module)  # configure_model() may have built it
         self._begin = time.perf_counter()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the file, on the first rank; warns where the weights have not been trained."""
+        """Writes the file on rank 0; warns if the weights were not trained."""
         if not trainer.is_global_zero:
             return
         if trainer.global_step == 0:
             warn(f"{self.path}: no training step was taken; it has the weights from before training", stacklevel=2)
         head = getattr(pl_module, "head", None)
-        backbone = cast(nn.Module, pl_module.backbone)  # on_fit_start() has seen to it
-        said = pl_module.hparams.get("backbone")
-        named = str(said) if isinstance(backbone, Backbone) and said is not None else name_of(backbone)
+        backbone = cast(nn.Module, pl_module.backbone)  # checked in on_fit_start()
+        recorded = pl_module.hparams.get("backbone")
+        named = str(recorded) if isinstance(backbone, Backbone) and recorded is not None else name_of(backbone)
         classes = getattr(pl_module, "classes", [])
         with atomic_path(self.path) as temporary:
             kept_head = head if isinstance(head, nn.Linear) else None

@@ -1,4 +1,4 @@
-"""Fills TensorBoard's HParams tab: what a run was made with, and the one metric that it is judged by."""
+"""Fills the HParams tab of TensorBoard with the hyperparameters of a run and its main metric."""
 
 import math
 import os
@@ -18,22 +18,22 @@ __all__ = ["HParamsMonitor", "hyperparameters"]
 
 
 class HParamsMonitor(OfLightning, Callback):
-    """Writes one row of the HParams tab for each fit and each test: hyperparameters, and the metric that matters.
+    """Writes one row of the HParams tab for each fit and each test, with hyperparameters and the main metric.
 
-    The metric is logged as ``best/METRIC``: of a fit the best value so far, of a test the value. The prefix puts it
-    among the columns that the tab shows at first. The row is there from the first validation on, so a run that is
-    stopped has one too. Hyperparameters are those that :func:`hyperparameters` finds; the tab shows first those that
-    differ between runs.
+    The metric is logged as ``best/METRIC``: the best value so far in a fit, the value itself in a test. The prefix puts
+    it among the columns that the tab shows initially. The row is written from the first validation on, so a stopped run
+    has a row too. Hyperparameters are those of :func:`hyperparameters`; the tab first shows those that differ between
+    runs.
 
-    It also has ``TensorBoardLogger`` leave out the row with an ``hp_metric`` of -1 that it writes by default.
+    The callback also disables the row with an ``hp_metric`` of -1 that ``TensorBoardLogger`` writes by default.
 
     Args:
-        metric: What a fit is judged by; anything that is logged for epochs, by the module or by a callback.
-        mode: Whether the best value is the highest or the lowest.
-        test_metric: What a test is judged by.
+        metric: Main metric of a fit; any metric logged per epoch by the module or by a callback.
+        mode: Whether the best value is the highest (``max``) or the lowest (``min``).
+        test_metric: Main metric of a test.
 
     Raises:
-        InputError: There is no such mode.
+        InputError: ``mode`` does not exist.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class HParamsMonitor(OfLightning, Callback):
         self._step = -1
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Keeps the loggers from writing a metric of -1, which they do after this."""
+        """Prevents the loggers from writing a metric of -1, which they do after this hook."""
         self._shown, self._step = False, -1
         if stage == "fit":
             self.best = None
@@ -57,16 +57,16 @@ class HParamsMonitor(OfLightning, Callback):
             logger._default_hp_metric = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks at the metric."""
+        """Reads the metric."""
         if trainer.state.fn == TrainerFn.FITTING:
             self._look(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks at what the last epoch logged at its end, where there is no validation."""
+        """Reads the metric that the previous epoch logged at its end, if there is no validation."""
         self._look(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks at what the last epoch logged, and warns if the metric was never there."""
+        """Reads the metric of the last epoch, and warns if the metric was never logged."""
         self._look(trainer, pl_module)
         if self.best is None and _boards(trainer) and trainer.is_global_zero and trainer.callback_metrics:
             miss = did_you_mean(self.metric, trainer.callback_metrics)
@@ -74,23 +74,23 @@ class HParamsMonitor(OfLightning, Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the row of a test."""
-        found = trainer.callback_metrics.get(self.test_metric)
-        if found is not None:
-            self._log(trainer, pl_module, self.test_metric, float(found))
+        logged = trainer.callback_metrics.get(self.test_metric)
+        if logged is not None:
+            self._log(trainer, pl_module, self.test_metric, float(logged))
 
     def state_dict(self) -> dict[str, float | None]:
-        """The best value so far."""
+        """Returns the best value so far."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, float | None]) -> None:
-        """Goes on from a checkpoint."""
+        """Restores the best value from a checkpoint."""
         self.best = state_dict["best"]
 
     def _look(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        found = trainer.callback_metrics.get(self.metric)
-        if found is None or trainer.sanity_checking or trainer.global_step == self._step:
+        logged = trainer.callback_metrics.get(self.metric)
+        if logged is None or trainer.sanity_checking or trainer.global_step == self._step:
             return
-        value, self._step = float(found), trainer.global_step
+        value, self._step = float(logged), trainer.global_step
         if math.isnan(value):
             return
         better = max if self.mode == "max" else min
@@ -102,8 +102,8 @@ class HParamsMonitor(OfLightning, Callback):
             return
         for logger in _boards(trainer):
             if not self._shown:
-                # the description of an experiment is left out: TensorBoard takes the columns for all runs from the
-                # first that it finds, and without one from all runs
+                # no description of the experiment: TensorBoard would take the columns of all runs from the first
+                # description that it finds, and without one it takes them from all runs
                 _, begin, end = hparams(hyperparameters(trainer, pl_module), {})  # type: ignore[no-untyped-call]
                 for summary in (begin, end):
                     logger.experiment._get_file_writer().add_summary(summary)
@@ -112,17 +112,18 @@ class HParamsMonitor(OfLightning, Callback):
 
 
 def hyperparameters(trainer: Trainer, pl_module: LightningModule) -> dict[str, str | float]:
-    """What a run is made with, as far as it can be known.
+    """Collects the hyperparameters of a run, as far as known.
 
-    By their own names: numbers, texts and yes or no of the module's and the DataModule's ``hparams``; ``source`` and
-    ``target`` of the DataModule; of its Selection ``selection`` (the method), ``prune_ratio`` (the share of units
-    pruned), ``selection/units_kept`` and ``selection/images_kept``; the module's ``weights``; ``seed`` of
-    ``seed_everything``. Under ``training/``, where it stands behind these in TensorBoard's order: ``optimizer``, ``lr``
-    (the first), ``weight_decay``, ``batch_size``, ``augment``, ``epochs`` and ``precision``.
+    These have their own names: numbers, strings and booleans in the ``hparams`` of module and DataModule; ``source``
+    and ``target`` of the DataModule; for its Selection ``selection`` (the method), ``prune_ratio`` (the share of pruned
+    units), ``selection/units_kept`` and ``selection/images_kept``; ``weights`` of the module; ``seed`` of
+    ``seed_everything``. The following have the prefix ``training/``, which sorts them last in TensorBoard:
+    ``optimizer``, ``lr`` (of the first group), ``weight_decay``, ``batch_size``, ``augment``, ``epochs`` and
+    ``precision``.
 
     Args:
-        trainer: Runs it.
-        pl_module: What is trained.
+        trainer: Trainer of the run.
+        pl_module: Module that is trained.
 
     Returns:
         Values by name.
@@ -136,7 +137,7 @@ def hyperparameters(trainer: Trainer, pl_module: LightningModule) -> dict[str, s
     known |= {"weights": getattr(pl_module, "weights", None), "seed": _seed()}
     known |= {name: getattr(data, name, None) for name in ("source", "target") if hasattr(data, name)}
     targets = getattr(data, "targets", ())
-    if targets and all(isinstance(one, str) for one in targets):
+    if targets and all(isinstance(target, str) for target in targets):
         known["target"] = ", ".join(targets)
     if hasattr(data, "selection"):
         known |= _of_selection(data)
@@ -162,8 +163,8 @@ def _of_selection(data: Any) -> dict[str, Any]:
 
 
 def _seed() -> int | None:
-    given = os.environ.get("PL_GLOBAL_SEED")
-    return int(given) if given is not None else None
+    seed = os.environ.get("PL_GLOBAL_SEED")
+    return int(seed) if seed is not None else None
 
 
 def _boards(trainer: Trainer) -> list[TensorBoardLogger]:

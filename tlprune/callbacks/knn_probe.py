@@ -1,4 +1,4 @@
-"""Watches pretraining without labels: do neighbours in feature space belong to the same class of the target?"""
+"""Monitors pretraining with a nearest-neighbour classifier on the target."""
 
 import numpy as np
 import torch
@@ -18,22 +18,22 @@ __all__ = ["KNNProbe", "knn_accuracy"]
 
 
 class KNNProbe(OfLightning, Callback):
-    """Logs how many of a target's validation images their nearest training images classify rightly.
+    """Logs the accuracy of nearest-neighbour classification of a target's validation images by its training images.
 
-    It runs after each validation, or after each epoch of training where nothing is validated; a ``ModelCheckpoint``
-    may monitor what it logs. The network is the module's ``backbone``, or the module itself where it has none, in eval
-    mode. It sees images as a module of tlprune says that its weights expect them. Test images are not looked at. All
-    ranks share the work and log the same.
+    The probe runs after each validation, or after each training epoch without validation; a ``ModelCheckpoint`` may
+    monitor its metric. The network is the ``backbone`` of the module, or the module itself without one, in eval mode.
+    Images have the preprocessing of the weights if the module is one of tlprune. Test images are not used. All ranks
+    share the work and log the same value.
 
     Args:
-        target: As :func:`tlprune.data.target_splits.open_target`.
-        num_neighbours: Training images that classify an image, at least 1.
-        temperature: Of the votes, above 0.
-        every_n_epochs: Epochs of training between two probes, at least 1; the last epoch is always probed.
-        image_size: Height and width in pixels; None takes the weights' own if the module knows it, or the target's.
-        target_seed: Decides the target's split where it has none of its own.
-        num_workers: Processes that load images.
-        metric: What it is logged as, in [0, 1].
+        target: Name or path of the target, as in :func:`tlprune.data.target_splits.open_target`.
+        num_neighbours: Number of nearest training images that vote for the class of an image, at least 1.
+        temperature: Temperature of the votes, above 0.
+        every_n_epochs: Number of training epochs between probes, at least 1; the last epoch is always probed.
+        image_size: Height and width in pixels; None for the size of the weights if known, else that of the target.
+        target_seed: Seed of the split of a target that has no split of its own.
+        num_workers: Number of loading processes.
+        metric: Name of the logged metric, whose values are in [0, 1].
 
     Raises:
         InputError: There is no such target, or an argument is out of range.
@@ -70,19 +70,19 @@ class KNNProbe(OfLightning, Callback):
         self._opened: TargetSplits | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Opens the target before hours are spent."""
+        """Opens the target before training starts."""
         if isinstance(self.target, str):
             self._opened = open_target(self.target, self.target_seed)
         else:
             self._opened = self.target
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Probes."""
+        """Runs the probe after a validation."""
         if not trainer.sanity_checking:
             self._probe(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Probes where there is no validation."""
+        """Runs the probe after an epoch without validation."""
         if not trainer.num_val_batches or not sum(trainer.num_val_batches):
             self._probe(trainer, pl_module)
 
@@ -93,8 +93,8 @@ class KNNProbe(OfLightning, Callback):
         if self._opened is None:
             raise RuntimeError("setup() has not run")
         network: nn.Module = getattr(pl_module, "backbone", pl_module)
-        said = getattr(pl_module, "preprocessing", None)
-        expected = said if isinstance(said, Preprocessing) else Preprocessing()
+        declared = getattr(pl_module, "preprocessing", None)
+        expected = declared if isinstance(declared, Preprocessing) else Preprocessing()
         view = EvalTransform(self.image_size or expected.image_size or self._opened.image_size, expected)
         parts = self._opened.train, self._opened.val
         bank, queries = (extract_features(network, TransformedDataset(part, view), self.num_workers) for part in parts)
@@ -106,18 +106,21 @@ class KNNProbe(OfLightning, Callback):
 def knn_accuracy(
     bank: Tensor, bank_labels: Tensor, queries: Tensor, query_labels: Tensor, num_neighbours: int, temperature: float
 ) -> float:
-    """Share of queries whose nearest features in a bank vote for the right class.
+    """Computes the share of queries that their nearest features in a bank classify correctly.
 
-    A neighbour of cosine similarity ``s`` has ``exp(s / temperature)`` votes (Wu et al., "Unsupervised Feature Learning
-    via Non-Parametric Instance Discrimination", 2018, section 3.4).
+    A neighbour with cosine similarity ``s`` has ``exp(s / temperature)`` votes (Wu et al., "Unsupervised Feature
+    Learning via Non-Parametric Instance Discrimination", 2018, section 3.4).
 
     Args:
-        bank: ``[N, D]``.
-        bank_labels: ``[N]`` int64.
-        queries: ``[M, D]``, at least one.
-        query_labels: ``[M]`` int64.
-        num_neighbours: From 1; no more than ``N`` are asked.
-        temperature: Above 0.
+        bank: Features of the bank, ``[N, D]``.
+        bank_labels: Labels of the bank, ``[N]`` int64.
+        queries: Features of the queries, ``[M, D]``, with ``M`` at least 1.
+        query_labels: Labels of the queries, ``[M]`` int64.
+        num_neighbours: Number of neighbours, at least 1; limited to ``N``.
+        temperature: Temperature, above 0.
+
+    Returns:
+        The accuracy, in [0, 1].
 
     Example:
         >>> bank = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
@@ -127,7 +130,7 @@ def knn_accuracy(
     from sklearn.neighbors import KNeighborsClassifier
 
     def votes(distances: NDArray[np.float32]) -> NDArray[np.float32]:
-        # similarity is 1 - distance; the same factor for all neighbours of an image changes nothing
+        # similarity is 1 - distance; a common factor for all neighbours of an image has no effect
         closer: NDArray[np.float32] = np.exp((distances.min(axis=1, keepdims=True) - distances) / temperature)
         return closer
 

@@ -1,4 +1,4 @@
-"""Trains on small images first and on larger ones towards the end."""
+"""Trains on small images first and on larger images towards the end."""
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -9,17 +9,16 @@ __all__ = ["ProgressiveResize"]
 
 
 class ProgressiveResize(OfLightning, Callback):
-    """Has the DataModule make training images of a size that follows the epoch; logs it as ``train/image_size``.
+    """Sets the size of training images by epoch, and logs it as ``train/image_size``.
 
-    Sizes follow the epoch alone, so that a run that goes on sees the sizes that it would have seen. Evaluation keeps
-    the DataModule's own size.
+    Sizes depend only on the epoch, so a resumed run uses the same sizes. Evaluation keeps the size of the DataModule.
 
     Args:
         low: Height and width in pixels up to epoch ``begin``.
         high: Height and width in pixels from epoch ``end`` on.
         begin: Epoch, from 0, after which images grow.
-        end: Epoch, from 0, from which they are full.
-        multiple: Sizes between are rounded to a multiple of so many pixels.
+        end: Epoch, from 0, from which images have full size.
+        multiple: Number of pixels that sizes in between are rounded to a multiple of.
 
     Raises:
         InputError: A number is out of range.
@@ -29,10 +28,10 @@ class ProgressiveResize(OfLightning, Callback):
         self.sizes = SizeSchedule(low, high, begin, end, multiple)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Tells the DataModule, before it gives its training batches.
+        """Passes the schedule to the DataModule before it creates its training loader.
 
         Raises:
-            InputError: It cannot be told.
+            InputError: The DataModule does not support image sizes by epoch.
         """
         if stage != "fit":
             return
@@ -43,11 +42,11 @@ class ProgressiveResize(OfLightning, Callback):
         data.train_sizes = self.sizes
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leaves the DataModule as it was."""
+        """Restores the DataModule."""
         data = getattr(trainer, "datamodule", None)
         if data is not None and getattr(data, "train_sizes", None) is self.sizes:
             data.train_sizes = None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs the size of this epoch's images."""
+        """Logs the image size of this epoch."""
         pl_module.log("train/image_size", float(self.sizes.at(trainer.current_epoch)), rank_zero_only=True)

@@ -1,4 +1,4 @@
-"""A Selection in TensorBoard's projector: where its units lie in the surrogate's feature space."""
+"""Shows the units of a Selection in the surrogate's feature space in the TensorBoard projector."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,8 @@ from tlprune.selection.selection import Selection
 __all__ = ["project_units"]
 
 _SIDE = 48
-"""Pixels of a unit's picture: a thousand of them make one of 1,536, and the projector's page takes up to 8,192."""
+"""Side of the picture of a unit in pixels. A thousand pictures form a sprite of 1,536 pixels; the projector allows
+8,192."""
 
 
 def project_units(
@@ -23,15 +24,15 @@ def project_units(
     example: Callable[[int], Tensor] | None,
     most: int,
 ) -> None:
-    """Writes a point for each unit, with its name, votes and rank, whether it is kept, and one of its images.
+    """Writes a point for each unit, with its name, votes, rank, whether it is kept, and one of its images.
 
     Args:
-        writer: Of the run.
-        selection: What is shown.
-        kept: How many units are kept.
-        features: ``[U, D]``, of the units.
-        example: Gives an image ``[3, H, W]`` uint8 of a unit; None for points without pictures.
-        most: Units that are shown at most, at least 1; of more, every so many of the ranking.
+        writer: TensorBoard writer of the run.
+        selection: Selection to show.
+        kept: Number of kept units.
+        features: Features of the units, ``[U, D]``.
+        example: Function from a unit to one of its images, ``[3, H, W]`` uint8; None for points without pictures.
+        most: Largest number of units to show, at least 1; larger Selections are subsampled evenly along the ranking.
     """
     places = torch.linspace(0, selection.num_units - 1, min(most, selection.num_units)).round().long().tolist()
     units = [int(selection.ranking[place]) for place in places]
@@ -52,7 +53,7 @@ def project_units(
 
 
 def _picture(image: Tensor) -> Tensor:
-    """The middle of an image, ``[3, S, S]`` in [0, 1]."""
+    """Crops an image to its centre and resizes it to ``[3, S, S]`` in [0, 1]."""
     height, width = image.shape[1:]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

@@ -1,4 +1,4 @@
-"""Watches what two views of an image look like to a network that learns without labels, and warns of collapse."""
+"""Monitors the features of two views in self-supervised training, and warns of collapse."""
 
 import math
 from collections.abc import Sequence
@@ -17,21 +17,22 @@ __all__ = ["RepresentationMonitor", "alignment", "feature_std", "uniformity"]
 
 
 class RepresentationMonitor(OfLightning, Callback):
-    """Logs alignment, uniformity and standard deviation of features, and warns when all images look the same.
+    """Logs alignment, uniformity and standard deviation of features, and warns if all images have the same features.
 
-    For any module whose training batches begin with two views of each image. The network is the module's
-    ``backbone``, or the module itself where it has none; it looks at the last batch again, in eval mode, without
-    gradients. Means over ranks are logged as ``train/alignment``, ``train/uniformity`` and ``train/feature_std``.
+    The callback works with any module whose training batches begin with two views of each image. The network is the
+    ``backbone`` of the module, or the module itself without one. It runs on the last batch again, in eval mode and
+    without gradients. Means over ranks are logged as ``train/alignment``, ``train/uniformity`` and
+    ``train/feature_std``.
 
     Args:
-        every_n_steps: Training batches between two looks, at least 1.
-        max_images: Images of a batch that are looked at, at least 2.
-        collapse_below: Standard deviation below which features have collapsed; looked at from the second epoch on.
-            Those of SimCLR are near 0.6 here; those of a network that is trained to bring views together, without
-            anything to hold others apart, fall below 0.1 within a hundred steps.
+        every_n_steps: Number of training batches between measurements, at least 1.
+        max_images: Number of images of a batch that are used, at least 2.
+        collapse_below: Standard deviation below which features count as collapsed, from the second epoch on. SimCLR has
+            values near 0.6; a network trained only to align views, without negatives, falls below 0.1 within a hundred
+            steps.
 
     Raises:
-        InputError: An argument is out of range; or the first batch does not hold two views.
+        InputError: An argument is out of range, or the first batch does not contain two views.
     """
 
     def __init__(self, every_n_steps: int = 50, max_images: int = 256, collapse_below: float = 0.1) -> None:
@@ -47,7 +48,7 @@ class RepresentationMonitor(OfLightning, Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: Any, batch_idx: int
     ) -> None:
-        """Looks at every so many batches, and at the last of each epoch."""
+        """Measures every ``every_n_steps`` batches, and on the last batch of each epoch."""
         views = _views(batch)
         if (batch_idx + 1) % self.every_n_steps and batch_idx + 1 != trainer.num_training_batches:
             return
@@ -88,14 +89,14 @@ def _views(batch: object) -> tuple[Tensor, Tensor]:
 
 
 def alignment(first: Tensor, second: Tensor) -> Tensor:
-    """Mean squared distance of two views of the same images; 0 is perfect.
+    """Computes the mean squared distance between two views of the same images; 0 is perfect.
 
-    Wang and Isola, "Understanding Contrastive Representation Learning through Alignment and Uniformity on the
+    Follows Wang and Isola, "Understanding Contrastive Representation Learning through Alignment and Uniformity on the
     Hypersphere" (2020), equation 3 with an exponent of 2.
 
     Args:
-        first: ``[B, D]``, of length 1.
-        second: ``[B, D]``, of length 1.
+        first: Features of the first views, of length 1, ``[B, D]``.
+        second: Features of the second views, of length 1, ``[B, D]``.
 
     Example:
         >>> float(alignment(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])))
@@ -105,12 +106,12 @@ def alignment(first: Tensor, second: Tensor) -> Tensor:
 
 
 def uniformity(features: Tensor) -> Tensor:
-    """Logarithm of the mean Gaussian potential of all pairs of images; 0 where all are alike, lower is more even.
+    """Computes the logarithm of the mean Gaussian potential over pairs; 0 if all images are equal, lower is more even.
 
-    Wang and Isola (2020), equation 4 with t = 2.
+    Follows Wang and Isola (2020), equation 4 with t = 2.
 
     Args:
-        features: ``[B, D]``, of length 1, ``B`` at least 2.
+        features: Features of length 1, ``[B, D]``, with ``B`` at least 2.
 
     Example:
         >>> float(uniformity(torch.ones(3, 1)))
@@ -120,13 +121,13 @@ def uniformity(features: Tensor) -> Tensor:
 
 
 def feature_std(features: Tensor) -> Tensor:
-    """Standard deviation of a feature over images, times the square root of their number, averaged over features.
+    """Computes the mean over features of their standard deviation over images, times the square root of ``D``.
 
-    0 where all images are alike, near 1 where features spread evenly in all directions (Chen and He, "Exploring Simple
-    Siamese Representation Learning", 2021, section 4.1).
+    The value is 0 if all images are equal and near 1 if features are spread evenly in all directions (Chen and He,
+    "Exploring Simple Siamese Representation Learning", 2021, section 4.1).
 
     Args:
-        features: ``[B, D]``, of length 1, ``B`` at least 2.
+        features: Features of length 1, ``[B, D]``, with ``B`` at least 2.
 
     Example:
         >>> float(feature_std(torch.ones(3, 1)))

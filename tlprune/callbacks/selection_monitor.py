@@ -1,4 +1,4 @@
-"""Shows in TensorBoard what was kept, what was dropped, and who got the votes."""
+"""Shows the kept and dropped units of a Selection and their votes in TensorBoard."""
 
 from typing import Any
 
@@ -16,29 +16,28 @@ from tlprune.selection.selection import Selection
 __all__ = ["SelectionMonitor"]
 
 _POINTS = 500
-"""Points of a curve at most."""
+"""Largest number of points of a curve."""
 
 
 class SelectionMonitor(OfLightning, Callback):
-    """Writes the DataModule's Selection to TensorBoard when training starts; without one it does nothing.
+    """Writes the Selection of the DataModule to TensorBoard when training starts; does nothing without a Selection.
 
-    - Scalars ``selection/units_kept``, ``selection/images_kept`` and ``selection/votes_covered`` (in [0, 1]; for each
-      of several targets too); where there are votes also ``selection/coverage_curve``, the share of votes that the
-      best ``k`` units hold, with ``k`` in place of the step.
-    - Figures ``selection/votes``, where there are votes, and ``selection/units``.
-    - Histogram ``selection/votes_of_a_unit``, where there are votes: that of the units kept at step 1, of all units at
-      step 0.
-    - The projector, where the DataModule knows what the selector knows of its units: k-means centroids or class means
-      for Feature Mapping, rows of the surrogate's head for Label Mapping. Single images are not projected.
+    - Scalars ``selection/units_kept``, ``selection/images_kept`` and ``selection/votes_covered`` (in [0, 1]; with
+      several targets also for each target). If there are votes, also ``selection/coverage_curve``, the share of votes
+      of the best ``k`` units, with ``k`` as the step.
+    - Figures ``selection/votes``, if there are votes, and ``selection/units``.
+    - Histogram ``selection/votes_of_a_unit``, if there are votes: all units at step 0, kept units at step 1.
+    - The projector, if the selector has features of units: k-means centroids or class means for Feature Mapping, rows
+      of the surrogate's head for Label Mapping. Single images are not projected.
 
-    A run that goes on in the same folder does not write them again.
+    A run resumed in the same folder does not write them again.
 
     Args:
-        projected_units: Units in the projector at most, each with one of its images, which has to be read; of more
-            units, every so many of the ranking are shown. 0 for no projector.
+        projected_units: Largest number of units in the projector, each with one of its images, which must be read.
+            Larger Selections are subsampled evenly along the ranking. 0 disables the projector.
 
     Raises:
-        InputError: The argument is out of range.
+        InputError: ``projected_units`` is out of range.
     """
 
     def __init__(self, projected_units: int = 1000) -> None:
@@ -47,7 +46,7 @@ class SelectionMonitor(OfLightning, Callback):
         self._written_to: list[str] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes everything on the first rank."""
+        """Writes everything on rank 0."""
         data: Any = getattr(trainer, "datamodule", None)
         selection = getattr(data, "selection", None)
         boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
@@ -80,15 +79,15 @@ class SelectionMonitor(OfLightning, Callback):
                 project_units(board.experiment, selection, kept, features, shown, self.projected_units)
 
     def state_dict(self) -> dict[str, list[str]]:
-        """The folders written to."""
+        """Returns the folders that were written to."""
         return {"written_to": self._written_to}
 
     def load_state_dict(self, state_dict: dict[str, list[str]]) -> None:
-        """Goes on from a checkpoint."""
+        """Restores the written folders from a checkpoint."""
         self._written_to = list(state_dict["written_to"])
 
     def _unit_features(self, data: Any, selection: Selection) -> Tensor | None:
-        """``[U, D]``, where they are known and wanted."""
+        """Returns features of units, ``[U, D]``; None if they are unknown or the projector is disabled."""
         unit_features = getattr(data, "unit_features", None)
         if unit_features is None or not self.projected_units or selection.unit_kind == "sample":
             return None
@@ -112,7 +111,7 @@ def _scalars(selection: Selection, kept: int) -> dict[str, float]:
 
 
 def _write_votes(board: TensorBoardLogger, selection: Selection, kept: int) -> None:
-    """The histogram and the coverage curve."""
+    """Writes the histogram and the coverage curve."""
     ranked = selection.votes[selection.ranking].numpy()
     for step, votes in enumerate((ranked, ranked[:kept])):
         board.experiment.add_histogram("selection/votes_of_a_unit", votes, global_step=step)

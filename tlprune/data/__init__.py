@@ -1,1 +1,1 @@
-"""Where images come from: sources, targets, splits, and the one place where bytes become pixels."""
+"""Sources, targets, splits, transforms and image decoding."""

@@ -1,4 +1,4 @@
-"""Any torch Dataset of images and labels as a set of images."""
+"""Adapts torch Datasets of images and labels to :class:`~tlprune.ImageSet`."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -20,16 +20,17 @@ __all__ = ["DatasetImages", "as_images"]
 
 
 def as_images(dataset: ImageSet | Dataset[Any]) -> ImageSet:
-    """A set of images with the same samples, in the same order.
+    """Converts a Dataset to an ImageSet with the same samples in the same order.
 
-    Transforms of the Dataset are left out. Files are listed as those of a folder are, so that a Selection fits both.
+    Transforms of the Dataset are ignored. A Dataset of image files is listed like a folder, so a Selection made for one
+    fits the other.
 
     Args:
         dataset: An :class:`~tlprune.ImageSet`, a data set of torchvision, a ``Subset``, or any Dataset with a length
             whose samples begin with an image (Pillow's, or ``[C, H, W]`` uint8) and its label.
 
     Raises:
-        InputError: It has no length, or no labels.
+        InputError: The Dataset has no length, no samples by index, or no labels.
     """
     if isinstance(dataset, ImageSet):
         return dataset
@@ -37,8 +38,8 @@ def as_images(dataset: ImageSet | Dataset[Any]) -> ImageSet:
         return as_images(dataset.dataset).subset(torch.as_tensor(dataset.indices, dtype=torch.int64))
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise InputError(f"{type(dataset).__name__} has no length or no samples by index, so it cannot be ordered")
-    found = images_of_files(dataset) or images_in_memory(dataset)
-    return found if found is not None and len(found) == len(dataset) else DatasetImages(_without_transforms(dataset))
+    images = images_of_files(dataset) or images_in_memory(dataset)
+    return images if images is not None and len(images) == len(dataset) else DatasetImages(_without_transforms(dataset))
 
 
 def _without_transforms(dataset: Dataset[Any]) -> Dataset[Any]:
@@ -50,11 +51,11 @@ def _without_transforms(dataset: Dataset[Any]) -> Dataset[Any]:
 
 
 class DatasetImages(ImageSet):
-    """Samples of a Dataset.
+    """The samples of a Dataset as an ImageSet.
 
     Args:
-        dataset: Its samples begin with an image and its label.
-        indices: ``[N]`` int64, which of its samples, in that order; None for all.
+        dataset: Dataset whose samples begin with an image and its label.
+        indices: Positions of the samples to use, in order, ``[N]`` int64; None for all.
     """
 
     def __init__(self, dataset: Dataset[Any], indices: Tensor | None = None) -> None:
@@ -68,16 +69,16 @@ class DatasetImages(ImageSet):
         self.labels = labels[self.indices]
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """The image, ``[3, H, W]`` uint8, and its label."""
+        """Returns an image, ``[3, H, W]`` uint8, and its label."""
         sample = self.dataset[int(self.indices[index])]
         return _as_pixels(sample[0], self.name(index)), int(self.labels[index])
 
     def name(self, index: int) -> str:
-        """The class of the data set and the sample's position."""
+        """Returns the class name of the Dataset with the position of the sample."""
         return f"{type(self.dataset).__name__}[{int(self.indices[index])}]"
 
     def fingerprint(self, level: Level = "path") -> str:
-        """Of pixels, labels and class names: every image is read, once."""
+        """Returns a fingerprint of pixels, labels and class names; the first call reads every image."""
         return self._content if level == "path" else ""
 
     @cached_property
@@ -89,7 +90,7 @@ class DatasetImages(ImageSet):
         return content.hexdigest()
 
     def subset(self, indices: Tensor) -> Self:
-        """The images at ``indices`` (``[M]`` int64), in that order."""
+        """Returns the images at ``indices`` (``[M]`` int64), in that order."""
         part = copy(self)
         part.__dict__.pop("_content", None)
         part.indices, part.labels = self.indices[indices], self.labels[indices]
@@ -105,7 +106,7 @@ def _label(dataset: Dataset[Any], index: int) -> int:
 
 
 def _as_pixels(image: Any, name: str) -> Tensor:
-    """``[3, H, W]`` uint8."""
+    """Converts an image to ``[3, H, W]`` uint8."""
     if isinstance(image, Image.Image):
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
     if isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] in (1, 3):

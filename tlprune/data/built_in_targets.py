@@ -1,8 +1,8 @@
-"""The built-in targets: real images that come with packages, so that nothing needs a download.
+"""The built-in targets: real images that are part of installed packages and need no download.
 
-``digits`` are scikit-learn's handwritten digits. ``photos`` are patches of the photographs that scikit-image ships, a
-class for each photograph; training and validation patches come from a picture's left half, test patches from its right
-half, so no pixel is in both.
+``digits`` are the handwritten digits of scikit-learn. ``photos`` are patches of the photographs in scikit-image, one
+class per photograph. Training and validation patches come from the left half of a photograph and test patches from the
+right half, so no pixel is in both.
 """
 
 from functools import cache
@@ -25,16 +25,16 @@ _PHOTOGRAPHS += ("hubble_deep_field", "immunohistochemistry", "moon", "page", "r
 
 
 def digits(seed: int = 0, train_images: int = 200, val_images: int = 400) -> tuple[TensorImages, ...]:
-    """Scikit-learn's 1,797 handwritten digits, 8 x 8 grey, enlarged to 24 x 24 on a black 32 x 32 ground.
+    """Loads the 1,797 handwritten digits of scikit-learn, 8 x 8 grey, as 24 x 24 pixels on a black 32 x 32 background.
 
     Args:
-        seed: Decides the split.
-        train_images: Images to train on, spread evenly over the classes; few, since a small target is where
-            pretraining matters.
-        val_images: Images to choose on.
+        seed: Seed of the split.
+        train_images: Number of training images, spread evenly over the classes. The default is small because
+            pretraining matters most for small targets.
+        val_images: Number of validation images.
 
     Returns:
-        Training, validation and test set; the test set is the rest.
+        Training, validation and test set; the test set has all remaining images.
     """
     images = _all_digits()
     rest, test = stratified_holdout(images.labels, len(images) - train_images - val_images, seed)
@@ -55,16 +55,16 @@ def _all_digits() -> TensorImages:
 def photos(
     seed: int = 0, train_per_class: int = 25, val_per_class: int = 30, test_per_class: int = 60
 ) -> tuple[TensorImages, ...]:
-    """Patches of fourteen photographs, reduced to 32 x 32 RGB: which photograph is a patch from?
+    """Cuts patches of fourteen photographs, resized to 32 x 32 RGB; the label is the photograph.
 
-    A patch is an eighth to a quarter of the picture's short side wide. The three sets come from strips of the picture
-    that do not touch: 0-35 % of the width for training, 35-50 % for validation, 50-100 % for test.
+    The side of a patch is an eighth to a quarter of the short side of the photograph. The three sets come from strips
+    without overlap: 0-35 % of the width for training, 35-50 % for validation, 50-100 % for test.
 
     Args:
-        seed: Decides where the patches lie.
-        train_per_class: Patches of each photograph to train on.
-        val_per_class: Patches of each photograph to choose on.
-        test_per_class: Patches of each photograph to test on.
+        seed: Seed of the patch positions.
+        train_per_class: Training patches of each photograph.
+        val_per_class: Validation patches of each photograph.
+        test_per_class: Test patches of each photograph.
 
     Returns:
         Training, validation and test set.
@@ -96,14 +96,14 @@ def photos(
 
 
 def _digit(image: Image.Image) -> Tensor:
-    """An 8 x 8 digit, enlarged to 24 x 24 with the black margin that its scan had."""
+    """Enlarges an 8 x 8 digit to 24 x 24 pixels and adds the black margin of the original scan."""
     canvas = Image.new("L", (_SIZE, _SIZE))
     canvas.paste(image.resize((24, 24), Image.Resampling.BICUBIC), (4, 4))
     return _pixels(canvas.convert("RGB"))
 
 
 def _patch(picture: NDArray[np.uint8], rng: np.random.Generator, left: float, right: float) -> Tensor:
-    """A square patch that lies between the shares ``left`` and ``right`` of the picture's width."""
+    """Cuts a random square patch between the fractions ``left`` and ``right`` of the width of a picture."""
     height, width = picture.shape[:2]
     begin, end = round(left * width), round(right * width)
     side = int(min(height, width) * rng.uniform(1 / 8, 1 / 4))

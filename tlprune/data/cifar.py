@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from their Python files, which are pickles: read without running what a pickle can name."""
+"""Reads CIFAR-10 and CIFAR-100 from their pickle files without executing code that a pickle refers to."""
 
 import io
 import pickle
@@ -18,9 +18,9 @@ from tlprune.errors import InputError
 __all__ = ["CIFAR10_FILES", "CIFAR100_FILES", "read_cifar10", "read_cifar100"]
 
 CIFAR10_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
-"""Training files, the test file, and the file of class names."""
+"""Training files, test file, and the file of class names."""
 CIFAR100_FILES = ("train", "test", "meta")
-"""Likewise."""
+"""Training file, test file, and the file of class names."""
 
 _SIDE = 32
 
@@ -29,28 +29,28 @@ def read_cifar10(folder: Path) -> OfficialSplits:
     """Reads the folder ``cifar-10-batches-py`` into memory.
 
     Args:
-        folder: It holds :data:`CIFAR10_FILES`.
+        folder: Folder with the files :data:`CIFAR10_FILES`.
 
     Returns:
-        Training and test images of 32 pixels. The paper probes them at 160: set ``image_size: 160`` for that.
+        Training and test images of 32 pixels. The paper probes them at 160 pixels; set ``image_size: 160`` for that.
 
     Raises:
-        InputError: A file is missing, or is no such pickle.
+        InputError: A file is missing, or is not a pickle of the expected content.
     """
     return _read(folder, CIFAR10_FILES, "labels", "label_names")
 
 
 def read_cifar100(folder: Path) -> OfficialSplits:
-    """Reads the folder ``cifar-100-python`` into memory, with its hundred fine labels.
+    """Reads the folder ``cifar-100-python`` into memory, with the hundred fine labels.
 
     Args:
-        folder: It holds :data:`CIFAR100_FILES`.
+        folder: Folder with the files :data:`CIFAR100_FILES`.
 
     Returns:
-        Training and test images of 32 pixels. The paper probes them at 160: set ``image_size: 160`` for that.
+        Training and test images of 32 pixels. The paper probes them at 160 pixels; set ``image_size: 160`` for that.
 
     Raises:
-        InputError: A file is missing, or is no such pickle.
+        InputError: A file is missing, or is not a pickle of the expected content.
     """
     return _read(folder, CIFAR100_FILES, "fine_labels", "fine_label_names")
 
@@ -70,68 +70,68 @@ def _images(files: Sequence[Path], key: str, names: Sequence[str]) -> TensorImag
 
 
 def _batch(file: Path, key: str, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Images ``[N, 3, 32, 32]`` uint8 and labels ``[N]`` int64 of one file."""
+    """Reads images ``[N, 3, 32, 32]`` uint8 and labels ``[N]`` int64 from one file."""
     content = _load(file)
     data, labels = content.get("data"), content.get(key)
     if not isinstance(data, _PickledArray) or len(data.shape) != 2 or data.shape[1] != 3 * _SIDE**2:
-        given = f"shape {data.shape}" if isinstance(data, _PickledArray) else in_short(data)
-        raise InputError(f"{file}: 'data' must be an array with {3 * _SIDE**2} columns, got {given}")
+        got = f"shape {data.shape}" if isinstance(data, _PickledArray) else in_short(data)
+        raise InputError(f"{file}: 'data' must be an array with {3 * _SIDE**2} columns, got {got}")
     if not isinstance(labels, list) or len(labels) != len(data.values):
         raise InputError(f"{file}: {key!r} must be a list of {len(data.values)} labels, got {in_short(labels)}")
-    odd = [one for one in labels if type(one) is not int or not 0 <= one < num_classes]
+    odd = [label for label in labels if type(label) is not int or not 0 <= label < num_classes]
     if odd:
         raise InputError(f"{file}: label {in_short(odd[0])} is not from 0 to {num_classes - 1}")
     return torch.from_numpy(data.values.reshape(-1, 3, _SIDE, _SIDE)), torch.tensor(labels, dtype=torch.int64)
 
 
 def _load(file: Path) -> dict[str, Any]:
-    """The dictionary in a pickle of plain containers and arrays of uint8."""
+    """Reads the dictionary from a pickle of plain containers and uint8 arrays."""
     try:
         content = _Unpickler(io.BytesIO(file.read_bytes()), encoding="latin1").load()
     except OSError as error:
         raise InputError(f"{file}: {error.strerror or error}") from error
-    except Exception as error:  # damaged or hostile bytes make an unpickler raise anything
+    except Exception as error:  # the unpickler can raise any error on damaged or hostile bytes
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{file}: not one of CIFAR's Python files: {reason}") from error
+        raise InputError(f"{file}: not a Python file of CIFAR: {reason}") from error
     if not isinstance(content, dict):
-        raise InputError(f"{file}: not one of CIFAR's Python files: no dictionary")
+        raise InputError(f"{file}: not a Python file of CIFAR: expected a dictionary, got {type(content).__name__}")
     return content
 
 
 class _PickledType:
-    """Stands in for ``numpy.dtype``: says what it was asked for, and builds nothing."""
+    """Stand-in for ``numpy.dtype`` that only records the requested type code."""
 
     def __init__(self, code: object, *_: object) -> None:
         self.code = code
 
     def __setstate__(self, state: object) -> None:
-        """Byte order and the like: of no matter to single bytes."""
+        """Ignores the state: byte order and alignment do not matter for single bytes."""
 
 
 class _PickledArray:
-    """Stands in for ``numpy.ndarray``: takes bytes, and nothing else."""
+    """Stand-in for ``numpy.ndarray`` that accepts only uint8 values."""
 
     shape: tuple[int, ...] = ()
     values: NDArray[np.uint8]
 
     def __setstate__(self, state: tuple[int, tuple[int, ...], _PickledType, bool, str | bytes]) -> None:
-        """Takes the array's bytes; Python 2 wrote them as what Python 3 reads as text."""
+        """Restores the array from its bytes; Python 3 reads bytes that Python 2 wrote as text."""
         _, shape, kind, fortran, raw = state
         if not isinstance(kind, _PickledType) or kind.code != "u1" or fortran:
             raise ValueError("an array that is not of uint8, row by row")
         content = raw.encode("latin1") if isinstance(raw, str) else raw
-        # a copy, since torch wants to own what it may write to
+        # torch needs a writable array, so the values are copied
         self.values = np.frombuffer(content, np.uint8).reshape(shape).copy()
         self.shape = self.values.shape
 
 
 def _reconstruct(*_: object) -> _PickledArray:
-    """Stands in for numpy's function of this name, which makes an empty array to be filled."""
+    """Stand-in for the function of numpy that creates an empty array before its state is restored."""
     return _PickledArray()
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows three names, and gives a harmless stand-in for each."""
+    """Unpickler that resolves only three names, each to a harmless stand-in."""
 
     _known = {
         ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
@@ -141,10 +141,10 @@ class _Unpickler(pickle.Unpickler):
     }
 
     def find_class(self, module_name: str, global_name: str) -> Any:
-        """The stand-in.
+        """Returns the stand-in for a name.
 
         Raises:
-            UnpicklingError: The name is any other.
+            UnpicklingError: The name is not one of the three.
         """
         if (module_name, global_name) not in self._known:
             raise pickle.UnpicklingError(f"it names {module_name}.{global_name}, which is refused")

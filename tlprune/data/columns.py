@@ -1,4 +1,4 @@
-"""Which column of a table holds paths, and which labels: used where that is clear, and never passed over in silence."""
+"""Finds the path and label columns of a table; ambiguous columns raise an error or a warning."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -16,53 +16,53 @@ _LIKE_A_LABEL = re.compile(
 
 
 def path_column(names: Sequence[str], where: str) -> str | None:
-    """The column of paths: ``path``, else the only one called ``file``, ``filename``, ``image`` or alike.
+    """Finds the column of paths: ``path``, else the only column named ``file``, ``filename``, ``image`` or similar.
 
     Args:
-        names: Of the columns.
-        where: Words that begin an error, such as the file's path.
+        names: Names of the columns.
+        where: Prefix of error messages, such as the path of the file.
 
     Returns:
-        Its name; None where there is none.
+        Name of the column; None if there is no such column.
 
     Raises:
-        InputError: Several may be meant.
+        InputError: Several columns match.
     """
     return _only([name for name in names if _plain(name) in _PATHS], "path", "paths", where)
 
 
 def label_column(names: Sequence[str], where: str, usable: Collection[str] | None = None) -> str | None:
-    """The column of labels: ``label``, else the only one called ``class``, ``target``, ``category`` or alike.
+    """Finds the column of labels: ``label``, else the only column named ``class``, ``target``, ``category`` or similar.
 
-    Where there is none, but a column that may hold labels, a warning says so.
+    Warns if no column matches but one may hold labels by its name.
 
     Args:
-        names: Of the columns.
-        where: Words that begin an error or a warning, such as the file's path.
+        names: Names of the columns.
+        where: Prefix of errors and warnings, such as the path of the file.
         usable: Columns whose values can be labels; None for all.
 
     Returns:
-        Its name; None where there is none.
+        Name of the column; None if there is no such column.
 
     Raises:
-        InputError: Several may be meant.
+        InputError: Several columns match.
     """
     able = names if usable is None else [name for name in names if name in usable]
-    found = _only([name for name in able if _plain(name) in _LABELS], "label", "labels", where)
-    if found is None and (like := [name for name in names if like_a_label(name)]):
+    column = _only([name for name in able if _plain(name) in _LABELS], "label", "labels", where)
+    if column is None and (like := [name for name in names if like_a_label(name)]):
         those = f"no labels are read from {', '.join(map(repr, like[:3]))}"
         warn(f"{where}: {those}; they are read from a column 'label' of text or whole numbers", stacklevel=2)
-    return found
+    return column
 
 
 def like_a_label(name: str) -> bool:
-    """Whether a column is called as one that holds labels may be, such as ``class_id`` or ``species``."""
+    """Returns whether the name of a column suggests labels, such as ``class_id`` or ``species``."""
     return _LIKE_A_LABEL.search(_plain(name)) is not None
 
 
-def _only(found: Sequence[str], plain: str, what: str, where: str) -> str | None:
-    exact = [name for name in found if _plain(name) == plain]
-    chosen = exact or found
+def _only(candidates: Sequence[str], plain: str, what: str, where: str) -> str | None:
+    exact = [name for name in candidates if _plain(name) == plain]
+    chosen = exact or candidates
     if len(chosen) > 1:
         several = ", ".join(map(repr, chosen))
         raise InputError(f"{where}: columns {several} may all hold {what}; call one of them {plain!r}")
@@ -70,5 +70,5 @@ def _only(found: Sequence[str], plain: str, what: str, where: str) -> str | None
 
 
 def _plain(name: str) -> str:
-    """In lower case and without what stands between words: ``File Name`` and ``file_name`` are alike."""
+    """Converts a name to lower case without separators, so that ``File Name`` equals ``file_name``."""
     return re.sub(r"[\s_.-]", "", name.lower())

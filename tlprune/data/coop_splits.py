@@ -1,4 +1,4 @@
-"""The split files of CoOp (Zhou et al., 2022), which the paper's downstream sets use: ``split_zhou_NAME.json``."""
+"""Reads the split files of CoOp (Zhou et al., 2022), ``split_zhou_NAME.json``, used for the paper's downstream sets."""
 
 from pathlib import Path
 
@@ -15,14 +15,14 @@ def read_coop_split(file: Path, root: Path, num_classes: int) -> OfficialSplits:
 
     Args:
         file: The JSON file.
-        root: The folder that its paths are relative to.
-        num_classes: Number of classes that it must have.
+        root: Folder that the paths in the file are relative to.
+        num_classes: Expected number of classes.
 
     Returns:
         The parts, each in the order of the file.
 
     Raises:
-        InputError: The file has another form, a label two names, an image two places, or images are missing.
+        InputError: The file has another form, a label has two names, an image is listed twice, or images are missing.
     """
     document = read_json(file)
     expected = "must be an object with the lists 'train', 'val' and 'test'"
@@ -40,7 +40,7 @@ def read_coop_split(file: Path, root: Path, num_classes: int) -> OfficialSplits:
 
 
 def _entries(rows: list[object], part: str, names: dict[int, str], file: Path) -> list[tuple[str, int]]:
-    """Checks the entries of a part, and adds the names of their labels to ``names``."""
+    """Checks the entries of a part and adds the names of their labels to ``names``."""
     entries = []
     for number, row in enumerate(rows):
         match row:

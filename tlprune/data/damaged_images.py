@@ -1,4 +1,4 @@
-"""Which images of a set cannot be decoded: looked up once, by all processes together, and remembered."""
+"""Finds the images of a set that cannot be decoded, once for all processes, and caches the result."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ from tlprune.storage.job_lock import one_job_at_a_time
 __all__ = ["MOST_SKIPPED", "Damaged", "find_damaged", "known_path", "without_damaged"]
 
 MOST_SKIPPED = 0.01
-"""Share of a set above which something else is wrong than a few bad files."""
+"""Share of a set up to which undecodable images are skipped; a larger share is an error."""
 
 _BATCH = 64
 
@@ -32,9 +32,9 @@ class Damaged(NamedTuple):
     """An image that cannot be decoded.
 
     Args:
-        number: Its index in the set.
-        name: What a person calls it.
-        reason: Why not.
+        number: Index of the image in the set.
+        name: Name of the image for messages.
+        reason: Message of the decoding error.
     """
 
     number: int
@@ -43,15 +43,15 @@ class Damaged(NamedTuple):
 
 
 def without_damaged(images: ImageSet, cache: Path, num_workers: int = 0) -> tuple[ImageSet, tuple[str, ...]]:
-    """Leaves out what cannot be decoded, with a warning. Every rank must call this.
+    """Removes images that cannot be decoded from a set, with a warning. Every rank must call this.
 
     Args:
         images: The set.
         cache: The cache folder.
-        num_workers: Processes of each rank that decode.
+        num_workers: Number of decoding processes per rank.
 
     Returns:
-        The images that can be decoded, in their order, and the names of the others.
+        The images that can be decoded, in the order of the set, and the names of the others.
 
     Raises:
         InputError: As :func:`find_damaged`.
@@ -62,23 +62,23 @@ def without_damaged(images: ImageSet, cache: Path, num_workers: int = 0) -> tupl
     counts = f"{len(damaged):,} of {len(images):,} images cannot be decoded and are skipped"
     warn(f"{counts}; first {damaged[0].reason}", stacklevel=2)
     whole = torch.ones(len(images), dtype=torch.bool)
-    whole[[one.number for one in damaged]] = False
-    return images.subset(whole.nonzero().squeeze(1)), tuple(one.name for one in damaged)
+    whole[[image.number for image in damaged]] = False
+    return images.subset(whole.nonzero().squeeze(1)), tuple(image.name for image in damaged)
 
 
 def find_damaged(images: ImageSet, cache: Path, num_workers: int = 0) -> list[Damaged]:
-    """Decodes every image once, unless that was done before. Every rank must call this; all get the same.
+    """Decodes every image once, or reads the cached result. Every rank must call this; all get the same list.
 
     Args:
         images: The set.
         cache: The cache folder.
-        num_workers: Processes of each rank that decode.
+        num_workers: Number of decoding processes per rank.
 
     Returns:
-        Those that cannot be decoded, in the order of the set.
+        The images that cannot be decoded, in the order of the set.
 
     Raises:
-        InputError: They are more than :data:`MOST_SKIPPED` of the set.
+        InputError: More than :data:`MOST_SKIPPED` of the images cannot be decoded.
     """
     path = known_path(images, cache)
     with one_job_at_a_time(path):
@@ -86,8 +86,8 @@ def find_damaged(images: ImageSet, cache: Path, num_workers: int = 0) -> list[Da
         if known is None:
             rank, world = rank_and_world()
             own = range(len(images))[rank::world]
-            found = gather_from_ranks(raise_on_all_ranks(lambda: _decode(images, own, num_workers)))
-            known = sorted(one for part in found for one in part)
+            by_rank = gather_from_ranks(raise_on_all_ranks(lambda: _decode(images, own, num_workers)))
+            known = sorted(image for part in by_rank for image in part)
             broadcast_from_rank0(lambda: _write(path, known or []))
     if len(known) > MOST_SKIPPED * len(images):
         share = f"{len(known):,} of {len(images):,} images cannot be decoded, more than {MOST_SKIPPED:.0%}"
@@ -96,12 +96,12 @@ def find_damaged(images: ImageSet, cache: Path, num_workers: int = 0) -> list[Da
 
 
 def known_path(images: ImageSet, cache: Path) -> Path:
-    """Where it is remembered which images of a set cannot be decoded; the name changes when a file does."""
+    """Returns the path of the cached result for a set; it changes when a file of the set changes."""
     return cache / "damaged" / f"{digest_json([images.fingerprint(), images.listed_fingerprint])[:32]}.json"
 
 
 def _decode(images: ImageSet, indices: range, num_workers: int) -> list[Damaged]:
-    # a generator of its own: a run that remembers what is damaged must draw the same afterwards as one that looks
+    # a separate generator: a run with a cached result must draw the same random numbers as a run without
     loader: Any = DataLoader(
         _Tried(images, indices),
         batch_size=_BATCH,
@@ -109,11 +109,11 @@ def _decode(images: ImageSet, indices: range, num_workers: int) -> list[Damaged]
         collate_fn=_only_failures,
         generator=torch.Generator(),
     )
-    return [one for batch in loader for one in batch]
+    return [image for batch in loader for image in batch]
 
 
 class _Tried(Dataset[Damaged | None]):
-    """What is wrong with each image."""
+    """Decodes each image and gives its error, or None."""
 
     def __init__(self, images: ImageSet, indices: range) -> None:
         self.images = images
@@ -132,19 +132,19 @@ class _Tried(Dataset[Damaged | None]):
 
 
 def _only_failures(batch: list[Damaged | None]) -> list[Damaged]:
-    return [one for one in batch if one is not None]
+    return [image for image in batch if image is not None]
 
 
 def _read(path: Path) -> list[Damaged] | None:
-    """None where nothing is remembered, or what is does not hold together."""
+    """Reads the cached result; returns None if there is none or its checksum does not match."""
     try:
-        noted = json.loads(path.read_text())
-        found = [Damaged(int(index), str(name), str(reason)) for index, name, reason in noted["damaged"]]
-        return found if noted["checksum"] == digest_json([list(one) for one in found]) else None
+        content = json.loads(path.read_text())
+        damaged = [Damaged(int(index), str(name), str(reason)) for index, name, reason in content["damaged"]]
+        return damaged if content["checksum"] == digest_json([list(image) for image in damaged]) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _write(path: Path, found: list[Damaged]) -> None:
-    rows = [list(one) for one in found]
+def _write(path: Path, damaged: list[Damaged]) -> None:
+    rows = [list(image) for image in damaged]
     write_bytes(path, json.dumps({"damaged": rows, "checksum": digest_json(rows)}).encode())

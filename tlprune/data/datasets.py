@@ -1,4 +1,4 @@
-"""Sets of labelled images: files on disk, or pixels in memory. Labels are known without decoding an image."""
+"""Sets of labelled images, as files on disk or pixels in memory. Reading labels decodes no image."""
 
 import os
 from abc import ABC, abstractmethod
@@ -19,19 +19,19 @@ from tlprune.storage.fingerprint import digest_file, digest_json, digest_tensors
 __all__ = ["FileStat", "FolderImages", "ImageSet", "Level", "TensorImages"]
 
 Level = Literal["path", "stat", "bytes"]
-"""What a fingerprint looks at: what a listing says, times of change, or every byte."""
+"""Content of a fingerprint: the listing of files, their modification times, or every byte."""
 
 FileStat = tuple[int, int]
-"""Size in bytes, and time of change in ns."""
+"""Size in bytes and modification time in ns."""
 
 _READ_AHEAD = 4096
 
 
 class ImageSet(ABC):
-    """Images with labels, in a fixed order. Subclass it to bring images from anywhere else.
+    """Images with labels in a fixed order. Subclass it for images from other storage.
 
     Attributes:
-        classes: Class names; a label is a position in it. Empty for a set without labels.
+        classes: Class names; a label is a position in this tuple. Empty for a set without labels.
         labels: ``[N]`` int64; zeros for a set without labels.
     """
 
@@ -39,34 +39,34 @@ class ImageSet(ABC):
     labels: Tensor
 
     def __len__(self) -> int:
-        """``N``."""
+        """Returns ``N``, the number of images."""
         return len(self.labels)
 
     @abstractmethod
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """The image, ``[3, H, W]`` uint8, and its label."""
+        """Returns an image, ``[3, H, W]`` uint8, and its label."""
 
     def name(self, index: int) -> str:
-        """What a person calls image ``index``."""
+        """Returns a readable name of image ``index``."""
         return f"image {index}"
 
     @property
     def display_names(self) -> tuple[str, ...]:
-        """What a person calls the classes, where their names are codes; reports show these."""
+        """Readable class names for reports, where ``classes`` are codes."""
         return self.classes
 
     @abstractmethod
     def fingerprint(self, level: Level = "path") -> str:
-        """Names the content.
+        """Returns a fingerprint of the content.
 
         Args:
-            level: ``path``: other images, another order or other labels give another fingerprint, as far as a listing
-                tells. ``stat``: changes when a file is rewritten though its path and size stay the same; asks the file
-                system, and is empty where there are no files. ``bytes``: names every byte of the files, which takes as
-                long as reading them; empty where ``path`` covers them.
+            level: ``path`` depends on images, order and labels as far as a listing of the files shows them. ``stat``
+                also changes when a file is rewritten with the same path and size; it queries the file system and is
+                empty for sets without files. ``bytes`` covers every byte of the files and takes as long as reading
+                them; it is empty where ``path`` covers the bytes already.
 
         Returns:
-            A text, the same on every machine for ``path`` and ``bytes``.
+            A string, the same on every machine for ``path`` and ``bytes``.
 
         Raises:
             InputError: A file cannot be read.
@@ -74,12 +74,15 @@ class ImageSet(ABC):
 
     @property
     def listed_fingerprint(self) -> str:
-        """As ``fingerprint("stat")``, of the files as they were when they were listed."""
+        """``fingerprint("stat")`` of the files at the time of listing."""
         return self.fingerprint("stat")
 
     @property
     def quick_fingerprint(self) -> str:
-        """Changes when the content does, and reads no more than it must; other sets of the same content may differ."""
+        """Fingerprint that changes with the content and reads as little as possible.
+
+        Two sets with the same content may have different quick fingerprints.
+        """
         return digest_json([self.fingerprint(), self.listed_fingerprint])
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -97,19 +100,19 @@ class ImageSet(ABC):
 
     @abstractmethod
     def subset(self, indices: Tensor) -> Self:
-        """The images at ``indices`` (``[M]`` int64), in that order; the classes stay."""
+        """Returns the images at ``indices`` (``[M]`` int64), in that order, with the same classes."""
 
 
 class FolderImages(ImageSet):
-    """Images in files, decoded when asked for.
+    """Image files, decoded on access.
 
     Args:
-        root: The folder that ``paths`` are relative to.
-        paths: ``N`` paths relative to ``root``, in the set's order.
-        labels: ``[N]`` int64.
+        root: Folder that ``paths`` are relative to.
+        paths: ``N`` paths relative to ``root``, in the order of the set.
+        labels: Labels, ``[N]`` int64.
         classes: Class names.
-        display_names: What a person calls the classes; None for their names.
-        stats: ``N`` files' sizes in bytes and times of change in ns; None looks them up when they are asked for.
+        display_names: Readable class names; None for ``classes``.
+        stats: Size in bytes and modification time in ns of the ``N`` files; None reads them on first use.
     """
 
     def __init__(
@@ -130,46 +133,50 @@ class FolderImages(ImageSet):
 
     @property
     def display_names(self) -> tuple[str, ...]:
-        """What a person calls the classes."""
+        """Readable class names."""
         return self.classes if self._display_names is None else self._display_names
 
     @classmethod
     def of_files(
         cls, paths: Sequence[str], labels: Tensor, classes: Sequence[str], stats: Sequence[FileStat] | None = None
     ) -> Self:
-        """A set of files anywhere.
+        """Creates a set of files from absolute paths.
 
         Args:
-            paths: ``N`` absolute paths without ``..``, at least one; the folder that they share becomes the set's.
-            labels: ``[N]`` int64.
+            paths: ``N`` absolute paths without ``..``, at least one; their common folder becomes ``root``.
+            labels: Labels, ``[N]`` int64.
             classes: Class names.
-            stats: ``N`` files' sizes in bytes and times of change in ns.
+            stats: Size in bytes and modification time in ns of the ``N`` files; None reads them on first use.
         """
         root = os.path.commonpath({path.rpartition("/")[0] or "/" for path in paths})
         relative = [path[len(root) :].lstrip("/") for path in paths]
         return cls(Path(root), relative, labels, classes, stats=stats)
 
     def with_display_names(self, display_names: Sequence[str]) -> Self:
-        """The same images with other display names."""
+        """Returns the same images with other display names."""
         return type(self)(self.root, self.paths, self.labels, self.classes, display_names, self._given_stats)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Decodes one image: ``[3, H, W]`` uint8, and its label."""
+        """Decodes an image to ``[3, H, W]`` uint8 and returns it with its label."""
         return decode_image(self.root / self.paths[index]), int(self.labels[index])
 
     def name(self, index: int) -> str:
-        """Its path, relative to the set's folder."""
+        """Returns the path of an image relative to ``root``."""
         return self.paths[index]
 
     def fingerprint(self, level: Level = "path") -> str:
-        """Of paths, labels, class names and file sizes; of times of change; or of the bytes of every file."""
+        """Returns a fingerprint of the set.
+
+        ``path`` covers paths, labels, class names and file sizes, ``stat`` modification times, ``bytes`` the bytes of
+        every file.
+        """
         if level == "path":
             return self._path_fingerprint
         return _stat_fingerprint(self._look_up()) if level == "stat" else self._bytes_fingerprint()
 
     @cached_property
     def listed_fingerprint(self) -> str:
-        """Of the times of change that the listing saw."""
+        """Fingerprint of the modification times at the time of listing."""
         return _stat_fingerprint(self._stats)
 
     @cached_property
@@ -199,13 +206,13 @@ class FolderImages(ImageSet):
 
     def _look_up(self) -> list[FileStat]:
         try:
-            found = [os.stat(os.path.join(self.root, path)) for path in self.paths]
+            statuses = [os.stat(os.path.join(self.root, path)) for path in self.paths]
         except OSError as error:
             raise InputError(f"{error.filename}: {error.strerror or error}") from error
-        return [(one.st_size, one.st_mtime_ns) for one in found]
+        return [(status.st_size, status.st_mtime_ns) for status in statuses]
 
     def subset(self, indices: Tensor) -> Self:
-        """The images at ``indices`` (``[M]`` int64), in that order."""
+        """Returns the images at ``indices`` (``[M]`` int64), in that order."""
         picked = indices.tolist()
         paths = [self.paths[index] for index in picked]
         stats = None if self._given_stats is None else [self._given_stats[index] for index in picked]
@@ -220,8 +227,8 @@ class TensorImages(ImageSet):
     """Images of one size in memory.
 
     Args:
-        pixels: ``[N, 3, H, W]`` uint8.
-        labels: ``[N]`` int64.
+        pixels: Images, ``[N, 3, H, W]`` uint8.
+        labels: Labels, ``[N]`` int64.
         classes: Class names.
     """
 
@@ -231,11 +238,11 @@ class TensorImages(ImageSet):
         self.classes = tuple(classes)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """One image, ``[3, H, W]`` uint8, and its label."""
+        """Returns an image, ``[3, H, W]`` uint8, and its label."""
         return self.pixels[index], int(self.labels[index])
 
     def fingerprint(self, level: Level = "path") -> str:
-        """Of pixels, labels and class names; there are no files."""
+        """Returns a fingerprint of pixels, labels and class names for ``path``; empty for other levels."""
         return (
             ""
             if level != "path"
@@ -243,15 +250,15 @@ class TensorImages(ImageSet):
         )
 
     def subset(self, indices: Tensor) -> Self:
-        """The images at ``indices`` (``[M]`` int64), in that order."""
+        """Returns the images at ``indices`` (``[M]`` int64), in that order."""
         return type(self)(self.pixels[indices], self.labels[indices], self.classes)
 
     @classmethod
     def from_images(cls, images: ImageSet) -> Self:
-        """Decodes every image of a set once.
+        """Decodes every image of a set into memory.
 
         Args:
-            images: A set whose images all have one size.
+            images: Set whose images all have the same size.
 
         Raises:
             InputError: Two images differ in size.
@@ -269,7 +276,7 @@ class TensorImages(ImageSet):
                 )
             pixels[index] = image
         if pixels is None:
-            raise InputError("a set without images cannot be held in memory")
+            raise InputError("an empty set cannot be kept in memory")
         return cls(pixels, images.labels, images.classes)
 
 

@@ -1,6 +1,6 @@
-"""The one place where bytes become pixels.
+"""Decodes image files to tensors.
 
-Images lie in memory pixel by pixel, as files hold them, not plane by plane: crops are resized faster so.
+Tensors have the channels-last memory layout of the files, in which crops are resized faster.
 """
 
 from collections.abc import Iterator
@@ -21,37 +21,37 @@ from tlprune.errors import InputError
 __all__ = ["EXTENSIONS", "MAX_PIXELS", "decode_bytes", "decode_image"]
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
-"""File endings taken for images, in lower case: those of torchvision's ImageFolder."""
+"""File extensions of images, in lower case: those of torchvision's ImageFolder."""
 
 MAX_PIXELS = 89_478_485
-"""Height times width above which an image is refused: Pillow's own bound, where it only warns."""
+"""Largest height times width of an image: the limit above which Pillow warns."""
 
 _STRIP = 2**22
-"""Pixels that are converted at a time."""
+"""Number of pixels converted at a time."""
 
 _JPEG = b"\xff\xd8\xff"
-"""How every JPEG begins."""
+"""First bytes of every JPEG."""
 
 _MOST_BYTES = 2**28
-"""Of a JPEG that is read at once."""
+"""Largest size in bytes of a JPEG that is read at once."""
 
 
 def decode_image(path: Path) -> Tensor:
-    """Reads one image as RGB.
+    """Decodes an image file to RGB.
 
     Args:
-        path: The file.
+        path: Path of the image file.
 
     Returns:
         ``[3, H, W]`` uint8.
 
     Raises:
-        InputError: The file is missing, unreadable, no regular file, truncated, no image, larger than
-            :data:`MAX_PIXELS`, or has pixels of 32 bits or with a sign.
+        InputError: The file is missing, unreadable, not a regular file, truncated, not an image, larger than
+            :data:`MAX_PIXELS`, or has 32-bit or signed pixels.
     """
     with _naming(str(path)):
         status = path.stat()
-        if not S_ISREG(status.st_mode):  # to open a named pipe would wait for a writer
+        if not S_ISREG(status.st_mode):  # opening a named pipe would wait for a writer
             raise InputError(f"{path}: not a regular file")
         with path.open("rb") as file:
             start = file.read(len(_JPEG))
@@ -61,11 +61,11 @@ def decode_image(path: Path) -> Tensor:
 
 
 def decode_bytes(content: bytes, name: str) -> Tensor:
-    """Reads one image that is in memory as RGB.
+    """Decodes the bytes of an image file to RGB.
 
     Args:
-        content: What a file of it would hold.
-        name: What messages call it.
+        content: Bytes of the image file.
+        name: Name of the image in messages.
 
     Returns:
         ``[3, H, W]`` uint8.
@@ -88,15 +88,15 @@ def _naming(name: str) -> Iterator[None]:
         raise InputError(f"{name}: not an image that can be read") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{name}: more than {MAX_PIXELS} pixels allowed") from error
-    except Exception as error:  # damaged bytes make Pillow's readers raise anything
+    except Exception as error:  # the readers of Pillow can raise any error on damaged bytes
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise InputError(f"{name}: {reason or 'damaged'}") from error
 
 
 def _jpeg_pixels(content: bytes) -> Tensor | None:
-    """``[3, H, W]`` uint8 of a usual JPEG: the pixels that Pillow gives, in two thirds of the time.
+    """Decodes a common JPEG to ``[3, H, W]`` uint8, with the same pixels as Pillow in two thirds of the time.
 
-    None where Pillow shall read the image, or say what is wrong with it.
+    Returns None for images that are left to Pillow, among them damaged ones.
     """
     try:
         height, width, colours, _ = decode_jpeg_header(content)
@@ -115,7 +115,7 @@ def _decode(file: BinaryIO, name: str) -> Tensor:
 
 
 def _pixels(image: Image.Image, name: str) -> Tensor:
-    """``[3, H, W]`` uint8. A large image is converted strip by strip, since each step of it makes a copy."""
+    """Converts an image to ``[3, H, W]`` uint8, a large one in strips because every conversion step copies it."""
     width, height = image.size
     rows = max(1, _STRIP // width)
     bits = SixteenBits(image, name)
@@ -132,7 +132,7 @@ def _pixels(image: Image.Image, name: str) -> Tensor:
 
 
 def _strip(image: Image.Image, bits: SixteenBits) -> Tensor:
-    """``[H, W, 3]`` uint8."""
+    """Converts a strip to ``[H, W, 3]`` uint8."""
     narrow = bits.scaled(image)
     content = bytearray((narrow if narrow.mode == "RGB" else narrow.convert("RGB")).tobytes())
     return torch.frombuffer(content, dtype=torch.uint8).view(image.height, image.width, 3)

@@ -1,4 +1,4 @@
-"""What a person calls a class whose folder is named by a WordNet id, as ImageNet's are: ``n01440764`` is a tench."""
+"""Readable names of classes whose folders are WordNet ids, as in ImageNet: ``n01440764`` is a tench."""
 
 import re
 from collections import Counter
@@ -16,22 +16,22 @@ _WORDNET_ID = re.compile(r"n\d{8}")
 _LISTS = ("LOC_synset_mapping.txt", "classnames.txt", "words.txt")
 _FOLDERS_ABOVE = 4
 _IMAGENET = {0: "n01440764", 217: "n02102040", 491: "n03000684", 569: "n03417042", 701: "n03888257", 999: "n15075141"}
-"""Some of ImageNet's thousand ids by their places: other thousands have other names."""
+"""Some of the thousand ids of ImageNet by position; they identify its list of classes."""
 
 
 def class_titles(root: Path, classes: Sequence[str]) -> tuple[str, ...]:
-    """Names of classes for people, unique as the classes are.
+    """Returns a readable and unique name for each class.
 
-    Of WordNet ids the first synonym is taken, from what lies in ``root`` or in a folder above it: torchvision's
-    ``meta.bin``, Kaggle's ``LOC_synset_mapping.txt``, CoOp's ``classnames.txt``, WordNet's ``words.txt``. Without
-    these, a thousand ids are ImageNet's, and torchvision knows their names.
+    The name of a WordNet id is its first synonym. Synonyms are read from a file in ``root`` or in a folder above it:
+    torchvision's ``meta.bin``, Kaggle's ``LOC_synset_mapping.txt``, CoOp's ``classnames.txt`` or WordNet's
+    ``words.txt``. Without such a file, the thousand ids of ImageNet get the names in torchvision.
 
     Args:
-        root: The folder that holds the class folders.
-        classes: Names of those.
+        root: Folder with the class folders.
+        classes: Names of the class folders.
 
     Returns:
-        A title for each class; ``classes`` themselves where they are no WordNet ids or nothing says what they mean.
+        A title for each class; ``classes`` themselves if they are not WordNet ids or no names are found.
 
     Example:
         >>> class_titles(Path("/data/fruit"), ["apple", "pear"])
@@ -51,7 +51,7 @@ def class_titles(root: Path, classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def _read(file: Path) -> Mapping[str, str]:
-    """Titles by WordNet id; a file that cannot be read costs names, and nothing else."""
+    """Reads titles by WordNet id; warns and returns no titles if the file cannot be read."""
     try:
         if file.name == "meta.bin":
             synonyms, _ = load_torch(file)
@@ -59,9 +59,9 @@ def _read(file: Path) -> Mapping[str, str]:
         pairs = [line.replace("\t", " ").partition(" ") for line in read_lines(file)]
         return {key: names.split(",")[0].strip() for key, _, names in pairs if _WORDNET_ID.fullmatch(key)}
     except InputError as error:
-        warn(f"{error}; no names are taken from it", stacklevel=2)
+        warn(f"{error}; its names are not used", stacklevel=2)
     except (TypeError, ValueError, AttributeError, IndexError):
-        warn(f"{file}: not a file of torchvision's ImageNet; no names are taken from it", stacklevel=2)
+        warn(f"{file}: not a file of torchvision's ImageNet; its names are not used", stacklevel=2)
     return {}
 
 

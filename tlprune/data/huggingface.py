@@ -1,4 +1,4 @@
-"""Image sets of Hugging Face's library ``datasets``, which the extra ``huggingface`` installs."""
+"""Reads image sets with the Hugging Face library ``datasets``, which the extra ``huggingface`` installs."""
 
 import hashlib
 import os
@@ -26,15 +26,15 @@ _LABELS = ("label", "labels", "fine_label")
 
 
 class HuggingFaceImages(ImageSet):
-    """Images in the rows of a table, decoded when asked for by tlprune's own reader.
+    """Images in the rows of a table, decoded on access by tlprune.
 
     Args:
         rows: A ``datasets.Dataset`` whose images are not decoded.
-        column: Of the images.
-        labels: ``[N]`` int64.
+        column: Name of the image column.
+        labels: Labels, ``[N]`` int64.
         classes: Class names.
-        order: ``[N]`` int64, the row of each image.
-        source: What messages call the set.
+        order: Row of each image, ``[N]`` int64.
+        source: Name of the set in messages.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class HuggingFaceImages(ImageSet):
         self.source = source
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Decodes one image: ``[3, H, W]`` uint8, and its label."""
+        """Decodes an image to ``[3, H, W]`` uint8 and returns it with its label."""
         image = self.rows[int(self.order[index])][self.column]
         label = int(self.labels[index])
         if image is not None and image["bytes"] is not None:
@@ -58,11 +58,14 @@ class HuggingFaceImages(ImageSet):
         raise InputError(f"{self.source}, {self.name(index)}: it has no image")
 
     def name(self, index: int) -> str:
-        """The number of its row."""
+        """Returns the row number of an image as its name."""
         return f"row {int(self.order[index])}"
 
     def fingerprint(self, level: Level = "path") -> str:
-        """Of labels, class names and images, whose bytes are read once; of images in files, as those of a folder."""
+        """Returns a fingerprint of labels, class names and image bytes, which are read once.
+
+        Images stored as files are covered as in a folder.
+        """
         if level == "path":
             return self._path_fingerprint
         try:
@@ -78,31 +81,31 @@ class HuggingFaceImages(ImageSet):
 
     @property
     def quick_fingerprint(self) -> str:
-        """Of the library's own fingerprint of the rows, whose images are not read for it."""
+        """Fingerprint from the library's own fingerprint of the rows; reads no image."""
         return digest_json([self.rows._fingerprint, self.order.tolist(), self.labels.tolist(), self.classes])
 
     @property
     def _files(self) -> list[str]:
-        """Paths of the images that are files."""
+        """Paths of the images that are stored as files."""
         return [path for row in self.order.tolist() if (path := self._rows[row][1]) is not None]
 
     @cached_property
     def _rows(self) -> list[tuple[str, str | None]]:
-        """Of each row's image a digest; and its path where it is a file."""
-        found: list[tuple[str, str | None]] = []
+        """Digest of the image of each row, and its path if it is stored as a file."""
+        digests: list[tuple[str, str | None]] = []
         for batch in self.rows.select_columns([self.column]).with_format("arrow").iter(batch_size=100):
             for image in batch[self.column].to_pylist():
                 content, path = (image or {}).get("bytes"), (image or {}).get("path")
                 if content is not None:
-                    found.append((hashlib.sha256(content).hexdigest()[:32], None))
+                    digests.append((hashlib.sha256(content).hexdigest()[:32], None))
                 else:
-                    found.append((f"{path} {0 if path is None else _file_stat(path).st_size}", path))
-        return found
+                    digests.append((f"{path} {0 if path is None else _file_stat(path).st_size}", path))
+        return digests
 
     def subset(self, indices: Tensor) -> Self:
-        """The images at ``indices`` (``[M]`` int64), in that order."""
+        """Returns the images at ``indices`` (``[M]`` int64), in that order."""
         part = type(self)(self.rows, self.column, self.labels[indices], self.classes, self.order[indices], self.source)
-        if "_rows" in self.__dict__:  # of the same rows: they need not be read again
+        if "_rows" in self.__dict__:  # the rows are the same, so their digests are too
             part.__dict__["_rows"] = self._rows
         return part
 
@@ -111,12 +114,12 @@ def open_huggingface(name: str) -> tuple[HuggingFaceImages, HuggingFaceImages | 
     """Opens a set of images.
 
     Args:
-        name: A folder that ``save_to_disk`` wrote, any folder that ``load_dataset`` reads (parquet files, say), or the
-            set's name on the hub, which the library then looks up in its cache or downloads.
+        name: A folder written by ``save_to_disk``, a folder that ``load_dataset`` can read (such as Parquet files), or
+            a name on the hub, which the library takes from its cache or downloads.
 
     Returns:
-        The split ``train``, or the only one there is; and the validation split (``val``, ``valid``, ``validation`` or
-        ``dev``), if there is one.
+        The split ``train``, or the only split; and the validation split (``val``, ``valid``, ``validation`` or
+        ``dev``), or None.
 
     Raises:
         InputError: The library is not installed, cannot open the set, or finds no images in it.
@@ -133,7 +136,7 @@ def open_huggingface(name: str) -> tuple[HuggingFaceImages, HuggingFaceImages | 
 
 
 def _open(name: str) -> dict[str, Any]:
-    """A set's splits by their names."""
+    """Opens the splits of a set, by name."""
     try:
         library = import_module("datasets")
     except ModuleNotFoundError as error:
@@ -147,7 +150,7 @@ def _open(name: str) -> dict[str, Any]:
             opened = library.load_from_disk(str(folder))
         else:
             opened = library.load_dataset(str(folder) if folder.exists() else name)
-    except Exception as error:  # the library raises whatever the readers below it do
+    except Exception as error:  # the library passes on any error of the readers that it uses
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"source huggingface:{name}: {reason}") from error
     finally:
@@ -157,7 +160,7 @@ def _open(name: str) -> dict[str, Any]:
 
 
 def _images(name: str, rows: Any, like: tuple[str, ...] = ()) -> HuggingFaceImages:
-    """The images of a split; ``like`` are the classes of the training split, where this is another."""
+    """Lists the images of a split; ``like`` are the classes of the training split when another split is opened."""
     library = import_module("datasets")
     where = f"source huggingface:{name}"
     columns = [column for column, kind in rows.features.items() if isinstance(kind, library.Image)]
@@ -170,7 +173,7 @@ def _images(name: str, rows: Any, like: tuple[str, ...] = ()) -> HuggingFaceImag
 
 
 def _label_column(where: str, rows: Any) -> str | None:
-    """A ``ClassLabel`` column, else one of text or whole numbers that is called as labels are."""
+    """Finds a ``ClassLabel`` column, else a column of text or integers with a name for labels."""
     library = import_module("datasets")
     named: list[str] = [column for column, kind in rows.features.items() if isinstance(kind, library.ClassLabel)]
     if usual := next((column for column in _LABELS if column in named), None):
@@ -189,7 +192,11 @@ def _is_text_or_number(kind: Any) -> bool:
 
 
 def _labels(where: str, rows: Any, column: str | None, like: tuple[str, ...]) -> tuple[Tensor, tuple[str, ...]]:
-    """``[N]`` int64, and class names: the column's own, else its values in order; zeros and none without a column."""
+    """Reads labels, ``[N]`` int64, and class names.
+
+    Class names are those of the column, or else its sorted values. Without a column, labels are zeros and there are no
+    class names.
+    """
     if column is None:
         return torch.zeros(len(rows), dtype=torch.int64), ()
     values = rows[column][:]

@@ -1,4 +1,4 @@
-"""The size that images are seen at: the user decides, then the weights, then the set."""
+"""Chooses the image size: the user's choice, else that of the weights, else the usual size of the set."""
 
 from dataclasses import dataclass
 from warnings import warn
@@ -8,35 +8,35 @@ from tlprune.preprocessing import Preprocessing
 __all__ = ["ImageSize"]
 
 _FAR = 2
-"""How many times larger or smaller than the weights' own a size is worth a warning."""
+"""Factor by which an image size may differ from the size of the weights without a warning."""
 
 
 @dataclass(frozen=True)
 class ImageSize:
-    """Height and width in pixels that images are seen at.
+    """Height and width in pixels of the images that a model receives.
 
     Args:
-        given: By the user, from 1 to 4096; None leaves it to the weights.
-        usual: Where neither the user nor the weights say.
+        given: Size chosen by the user, from 1 to 4096; None uses the size of the weights.
+        usual: Size if neither the user nor the weights define one.
     """
 
     given: int | None
     usual: int
 
     def expected(self, preprocessing: Preprocessing) -> int:
-        """The size for weights.
+        """Returns the size for given weights.
 
         Args:
-            preprocessing: How the weights expect images.
+            preprocessing: Preprocessing that the weights expect.
         """
         return self.given or preprocessing.image_size or self.usual
 
     def warn_if_far(self, preprocessing: Preprocessing, whose: str) -> None:
-        """Says so where the user has images seen at a size that weights were not made for.
+        """Warns if the size chosen by the user differs much from the size of the weights.
 
         Args:
-            preprocessing: How the weights expect images.
-            whose: What the message calls the weights.
+            preprocessing: Preprocessing that the weights expect.
+            whose: Name of the weights in the warning.
         """
         own = preprocessing.image_size
         if self.given is not None and own is not None and not own / _FAR < self.given < own * _FAR:

@@ -1,4 +1,4 @@
-"""Sets that a text file lists: paths, and perhaps a label for each."""
+"""Image sets listed in a text file, as paths with optional labels."""
 
 import csv
 import os
@@ -17,37 +17,37 @@ from tlprune.errors import InputError
 __all__ = ["ENDINGS", "is_list_file", "open_list"]
 
 ENDINGS = (".csv", ".tsv", ".txt")
-"""What the name of such a file ends in."""
+"""File extensions of list files."""
 
 _PARTS = {"split", "subset", "fold", "partition", "part", "set"}
-"""Columns that say which part of a set an image belongs to."""
+"""Names of columns with the part of the set (training, validation or test) of each image."""
 
 _DIGITS = 18
 
 
 def is_list_file(name: str) -> bool:
-    """Whether a name ends as that of a list file does, in any capitalisation."""
+    """Returns whether a name has the extension of a list file, in any capitalisation."""
     return name.lower().endswith(ENDINGS)
 
 
 def open_list(file: Path) -> FolderImages:
-    """Opens the images that a file lists; no image is opened.
+    """Lists the images of a list file without opening an image.
 
-    In ``.csv`` and ``.tsv`` the first line names the columns: ``path``, and ``label`` where there are labels, or what
-    :mod:`tlprune.data.columns` takes for these. Columns may be separated by semicolons or tabs as well, where the first
-    line has nothing else. In ``.txt`` each line is a path, and its label after a tab or, where that is a whole number,
-    after a space; comments begin with a hash. Labels that are all whole numbers order the classes as numbers, others by
-    name.
+    The first line of ``.csv`` and ``.tsv`` files names the columns: ``path`` and, for labelled sets, ``label``, or
+    similar names that :mod:`tlprune.data.columns` accepts. Semicolons or tabs also separate columns if the first line
+    has no other separator. In ``.txt`` files each line is a path, optionally followed by a tab and its label, or by a
+    space and an integer label; comments begin with a hash. Classes are in numerical order if all labels are integers,
+    and in order of their names otherwise.
 
     Args:
-        file: Paths in it are relative to its folder, or absolute.
+        file: The list file. Its paths are absolute or relative to its folder.
 
     Returns:
         The images in the order of the list.
 
     Raises:
-        InputError: The file is unreadable, not in UTF-8 or UTF-16, lists nothing, lists an image twice, several columns
-            may hold paths or labels, some images have labels and others none, or images are missing.
+        InputError: The file is unreadable, is not UTF-8 or UTF-16, lists no or the same image twice; several columns
+            match paths or labels; only some images have labels; or images are missing.
     """
     rows = _lines(file) if file.suffix.lower() == ".txt" else _table(file)
     if not rows:
@@ -73,7 +73,7 @@ def open_list(file: Path) -> FolderImages:
 def _lines(file: Path) -> list[tuple[str, str]]:
     rows = []
     for line in read_lines(file):
-        # what 'tlprune export' writes begins with a heading; a file's name may begin with a hash as well
+        # files of 'tlprune export' begin with a heading; names of images may also begin with a hash
         if line.startswith("# ") or (line.startswith("#") and not any(ending in line.lower() for ending in EXTENSIONS)):
             continue
         path, tab, label = line.strip().partition("\t")
@@ -103,14 +103,15 @@ def _table(file: Path) -> list[tuple[str, str]]:
     columns = [names.index(name) for name in (path, label) if name is not None]
     rows = []
     for number, row in enumerate(table, 2):
-        found = [row[column].strip() if column < len(row) else "" for column in columns]
-        if not found[0]:
+        cells = [row[column].strip() if column < len(row) else "" for column in columns]
+        if not cells[0]:
             raise InputError(f"{file}: row {number} has no path")
-        rows.append((found[0], found[1] if len(found) > 1 else ""))
+        rows.append((cells[0], cells[1] if len(cells) > 1 else ""))
     for name in (name for name in others if name.lower() in _PARTS):
         if len({row[names.index(name)].strip() for row in table if names.index(name) < len(row)}) > 1:
             warn(
-                f"{file}: its column {name!r} is not used, all images are taken; list each part by itself", stacklevel=2
+                f"{file}: its column {name!r} is not used, all images are listed; use a list for each part",
+                stacklevel=2,
             )
     if label is not None and rows and not any(text for _, text in rows):
         warn(f"{file}: its column {label!r} is empty, so its images have no labels", stacklevel=2)
@@ -118,23 +119,23 @@ def _table(file: Path) -> list[tuple[str, str]]:
 
 
 def _delimiter(header: str, suffix: str) -> str:
-    """What stands between the columns: by the file's name, unless the first line has another sign alone."""
+    """Returns the separator of the columns: by file extension, unless the first line has only another separator."""
     usual = "\t" if suffix == ".tsv" else ","
-    found = [sign for sign in (",", ";", "\t") if sign in header]
-    return found[0] if len(found) == 1 else usual
+    separators = [separator for separator in (",", ";", "\t") if separator in header]
+    return separators[0] if len(separators) == 1 else usual
 
 
 def _stats(file: Path, paths: list[str], whole: list[str]) -> list[FileStat]:
     stats, missing = [], []
     for path, absolute in zip(paths, whole, strict=True):
         try:
-            found = os.stat(absolute)
+            status = os.stat(absolute)
         except (OSError, ValueError):
-            found = None
-        if found is None or not S_ISREG(found.st_mode):
+            status = None
+        if status is None or not S_ISREG(status.st_mode):
             missing.append(path)
         else:
-            stats.append((found.st_size, found.st_mtime_ns))
+            stats.append((status.st_size, status.st_mtime_ns))
     if missing:
         raise InputError(
             f"{file}: {len(missing):,} of {len(paths):,} listed images are missing, first {in_short(missing[0])}"

@@ -1,4 +1,4 @@
-"""Images that split files list: reads and checks them, and makes parts of them. No file is trusted."""
+"""Reads and checks split files and builds the parts of a set from them. No file is trusted."""
 
 import json
 import os
@@ -26,13 +26,13 @@ _REPR.maxstring, _REPR.maxlevel = _SHOWN, 2
 
 @dataclass(frozen=True)
 class OfficialSplits:
-    """A labelled set as its split has it.
+    """The parts of a labelled set by its official split.
 
     Args:
         train: Training images.
-        val: Validation images; None where the split has none.
+        val: Validation images; None if the split has none.
         test: Test images.
-        split: Origin of the split, in words.
+        split: Origin of the split, as text.
     """
 
     train: ImageSet
@@ -43,11 +43,11 @@ class OfficialSplits:
 
 @dataclass(frozen=True)
 class Listing:
-    """Images that a file lists for one part.
+    """The images of one part, as a file lists them.
 
     Args:
-        file: The file.
-        entries: Path of each image, relative to the folder of images, and its label.
+        file: Path of the list.
+        entries: Path of each image, relative to the image folder, and its label.
     """
 
     file: Path
@@ -55,19 +55,19 @@ class Listing:
 
 
 def parts_of_lists(root: Path, classes: Sequence[str], listings: Mapping[str, Listing], split: str) -> OfficialSplits:
-    """Checks listings against each other and against the disk; no image is opened.
+    """Checks listings against each other and against the disk, without opening an image, and builds the parts.
 
     Args:
-        root: The folder of images.
-        classes: Class names; every class has at least one training image.
-        listings: Listings by ``train``, ``val`` (where the split has validation images) and ``test``, in this order.
-        split: Origin of the split, in words.
+        root: The image folder.
+        classes: Class names; every class needs at least one training image.
+        listings: Listings by ``train``, ``val`` (if the split has validation images) and ``test``, in this order.
+        split: Origin of the split, as text.
 
     Returns:
         The parts, each in the order of its list.
 
     Raises:
-        InputError: A part is empty, a path leads out of ``root`` or to no image, a label is out of range, an image is
+        InputError: A part is empty, a path is outside ``root`` or not an image, a label is out of range, an image is
             listed twice, a class has no training image, or images are missing.
     """
     part_of: dict[str, str] = {}
@@ -78,8 +78,8 @@ def parts_of_lists(root: Path, classes: Sequence[str], listings: Mapping[str, Li
         paths = [_path_within(path, listing.file) for path, _ in listing.entries]
         for path, (_, label) in zip(paths, listing.entries, strict=True):
             if not 0 <= label < len(classes):
-                given = f"label {in_short(label)} of {in_short(path)}"
-                raise InputError(f"{listing.file}: {given} is not from 0 to {len(classes) - 1}")
+                got = f"label {in_short(label)} of {in_short(path)}"
+                raise InputError(f"{listing.file}: {got} is not from 0 to {len(classes) - 1}")
             if path in part_of:
                 twice = f"{in_short(path)} is listed twice, in {part_of[path]!r} and in {part!r}"
                 raise InputError(f"{listing.file}: {twice}")
@@ -98,7 +98,7 @@ def parts_of_lists(root: Path, classes: Sequence[str], listings: Mapping[str, Li
 
 
 def in_short(value: object) -> str:
-    """A value from a file as a message shows it: on one line, at most 160 characters."""
+    """Formats a value from a file for a message, on one line of at most 160 characters."""
     text = _REPR.repr(value)
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
@@ -107,13 +107,13 @@ def read_json(file: Path) -> Any:
     """Reads a JSON file.
 
     Args:
-        file: The file.
+        file: Path of the file.
 
     Returns:
-        Its value, of any type.
+        The value, of any type.
 
     Raises:
-        InputError: The file is unreadable, no JSON, or nested too deeply.
+        InputError: The file is unreadable, is not JSON, or is nested too deeply.
     """
     text = _text(file)
     try:
@@ -131,7 +131,7 @@ def read_lines(file: Path) -> list[str]:
         file: A text file in UTF-8, or in UTF-16 with a byte order mark.
 
     Returns:
-        Its lines without their ends; blank lines are left out.
+        The lines without line ends; blank lines are skipped.
 
     Raises:
         InputError: The file is unreadable.
@@ -140,11 +140,11 @@ def read_lines(file: Path) -> list[str]:
 
 
 def read_rows(file: Path, columns: Sequence[int]) -> list[list[str]]:
-    """Reads lines of words; blank lines are left out.
+    """Reads the whitespace-separated words of each line; blank lines are skipped.
 
     Args:
-        file: A text file.
-        columns: Counts of words that a line may have.
+        file: A text file in UTF-8.
+        columns: Allowed numbers of words per line.
 
     Returns:
         The words of each line.
@@ -180,17 +180,17 @@ def _text(file: Path, or_utf_16: bool = False) -> str:
 
 
 def _path_within(path: str, file: Path) -> str:
-    """Checks that a path is relative, without ``..``, to an image. Pathlib is slow over 100,000 files."""
-    # on Windows backslashes separate folders, and a drive makes a path absolute
+    """Checks that a path is relative, has no ``..`` and names an image; pathlib is too slow for 100,000 files."""
+    # Windows separates folders by backslashes, and a drive letter makes a path absolute
     if path.startswith("/") or ".." in path.split("/") or "\\" in path or "\0" in path or path[1:2] == ":":
         raise InputError(f"{file}: {in_short(path)} must be a relative path without '..'")
     if splitext(path)[1].lower() not in EXTENSIONS:
-        raise InputError(f"{file}: {in_short(path)} is no image ({', '.join(sorted(EXTENSIONS))})")
+        raise InputError(f"{file}: {in_short(path)} is not an image ({', '.join(sorted(EXTENSIONS))})")
     return normpath(path)
 
 
 def _is_file(path: str) -> bool:
     try:
         return S_ISREG(os.stat(path).st_mode)
-    except (OSError, ValueError):  # half a character of UTF-16 is a ValueError
+    except (OSError, ValueError):  # an unpaired surrogate in the path raises ValueError
         return False

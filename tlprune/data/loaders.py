@@ -1,4 +1,4 @@
-"""DataLoaders over viewed images: shared among processes, new in each epoch, and able to go on in the middle of one."""
+"""DataLoaders over transformed images, sharded over processes, reshuffled per epoch, and resumable within an epoch."""
 
 from collections.abc import Iterator, Mapping
 from copy import copy
@@ -28,23 +28,23 @@ def batches(
     run: "Run | None" = None,
     epochs: EpochCounter | None = None,
 ) -> "ResumableLoader":
-    """A DataLoader of images ``[B, 3, S, S]`` float32 and labels ``[B]`` int64.
+    """Creates a DataLoader of images ``[B, 3, S, S]`` float32 and labels ``[B]`` int64.
 
     Args:
-        images: A set that gives batches through ``__getitems__``.
-        batch_size: At least 1.
-        shuffle: Whether each epoch has an order of its own; a last batch that is not full is then left out, unless
-            it is the only one. Shuffled images are shared among the processes of a process group.
-        num_workers: Processes that load images.
-        seed: Decides order and augmentation where batches are shuffled.
-        sizes: Of shuffled images, epoch by epoch; None for that of their view.
-        pin_memory: Whether batches are put where a GPU can copy them from while it computes.
-        run: What trains on the batches, if it can tell; None for any loop.
-        epochs: Numbers the epochs that a loop does not number; None for a counter of the loader's own.
+        images: Dataset that returns batches from ``__getitems__``.
+        batch_size: Batch size of one process, at least 1.
+        shuffle: Whether to reshuffle in each epoch. An incomplete last batch is then dropped unless it is the only one,
+            and images are sharded over the processes of a process group.
+        num_workers: Number of loading processes.
+        seed: Seed of order and augmentation of shuffled batches.
+        sizes: Image sizes of shuffled images by epoch; None for the size of their transform.
+        pin_memory: Whether to put batches in pinned memory, from which copies to a GPU overlap with computation.
+        run: The training run, which knows its progress; None for any other loop.
+        epochs: Counter for epochs that a loop does not announce; None for a new counter.
     """
     sampler = None
     if isinstance(images, TransformedDataset):
-        images = copy(images)  # whether they are left as bytes is this loader's own affair
+        images = copy(images)  # each loader decides separately whether its batches stay bytes
     if shuffle and len(images) > 0:
         on_set_epoch = None if run is None else run.on_set_epoch
         sampler = EpochSampler(len(images), batch_size, seed, epochs, on_set_epoch)
@@ -59,7 +59,7 @@ def batches(
         persistent_workers=num_workers > 0,
         collate_fn=_as_it_is,
         pin_memory=pin_memory,
-        # a generator of its own: loading must not change what a model draws
+        # a separate generator, so that loading does not change the random numbers of a model
         generator=torch.Generator(),
         run=run,
     )
@@ -67,14 +67,14 @@ def batches(
 
 @dataclass(frozen=True)
 class EpochLayout:
-    """What the epochs of a run are made of; a checkpoint keeps it.
+    """Composition of the epochs of a run, which is saved in checkpoints.
 
     Args:
-        images: Training images.
-        batch_size: Images in a batch of one process.
-        processes: How many share an epoch.
-        batches: Of an epoch, that each process trains on.
-        content: Tells one training set from another of the same size; empty where that is not known.
+        images: Number of training images.
+        batch_size: Batch size of one process.
+        processes: Number of processes that share an epoch.
+        batches: Number of batches per epoch and process.
+        content: Identifier that distinguishes training sets of the same size; empty if not known.
     """
 
     images: int
@@ -85,47 +85,47 @@ class EpochLayout:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "EpochLayout":
-        """Reads what a checkpoint has; what it has besides is left aside."""
+        """Reads the layout from the state in a checkpoint and ignores other keys."""
         return cls(**{field.name: state[field.name] for field in fields(cls) if field.name in state})
 
     def changes(self, before: "EpochLayout") -> list[str]:
-        """What was otherwise, in words, so that batches of the same number hold other images; empty for nothing."""
+        """Describes changes that give batches of the same number other images; empty if nothing changed."""
         names = {"images": "training images", "batch_size": "images in a batch", "processes": "processes"}
-        found = [
+        differences = [
             f"{words} were {getattr(before, name)}, are {getattr(self, name)}"
             for name, words in names.items()
             if getattr(before, name) != getattr(self, name)
         ]
         other = bool(before.content and self.content) and before.content != self.content
-        return found or (["they were other images"] if other else [])
+        return differences or (["they were other images"] if other else [])
 
 
 class Run(Protocol):
-    """What trains on a loader's batches, and knows how far it is."""
+    """A training run that iterates a loader and knows its progress."""
 
     def batches_behind(self, loader: DataLoader[Batch]) -> int | None:
-        """Batches of the epoch that begins which the run has behind it; None where it does not know."""
+        """Returns the number of finished batches of the epoch that begins; None if not known."""
         ...
 
     def wants_bytes(self, loader: DataLoader[Batch]) -> bool:
-        """Whether the run normalises batches of bytes itself."""
+        """Returns whether the run normalises batches of bytes itself."""
         ...
 
     def on_set_epoch(self) -> None:
-        """Called when a trainer announces an epoch of a shuffled loader."""
+        """Is called when a trainer announces an epoch of a shuffled loader."""
         ...
 
 
 class ResumableLoader(DataLoader[Batch]):
-    """A DataLoader that asks, when its first batch is wanted, which part of which epoch this process has to load.
+    """A DataLoader that determines the part of the epoch for this process when its first batch is requested.
 
-    Only then is it known: a Trainer makes its loader before it reads the checkpoint that the run goes on from, and a
-    loader may be made before there is a process group.
+    The part is not known earlier: a Trainer creates its loader before it reads the checkpoint to resume from, and a
+    loader may exist before the process group does.
 
     Args:
-        dataset: A set that gives batches through ``__getitems__``.
-        run: What trains on the batches; None for any loop.
-        **options: What a DataLoader takes besides.
+        dataset: Dataset that returns batches from ``__getitems__``.
+        run: The training run; None for any other loop.
+        **options: Further arguments of a DataLoader.
     """
 
     def __init__(self, dataset: Dataset[Batch], *, run: Run | None = None, **options: Any) -> None:
@@ -134,17 +134,17 @@ class ResumableLoader(DataLoader[Batch]):
         self._begun = False
         self._given = 0
         self._saved: dict[str, Any] = {}
-        self._agreed = rank_and_world()[1] > 1  # who made it then gave every process the same seed
+        self._agreed = rank_and_world()[1] > 1  # in a process group, the creator passes the same seed on every process
 
     def __len__(self) -> int:
-        """Batches of an epoch on this process."""
+        """Returns the number of batches per epoch on this process."""
         self._share()
         return super().__len__()
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """The batches of an epoch; nothing is loaded before the first is asked for."""
+        """Iterates over the batches of an epoch; loading starts with the first request."""
         first, wanted = not self._begun, self.run is None or self.run.wants_bytes(self)
-        if first and self.run is not None:  # loading processes are started now, and keep to it
+        if first and self.run is not None:  # the loading processes that start now keep this setting
             _leave_bytes(self.dataset, wanted)
         self._begun = True
         sampler = self._share()
@@ -160,7 +160,7 @@ class ResumableLoader(DataLoader[Batch]):
             yield batch if wanted else _normalized(batch, self.dataset)
 
     def _share(self) -> EpochSampler | None:
-        """Has the sampler of a shuffled set give this process's part alone."""
+        """Restricts the sampler of a shuffled set to the part of this process."""
         sampler = self.sampler
         if not isinstance(sampler, EpochSampler):
             return None
@@ -171,72 +171,73 @@ class ResumableLoader(DataLoader[Batch]):
 
     @property
     def layout(self) -> EpochLayout | None:
-        """What an epoch is made of; None where images are not shuffled."""
+        """Composition of an epoch; None if images are not shuffled."""
         sampler = self._share()
         if sampler is None:
             return None
         return EpochLayout(sampler.count, sampler.batch_size, sampler.num_replicas, super().__len__())
 
     def reseed(self, seed: int) -> None:
-        """Has order and augmentation of epochs that have not begun follow from another seed."""
+        """Sets another seed for the order and augmentation of epochs that have not begun."""
         if isinstance(self.sampler, EpochSampler) and isinstance(self.dataset, Reproducible):
             self.sampler.seed = self.dataset.seed = seed
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the present epoch is, for a Trainer that was given this loader without its DataModule."""
+        """Returns the progress within the current epoch, for a Trainer that has this loader without its DataModule."""
         layout = self.layout
         seed = getattr(self.sampler, "seed", None)
         return {} if layout is None else {"seed": seed, "given": self._given} | asdict(layout)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keeps what :meth:`state_dict` gave until the next epoch begins."""
+        """Stores a result of :meth:`state_dict` until the next epoch begins."""
         self._saved = state_dict
 
     def take_saved(self) -> dict[str, Any]:
-        """What a checkpoint has of this loader, once; empty where there is nothing."""
+        """Returns the stored state of a checkpoint and clears it; empty if there is none."""
         saved, self._saved = self._saved, {}
         return saved
 
     def _behind_by_itself(self) -> int:
-        """Batches of the epoch that begins which a checkpoint's run had behind it, where no run can tell.
+        """Returns the number of finished batches of the epoch that begins from the stored state, without a run.
 
         Raises:
-            InputError: Its epochs were made of other batches.
+            InputError: The epochs of the checkpoint had other batches.
         """
         saved, now = self.take_saved(), self.layout
         if not saved or now is None:
             return 0
         if changes := now.changes(EpochLayout.from_state(saved)):
             raise InputError(
-                f"the checkpoint's epochs were made of other batches: {'; '.join(changes)}. Go on as it was, or give "
-                "the Trainer the DataModule in place of its loader, to go on from an epoch's end"
+                f"the epochs of the checkpoint had other batches: {'; '.join(changes)}. Restore the settings, or give "
+                "the Trainer the DataModule instead of its loader, to resume from the end of an epoch"
             )
         self.reseed(int(saved["seed"]))
         return int(saved["given"]) % max(now.batches, 1)
 
 
 def _viewed(dataset: Any) -> list[TransformedDataset]:
-    """The views of which a loader's set is made, one for each size of images."""
+    """Returns the transformed Datasets of a loader, one for each image size."""
     if isinstance(dataset, Reproducible):
         by_size = list(dataset.by_epoch.seen.values()) if isinstance(dataset.by_epoch, _BySize) else []
         dataset = [dataset.images, *by_size]
-    return [one for one in (dataset if isinstance(dataset, list) else [dataset]) if isinstance(one, TransformedDataset)]
+    datasets = dataset if isinstance(dataset, list) else [dataset]
+    return [images for images in datasets if isinstance(images, TransformedDataset)]
 
 
 def _leave_bytes(dataset: Any, wanted: bool) -> None:
-    """Leaves batches as bytes, if that is wanted and their view allows it."""
-    for one in _viewed(dataset):
-        one.in_bytes = wanted and one.transform.ends_in_bytes
+    """Leaves batches as bytes if wanted and if their transform allows it."""
+    for images in _viewed(dataset):
+        images.in_bytes = wanted and images.transform.ends_in_bytes
 
 
 def _normalized(batch: Batch, dataset: Any) -> Batch:
-    """The batch normalised, where a loader that leaves bytes to a Trainer is asked by somebody else."""
+    """Normalises the batch if a loader that leaves bytes for a Trainer is iterated by another loop."""
     views = _viewed(dataset)
     return (views[0].transform.normalize_batch(batch[0]), batch[1]) if views and views[0].in_bytes else batch
 
 
 class _BySize:
-    """What is seen in an epoch."""
+    """The Dataset of each epoch by its image size."""
 
     def __init__(self, images: TransformedDataset, sizes: SizeSchedule) -> None:
         self.sizes = sizes
@@ -247,5 +248,5 @@ class _BySize:
 
 
 def _as_it_is(batch: Any) -> Any:
-    """Collates nothing: ``__getitems__`` gives whole batches."""
+    """Returns the batch unchanged, since ``__getitems__`` returns whole batches."""
     return batch

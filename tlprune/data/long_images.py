@@ -1,27 +1,27 @@
-"""Images that are much longer than wide: only their middle is ever seen, so only that is resized."""
+"""Crops very long images to their middle before they are resized."""
 
 from torch import Tensor
 
 __all__ = ["LONGEST_RATIO", "middle_of_long"]
 
 LONGEST_RATIO = 20
-"""Long side over short side above which an image is cropped first: no evaluation view, and no random crop of the usual
-areas and ratios, shows more of such an image than its middle."""
+"""Ratio of long to short side above which an image is cropped first. The evaluation transform and random crops of the
+usual areas and ratios show only the middle of such an image."""
 
 
 def middle_of_long(pixels: Tensor) -> Tensor:
-    """The middle of an image whose sides differ by more than :data:`LONGEST_RATIO`, twice as long as wide.
+    """Returns the middle, twice as long as wide, of an image with a ratio of sides above :data:`LONGEST_RATIO`.
 
-    A resize of the short side to 256 pixels would make 5.9 GB of 30,000 x 1 pixels.
+    Resizing the short side of an image of 30,000 x 1 pixels to 256 pixels would need 5.9 GB.
 
     Args:
-        pixels: ``[3, H, W]`` uint8.
+        pixels: Image, ``[3, H, W]`` uint8.
 
     Returns:
-        ``[3, h, w]`` uint8, a view of ``pixels``; itself where it is not so long.
+        ``[3, h, w]`` uint8, a view of ``pixels``; ``pixels`` if the ratio is not above the limit.
     """
     short, long = sorted(pixels.shape[1:])
     if long <= LONGEST_RATIO * short:
         return pixels
-    length = 2 * short + long % 2  # as odd or even as the whole, so that the middle stays where it is
+    length = 2 * short + long % 2  # same parity as the whole, so that the crop is centred exactly
     return pixels.narrow(1 if pixels.shape[1] == long else 2, (long - length) // 2, length)

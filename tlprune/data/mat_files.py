@@ -1,4 +1,4 @@
-"""Labels in MATLAB files."""
+"""Reads labels from MATLAB files."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,16 +14,16 @@ _Kind = TypeVar("_Kind", int, str)
 
 
 def read_mat(file: Path, name: str, kind: type[_Kind], field: str | None = None) -> list[_Kind]:
-    """Reads a vector of integers, a cell array of texts, or one field of a struct array.
+    """Reads a vector of integers, a cell array of strings, or one field of a struct array.
 
     Args:
         file: A MATLAB file.
-        name: Of the variable, which has at least one entry.
+        name: Name of the variable, which has at least one entry.
         kind: Type of the values.
-        field: Of the entries of a struct array; None for any other variable.
+        field: Field to read from a struct array; None for any other variable.
 
     Returns:
-        A value for each entry, in order.
+        The value of each entry, in order.
 
     Raises:
         InputError: The file is unreadable, has no such variable or field, or values of another type.
@@ -34,7 +34,7 @@ def read_mat(file: Path, name: str, kind: type[_Kind], field: str | None = None)
         content = loadmat(file, squeeze_me=True, variable_names=[name])
     except OSError as error:
         raise InputError(f"{file}: {error.strerror or error}") from error
-    except Exception as error:  # damaged bytes make scipy raise anything
+    except Exception as error:  # scipy can raise any error on damaged bytes
         raise InputError(f"{file}: not a MATLAB file: {' '.join(str(error).split())}") from error
     entries = np.atleast_1d(content.get(name, []))
     if entries.ndim != 1 or len(entries) == 0:
@@ -47,11 +47,11 @@ def read_mat(file: Path, name: str, kind: type[_Kind], field: str | None = None)
 
 
 def _checked(value: Any, kind: type[_Kind], file: Path, name: str) -> _Kind:
-    """A number or a text of MATLAB as Python has it."""
+    """Converts a MATLAB number or string to Python."""
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.item()
     if kind is int and isinstance(value, float) and value.is_integer():
-        value = int(value)  # MATLAB's numbers are floats by default
+        value = int(value)  # MATLAB stores numbers as floats by default
     if not isinstance(value, (int, np.integer) if kind is int else str):
         raise InputError(f"{file}: {name!r} must hold {'integers' if kind is int else 'text'}, got {in_short(value)}")
     return kind(value)

@@ -1,4 +1,4 @@
-"""Named sets on the user's disk: where one is looked for, and how it is opened."""
+"""Finds and opens named target sets on disk."""
 
 import os
 from pathlib import Path
@@ -15,35 +15,35 @@ if TYPE_CHECKING:
 __all__ = ["DATA_VARIABLE", "data_root", "find_set", "named_target", "open_set"]
 
 DATA_VARIABLE = "TLPRUNE_DATA"
-"""Environment variable that names the folder in which sets are looked for by name."""
+"""Environment variable with the folder that is searched for named sets."""
 
 
 def data_root() -> Path | None:
-    """The folder in which sets are looked for by name: ``$TLPRUNE_DATA``; None where that is not set.
+    """Returns the folder that is searched for named sets, ``$TLPRUNE_DATA``; None if the variable is not set.
 
     Raises:
-        InputError: It is no folder.
+        InputError: ``$TLPRUNE_DATA`` is not a folder.
     """
-    given = os.environ.get(DATA_VARIABLE)
-    if not given:
+    value = os.environ.get(DATA_VARIABLE)
+    if not value:
         return None
-    root = user_path(given)
+    root = user_path(value)
     if not root.is_dir():
-        raise InputError(f"{DATA_VARIABLE}={given}: no such folder")
+        raise InputError(f"{DATA_VARIABLE}={value}: no such folder")
     return root
 
 
 def find_set(entry: TargetSet) -> Path | None:
-    """The folder of a set in ``$TLPRUNE_DATA``, called by the set's name or what others call it.
+    """Finds the folder of a set in ``$TLPRUNE_DATA`` by the name of the set or one of its other folder names.
 
     Args:
         entry: The set.
 
     Returns:
-        The first folder that is there, whatever is in it; None where there is none.
+        The first folder that exists, whatever it contains; None if no folder exists.
 
     Raises:
-        InputError: ``$TLPRUNE_DATA`` is no folder.
+        InputError: ``$TLPRUNE_DATA`` is not a folder.
     """
     root = data_root()
     names = (entry.name, *entry.folders)
@@ -51,48 +51,50 @@ def find_set(entry: TargetSet) -> Path | None:
 
 
 def named_target(target: str) -> tuple[TargetSet, Path] | None:
-    """The named set that a target asks for, and its folder.
+    """Resolves a target to a named set and its folder.
 
     Args:
-        target: ``NAME:FOLDER``, or ``NAME`` for a set in ``$TLPRUNE_DATA``. A folder that is called so and holds
-            ``train`` is a target of its own.
+        target: ``NAME:FOLDER``, or ``NAME`` for a set in ``$TLPRUNE_DATA``. An existing folder of this name with a
+            folder ``train`` is a target itself and takes precedence.
 
     Returns:
-        None where something else is asked for.
+        The set and its folder; None if ``target`` does not name a set.
 
     Raises:
-        InputError: The set is not to be found, or its folder lacks what must be in it.
+        InputError: The set is not found, or required files are missing from its folder.
     """
-    name, colon, given = target.partition(":")
+    name, colon, folder = target.partition(":")
     if name not in TARGET_SETS or _is_plain_folder(target):
         return None
     entry = TARGET_SETS[name]
     ways = f"give it as {name}:FOLDER"
-    if colon and not given:
+    if colon and not folder:
         raise InputError(f"target {target}: no folder after the colon; {ways}")
     if colon:
-        return entry, entry.home(user_path(given))
-    found = find_set(entry)
-    if found is None:
+        return entry, entry.home(user_path(folder))
+    home = find_set(entry)
+    if home is None:
         root = data_root()
         where = f"no {name!r} in {root} (${DATA_VARIABLE})" if root else f"${DATA_VARIABLE} is not set"
         other = "put it there" if root else f"set {DATA_VARIABLE} to the folder that holds {name!r}"
         raise InputError(f"target {name}: {where}; {ways}, or {other}")
-    return entry, entry.home(found)
+    return entry, entry.home(home)
 
 
 def open_set(entry: TargetSet, folder: Path) -> "OfficialSplits":
-    """Opens a set by CoOp's split where its file is there, else by the official one.
+    """Opens a set by the split of CoOp if its file exists, else by the official split.
+
+    No image file is opened.
 
     Args:
         entry: The set.
-        folder: Its folder, or one around it.
+        folder: Folder of the set, or its parent.
 
     Returns:
-        Its parts as the split has them; no file of an image is opened.
+        The parts of the split.
 
     Raises:
-        InputError: Something is missing, damaged, or there are more or fewer images or classes than the set has.
+        InputError: A file is missing or damaged, or the number of images or classes is not that of the set.
     """
     home = entry.home(folder)
     parts, sizes = _listed(entry, home)
@@ -100,16 +102,16 @@ def open_set(entry: TargetSet, folder: Path) -> "OfficialSplits":
         what = f"{len(parts.train.classes)} classes in {home}, expected {entry.num_classes}"
         raise InputError(f"target {entry.name}: {what} ({parts.split})")
     for part, images, expected in zip(Sizes._fields, (parts.train, parts.val, parts.test), sizes, strict=True):
-        found = None if images is None else len(images)
-        if found != expected:
-            what = f"{found or 0:,} images in {part!r}, expected {expected or 0:,}"
+        count = None if images is None else len(images)
+        if count != expected:
+            what = f"{count or 0:,} images in {part!r}, expected {expected or 0:,}"
             raise InputError(f"target {entry.name}: {what} ({parts.split}; {home})")
     return parts
 
 
 def _listed(entry: TargetSet, home: Path) -> "tuple[OfficialSplits, Sizes]":
-    """The parts as a split has them, and what sizes they must have."""
-    # they bring torch, which takes seconds
+    """Reads the parts of the split and the sizes that they must have."""
+    # imported here because they import torch, which takes seconds
     from tlprune.data.coop_splits import read_coop_split
     from tlprune.data.official_splits import read_official
 
@@ -119,6 +121,6 @@ def _listed(entry: TargetSet, home: Path) -> "tuple[OfficialSplits, Sizes]":
 
 
 def _is_plain_folder(target: str) -> bool:
-    """Whether it is a folder of its own: one may be called as a set is, or have a colon in its name."""
+    """Returns whether a target is a folder; its name may be that of a set or contain a colon."""
     folder = user_path(target)
     return folder.is_dir() and (":" in target or has_training_folder(folder))

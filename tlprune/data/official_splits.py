@@ -1,7 +1,8 @@
-"""Official splits, in the folders that the archives of the sets unpack to.
+"""Reads official splits from the folders that the archives of the sets unpack to.
 
-torchvision has readers of most of these lists. They take no folder of another name, and CoOp and others call some
-otherwise; they name neither a damaged file nor a missing image; SUN397 has no split there, UCF101 videos alone.
+torchvision can read most of these lists, but it requires its own folder names, which differ from those of CoOp and
+others, and its errors do not name damaged files or missing images. It has no split for SUN397, and only videos for
+UCF101.
 """
 
 import csv
@@ -20,14 +21,14 @@ _WATERBIRDS = ("img_id", "img_filename", "y", "split", "place", "place_filename"
 
 
 def read_official(name: str, folder: Path) -> OfficialSplits:
-    """Reads the official split of a named set; no file of an image is opened, except those of CIFAR, which hold many.
+    """Reads the official split of a named set. Only the files of CIFAR, which hold many images each, are decoded.
 
     Args:
         name: A key of :data:`tlprune.data.target_catalogue.TARGET_SETS`.
-        folder: The set's own folder.
+        folder: Folder of the set.
 
     Returns:
-        Its parts, as the split has them.
+        The parts of the split.
 
     Raises:
         InputError: A file is missing or damaged, or images are missing.
@@ -110,25 +111,25 @@ def _read_sun(folder: Path) -> OfficialSplits:
     names = [words[0].lstrip("/") for words in read_rows(folder / "SUN397" / "ClassName.txt", [1])]
     listings = {}
     for part, file in (("train", folder / "Training_01.txt"), ("test", folder / "Testing_01.txt")):
-        # each path begins with a slash, though it is relative to the folder of images
+        # paths begin with a slash but are relative to the image folder
         paths = [words[0].removeprefix("/") for words in read_rows(file, [1])]
         listings[part] = Listing(file, _labelled(paths, names, file))
-    # a/abbey is called abbey
+    # the class of a/abbey is abbey
     classes = [name.partition("/")[2] for name in names]
     return parts_of_lists(folder / "SUN397", classes, listings, "official, partition 1")
 
 
 def _read_ucf(folder: Path) -> OfficialSplits:
-    """UCF101 by one frame a video: list 1 of three in ``ucfTrainTestlist``, and frames in ``UCF-101-midframes``.
+    """UCF101 as one frame per video: list 1 of three in ``ucfTrainTestlist``, and frames in ``UCF-101-midframes``.
 
-    A frame has its video's name and the ending ``.jpg``. Its folder is called as the class is, or as CoOp has it, with
-    underscores between words (``Apply_Eye_Makeup``).
+    A frame has the name of its video and the extension ``.jpg``. Its folder has the name of the class, or the name in
+    CoOp, with underscores between words (``Apply_Eye_Makeup``).
     """
     lists, root = folder / "ucfTrainTestlist", folder / "UCF-101-midframes"
     classes = [name for _, name in read_rows(lists / "classInd.txt", [2])]
     folders = [name if (root / name).is_dir() else "_".join(re.findall("[A-Z][^A-Z]*", name)) for name in classes]
     listings = {}
-    # the list of training videos has labels too, which their folders say already
+    # the labels in the list of training videos repeat the folder names
     for part, columns in (("train", [2]), ("test", [1, 2])):
         file = lists / f"{part}list01.txt"
         videos = [words[0].removesuffix(".avi") for words in read_rows(file, columns)]
@@ -141,7 +142,7 @@ def _read_ucf(folder: Path) -> OfficialSplits:
 
 
 def _read_waterbirds(folder: Path) -> OfficialSplits:
-    """Waterbirds: ``metadata.csv``, whose column ``split`` is 0, 1, 2 for training, validation and test images."""
+    """Waterbirds: ``metadata.csv`` with the column ``split``: 0 for training, 1 for validation, 2 for test images."""
     file = folder / "metadata.csv"
     try:
         with file.open(newline="", encoding="utf-8") as lines:
@@ -192,4 +193,4 @@ _READERS: dict[str, Callable[[Path], OfficialSplits]] = {
     "cifar100": read_cifar100,
     "waterbirds": _read_waterbirds,
 }
-"""By the names of TARGET_SETS."""
+"""Readers by name in TARGET_SETS."""

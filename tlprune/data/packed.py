@@ -1,7 +1,7 @@
-"""Images decoded and shrunk once and kept on disk, as pixels or as small JPEGs: what is loaded again in every epoch.
+"""Images decoded and resized once and stored on disk, as pixels or small JPEGs, for fast loading in every epoch.
 
-Images lie in shards, each whole or not there, mapped into memory when they are read. Each image has a checksum, looked
-at when it is first read; one that is damaged is decoded from its file again.
+Images are stored in shards, which are written atomically and memory-mapped for reading. The checksum of an image is
+verified when it is first read; a damaged image is decoded from its original file again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,29 +27,29 @@ from tlprune.storage.fingerprint import digest_json, digest_tensors
 __all__ = ["QUALITY", "SHARD_SIZE", "SHORT_SIDE", "PackedImages", "Packing", "bytes_of", "shrunk"]
 
 Packing = Literal["raw256", "jpeg256"]
-"""``raw256``: pixels, some 260 kB an image; ``jpeg256``: JPEGs of quality 90, some 30 kB."""
+"""``raw256``: pixels, about 260 kB per image; ``jpeg256``: JPEGs of quality 90, about 30 kB per image."""
 
 SHORT_SIDE = 256
-"""Pixels of the shorter side of what is kept."""
+"""Shorter side of a stored image in pixels."""
 
 QUALITY = 90
-"""Of JPEGs that are kept."""
+"""Quality of stored JPEGs."""
 
 SHARD_SIZE = 1024
-"""Images in a shard."""
+"""Number of images in a shard."""
 
 _SAMPLE = 64
-"""Images that tell how much all will take."""
+"""Number of images from which the size of the whole set is estimated."""
 
 
 def shrunk(pixels: Tensor) -> Tensor:
-    """An image with its shorter side at most :data:`SHORT_SIDE` pixels; of a very long image the middle alone.
+    """Resizes an image so that its shorter side has at most :data:`SHORT_SIDE` pixels; crops very long images first.
 
     Args:
-        pixels: ``[3, H, W]`` uint8.
+        pixels: Image, ``[3, H, W]`` uint8.
 
     Returns:
-        ``[3, h, w]`` uint8; itself where it is small enough.
+        ``[3, h, w]`` uint8; ``pixels`` if the image is small enough.
     """
     pixels = middle_of_long(pixels)
     if min(pixels.shape[1:]) <= SHORT_SIDE:
@@ -59,11 +59,11 @@ def shrunk(pixels: Tensor) -> Tensor:
 
 
 def bytes_of(images: ImageSet, packing: Packing) -> int:
-    """About how many bytes a whole set will take, by a sample of it.
+    """Estimates the bytes that a packed set takes from a sample of its images.
 
     Args:
-        images: At least one.
-        packing: How they are kept.
+        images: The set, with at least one image.
+        packing: Storage format.
     """
     step = max(1, len(images) // _SAMPLE)
     sizes = [len(_packed(images[index][0], packing)[0]) for index in range(0, len(images), step)]
@@ -71,17 +71,17 @@ def bytes_of(images: ImageSet, packing: Packing) -> int:
 
 
 class PackedImages(ImageSet):
-    """Images kept in shards in a folder; labels, order and names are those of the set that they were made from.
+    """Images stored in shards in a folder, with the labels, order and names of the original set.
 
-    Each is :func:`shrunk`. So a view that shrinks images to a shorter side of 256 pixels first, as the evaluation view
-    at 224 pixels does, sees the same pixels in ``raw256`` as in the files, and so does every view of images that are no
-    larger. A random crop is taken out of the smaller image.
+    Every stored image is :func:`shrunk`. Transforms that first resize the shorter side to 256 pixels, such as the
+    evaluation transform at 224 pixels, therefore see the same pixels in ``raw256`` as in the files. So does every
+    transform of images that are no larger. Random crops are taken from the smaller image.
 
     Args:
-        images: The set that is kept.
-        folder: Where its shards are.
-        packing: How images are kept.
-        places: ``[M]`` int64, which of ``images`` this set holds; None for all.
+        images: The original set.
+        folder: Folder of the shards.
+        packing: Storage format.
+        places: Positions in ``images`` of the images of this set, ``[M]`` int64; None for all.
     """
 
     def __init__(self, images: ImageSet, folder: Path, packing: Packing, places: Tensor | None = None) -> None:
@@ -91,31 +91,31 @@ class PackedImages(ImageSet):
         self.places = torch.arange(len(images)) if places is None else places
         self.labels = images.labels if places is None else images.labels[places]
         self.classes = images.classes
-        # shared by the processes that load: each image is checked once
+        # shared by the loading processes, so that each image is verified only once
         self._checked: Tensor = torch.zeros(len(images), dtype=torch.bool)
         self._checked.share_memory_()  # type: ignore[no-untyped-call]
         self._open: dict[int, _Shard | None] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Another process maps the shards itself."""
+        """Drops the memory maps: another process maps the shards itself."""
         return self.__dict__ | {"_open": {}}
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """The image, ``[3, h, w]`` uint8, and its label."""
+        """Returns an image, ``[3, h, w]`` uint8, and its label."""
         place = int(self.places[index])
         return self._pixels(place), int(self.labels[index])
 
     def name(self, index: int) -> str:
-        """As in the set that it was made from."""
+        """Returns the name of an image in the original set."""
         return self.images.name(int(self.places[index]))
 
     @property
     def display_names(self) -> tuple[str, ...]:
-        """As in the set that it was made from."""
+        """Readable class names of the original set."""
         return self.images.display_names
 
     def fingerprint(self, level: Level = "path") -> str:
-        """Of the images that it was made from; ``path`` says also how they are kept."""
+        """Returns the fingerprint of the original images; for ``path`` it also depends on the storage format."""
         if level != "path":
             return "" if level == "bytes" else self.images.fingerprint(level)
         kept = [self.packing, SHORT_SIDE, QUALITY, digest_tensors({"": self.places})]
@@ -123,36 +123,36 @@ class PackedImages(ImageSet):
 
     @property
     def listed_fingerprint(self) -> str:
-        """As in the set that it was made from."""
+        """The ``listed_fingerprint`` of the original images."""
         return self.images.listed_fingerprint
 
     def subset(self, indices: Tensor) -> Self:
-        """The images at ``indices`` (``[M]`` int64), in that order."""
+        """Returns the images at ``indices`` (``[M]`` int64), in that order."""
         return type(self)(self.images, self.folder, self.packing, self.places[indices])
 
     @property
     def shards(self) -> list[range]:
-        """The places of each shard's images."""
+        """Returns the positions of the images in each shard."""
         total = len(self.images)
         return [range(start, min(start + SHARD_SIZE, total)) for start in range(0, total, SHARD_SIZE)]
 
     @property
     def missing(self) -> list[int]:
-        """Numbers of the shards that are not there, or not whole."""
+        """Returns the numbers of the shards that are missing or incomplete."""
         return [number for number in range(len(self.shards)) if self._shard(number) is None]
 
     def make(self, numbers: Sequence[int], num_workers: int = 0) -> None:
-        """Decodes and writes shards.
+        """Decodes images and writes them to shards.
 
         Args:
-            numbers: Which.
-            num_workers: Processes that decode.
+            numbers: Numbers of the shards to write.
+            num_workers: Number of decoding processes.
 
         Raises:
             InputError: An image cannot be decoded, or the disk is full.
         """
         wanted = [place for number in numbers for place in self.shards[number]]
-        # a generator of its own: packing must not change what training draws afterwards
+        # a separate generator, so that packing does not change the random numbers of the training that follows
         loader: Any = DataLoader(
             _ToPack(self.images, self.packing, wanted),
             batch_size=None,
@@ -179,7 +179,7 @@ class PackedImages(ImageSet):
         self._open.pop(number, None)
 
     def _shard(self, number: int) -> "_Shard | None":
-        """A shard, its content mapped into memory; None where it is not there or not whole."""
+        """Memory-maps a shard; returns None if it is missing or incomplete."""
         if number not in self._open:
             self._open[number] = self._map(number)
         return self._open[number]
@@ -190,11 +190,11 @@ class PackedImages(ImageSet):
             return None
         try:
             with safe_open(path, framework="pt") as file:
-                found = {name: file.get_tensor(name) for name in ("sizes", "ends", "checksums", "content")}
+                tensors = {name: file.get_tensor(name) for name in ("sizes", "ends", "checksums", "content")}
                 checksum = (file.metadata() or {}).get("checksum")
-            index = {name: found[name] for name in ("sizes", "ends", "checksums")}
-            if checksum == digest_tensors(index) and len(found["sizes"]) == len(self.shards[number]):
-                return _Shard(**{name: values.tolist() for name, values in index.items()}, content=found["content"])
+            index = {name: tensors[name] for name in ("sizes", "ends", "checksums")}
+            if checksum == digest_tensors(index) and len(tensors["sizes"]) == len(self.shards[number]):
+                return _Shard(**{name: values.tolist() for name, values in index.items()}, content=tensors["content"])
         except (SafetensorError, OSError, ValueError):
             pass
         warn(f"{path}: damaged; packing these images again", stacklevel=2)
@@ -223,7 +223,7 @@ class PackedImages(ImageSet):
 
 
 class _Shard(NamedTuple):
-    """Images one after the other: heights and widths, where each ends, checksums, and their bytes."""
+    """Consecutive images: heights and widths, end offsets, checksums, and bytes."""
 
     sizes: list[list[int]]
     ends: list[int]
@@ -245,7 +245,7 @@ class _ToPack(Dataset[tuple[bytes, tuple[int, int]]]):
 
 
 def _packed(pixels: Tensor, packing: Packing) -> tuple[bytes, tuple[int, int]]:
-    """An image's bytes as they are kept, and its height and width."""
+    """Encodes an image to its stored bytes, and returns them with its height and width."""
     small = shrunk(pixels).permute(1, 2, 0).contiguous().numpy()
     content: bytes = (
         small.tobytes() if packing == "raw256" else encode_jpeg(small, quality=QUALITY, colorsubsampling="420")

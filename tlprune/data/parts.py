@@ -1,4 +1,4 @@
-"""Which folder, or which split, is the training, validation or test part of a set: one rule for sources and targets."""
+"""Recognises the training, validation and test parts of a set by folder or split name, for sources and targets."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 PART_NAMES = {"train": ("train",), "val": ("val", "valid", "validation", "dev"), "test": ("test",)}
-"""What each part may be called, in any capitalisation."""
+"""Accepted names of each part, in any capitalisation."""
 
 _WORDS = {"train": "training", "val": "validation", "test": "test"}
 _LIKE_A_PART = re.compile(
@@ -33,8 +33,8 @@ class PartFolders(NamedTuple):
 
     Args:
         train: Folder of the training part.
-        val: Folder of the validation part; None where there is none.
-        test: Folder of the test part; None where there is none.
+        val: Folder of the validation part, or None.
+        test: Folder of the test part, or None.
     """
 
     train: Path
@@ -47,41 +47,41 @@ def match_parts(names: Iterable[str], where: str) -> dict[str, str]:
 
     Args:
         names: Names of folders or splits.
-        where: Words that begin an error, such as the folder's path.
+        where: Prefix of error messages, such as the path of the folder.
 
     Returns:
-        The name of each part that is there, by ``train``, ``val`` and ``test``.
+        The name of each existing part, by ``train``, ``val`` and ``test``.
 
     Raises:
         InputError: Two names stand for the same part.
     """
-    found: dict[str, list[str]] = {}
+    matches: dict[str, list[str]] = {}
     for name in names:
         for part, allowed in PART_NAMES.items():
             if name.lower() in allowed:
-                found.setdefault(part, []).append(name)
-    for part, same in found.items():
+                matches.setdefault(part, []).append(name)
+    for part, same in matches.items():
         if len(same) > 1:
             both = " and ".join(map(repr, sorted(same)))
             raise InputError(f"{where}: {both} both stand for its {_WORDS[part]} part; expected one of them")
-    return {part: same[0] for part, same in found.items()}
+    return {part: same[0] for part, same in matches.items()}
 
 
 def find_parts(root: Path, may_be_classes: bool = True) -> PartFolders | None:
-    """Finds the parts of a folder, and warns of images, and of folders with images, that lie beside them unused.
+    """Finds the parts of a folder, and warns of images and folders with images beside them, which are not used.
 
     Args:
         root: The folder.
-        may_be_classes: Whether the folders may be classes, one of which is called ``train``. A folder of that name
-            without folders in it is then a part only where all folders beside it are called like parts.
+        may_be_classes: Whether the folders may be classes, of which one is named ``train``. A folder ``train`` without
+            subfolders is then a part only if all other folders have names of parts too.
 
     Returns:
-        Its parts; None where it has no training part.
+        The parts; None if the folder has no training part.
 
     Raises:
         InputError: The folder is missing or unreadable, or two folders stand for the same part.
     """
-    from tlprune.data.scanning import folder_names, holds_images  # brings torch, which takes seconds
+    from tlprune.data.scanning import folder_names, holds_images  # imports torch, which takes seconds
 
     names = folder_names(root)
     train = [name for name in names if name.lower() in PART_NAMES["train"]]
@@ -94,13 +94,13 @@ def find_parts(root: Path, may_be_classes: bool = True) -> PartFolders | None:
     others += ["images"] if holds_images(root) else []
     if others:
         shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-        warn(f"{root}: {parts['train']!r} is taken for its training part; {shown} beside it left out", stacklevel=1)
+        warn(f"{root}: {parts['train']!r} is used as its training part; {shown} beside it not used", stacklevel=1)
     val, test = (root / parts[part] if part in parts else None for part in ("val", "test"))
     return PartFolders(root / parts["train"], val, test)
 
 
 def has_training_folder(root: Path) -> bool:
-    """Whether a folder has a folder in it that is called as a training part is.
+    """Returns whether a folder contains a folder with a name of a training part.
 
     Args:
         root: The folder.
@@ -115,11 +115,11 @@ def has_training_folder(root: Path) -> bool:
 
 
 def warn_of_parts_taken_for_classes(root: Path, classes: Sequence[str]) -> None:
-    """Warns where folders that become classes are called like parts of a set, as ``val`` or ``train2017`` are.
+    """Warns if class folders have names of parts, such as ``val`` or ``train2017``.
 
     Args:
-        root: The folder of class folders.
-        classes: Their names.
+        root: Folder with the class folders.
+        classes: Names of the class folders.
     """
     if classes and _all_like_parts(classes):
         names = ", ".join(map(repr, classes[:3]))
@@ -132,7 +132,7 @@ def _all_like_parts(names: Sequence[str]) -> bool:
 
 
 def _has_images(folder: Path) -> bool:
-    """Whether a folder holds images, or folders in it do."""
+    """Returns whether a folder or one of its direct subfolders contains images."""
     from tlprune.data.scanning import folder_names, holds_images
 
     return holds_images(folder) or any(holds_images(folder / name) for name in folder_names(folder))

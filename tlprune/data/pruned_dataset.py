@@ -1,4 +1,4 @@
-"""A part of any data set, with labels that are numbered from 0."""
+"""A subset of any Dataset with labels renumbered from 0."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,24 +15,24 @@ _LABEL_KEYS = ("label", "labels", "target")
 
 
 class PrunedDataset(Subset[Any]):
-    """The samples of a data set that are kept.
+    """The kept samples of a Dataset.
 
     Samples are tuples or lists that begin with an image and its label, or mappings with the key ``label``, ``labels``
-    or ``target``. Where classes are pruned, the label of a sample is its class's position among those that are kept.
+    or ``target``. If classes are pruned, the label of a sample is the position of its class among the kept classes.
 
     Args:
-        dataset: The whole set.
-        indices: ``[n]`` int64, positions of the samples that are kept, in the order of the set.
-        total: Samples that the set must have.
-        classes: Names of all classes where classes are pruned; None leaves labels as they are.
-        kept_classes: ``[k]`` int64, the classes that are kept, in any order.
+        dataset: The whole Dataset.
+        indices: Positions of the kept samples, in the order of the Dataset, ``[n]`` int64.
+        total: Expected number of samples of the Dataset.
+        classes: Names of all classes if classes are pruned; None keeps labels unchanged.
+        kept_classes: Kept classes, in any order, ``[k]`` int64.
 
     Attributes:
-        classes: Names of the classes that labels stand for; empty where the set has no names.
-        targets: ``n`` labels, where the set lists its labels.
+        classes: Names of the kept classes, by new label; empty if the Dataset has no class names.
+        targets: The ``n`` labels, if the Dataset lists its labels.
 
     Raises:
-        InputError: The set has another number of samples, or other classes.
+        InputError: The Dataset has another number of samples, or other classes.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class PrunedDataset(Subset[Any]):
             self.targets = [self._new_label(int(labels[index])) for index in self.indices]
 
     def __getitem__(self, index: int) -> Any:
-        """A sample, its label numbered anew."""
+        """Returns a sample with its new label."""
         return self._relabelled(self.dataset[self.indices[index]])
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
-        """Samples, their labels numbered anew."""
+        """Returns samples with their new labels."""
         return [self[index] for index in indices]
 
     def _relabelled(self, sample: Any) -> Any:
@@ -85,7 +85,7 @@ class PrunedDataset(Subset[Any]):
         raise InputError(f"samples must be {expected} to have their labels numbered, got {type(sample).__name__}")
 
     def _new_label(self, label: Any) -> Any:
-        """The new label, as the same type: an ``int``, or an integer tensor."""
+        """Returns the new label with the type of the old one: ``int`` or an integer tensor."""
         if self._new_labels is None:
             return label
         new = self._new_labels[int(label)]

@@ -1,8 +1,7 @@
-"""The order of training images, as a function of the run's seed and the epoch alone.
+"""The order of training images as a function of only the seed of the run and the epoch.
 
-A run that stops anywhere can go on as if it had not: Lightning saves no random state, and an order drawn from it would
-be another one after a resume. Here the order of an epoch follows from seed and epoch, and what varies in an image
-follows from seed, epoch and the batch that it is in.
+This makes runs resumable at any batch. Lightning saves no random state, so an order drawn from it would differ after a
+resume. Here the order of an epoch depends on seed and epoch, and the augmentation of an image on seed, epoch and batch.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,7 @@ __all__ = ["Batched", "EpochCounter", "EpochSampler", "Reproducible"]
 
 
 class Batched(Protocol):
-    """A set that gives whole batches."""
+    """A Dataset that returns whole batches."""
 
     def __len__(self) -> int: ...
 
@@ -28,16 +27,16 @@ class Batched(Protocol):
 
 
 class EpochCounter:
-    """Numbers the epochs of loops that do not say which epoch they are in, so that no two are alike."""
+    """Numbers the epochs of training loops that do not announce them, so that no two epochs are alike."""
 
     def __init__(self) -> None:
         self.following = 0
 
     def advance(self, epoch: int | None = None) -> int:
-        """The epoch that begins.
+        """Starts an epoch and returns its number.
 
         Args:
-            epoch: Its number, if it is known; None for the one after the last.
+            epoch: Number of the epoch, if known; None for the previous epoch plus one.
         """
         number = self.following if epoch is None else epoch
         self.following = max(self.following, number + 1)
@@ -45,17 +44,18 @@ class EpochCounter:
 
 
 class EpochSampler(DistributedSampler[int]):
-    """Numbers of images in the order of an epoch, each with the epoch in it: ``epoch * count + index``.
+    """Samples image numbers in the order of an epoch. Each number encodes the epoch: ``epoch * count + index``.
 
-    It is a DistributedSampler, so Lightning and Fabric leave it as it is and tell it of each new epoch. Who tells it
-    nothing gets a new epoch each time. It gives all images until :meth:`share` is called.
+    The class is a DistributedSampler, so that Lightning and Fabric do not replace it and call :meth:`set_epoch` for
+    each epoch. Without such a call, every iteration is a new epoch. The sampler gives all images until :meth:`share`
+    is called.
 
     Args:
-        count: Images in the set, at least 1.
-        batch_size: Images in a batch of one process.
-        seed: Decides every epoch's order.
-        epochs: Numbers the epochs that nobody does; None for a counter of its own.
-        on_set_epoch: Called when an epoch is announced by :meth:`set_epoch`.
+        count: Number of images in the set, at least 1.
+        batch_size: Batch size of one process.
+        seed: Seed of the order of every epoch.
+        epochs: Counter for epochs that are not announced; None for a new counter.
+        on_set_epoch: Callback for epochs announced by :meth:`set_epoch`.
     """
 
     def __init__(
@@ -77,11 +77,11 @@ class EpochSampler(DistributedSampler[int]):
         self.share(0, 1)
 
     def share(self, rank: int, world: int) -> None:
-        """Gives this process its part of every epoch; parts are of one size, without overlap.
+        """Restricts this process to its part of every epoch; parts have equal size and do not overlap.
 
         Args:
-            rank: Of this process.
-            world: How many processes there are. Where they are more than images, images are repeated.
+            rank: Rank of this process.
+            world: Number of processes. If there are more processes than images, images are repeated.
         """
         self.rank, self.num_replicas = rank, world
         self.num_samples = max(self.count // world, 1)
@@ -89,7 +89,7 @@ class EpochSampler(DistributedSampler[int]):
         self.drop_last = self.count >= world
 
     def agree(self) -> int:
-        """Gives every process the seed of the first; every process must call this.
+        """Sets the seed of rank 0 on every process. Every process must call this.
 
         Returns:
             The seed.
@@ -102,18 +102,18 @@ class EpochSampler(DistributedSampler[int]):
 
     @property
     def drops_last(self) -> bool:
-        """Whether a last batch that is not full is left out: unless it is the only one."""
+        """Whether an incomplete last batch is dropped: unless it is the only batch."""
         return self.num_samples >= self.batch_size
 
     def set_epoch(self, epoch: int) -> None:
-        """Says which epoch comes next."""
+        """Announces the next epoch."""
         super().set_epoch(epoch)
         self._announced = True
         if self.on_set_epoch is not None:
             self.on_set_epoch()
 
     def __iter__(self) -> Iterator[int]:
-        """This process's part of the epoch, without the first ``skip`` images of it."""
+        """Iterates over this process's part of the epoch, without its first ``skip`` images."""
         self.epoch = self.epochs.advance(self.epoch if self._announced else None)
         self._announced = False
         generator = torch.Generator().manual_seed(_mixed(self.seed, self.epoch))
@@ -124,12 +124,12 @@ class EpochSampler(DistributedSampler[int]):
 
 
 class Reproducible(Dataset[tuple[Tensor, int]]):
-    """A set whose batches vary by seed, epoch and number, not by who drew from the random state before.
+    """A Dataset whose random augmentation depends on seed, epoch and batch, not on earlier draws from the random state.
 
     Args:
-        images: The set; what is random in it draws from torch's global state.
-        seed: Decides what varies.
-        by_epoch: The set as it is in an epoch, where that differs from one to the next.
+        images: The Dataset, which draws random numbers from the global state of torch.
+        seed: Seed of the augmentation.
+        by_epoch: Function from an epoch to its Dataset, for Datasets that differ between epochs.
     """
 
     def __init__(self, images: Batched, seed: int, by_epoch: Callable[[int], Batched] | None = None) -> None:
@@ -145,10 +145,10 @@ class Reproducible(Dataset[tuple[Tensor, int]]):
         return images[0], int(labels[0])
 
     def __getitems__(self, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """A batch; ``numbers`` are those of :class:`EpochSampler`."""
+        """Returns the batch for ``numbers`` of an :class:`EpochSampler`."""
         state = torch.get_rng_state()
         try:
-            # torch.manual_seed would look for accelerators each time, which takes longer than a small batch
+            # torch.manual_seed also checks for accelerators, which takes longer than loading a small batch
             torch.default_generator.manual_seed(_mixed(self.seed, *numbers))
             count = len(self.images)
             images = self.images if self.by_epoch is None else self.by_epoch(numbers[0] // count)
@@ -158,5 +158,5 @@ class Reproducible(Dataset[tuple[Tensor, int]]):
 
 
 def _mixed(*numbers: int) -> int:
-    """A seed that torch takes, out of any integers: the hash of a tuple of integers is the same in every process."""
+    """Derives a seed for torch from integers; the hash of a tuple of integers is the same in every process."""
     return hash(numbers) & 0x7FFF_FFFF_FFFF_FFFF

@@ -1,4 +1,4 @@
-"""Listing folders of images: class folders, or images without labels. No image is opened."""
+"""Lists folders of images, as class folders or without labels, without opening an image."""
 
 import os
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ _Found = tuple[str, FileStat]
 
 
 def scan_folder(root: Path, follow_links: bool = False) -> FolderImages:
-    """Lists a folder of class folders, or one that holds images and no folders: a set without labels.
+    """Lists a folder of class folders, or a folder that holds only images as a set without labels.
 
     Args:
         root: The folder.
-        follow_links: As :func:`scan_class_folder`.
+        follow_links: As in :func:`scan_class_folder`.
 
     Returns:
-        Its images, ordered by class, then by path.
+        The images, ordered by class, then by path.
 
     Raises:
-        InputError: The folder is unreadable or has no images, or a class has none.
+        InputError: The folder is unreadable or has no images, or a class has no images.
     """
     return (
         scan_class_folder(root, follow_links)
@@ -38,17 +38,17 @@ def scan_folder(root: Path, follow_links: bool = False) -> FolderImages:
 
 
 def scan_class_folder(root: Path, follow_links: bool = False) -> FolderImages:
-    """Lists a folder of class folders, as torchvision's ImageFolder does: names in order, images in nested folders too.
+    """Lists a folder of class folders like torchvision's ImageFolder: sorted by name, with images in nested folders.
 
-    A class folder may be a link. Links to folders inside it are not followed, images beside the class folders and
-    links to nowhere there are left out, all three with a warning; hidden class folders are left out.
+    A class folder may be a link. Three things are skipped with a warning: links to folders inside a class folder,
+    images beside the class folders, and broken links beside them. Hidden class folders are skipped silently.
 
     Args:
-        root: One folder for each class.
-        follow_links: Whether links to folders inside a class are followed too, unless they lead round in a circle.
+        root: Folder with one folder for each class.
+        follow_links: Whether to follow links to folders inside a class folder as well, unless they form a cycle.
 
     Returns:
-        Its images, ordered by class, then by folder, then by name.
+        The images, ordered by class, then by folder, then by name.
 
     Raises:
         InputError: The folder is missing or unreadable, has no class folders, or a class has no images.
@@ -59,42 +59,42 @@ def scan_class_folder(root: Path, follow_links: bool = False) -> FolderImages:
     with os.scandir(root) as entries:
         beside = [entry for entry in entries if not entry.is_dir()]
     if stray := sum(_is_image(entry.name) for entry in beside if entry.is_file()):
-        warn(f"{root}: {stray} images beside the class folders are left out", stacklevel=2)
+        warn(f"{root}: {stray} images beside the class folders are skipped", stacklevel=2)
     if dead := sorted(entry.name for entry in beside if entry.is_symlink() and not Path(entry).exists()):
-        warn(f"{root}: {_first_of(dead)}: links to nowhere are left out", stacklevel=2)
-    found, links = zip(*(_images_below(root, name, follow_links) for name in classes), strict=True)
+        warn(f"{root}: {_first_of(dead)}: broken links are skipped", stacklevel=2)
+    images_by_class, links = zip(*(_images_below(root, name, follow_links) for name in classes), strict=True)
     _warn_of_links(root, [link for some in links for link in some], follow_links)
-    if empty := next((name for name, images in zip(classes, found, strict=True) if not images), None):
+    if empty := next((name for name, images in zip(classes, images_by_class, strict=True) if not images), None):
         raise InputError(f"{root / empty}: a class without images ({', '.join(_ENDINGS)})")
-    labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(images) for images in found]))
-    return _folder_images(root, [one for images in found for one in images], labels, classes)
+    labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(images) for images in images_by_class]))
+    return _folder_images(root, [image for images in images_by_class for image in images], labels, classes)
 
 
 def scan_all_images(root: Path) -> FolderImages:
-    """Lists every image of a folder and of the folders in it, without labels.
+    """Lists every image in a folder and its subfolders, without labels.
 
     Args:
-        root: The folder. Links to folders are not followed, with a warning.
+        root: The folder. Links to folders are skipped with a warning.
 
     Returns:
-        Its images, ordered by folder, then by name.
+        The images, ordered by folder, then by name.
 
     Raises:
-        InputError: The folder is missing or unreadable, or there is no image in it.
+        InputError: The folder is missing or unreadable, or contains no image.
     """
     return _unlabelled(root, "no images in it, nor in folders in it")
 
 
 def _unlabelled(root: Path, otherwise: str) -> FolderImages:
-    found, links = _images_below(root, "")
+    images, links = _images_below(root, "")
     _warn_of_links(root, links)
-    if not found:
+    if not images:
         raise InputError(f"{root}: {otherwise} ({', '.join(_ENDINGS)})")
-    return _folder_images(root, found, torch.zeros(len(found), dtype=torch.int64), ())
+    return _folder_images(root, images, torch.zeros(len(images), dtype=torch.int64), ())
 
 
 def folder_names(root: Path) -> tuple[str, ...]:
-    """Names of the folders in a folder, in order, hidden ones left out.
+    """Returns the sorted names of the folders in a folder, without hidden folders.
 
     Args:
         root: The folder.
@@ -110,13 +110,13 @@ def folder_names(root: Path) -> tuple[str, ...]:
 
 
 def holds_images(folder: Path) -> bool:
-    """Whether there are images in a folder, those in folders in it not counted.
+    """Returns whether a folder directly contains images; subfolders do not count.
 
     Args:
         folder: The folder.
 
     Raises:
-        InputError: It is missing or unreadable.
+        InputError: The folder is missing or unreadable.
     """
     try:
         with os.scandir(folder) as entries:
@@ -125,23 +125,23 @@ def holds_images(folder: Path) -> bool:
         raise InputError(f"{folder}: {error.strerror or error}") from error
 
 
-def _folder_images(root: Path, found: Sequence[_Found], labels: torch.Tensor, classes: Sequence[str]) -> FolderImages:
-    return FolderImages(root, [path for path, _ in found], labels, classes, stats=[stat for _, stat in found])
+def _folder_images(root: Path, images: Sequence[_Found], labels: torch.Tensor, classes: Sequence[str]) -> FolderImages:
+    return FolderImages(root, [path for path, _ in images], labels, classes, stats=[stat for _, stat in images])
 
 
 def _images_below(root: Path, folder: str, follow_links: bool = False) -> tuple[list[_Found], list[str]]:
-    """Images of a folder and of those in it, folder by folder, so that an index means the same image to ImageFolder.
+    """Lists the images of a folder and its subfolders in the order of ImageFolder, so that indices agree.
 
-    Beside them the links to folders, which are not followed.
+    Also returns the links to folders, which are not followed.
     """
     folders, links = _folders_below(root, folder, follow_links)
     return [image for _, images in sorted(folders) for image in sorted(images)], sorted(links)
 
 
 def _folders_below(root: Path, folder: str, follow_links: bool) -> tuple[list[tuple[str, list[_Found]]], list[str]]:
-    """A folder and all in it, each with its own images, and links to folders that are not followed.
+    """Lists a folder and all its subfolders, each with its own images, and the links to folders that are not followed.
 
-    Paths are relative to ``root``. A link that is followed to a folder on its own way would lead round in a circle.
+    Paths are relative to ``root``. A link to a folder on its own path is not followed, since it forms a cycle.
     """
     below: list[tuple[str, list[_Found]]] = []
     links: list[str] = []
@@ -158,14 +158,14 @@ def _folders_below(root: Path, folder: str, follow_links: bool) -> tuple[list[tu
                         waiting.append((prefix + entry.name, (*way, f"{way[-1]}/{entry.name}")))
                     elif entry.is_dir():
                         leads_to = os.path.realpath(entry.path) if follow_links else ""
-                        if follow_links and not any(f"{one}/".startswith(f"{leads_to}/") for one in way):
+                        if follow_links and not any(f"{ancestor}/".startswith(f"{leads_to}/") for ancestor in way):
                             waiting.append((prefix + entry.name, (*way, leads_to)))
                         else:
                             links.append(prefix + entry.name)
                     elif _is_image(entry.name):
-                        found = entry.stat()
-                        images.append((prefix + entry.name, (found.st_size, found.st_mtime_ns)))
-        except OSError as error:  # a folder that cannot be read, a link to nowhere, or a file that has just gone
+                        status = entry.stat()
+                        images.append((prefix + entry.name, (status.st_size, status.st_mtime_ns)))
+        except OSError as error:  # an unreadable folder, a broken link, or a file that was just removed
             raise InputError(f"{error.filename}: {error.strerror or error}") from error
     return below, links
 

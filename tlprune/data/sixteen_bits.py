@@ -1,4 +1,4 @@
-"""Images of 16 bits a channel, which Pillow leaves, clips or shrinks, each kind in its own way: made 8 bits alike."""
+"""Converts images with 16 bits per channel to 8 bits. Pillow leaves, clips or scales them, depending on the format."""
 
 from pathlib import Path
 from typing import Any
@@ -13,29 +13,29 @@ from tlprune.errors import InputError
 __all__ = ["DarkImageWarning", "SixteenBits"]
 
 _DARK = 16
-"""What a channel of 8 bits stays below where 16 bits hold numbers of 12."""
+"""Limit of 8-bit values below which a 16-bit image is dark: images with 12-bit values stay below it."""
 _PHOTOMETRIC, _WHITE_IS_ZERO, _BITS = 262, 0, 258
 
 _warned: set[Path] = set()
-"""Folders of which a warning was given: one image of a set says it for all."""
+"""Folders that were warned about: one warning per folder is enough."""
 
 
 class DarkImageWarning(UserWarning):
-    """An image of 16 bits uses a small part of its range. As an error it is no sign of a damaged file."""
+    """Warning that a 16-bit image uses only a small part of its range. Raised as an error, it is not a damaged file."""
 
 
 class SixteenBits:
-    """How one image of 16 bits a channel becomes 8 bits.
+    """Conversion of one image with 16 bits per channel to 8 bits.
 
-    Of PNG and TIFF the high byte is taken, as Pillow does where they have colours; of PGM the nearest of 256 levels, as
-    it does of PPM. Numbers of 12 bits that a TIFF says to be so fill the range.
+    PNG and TIFF images keep the high byte, as Pillow does for colour images. PGM images are rounded to the nearest of
+    256 levels, as Pillow does for PPM. TIFF images that declare 12 bits are scaled to the full range.
 
     Args:
-        image: Opened, not yet read.
-        name: What messages call it.
+        image: Image that is opened but not yet read.
+        name: Name of the image in messages.
 
     Raises:
-        InputError: Its pixels are numbers without a known range: of 32 bits, or signed.
+        InputError: The pixels have no known range: they have 32 bits or a sign.
     """
 
     def __init__(self, image: Image.Image, name: str) -> None:
@@ -46,13 +46,13 @@ class SixteenBits:
         self.is_negative = self.is_grey and tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
         self.shift = 4 if self.is_grey and tags.get(_BITS) == (12,) else 8
         self.is_wide = image.mode.startswith("I;16") or _is_wide(image)
-        self.is_black = self.is_grey  # until a value above 0 is seen; Pillow gives colours with 8 bits
+        self.is_black = self.is_grey  # until a value above 0 is found; Pillow reads colour images with 8 bits
         if image.mode == "F" or (image.mode == "I" and image.format not in ("PPM", "PNG")):
             what = "pixels of 16 bits with a sign" if self.is_wide else "pixels of 32 bits"
             raise InputError(f"{name}: {what} have no known range; convert them to 8 bits, or to 16 without a sign")
 
     def scaled(self, image: Image.Image) -> Image.Image:
-        """An image, or a strip of it, with 8 bits a channel; one that has them is left as it is."""
+        """Converts the image, or a strip of it, to 8 bits per channel; returns 8-bit images unchanged."""
         if not self.is_grey:
             return image
         values = np.asarray(image).astype(np.int32)
@@ -61,11 +61,11 @@ class SixteenBits:
         return Image.fromarray(255 - levels if self.is_negative else levels)
 
     def warn_if_dark(self, brightest: int) -> None:
-        """Says, once for each folder, that an image of 16 bits uses a small part of its range.
+        """Warns once per folder that a 16-bit image uses only a small part of its range.
 
         Args:
-            brightest: Its highest value after scaling, in [0, 255]. Where it is 0, an image in colour may be all black
-                as well: of its 16 bits Pillow shows 8.
+            brightest: Highest value after scaling, in [0, 255]. A colour image with 0 may be all black, because Pillow
+                reads only 8 of its 16 bits.
         """
         folder = Path(self.name).parent
         if self.is_wide and self.shift == 8 and brightest < _DARK and not self.is_black and folder not in _warned:
@@ -76,7 +76,7 @@ class SixteenBits:
 
 
 def _is_wide(image: Image.Image) -> bool:
-    """Whether channels have 16 bits in the file, by what Pillow's reader is told."""
+    """Returns whether channels have 16 bits in the file, by the mode that the reader of Pillow uses."""
     for tile in getattr(image, "tile", [])[:1]:
         for argument in tile.args if isinstance(tile.args, tuple) else (tile.args,):
             if ";16" in str(argument) or (image.format == "PPM" and isinstance(argument, int) and argument > 255):

@@ -1,4 +1,4 @@
-"""Image sizes that grow as training goes on."""
+"""Image sizes that grow during training."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,14 @@ __all__ = ["SizeSchedule"]
 
 @dataclass(frozen=True)
 class SizeSchedule:
-    """Small images first, larger ones towards the end: most steps are cheap, and the network sees full size in time.
+    """Schedule from small to large images: most steps are cheap, and training ends at full size.
 
     Args:
         low: Height and width in pixels up to epoch ``begin``.
         high: Height and width in pixels from epoch ``end`` on.
         begin: Epoch, from 0, after which images grow.
-        end: Epoch, from 0, from which they are full.
-        multiple: Sizes between are rounded to a multiple of so many pixels.
+        end: Epoch, from 0, from which images have full size.
+        multiple: Number of pixels that sizes in between are rounded to a multiple of.
 
     Raises:
         InputError: A number is out of range.
@@ -42,7 +42,7 @@ class SizeSchedule:
             raise InputError(f"`multiple` must be at least 1, got {self.multiple}")
 
     def at(self, epoch: int) -> int:
-        """Height and width in pixels in an epoch, from 0."""
+        """Returns height and width in pixels for an epoch, counted from 0."""
         if epoch >= self.end:
             return self.high
         if epoch <= self.begin:

@@ -1,6 +1,6 @@
-"""Sources by name: the embedded one, folders, lists of files, sets of torchvision and of Hugging Face's library.
+"""Opens sources by name: the built-in source, folders, list files, and sets of torchvision and Hugging Face.
 
-No image is decoded to list them.
+Listing a source decodes no image.
 """
 
 import os
@@ -20,16 +20,16 @@ from tlprune.storage.paths import user_path
 __all__ = ["BUILT_IN_SOURCE", "absolute_source", "check_source", "open_source", "source_classes"]
 
 BUILT_IN_SOURCE = "drawn"
-"""Name of the source that tlprune draws itself."""
+"""Name of the built-in synthetic source."""
 
 _KINDS = ("linked", "unlabelled", "torchvision", "huggingface")
 
 
 def check_source(source: str) -> None:
-    """Refuses a source that is not there, without opening it.
+    """Checks that a source exists, without opening it.
 
     Args:
-        source: As :func:`open_source`.
+        source: Name or path of the source, as in :func:`open_source`.
 
     Raises:
         InputError: There is no such file or folder, or torchvision has no such set.
@@ -47,20 +47,20 @@ def check_source(source: str) -> None:
 
 
 def source_classes(source: str, cache: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
-    """Class names of a source; the images of a folder are not listed for it.
+    """Returns the class names of a source; for a folder, no images are listed.
 
     Args:
-        source: As :func:`open_source`.
-        cache: The cache folder; None for the user's.
+        source: Name or path of the source, as in :func:`open_source`.
+        cache: Cache folder; None for the default.
 
     Returns:
-        None at all for a source without labels.
+        The class names; empty for a source without labels.
 
     Raises:
-        InputError: As :func:`open_source`.
+        InputError: As in :func:`open_source`.
     """
     if source == BUILT_IN_SOURCE:
-        return tuple(one.name for one in synthetic_classes())
+        return tuple(drawn.name for drawn in synthetic_classes())
     kind, _ = _kind_of(source)
     if not kind and not is_list_file(source):
         root = _path_of(source, source)
@@ -71,23 +71,22 @@ def source_classes(source: str, cache: str | os.PathLike[str] | None = None) -> 
 
 
 def open_source(source: str, cache: str | os.PathLike[str] | None = None) -> tuple[ImageSet, ImageSet | None]:
-    """Lists a source's images.
+    """Lists the images of a source.
 
     Args:
-        source: ``drawn``; a folder of class folders, or of images without labels; a folder with either in ``train`` and
-            perhaps ``val`` (or ``valid``, ``validation``, ``dev``), in any capitalisation; ``linked:FOLDER``, the same
-            with links to folders inside classes followed; ``unlabelled:FOLDER``, all images in it and in folders below,
-            whatever these are called; a file ``.csv``, ``.tsv`` or ``.txt`` that lists paths and labels;
-            ``torchvision:NAME:FOLDER``; ``huggingface:FOLDER`` or
-            ``huggingface:NAME``.
-        cache: The cache folder; None for the user's.
+        source: Name or path: ``drawn``; a folder of class folders, or of images without labels; a folder with either in
+            ``train`` and optionally ``val`` (or ``valid``, ``validation``, ``dev``), in any capitalisation;
+            ``linked:FOLDER``, which also follows links to folders inside classes; ``unlabelled:FOLDER``, all images in
+            a folder and its subfolders, whatever their names; a file ``.csv``, ``.tsv`` or ``.txt`` that lists paths
+            and labels; ``torchvision:NAME:FOLDER``; ``huggingface:FOLDER`` or ``huggingface:NAME``.
+        cache: Cache folder; None for the default.
 
     Returns:
-        Training images, and validation images where the source has its own.
+        Training images, and validation images, or None if the source has no validation images of its own.
 
     Raises:
-        InputError: There is no such thing, it has no images, a class folder has none, two folders stand for the same
-            part, or the two parts have other classes.
+        InputError: The source does not exist or has no images, a class folder has no images, two folders stand for the
+            same part, or the two parts have different classes.
     """
     check_source(source)
     kind, rest = _kind_of(source)
@@ -111,10 +110,10 @@ def open_source(source: str, cache: str | os.PathLike[str] | None = None) -> tup
 
 
 def absolute_source(source: str) -> str:
-    """A source by a name that means the same from any folder.
+    """Returns the name of a source with an absolute path, so that it is valid from any working directory.
 
     Args:
-        source: As :func:`open_source`.
+        source: Name or path of the source, as in :func:`open_source`.
     """
     kind, rest = _kind_of(source)
     if source == BUILT_IN_SOURCE:
@@ -125,7 +124,7 @@ def absolute_source(source: str) -> str:
 
 
 def _kind_of(source: str) -> tuple[str, str]:
-    """What comes before the colon, if that is a kind of source, and the rest. A folder's name may have a colon too."""
+    """Splits a kind of source before a colon from the rest; a folder name may contain a colon too."""
     kind, colon, rest = source.partition(":")
     return (kind, rest) if colon and kind in _KINDS and not _exists(source) else ("", source)
 
@@ -133,7 +132,7 @@ def _kind_of(source: str) -> tuple[str, str]:
 def _exists(path: str) -> bool:
     try:
         return user_path(path).exists()
-    except OSError:  # a name that is too long for a file
+    except OSError:  # the name is too long for a file
         return False
 
 
@@ -142,15 +141,15 @@ def _name_and_folder(rest: str) -> tuple[str, str]:
     return name, folder
 
 
-def _path_of(source: str, given: str) -> Path:
-    """The folder or list file that a source names."""
-    if not given:
+def _path_of(source: str, name: str) -> Path:
+    """Returns the folder or list file of a source."""
+    if not name:
         raise InputError(f"the source has no name: give a folder, or {BUILT_IN_SOURCE!r} (got {source!r})")
-    path = user_path(given)
-    if not _exists(given):
-        what = "no such file" if is_list_file(given) else "no such folder"
+    path = user_path(name)
+    if not _exists(name):
+        what = "no such file" if is_list_file(name) else "no such folder"
         raise InputError(f"source {source}: {what} (the built-in source is called {BUILT_IN_SOURCE!r})")
-    if is_list_file(given) and path.is_file():
+    if is_list_file(name) and path.is_file():
         return path
     if not path.is_dir():
         what = f"a file, but none of {', '.join(ENDINGS)}"
@@ -163,12 +162,12 @@ def _titled(images: FolderImages) -> FolderImages:
 
 
 def _like_each_other(source: str, train: ImageSet, val: ImageSet | None) -> tuple[ImageSet, ImageSet | None]:
-    """Both, unless labels would mean one thing in one and another in the other."""
+    """Returns both parts after checking that labels mean the same in each."""
     if val is not None and train.classes and not val.classes:
         raise InputError(
             f"source {source}: its validation part has no labels (no class folders), its training part has"
         )
     if val is not None and val.classes != train.classes:
         odd = sorted(set(val.classes) ^ set(train.classes)) or list(val.classes)
-        raise InputError(f"source {source}: its training and validation parts have other classes, such as {odd[0]!r}")
+        raise InputError(f"source {source}: training and validation parts have different classes, such as {odd[0]!r}")
     return train, val

@@ -1,4 +1,4 @@
-"""Splitting a labelled set so that every class keeps its share."""
+"""Splits a labelled set with the same class proportions in both parts."""
 
 from warnings import warn
 
@@ -11,19 +11,19 @@ __all__ = ["stratified_holdout"]
 
 
 def stratified_holdout(labels: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Holds out ``count`` samples, each class in proportion to its size.
+    """Holds out ``count`` samples, from each class in proportion to its size.
 
-    Shares are rounded by largest remainder, ties going to the lower class, so exactly ``count`` are held out. A class
-    is never held out as a whole: where its share is all of its samples, classes with more samples give in its place.
-    Where all classes are down to one sample, fewer than ``count`` are held out, with a warning.
+    Shares are rounded by largest remainder, with ties to the lower class, so that exactly ``count`` samples are held
+    out. A class always keeps at least one sample: if its share is all of its samples, classes with more samples replace
+    it. If every class is down to one sample, fewer than ``count`` samples are held out, with a warning.
 
     Args:
-        labels: ``[N]`` int64.
-        count: In [0, N].
-        seed: Decides which samples of a class are held out.
+        labels: Labels, ``[N]`` int64.
+        count: Number of samples to hold out, in [0, N].
+        seed: Seed of the choice of samples within a class.
 
     Returns:
-        Indices that stay and indices held out, each ascending, int64. Each class that has samples has one that stays.
+        Indices that stay and indices held out, each ascending, int64. At least one sample of each class stays.
 
     Raises:
         InputError: ``count`` is out of range.
@@ -49,7 +49,7 @@ def stratified_holdout(labels: Tensor, count: int, seed: int) -> tuple[Tensor, T
 
 
 def _shares(sizes: Tensor, count: int) -> Tensor:
-    """How many of each class are held out, ``[C]`` int64: at most all but one."""
+    """Computes the number of held-out samples of each class, ``[C]`` int64, at most all but one."""
     most = (sizes - 1).clamp(min=0)
     take = _in_proportion(sizes, count).minimum(most)
     room = most - take
@@ -57,7 +57,7 @@ def _shares(sizes: Tensor, count: int) -> Tensor:
 
 
 def _in_proportion(sizes: Tensor, count: int) -> Tensor:
-    """``count``, at most the sum of ``sizes``, as one part for each size, rounded by largest remainder."""
+    """Divides ``count``, at most the sum of ``sizes``, in proportion to ``sizes``, rounded by largest remainder."""
     share = sizes.double() * count / max(int(sizes.sum()), 1)
     parts = share.floor().long()
     missing = count - int(parts.sum())

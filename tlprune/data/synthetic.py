@@ -1,8 +1,8 @@
-"""The built-in source: a hundred classes in three families, drawn once into a class folder like any other.
+"""The built-in synthetic source: a hundred classes in three families, written once to a class folder.
 
-*Glyphs* are characters in the fonts that matplotlib ships, *textures* are patterns without a figure, *shapes* are
-geometric figures. Most of it is of no use to any one target, as with ImageNet and a set of pets: that is what makes it
-a source worth pruning. Images are 32 x 32 RGB, and a seed decides every one of them.
+*Glyphs* are characters in the fonts of matplotlib, *textures* are patterns without a figure, *shapes* are geometric
+figures. As in ImageNet for a target of pets, most classes do not help a given target, which makes the source worth
+pruning. Images are 32 x 32 RGB and depend only on a seed.
 """
 
 import math
@@ -28,12 +28,12 @@ __all__ = ["FAMILIES", "IMAGE_SIZE", "DrawnClass", "draw_image", "synthetic_clas
 FAMILIES = ("glyph", "texture", "shape")
 IMAGE_SIZE = 32
 _VERSION = 1
-_SCALE = 3  # glyphs and shapes are drawn this many times larger and reduced, which smooths their edges
+_SCALE = 3  # factor by which glyphs and shapes are drawn larger and then reduced, for smooth edges
 _CANVAS = IMAGE_SIZE * _SCALE
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 Mask = NDArray[np.float64]
-"""H x W in [0, 1]: 0 shows the first colour of an image, 1 the second."""
+"""Array of H x W in [0, 1]: 0 is the first colour of an image, 1 the second."""
 Painter = Callable[[np.random.Generator], Mask]
 
 
@@ -43,7 +43,7 @@ class DrawnClass:
 
     Args:
         name: Folder name, which begins with the family.
-        paint: Draws one image of the class as a mask, size 32 x 32.
+        paint: Function that draws one image of the class as a mask of 32 x 32.
     """
 
     name: str
@@ -60,7 +60,7 @@ class DrawnClass:
 
 @cache
 def _fonts() -> tuple[tuple[str, frozenset[int]], ...]:
-    """The text fonts that matplotlib ships, each with the code points that its character map has."""
+    """Returns the text fonts of matplotlib, each with the code points of its character map."""
     from matplotlib import get_data_path
     from matplotlib.ft2font import FT2Font
 
@@ -90,7 +90,7 @@ def _glyph(rng: np.random.Generator, character: str) -> Mask:
 
 
 def _coordinates(rng: np.random.Generator, angle: float) -> tuple[Mask, Mask]:
-    """Pixel coordinates, turned by ``angle`` degrees about a random origin."""
+    """Returns pixel coordinates rotated by ``angle`` degrees about a random origin."""
     y, x = np.mgrid[0:IMAGE_SIZE, 0:IMAGE_SIZE] - rng.uniform(0, IMAGE_SIZE, 2)[:, None, None]
     turn = math.radians(angle)
     return x * math.cos(turn) + y * math.sin(turn), y * math.cos(turn) - x * math.sin(turn)
@@ -108,7 +108,7 @@ def _checks(rng: np.random.Generator, size: float) -> Mask:
 
 
 def _noise(rng: np.random.Generator, slope: float) -> Mask:
-    """Noise whose amplitude falls with frequency to the power ``slope``."""
+    """Draws noise whose amplitude falls with frequency to the power ``slope``."""
     y, x = np.meshgrid(np.fft.fftfreq(IMAGE_SIZE), np.fft.fftfreq(IMAGE_SIZE), indexing="ij")
     radius = np.maximum(np.hypot(x, y), 1 / IMAGE_SIZE)
     field = np.fft.ifft2(np.fft.fft2(rng.standard_normal((IMAGE_SIZE, IMAGE_SIZE))) / radius**slope).real
@@ -116,7 +116,7 @@ def _noise(rng: np.random.Generator, slope: float) -> Mask:
 
 
 def _cells(rng: np.random.Generator, count: int, edges: bool) -> Mask:
-    """Distance to the nearest of ``count`` points, or how close the two nearest are to a tie."""
+    """Draws the distance to the nearest of ``count`` points, or the edges between their cells."""
     points = rng.uniform(0, IMAGE_SIZE, (count, 2))
     grid = np.mgrid[0:IMAGE_SIZE, 0:IMAGE_SIZE].reshape(2, -1).T
     distances = np.sort(np.hypot(*(grid[:, None] - points[None]).transpose(2, 0, 1)), axis=1)
@@ -140,7 +140,7 @@ def _polygon(middle: NDArray[np.float64], radii: list[float], turn: float) -> li
 
 
 def _figure(rng: np.random.Generator, corners: int, inner: float, filled: bool) -> Mask:
-    """A regular polygon, or a star whose inner corners lie at ``inner`` of its radius; 60 corners look round."""
+    """Draws a regular polygon, or a star with inner corners at ``inner`` of its radius; 60 corners look round."""
     canvas = Image.new("L", (_CANVAS, _CANVAS))
     middle, radius = _place(rng)
     radii = [radius] * corners if inner == 1 else [radius, radius * inner] * corners
@@ -163,7 +163,7 @@ def _rings(rng: np.random.Generator, count: int) -> Mask:
 
 
 def _arms(rng: np.random.Generator, count: int) -> Mask:
-    """``count`` bars from one middle, evenly spread."""
+    """Draws ``count`` bars from one centre at equal angles."""
     canvas = Image.new("L", (_CANVAS, _CANVAS))
     middle, radius = _place(rng)
     ends = _polygon(middle, [radius] * count, rng.uniform(0, 2 * np.pi))
@@ -202,11 +202,11 @@ def _stretched(field: Mask) -> Mask:
 
 
 def draw_image(drawn: DrawnClass, rng: np.random.Generator) -> Image.Image:
-    """Draws one image of a class in two colours of clear contrast, with noise and at times blur.
+    """Draws one image of a class in two contrasting colours, with noise and sometimes blur.
 
     Args:
         drawn: The class.
-        rng: Decides everything that varies within the class.
+        rng: Generator for all variation within the class.
 
     Returns:
         A 32 x 32 RGB image.
@@ -270,7 +270,7 @@ def _shape_classes() -> Iterator[DrawnClass]:
 
 @cache
 def synthetic_classes() -> tuple[DrawnClass, ...]:
-    """All classes of the built-in source, in the order of their names."""
+    """Returns all classes of the built-in source, sorted by name."""
     classes = [*_glyph_classes(), *_texture_classes(), *_shape_classes()]
     return tuple(sorted(classes, key=lambda drawn: drawn.name))
 
@@ -278,18 +278,18 @@ def synthetic_classes() -> tuple[DrawnClass, ...]:
 def synthetic_source(
     cache: Path, images_per_class: int = 100, seed: int = 0, drawn: Callable[[], None] | None = None
 ) -> Path:
-    """Draws the built-in source into the cache, unless it is there; damaged and missing images are drawn again.
+    """Writes the built-in source to the cache if necessary; damaged and missing images are drawn again.
 
-    Several processes may ask at once: one draws, the others wait for it.
+    Several processes may call this at once: one draws, the others wait.
 
     Args:
         cache: The cache folder.
-        images_per_class: At least 1.
-        seed: Decides every image.
-        drawn: Called after each class, for a progress bar.
+        images_per_class: Number of images per class, at least 1.
+        seed: Seed of every image.
+        drawn: Callback after each class, for a progress bar.
 
     Returns:
-        A class folder: one folder of PNG files for each class.
+        A class folder, with one folder of PNG files per class.
 
     Raises:
         InputError: ``images_per_class`` is below 1, or the cache cannot be written.
@@ -303,8 +303,8 @@ def synthetic_source(
     with locked(root):
         if not root.is_dir():
             with atomic_folder(root) as folder:
-                for one in synthetic_classes():
-                    _draw_class(one, folder / one.name, images_per_class, seed)
+                for drawn_class in synthetic_classes():
+                    _draw_class(drawn_class, folder / drawn_class.name, images_per_class, seed)
                     if drawn is not None:
                         drawn()
     return root

@@ -1,4 +1,4 @@
-"""The paper's downstream sets by name: their sizes, files and folders."""
+"""Catalogue of the paper's downstream sets: sizes, files and folders by name."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ __all__ = ["TARGET_SETS", "Sizes", "TargetSet"]
 
 
 class Sizes(NamedTuple):
-    """Images in each part; ``val`` is None where a split has no validation images."""
+    """Number of images in each part; ``val`` is None if a split has no validation images."""
 
     train: int
     val: int | None
@@ -19,26 +19,26 @@ class Sizes(NamedTuple):
 
 @dataclass(frozen=True)
 class TargetSet:
-    """A set that lies on the user's disk.
+    """A named target set on the user's disk.
 
     Args:
-        name: Name that users give.
-        title: Name that its authors gave.
-        num_classes: Number of its classes.
+        name: Name of the set in tlprune.
+        title: Name of the set by its authors.
+        num_classes: Number of classes.
         official_sizes: Sizes of the official split.
-        files: Files of the official split, relative to the set's folder.
-        images: The folder that CoOp's paths are relative to, relative to the set's folder.
-        marker: File or folder by which the set's folder is known.
-        home_page: Address of its authors' page.
-        terms: Its licence, as far as its authors say.
-        tree: Layout of its folder, in lines.
-        folders: Other names of its folder than ``name``: those of CoOp, of torchvision and of its own archive.
-        coop_file: CoOp's split file, used where it lies in the set's folder.
-        coop_sizes: Sizes of CoOp's split.
-        image_size: Height and width in pixels that its images are seen at, unless the user says otherwise. CIFAR's are
-            32 and stay so; the paper probes them at 160.
-        remark: Advice for those who get it.
-        download_is_dead: Whether torchvision once downloaded it, and no longer can.
+        files: Files of the official split, relative to the folder of the set.
+        images: Folder that the paths of CoOp are relative to, itself relative to the folder of the set.
+        marker: File or folder that identifies the folder of the set.
+        home_page: URL of the authors' page.
+        terms: Licence, as far as the authors state one.
+        tree: Layout of the folder, as lines of text.
+        folders: Other folder names beside ``name``: those of CoOp, of torchvision and of the archive.
+        coop_file: Split file of CoOp, which is used if it exists in the folder of the set.
+        coop_sizes: Sizes of the split of CoOp.
+        image_size: Default height and width in pixels of images for a model. CIFAR images stay at 32; the paper probes
+            them at 160.
+        remark: Advice on obtaining the set.
+        download_is_dead: Whether torchvision once offered a download that no longer works.
     """
 
     name: str
@@ -59,10 +59,10 @@ class TargetSet:
     download_is_dead: bool = False
 
     def home(self, folder: Path) -> Path:
-        """The set's own folder, which may lie one folder deeper, as torchvision has it.
+        """Returns the folder of the set, which may be one level deeper, as in torchvision.
 
         Args:
-            folder: A folder that the user gave, or one of a name that the set has.
+            folder: Folder given by the user, or a folder with a name of the set.
 
         Raises:
             InputError: The folder, the marker or a split file is missing.
@@ -72,7 +72,7 @@ class TargetSet:
             what = "a file, not a folder" if folder.exists() else "no such folder"
             raise InputError(f"target {self.name}: {folder}: {what}")
         inside = [folder, *(folder / name for name in self.folders)]
-        home = next((one for one in inside if (one / self.marker).exists()), None)
+        home = next((candidate for candidate in inside if (candidate / self.marker).exists()), None)
         if home is None:
             raise InputError(f"target {self.name}: no {self.marker!r} in {folder} ({help_})")
         missing = [name for name in self.files if not (home / name).is_file()]
@@ -251,4 +251,4 @@ _ALL = (
 )
 
 TARGET_SETS: dict[str, TargetSet] = {entry.name: entry for entry in _ALL}
-"""By name. CoOp's sizes are those of its split files (Zhou et al., 2022)."""
+"""Target sets by name. Sizes of CoOp are those of its split files (Zhou et al., 2022)."""

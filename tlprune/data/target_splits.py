@@ -1,4 +1,4 @@
-"""Targets by name: what a model is finetuned on, and what votes."""
+"""Opens targets by name. A target's training images vote for the source, and models are transferred to it."""
 
 import os
 from collections.abc import Callable
@@ -24,15 +24,15 @@ _BUILT_IN: dict[str, Callable[[int], tuple[TensorImages, ...]]] = {"digits": dig
 
 @dataclass(frozen=True)
 class TargetSplits:
-    """A labelled set in three parts. Only ``train`` votes; ``val`` is what is chosen on; ``test`` is looked at once.
+    """A labelled set in three parts. Only ``train`` votes; ``val`` is for choices, ``test`` for the final score.
 
     Args:
-        name: What reports call it.
+        name: Name of the target in reports.
         train: Training images.
         val: Validation images.
-        test: Test images; None where a user's folder has none.
-        image_size: Height and width in pixels that its images are seen at, unless the user says otherwise.
-        split: Where the split comes from, in words.
+        test: Test images; None if a folder of the user has none.
+        image_size: Default height and width in pixels of images for a model.
+        split: Origin of the split, as text.
     """
 
     name: str
@@ -49,18 +49,18 @@ class TargetSplits:
 
 
 def list_targets() -> list[str]:
-    """Names of the targets that come with tlprune."""
+    """Returns the names of the built-in targets."""
     return sorted(_BUILT_IN)
 
 
 def check_target(target: str) -> None:
-    """Refuses a target that is neither a known name nor a folder, without opening it.
+    """Checks that a target is a known name or a folder, without opening it.
 
     Args:
-        target: As :func:`open_target`.
+        target: Name or path of the target, as in :func:`open_target`.
 
     Raises:
-        InputError: There is no such name, no such folder, or the folder of a named set lacks what must be in it.
+        InputError: There is no such name or folder, or required files are missing from the folder of a named set.
     """
     if target in _BUILT_IN or named_target(target) is not None or user_path(target).is_dir():
         return
@@ -78,20 +78,18 @@ def open_target(target: str, seed: int = 0) -> TargetSplits:
     """Opens a target.
 
     Args:
-        target: ``digits``, ``photos``, a folder with class folders in ``train`` and perhaps ``val`` (or ``valid``,
-            ``validation``, ``dev``) and ``test``, in any capitalisation, or a set of
-
-            :data:`tlprune.data.target_catalogue.TARGET_SETS`: ``NAME:FOLDER``, or ``NAME`` where it lies in the folder
-            that the
-            environment variable ``TLPRUNE_DATA`` names.
-        seed: Decides the split where the set has none of its own; one fifth of a folder's ``train`` becomes ``val``.
+        target: Name or path: ``digits``, ``photos``, a folder with class folders in ``train`` and optionally ``val``
+            (or ``valid``, ``validation``, ``dev``) and ``test``, in any capitalisation, or a set of
+            :data:`tlprune.data.target_catalogue.TARGET_SETS`, as ``NAME:FOLDER``, or as ``NAME`` if it is in the folder
+            in the environment variable ``TLPRUNE_DATA``.
+        seed: Seed of the split if the set has no split of its own; one fifth of a folder's ``train`` becomes ``val``.
 
     Returns:
-        Its three parts.
+        The three parts.
 
     Raises:
-        InputError: There is no such target, the folder is laid out otherwise, two folders in it stand for the same
-            part, or its parts have other classes.
+        InputError: There is no such target, the folder has another layout, two folders stand for the same part, or the
+            parts have different classes.
     """
     check_target(target)
     if target in _BUILT_IN:
@@ -103,18 +101,18 @@ def open_target(target: str, seed: int = 0) -> TargetSplits:
 
 
 def open_named(entry: TargetSet, folder: Path, seed: int = 0) -> TargetSplits:
-    """Opens a named set; no file of an image is opened.
+    """Opens a named set without opening an image file.
 
     Args:
         entry: The set.
-        folder: Its folder, or one around it.
-        seed: Decides which fifth of ``train`` becomes ``val`` where its split has none.
+        folder: Folder of the set, or its parent.
+        seed: Seed of the fifth of ``train`` that becomes ``val`` if the split has no validation images.
 
     Returns:
-        Its three parts.
+        The three parts.
 
     Raises:
-        InputError: Something is missing, damaged, or there are more or fewer images or classes than the set has.
+        InputError: A file is missing or damaged, or the number of images or classes is not that of the set.
     """
     parts = open_set(entry, folder)
     if parts.val is not None:
@@ -125,13 +123,13 @@ def open_named(entry: TargetSet, folder: Path, seed: int = 0) -> TargetSplits:
 
 
 def absolute_target(target: str) -> str:
-    """A target by a name that means the same from any folder.
+    """Returns the name of a target with an absolute path, so that it is valid from any working directory.
 
     Args:
-        target: As :func:`open_target`.
+        target: Name or path of the target, as in :func:`open_target`.
 
     Returns:
-        ``NAME:/FOLDER`` for a named set, the whole path for a folder, and anything else as it is.
+        ``NAME:/FOLDER`` for a named set, the absolute path for a folder, and ``target`` otherwise.
     """
     if target in _BUILT_IN:
         return target
@@ -148,13 +146,13 @@ def _of_folder(root: Path, seed: int) -> TargetSplits:
         raise InputError(f"{root}: no folder 'train' in it ({expected}); got {', '.join(folder_names(root)) or 'none'}")
     train = scan_class_folder(parts.train)
     warn_of_parts_taken_for_classes(parts.train, train.classes)
-    val, test = (None if one is None else scan_class_folder(one) for one in (parts.val, parts.test))
+    val, test = (None if folder is None else scan_class_folder(folder) for folder in (parts.val, parts.test))
     for images in (val, test):
         if images is not None and images.classes != train.classes:
             odd = sorted(set(images.classes) ^ set(train.classes))
             pair = f"{parts.train.name!r} and {images.root.name!r}"
-            raise InputError(f"{root}: {pair} have other classes, such as {odd[0]!r}")
-    split = "folders " + ", ".join(one.name for one in parts if one is not None)
+            raise InputError(f"{root}: {pair} have different classes, such as {odd[0]!r}")
+    split = "folders " + ", ".join(folder.name for folder in parts if folder is not None)
     if val is None:
         train, val = _fifth_held_out(train, seed)
         split = f"a fifth of {parts.train.name!r} held out, seed {seed}"

@@ -1,4 +1,4 @@
-"""Sets that torchvision reads, by the names of its classes, from folders on disk; nothing is downloaded."""
+"""Opens data sets of torchvision by class name from folders on disk, without downloads."""
 
 import inspect
 import os
@@ -53,29 +53,29 @@ _KNOWN = [
     "StanfordCars",
     "USPS",
 ]
-"""Sets of images with one class each. The list is closed: other classes, such as LSUN, execute files beside them."""
+"""Data sets with one label per image. No others are supported: some, such as LSUN, execute files next to the data."""
 _NOT_YOURS = {"self", "root", "download", "transform", "target_transform", "transforms", "loader", "is_valid_file"}
 _NOT_YOURS |= {"args", "kwargs"}
-_READ_HERE = {"CIFAR10": "cifar10", "CIFAR100": "cifar100"}  # torchvision unpickles them
+_READ_HERE = {"CIFAR10": "cifar10", "CIFAR100": "cifar100"}  # read by tlprune, because torchvision unpickles them
 _PAIRS = ("samples", "imgs", "_samples")
 _FILES = ("_image_files", "_images")
 _LABELS = ("targets", "labels", "_labels")
 _CLASSES = ("classes", "categories")
 _BINARY_LABELS, _BINARY_CLASSES = ("_bin_labels",), ("bin_classes",)
 _NO_CLASS = "N/A"
-"""EMNIST's name of class 0 of its letters, which are numbered from 1."""
+"""Name of class 0 in the letters of EMNIST, which are numbered from 1."""
 _WHOLE = (int, np.integer)
 
 
 def check_torchvision(name: str, folder: str) -> None:
-    """Refuses a set that there cannot be, without opening it.
+    """Checks that a set can exist, without opening it.
 
     Args:
-        name: As :func:`open_torchvision`.
-        folder: Likewise.
+        name: Name of the class, as in :func:`open_torchvision`.
+        folder: The ``root`` of the class.
 
     Raises:
-        InputError: torchvision has no such set, or there is no such folder.
+        InputError: torchvision has no such set, or the folder does not exist.
     """
     kind = name.partition(",")[0]
     if kind not in torchvision.datasets.__all__:
@@ -84,24 +84,24 @@ def check_torchvision(name: str, folder: str) -> None:
         others = f"read are {', '.join(_KNOWN)}"
         raise InputError(f"source torchvision:{kind}: not read here; give class folders or a list file ({others})")
     if not folder:
-        raise InputError(f"source torchvision:{name}: say where it lies: torchvision:{name}:FOLDER")
+        raise InputError(f"source torchvision:{name}: give its folder, as torchvision:{name}:FOLDER")
     if not user_path(folder).is_dir():
         raise InputError(f"source torchvision:{name}: {folder}: no such folder")
 
 
 def open_torchvision(name: str, folder: str) -> ImageSet:
-    """Opens the training images of a set that torchvision has a class for.
+    """Opens the training images of a data set of torchvision.
 
     Args:
-        name: Name of a class in :mod:`torchvision.datasets`, and arguments that it needs: ``Places365``,
+        name: Name of a class in :mod:`torchvision.datasets`, with arguments if necessary: ``Places365``,
             ``Places365,small=true``, ``EMNIST,split=letters``.
-        folder: The class's ``root``.
+        folder: The ``root`` of the class.
 
     Returns:
-        Files as they lie on disk, or images that the class has in memory; torchvision's order, labels and class names.
+        The image files on disk, or the images in memory, with the order, labels and class names of torchvision.
 
     Raises:
-        InputError: There is no such class or folder, the class refuses the folder, or does not give one label for each
+        InputError: There is no such class or folder, the class rejects the folder, or it does not have one label per
             image.
     """
     check_torchvision(name, folder)
@@ -131,7 +131,7 @@ def _option(name: str, text: str) -> tuple[str, bool | int | str]:
 
 
 def _check_layout(kind: str, root: Path, arguments: Mapping[str, Any]) -> None:
-    """Refuses archives that a class would unpack, and targets that are no labels."""
+    """Rejects archives that a class would unpack, and targets that are not labels."""
     if kind == "ImageNet":
         for needed in ("meta.bin", str(arguments.get("split", "train"))):
             if not (root / needed).exists():
@@ -153,12 +153,12 @@ def _construct(kind: str, root: Path, arguments: Mapping[str, Any]) -> Any:
         return dataset_class(root, **arguments)
     except InputError:
         raise
-    except Exception as error:  # each class has its own way to say that files are missing
+    except Exception as error:  # classes raise different errors for missing files
         raise InputError(f"source torchvision:{kind}: {root}: {' '.join(str(error).split())[:200]}") from error
 
 
 def _argument_names(dataset_class: type) -> set[str]:
-    """Names of a class's arguments, with those that it hands on to its base class."""
+    """Returns the argument names of a class, including those passed on to its base class."""
     names: set[str] = set()
     for base in dataset_class.__mro__:
         parameters = inspect.signature(base.__init__).parameters  # type: ignore[misc]
@@ -169,7 +169,7 @@ def _argument_names(dataset_class: type) -> set[str]:
 
 
 def images_of_files(opened: Any) -> FolderImages | None:
-    """Images that the class knows by their paths."""
+    """Returns the images of a Dataset that lists their paths, or None."""
     pairs = next((value for name in _PAIRS if (value := getattr(opened, name, None))), None)
     if pairs is None:
         files: Sequence[Any] = next((value for name in _FILES if (value := getattr(opened, name, None))), [])
@@ -184,7 +184,7 @@ def images_of_files(opened: Any) -> FolderImages | None:
 
 
 def images_in_memory(opened: Any) -> TensorImages | None:
-    """Images that the class holds as an array; where it calls all of them -1, they have no labels."""
+    """Returns the images of a Dataset that holds them as an array, or None; if all labels are -1, the set has none."""
     labels, data = labels_of(opened), getattr(opened, "data", None)
     if not labels or not isinstance(data, (Tensor, np.ndarray)):
         return None
@@ -202,37 +202,37 @@ def images_in_memory(opened: Any) -> TensorImages | None:
 
 
 def _as_rgb(pixels: Tensor) -> Tensor:
-    """``[N, H, W]``, ``[N, H, W, 3]`` or ``[N, 3, H, W]`` to the last of these."""
+    """Converts ``[N, H, W]``, ``[N, H, W, 3]`` or ``[N, 3, H, W]`` to ``[N, 3, H, W]``."""
     if pixels.ndim == 3:
         return pixels[:, None].expand(-1, 3, -1, -1).contiguous()
     return pixels.contiguous() if pixels.shape[1] == 3 else pixels.permute(0, 3, 1, 2).contiguous()
 
 
 def labels_of(opened: Any) -> list[int]:
-    """A number for each image; none where the class has no such numbers."""
+    """Returns the label of each image; empty if the Dataset does not list labels."""
     names = _BINARY_LABELS if _is_binary(opened) else _LABELS
     labels = next((value for name in names if (value := getattr(opened, name, None)) is not None), ())
     if isinstance(labels, (Tensor, np.ndarray)):
         table = torch.as_tensor(labels)
-        # QMNIST has a row for each image, which begins with its class
+        # QMNIST has a row per image whose first entry is the class
         labels = (table[:, 0] if table.ndim == 2 else table.flatten()).tolist()
     return [int(label) for label in labels] if all(isinstance(label, _WHOLE) for label in labels) else []
 
 
 def classes_of(opened: Any, labels: Sequence[int]) -> list[str]:
-    """The class's own names; the numbers where it has none, or too few."""
+    """Returns the class names of the Dataset; numbers if it has no names or too few."""
     attributes = _BINARY_CLASSES if _is_binary(opened) else _CLASSES
     own = next((value for name in attributes if (value := getattr(opened, name, None))), ())
     places = getattr(opened, "class_to_idx", {})
     if set(places) == set(own) and sorted(places.values()) == list(range(len(own))):
         own = sorted(own, key=places.__getitem__)
     names = [name[0] if isinstance(name, tuple) else str(name) for name in own]
-    ids = getattr(opened, "wnids", names)  # two of ImageNet's classes are called crane
+    ids = getattr(opened, "wnids", names)  # the names are not unique: two classes of ImageNet are named crane
     names = [name if names.count(name) == 1 else f"{name} ({id_})" for name, id_ in zip(names, ids, strict=True)]
     fits = len(set(names)) == len(names) > max(labels)
     return names if fits else [str(number) for number in range(max(labels) + 1)]
 
 
 def _is_binary(opened: Any) -> bool:
-    """Whether OxfordIIITPet is asked for cats and dogs in place of breeds."""
+    """Returns whether the labels of OxfordIIITPet are cats and dogs instead of breeds."""
     return getattr(opened, "_target_types", None) == ["binary-category"]

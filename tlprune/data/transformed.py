@@ -1,4 +1,4 @@
-"""Images and a transform: the dataset that a DataLoader draws batches from."""
+"""A torch Dataset of images and a transform, from which a DataLoader draws batches."""
 
 import math
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ Batch = tuple[Tensor, Tensor]
 
 
 class TransformedDataset(Dataset[tuple[Tensor, int]]):
-    """Images through a transform, with their labels.
+    """Transformed images with their labels.
 
     Args:
         images: The images.
-        transform: From images to what a model sees.
-        new_labels: ``[C]`` int64, the label that each old label becomes; None leaves them.
+        transform: Transform from images to model input.
+        new_labels: New label of each old label, ``[C]`` int64; None keeps labels unchanged.
 
     Attributes:
-        in_bytes: Whether batches are left as uint8, for whoever normalises them later; False at first.
+        in_bytes: Whether batches stay uint8, to be normalised later; False at first.
     """
 
     def __init__(self, images: ImageSet, transform: Transform, new_labels: Tensor | None = None) -> None:
@@ -40,12 +40,12 @@ class TransformedDataset(Dataset[tuple[Tensor, int]]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """One image, ``[3, S, S]`` float32, and its label."""
+        """Returns an image, ``[3, S, S]`` float32, and its label."""
         pixels, labels = self.__getitems__([index])
         return pixels[0], int(labels[0])
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        """A batch at once: images ``[B, 3, S, S]`` float32, labels ``[B]`` int64."""
+        """Returns a whole batch: images ``[B, 3, S, S]`` float32 and labels ``[B]`` int64."""
         picked = torch.as_tensor(indices)
         pixels = self.transform.augment_batch(self._pixels(picked))
         return pixels if self.in_bytes else self.transform.normalize_batch(pixels), self.labels[picked]
@@ -63,44 +63,44 @@ class TransformedDataset(Dataset[tuple[Tensor, int]]):
         return batch
 
     def with_transform(self, transform: Transform) -> Self:
-        """The same images through another transform."""
+        """Returns the same images with another transform."""
         changed = copy(self)
         changed.transform = transform
         return changed
 
     def at_size(self, image_size: int) -> Self:
-        """The same images, ``image_size`` pixels high and wide."""
+        """Returns the same images with a height and width of ``image_size`` pixels."""
         return self.with_transform(self.transform.at_size(image_size))
 
     def as_bytes(self) -> Self:
-        """The same images, batches left as uint8 where the transform allows that."""
+        """Returns the same images with batches that stay uint8, if the transform allows it."""
         left = copy(self)
         left.in_bytes = self.transform.ends_in_bytes
         return left
 
     def name(self, index: int) -> str:
-        """What a person calls image ``index``."""
+        """Returns a readable name of image ``index``."""
         return self.images.name(index)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes of ``images``, before labels are made new."""
+        """Class names of ``images``, before relabelling."""
         return self.images.classes
 
     @property
     def display_names(self) -> tuple[str, ...]:
-        """What a person calls the classes."""
+        """Readable class names."""
         return self.images.display_names
 
     def fingerprint(self, level: Level = "path") -> str:
-        """Names the images, whatever the transform."""
+        """Returns the fingerprint of the images, independent of the transform."""
         return self.images.fingerprint(level)
 
     @property
     def version(self) -> str:
-        """What is made of the images and kept in the cache is made again when this changes.
+        """Version of the images; cached results are recomputed when it changes.
 
-        It is ``fingerprint("stat")``, asked for each time, unless it is set.
+        It is ``fingerprint("stat")``, computed on each access, unless it is set.
         """
         return self.images.fingerprint("stat") if self._version is None else self._version
 
@@ -110,17 +110,17 @@ class TransformedDataset(Dataset[tuple[Tensor, int]]):
 
     @property
     def transform_config(self) -> dict[str, Any]:
-        """The transform, as JSON values; mean, deviation, crop and interpolation where they are not ImageNet's."""
+        """The transform as JSON values; mean, deviation, crop and interpolation only if they differ from ImageNet."""
         return {"view": self.transform.recorded_name, **self.transform.preprocessing.as_json()}
 
 
 def _room_for(count: int, image: Tensor) -> Tensor:
-    """A batch ``[B, ...]`` to be filled with images such as ``image``, each in the layout that this one has.
+    """Allocates a batch ``[B, ...]`` for images with the shape, dtype and memory layout of ``image``.
 
-    A loading process takes memory that it shares with the process that trains, as torch's own collation does: a batch
-    made elsewhere would be copied into such memory afterwards.
+    A loading process allocates shared memory, as the collation of torch does; a batch in other memory would be copied
+    to shared memory later.
     """
-    by_pixel = image.stride(-3) == 1  # as decoders and resizers leave images; they are copied as they lie
+    by_pixel = image.stride(-3) == 1  # channels-last, as decoders and resizers give
     shape = (count, *(image.movedim(-3, -1) if by_pixel else image).shape)
     if get_worker_info() is None:
         batch = torch.empty(shape, dtype=image.dtype)

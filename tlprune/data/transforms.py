@@ -1,8 +1,8 @@
-"""How a model sees images: views that take uint8 pixels to normalised floats.
+"""Transforms from uint8 pixels to normalised floats.
 
-A view has three steps. Images become one size each by itself; what is random after that works on the whole batch,
-which is many times faster on small images; both on bytes. Last come floats, which are four times as large: whoever
-loads batches for a GPU has that done there.
+A transform has three steps. The first resizes each image, the second augments the whole batch, which is many times
+faster on small images; both work on bytes. The last step converts to normalised floats, which take four times the
+memory, so for a GPU it runs there.
 """
 
 from collections.abc import Sequence
@@ -35,37 +35,36 @@ __all__ = [
 ]
 
 Augment = Literal["none", "shift", "crop", "crop_flip"]
-"""``none``; ``shift``: by up to an eighth, as is usual for 32-pixel images; ``crop``: RandomResizedCrop; ``crop_flip``:
-that and a horizontal flip, as is usual for ImageNet."""
+"""Augmentations: ``none``; ``shift`` by up to an eighth, common for 32-pixel images; ``crop``, RandomResizedCrop;
+``crop_flip``, RandomResizedCrop and horizontal flip, common for ImageNet."""
 
 TwoViews = Literal["simclr", "simclr_small", "moco", "simclr_colour"]
-"""Two views of each image, for contrastive learning. ``simclr``: for images of ImageNet's kind; ``simclr_small``: half
-the change of colour and no blur, for 32-pixel images; ``moco``: MoCo v2."""
+"""Augmentations with two views per image for contrastive learning: ``simclr`` for images like ImageNet;
+``simclr_small``, with half the colour change and no blur, for 32-pixel images; ``moco``, MoCo v2."""
 
 MAX_SIZE = 4096
-"""The most pixels in height and width that a model may see."""
+"""Largest height and width of model input in pixels."""
 
 MEAN, STD = IMAGENET_MEAN, IMAGENET_STD
-"""Of ImageNet's RGB channels in [0, 1]."""
+"""Mean and standard deviation of the RGB channels of ImageNet in [0, 1]."""
 
 
 class Transform(nn.Module):
-    """From images to what a model sees.
+    """Base class of transforms from images to model input.
 
     Args:
-        image_size: Height and width in pixels of what the model sees, at least 1; its own in ``preprocessing`` is not
-            looked at.
-        preprocessing: How the model's weights expect images; None as in ImageNet's usual evaluation.
+        image_size: Height and width in pixels of the model input, at least 1; the size in ``preprocessing`` is ignored.
+        preprocessing: Preprocessing that the weights of the model expect; None for the usual ImageNet evaluation.
 
     Attributes:
-        preprocessing: Without gaps, and with the size that images are seen at.
+        preprocessing: Preprocessing with all values filled in, and with ``image_size``.
 
     Raises:
         InputError: ``image_size`` is out of range.
     """
 
     recorded_name = "EvalView"
-    """What Selections call it, since before it had its present name."""
+    """Name of the transform in Selections, from before the class had its present name."""
 
     def __init__(self, image_size: int, preprocessing: Preprocessing | None = None) -> None:
         super().__init__()
@@ -79,24 +78,24 @@ class Transform(nn.Module):
 
     @property
     def crops(self) -> bool:
-        """Whether each image is cropped at random, even one of the right size."""
+        """Whether each image is randomly cropped, even if it has the right size."""
         return False
 
     @property
     def ends_in_bytes(self) -> bool:
-        """Whether all that :meth:`normalize_batch` does is :func:`normalize`."""
+        """Whether :meth:`normalize_batch` does nothing but :func:`normalize`."""
         return True
 
     def at_size(self, image_size: int) -> "Transform":
-        """The same transform, for another size in pixels."""
+        """Returns the same transform for another size in pixels."""
         return type(self)(image_size, self.preprocessing)
 
     def resize(self, pixels: Tensor) -> Tensor:
-        """One image ``[3, H, W]`` uint8 to ``[3, S, S]`` uint8.
+        """Resizes an image ``[3, H, W]`` uint8 to ``[3, S, S]`` uint8.
 
-        An image of the right size is left as it is; any other is resized so that its centre crop keeps the weights'
-        share of the short side: 224/256 in the evaluation of ImageNet. Of a very long image the middle alone is
-        resized.
+        An image of the right size is returned unchanged. Any other image is resized so that the centre crop shows the
+        share of the short side that the weights expect, 224/256 in the evaluation of ImageNet. Very long images are
+        first cropped to their middle.
         """
         if pixels.shape[1:] == (self.image_size, self.image_size):
             return pixels
@@ -104,20 +103,20 @@ class Transform(nn.Module):
         return resized
 
     def augment_batch(self, batch: Tensor) -> Tensor:
-        """What differs from epoch to epoch in a batch ``[B, 3, S, S]`` uint8 of one size; may change it in place."""
+        """Applies random augmentation to a batch ``[B, 3, S, S]`` uint8, possibly in place."""
         return batch
 
     def normalize_batch(self, batch: Tensor) -> Tensor:
-        """A batch ``[B, 3, S, S]`` uint8, augmented, to normalised float32."""
+        """Converts an augmented batch ``[B, 3, S, S]`` uint8 to normalised float32."""
         return self.normalize(batch)
 
     def normalize(self, batch: Tensor) -> Tensor:
-        """:func:`normalize` as the weights expect it."""
+        """Applies :func:`normalize` with the mean and deviation that the weights expect."""
         return normalize(batch, *mean_and_std(self.preprocessing))
 
 
 class EvalTransform(Transform):
-    """The transform for voting, validation and test: no randomness."""
+    """The deterministic transform for voting, validation and test."""
 
 
 class TrainTransform(Transform):
@@ -125,8 +124,8 @@ class TrainTransform(Transform):
 
     Args:
         image_size: Height and width in pixels, at least 1.
-        augment: What varies from epoch to epoch.
-        preprocessing: How the model's weights expect images; random crops follow the interpolation alone.
+        augment: Augmentation of training images.
+        preprocessing: Preprocessing that the weights of the model expect; random crops use only its interpolation.
     """
 
     recorded_name = "TrainView"
@@ -143,47 +142,48 @@ class TrainTransform(Transform):
         return self.augment in ("crop", "crop_flip")
 
     def at_size(self, image_size: int) -> Transform:
-        """The same transform, for another size in pixels."""
+        """Returns the same transform for another size in pixels."""
         return type(self)(image_size, self.augment, self.preprocessing)
 
     def resize(self, pixels: Tensor) -> Tensor:
-        """As the evaluation transform, but a random crop where ``augment`` says so."""
+        """Resizes like the evaluation transform, or takes a random crop if ``augment`` is a crop."""
         return random_crop(pixels, self.crop) if self.crops else super().resize(pixels)
 
     def augment_batch(self, batch: Tensor) -> Tensor:
-        """Shifts or flips each image by itself."""
+        """Shifts or flips each image independently."""
         if self.augment == "shift":
             return random_shift(batch, self.image_size // 8)
         return random_flip_(batch) if self.augment == "crop_flip" else batch
 
 
 def mean_and_std(preprocessing: Preprocessing) -> tuple[Sequence[float], Sequence[float]]:
-    """What weights expect images to be normalised by, ImageNet's where that is not known."""
+    """Returns mean and standard deviation that weights expect; those of ImageNet if not known."""
     known = preprocessing.filled()
     return known.mean or MEAN, known.std or STD
 
 
 def normalize(batch: Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] = STD) -> Tensor:
-    """As models see images: less the mean, over the standard deviation.
+    """Normalises images: subtracts the mean and divides by the standard deviation.
 
     Args:
-        batch: ``[B, 3, H, W]`` uint8, or float in [0, 255], on any device.
-        mean: Of the channels, in [0, 1].
-        std: Of the channels, in (0, 1].
+        batch: Images, ``[B, 3, H, W]`` uint8, or float in [0, 255], on any device.
+        mean: Mean of each channel, in [0, 1].
+        std: Standard deviation of each channel, in (0, 1].
 
     Returns:
-        The same shape, float32.
+        Normalised images of the same shape, float32.
     """
-    if batch.device.type == "cpu":  # plane by plane, a processor does the same to long runs of values
+    if batch.device.type == "cpu":  # channel by channel, a CPU applies the same operation to long contiguous runs
         batch = batch.contiguous()
     centre, spread = (torch.tensor([*of]).to(batch.device).view(3, 1, 1) * 255 for of in (mean, std))
     return torch.sub(batch, centre).div_(spread)
 
 
 def random_crop(pixels: Tensor, crop: v2.RandomResizedCrop) -> Tensor:
-    """What ``crop`` makes of one image ``[3, H, W]`` uint8, without asking first what kind of thing it is given.
+    """Applies ``crop`` to an image ``[3, H, W]`` uint8 without the type dispatch of torchvision.
 
-    The part that is kept is laid out pixel by pixel before it is resized, which torch does faster so; so is the result.
+    The cropped part is copied to channels-last layout before it is resized, which is faster in torch; the result has
+    the same layout.
     """
     part = functional.crop_image(pixels, **crop.make_params([pixels]))
     part = part[None].contiguous(memory_format=torch.channels_last)
@@ -192,14 +192,14 @@ def random_crop(pixels: Tensor, crop: v2.RandomResizedCrop) -> Tensor:
 
 
 def random_shift(batch: Tensor, reach: int) -> Tensor:
-    """Shifts each image by up to ``reach`` pixels each way, edges repeated.
+    """Shifts each image by up to ``reach`` pixels in each direction, with edges repeated.
 
     Args:
-        batch: ``[B, C, H, W]``.
-        reach: Pixels, at least 0.
+        batch: Images, ``[B, C, H, W]``.
+        reach: Largest shift in pixels, at least 0.
 
     Returns:
-        The same shape and dtype.
+        Shifted images of the same shape and dtype.
     """
     count, channels, height, width = batch.shape
     moves = torch.randint(-reach, reach + 1, (count, 2))
@@ -210,8 +210,8 @@ def random_shift(batch: Tensor, reach: int) -> Tensor:
 
 
 def random_flip_(batch: Tensor) -> Tensor:
-    """Mirrors each image left to right with probability one half, in place; ``[B, C, H, W]``."""
+    """Flips each image of ``[B, C, H, W]`` horizontally with probability one half, in place."""
     for index in (torch.rand(len(batch)) < 0.5).nonzero().squeeze(1).tolist():
-        # one after the other: an image fits the processor's cache, a batch does not
+        # one image at a time: an image fits into the CPU cache, a batch does not
         batch[index] = batch[index].flip(2)
     return batch

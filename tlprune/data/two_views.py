@@ -1,9 +1,9 @@
-"""Two views of each image, for contrastive learning.
+"""Two views of each image for contrastive learning.
 
-Crops, flips, colours, grey and blur as SimCLR (Chen et al., 2020, appendix A) and MoCo v2 (Chen et al., 2020) have
-them, each image with its own, a whole batch at a time: on 32-pixel images that is many times faster than one image
-after another. A change of colour is one matrix for each image: saturation and hue shrink or turn the chroma plane of
-YIQ.
+Crops, flips, colour jitter, greyscale and blur follow SimCLR (Chen et al., 2020, appendix A) and MoCo v2 (Chen et al.,
+2020). Each image has its own random parameters, but a whole batch is transformed at once, which is many times faster
+for 32-pixel images. The colour jitter of an image is one matrix: saturation and hue scale and rotate the chroma plane
+of YIQ.
 """
 
 import math
@@ -23,14 +23,14 @@ __all__ = ["RECIPES", "ContrastRecipe", "ContrastView", "jitter_matrices", "rand
 
 @dataclass(frozen=True)
 class ContrastRecipe:
-    """How two views of an image differ.
+    """Strength of the augmentation between two views of an image.
 
     Args:
-        min_area: Smallest share of the image that a crop shows.
-        brightness: Largest relative change.
-        contrast: Largest relative change.
-        saturation: Largest relative change.
-        hue: Largest turn, as a share of the colour circle.
+        min_area: Smallest share of the image area that a crop shows.
+        brightness: Largest relative change of brightness.
+        contrast: Largest relative change of contrast.
+        saturation: Largest relative change of saturation.
+        hue: Largest rotation of hue, as a share of the colour circle.
         blur: Probability of a Gaussian blur with a standard deviation from 0.1 to 2 pixels.
     """
 
@@ -48,8 +48,8 @@ RECIPES: dict[str, ContrastRecipe] = {
     "simclr_colour": ContrastRecipe(0.08, 0.8, 0.8, 0.8, 0.5, blur=0.0),
     "moco": ContrastRecipe(0.2, 0.4, 0.4, 0.4, 0.1, blur=0.5),
 }
-"""By the names that ``augment`` takes. ``simclr_small`` is what SimCLR's authors use on CIFAR-10; ``simclr_colour``
-turns any colour into any other, so that a surrogate of small images cannot tell them apart by colour alone."""
+"""Recipes by the names that ``augment`` takes. ``simclr_small`` is the recipe of SimCLR for CIFAR-10; ``simclr_colour``
+rotates hue by any angle, so that a surrogate of small images cannot recognise an image by colour alone."""
 
 _JITTERED, _GREY, _FLIPPED = 0.8, 0.2, 0.5
 _LUMA = torch.tensor([0.299, 0.587, 0.114])
@@ -57,12 +57,12 @@ _TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.21
 
 
 class ContrastView(Transform):
-    """Two views of each image: batches are ``[B, 3, S, S]`` twice.
+    """Transform to two views of each image: a batch is a list of two ``[B, 3, S, S]``.
 
     Args:
         image_size: Height and width in pixels, at least 1.
-        recipe: How views differ.
-        preprocessing: How the model's weights expect images; crops follow the interpolation alone.
+        recipe: Strength of the augmentation.
+        preprocessing: Preprocessing that the weights of the model expect; crops use only its interpolation.
     """
 
     def __init__(self, image_size: int, recipe: ContrastRecipe, preprocessing: Preprocessing | None = None) -> None:
@@ -74,19 +74,19 @@ class ContrastView(Transform):
 
     @property
     def ends_in_bytes(self) -> bool:
-        """Colours change in floats."""
+        """False: colour jitter works on floats."""
         return False
 
     def at_size(self, image_size: int) -> Transform:
-        """The same transform, for another size in pixels."""
+        """Returns the same transform for another size in pixels."""
         return type(self)(image_size, self.recipe, self.preprocessing)
 
     def resize(self, pixels: Tensor) -> Tensor:
-        """Two random crops of one image ``[3, H, W]`` uint8: ``[2, 3, S, S]`` uint8."""
+        """Takes two random crops of an image ``[3, H, W]`` uint8: ``[2, 3, S, S]`` uint8."""
         return torch.stack([one_crop(pixels, self.crop), one_crop(pixels, self.crop)])
 
-    def normalize_batch(self, batch: Tensor) -> list[Tensor]:  # type: ignore[override]  # two batches where others give one
-        """Images ``[B, 3, S, S]`` uint8, or crops of :meth:`resize`, to two batches of normalised float32."""
+    def normalize_batch(self, batch: Tensor) -> list[Tensor]:  # type: ignore[override]  # two batches instead of one
+        """Converts images ``[B, 3, S, S]`` uint8, or crops of :meth:`resize`, to two normalised float32 batches."""
         views = []
         for number in range(2):
             if batch.ndim == 5:
@@ -102,14 +102,14 @@ class ContrastView(Transform):
 
 
 def random_crop(images: Tensor, min_area: float) -> Tensor:
-    """Shows another part of each image, stretched to its full size: RandomResizedCrop for a batch of one size.
+    """Crops a random part of each image and resizes it to the full size: RandomResizedCrop for a batch.
 
     Args:
-        images: ``[B, C, H, W]`` float.
-        min_area: Smallest share of the area, in (0, 1]; the ratio of sides is from 3/4 to 4/3.
+        images: Images, ``[B, C, H, W]`` float.
+        min_area: Smallest share of the area, in (0, 1]; the aspect ratio is from 3/4 to 4/3.
 
     Returns:
-        The same shape.
+        Crops of the same shape.
     """
     count = len(images)
     area = torch.empty(count).uniform_(min_area, 1)
@@ -123,15 +123,15 @@ def random_crop(images: Tensor, min_area: float) -> Tensor:
 
 
 def jitter_matrices(saturation: Tensor, hue: Tensor, brightness: Tensor) -> Tensor:
-    """The change of colour of each image as a matrix on RGB.
+    """Computes the colour jitter of each image as a matrix on RGB.
 
     Args:
-        saturation: ``[B]``, 0 is grey, 1 changes nothing.
-        hue: ``[B]``, turns of the colour circle in [-0.5, 0.5].
-        brightness: ``[B]``, 1 changes nothing.
+        saturation: Factor of saturation, ``[B]``; 0 is grey, 1 changes nothing.
+        hue: Rotation of hue in turns of the colour circle, ``[B]``, in [-0.5, 0.5].
+        brightness: Factor of brightness, ``[B]``; 1 changes nothing.
 
     Returns:
-        ``[B, 3, 3]``.
+        Matrices, ``[B, 3, 3]``.
 
     Example:
         >>> one = torch.ones(1)
@@ -149,7 +149,7 @@ def jitter_matrices(saturation: Tensor, hue: Tensor, brightness: Tensor) -> Tens
 
 
 def _recoloured(images: Tensor, recipe: ContrastRecipe) -> Tensor:
-    """Jitters four in five images and greys one in five; ``[B, 3, H, W]`` in [0, 1]."""
+    """Jitters colours of images ``[B, 3, H, W]`` in [0, 1] with probability 0.8, and converts to grey with 0.2."""
     count = len(images)
 
     def factor(reach: float) -> Tensor:
@@ -169,11 +169,11 @@ def _recoloured(images: Tensor, recipe: ContrastRecipe) -> Tensor:
 
 
 def random_blur(images: Tensor, probability: float) -> Tensor:
-    """Blurs some images by a Gaussian, its standard deviation drawn from 0.1 to 2 pixels for each.
+    """Applies Gaussian blur to random images, each with a random standard deviation from 0.1 to 2 pixels.
 
     Args:
-        images: ``[B, C, H, W]`` float.
-        probability: Of each image to be blurred.
+        images: Images, ``[B, C, H, W]`` float.
+        probability: Probability that an image is blurred.
     """
     count, channels, height, width = images.shape
     radius = min(6, (min(height, width) - 1) // 2)

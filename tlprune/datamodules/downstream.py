@@ -1,4 +1,4 @@
-"""The target as a DataModule."""
+"""The DataModule of a target."""
 
 from collections.abc import Sequence
 
@@ -22,22 +22,22 @@ __all__ = ["DownstreamDataModule"]
 
 
 class DownstreamDataModule(ResumableDataModule):
-    """Train, validation and test loaders of a target.
+    """DataModule with training, validation and test loaders of a target.
 
-    Batches are images ``[B, 3, S, S]`` float32, normalised, and labels ``[B]`` int64; after :meth:`cache_features`,
-    features ``[B, D]`` in place of images.
+    Batches are normalised images ``[B, 3, S, S]`` float32 and labels ``[B]`` int64; after :meth:`cache_features`,
+    training and validation batches have features ``[B, D]`` instead of images.
 
     Args:
-        target: ``digits``, ``photos``, a folder with class folders in ``train`` and perhaps ``val`` and ``test``, a
-            named set (``oxford_pets:FOLDER``, or ``oxford_pets`` where it lies in ``$TLPRUNE_DATA``), or an opened
-            target.
-        image_size: Height and width in pixels; None takes what the Trainer's module expects, or the target's own.
-        augment: What varies from epoch to epoch in training images.
-        batch_size: Images in a batch, at least 1.
-        num_workers: Processes that load images.
-        seed: Decides the split where the set has none of its own.
-        preprocessing: How images are normalised, resized and cropped, for a module that does not say how it expects
-            them; those of tlprune do.
+        target: Target to load: ``digits``, ``photos``, a folder with class folders in ``train`` and optionally ``val``
+            and ``test``, a named set (``oxford_pets:FOLDER``, or ``oxford_pets`` for a set in ``$TLPRUNE_DATA``), or an
+            opened target.
+        image_size: Height and width in pixels; None for the size that the Trainer's module expects, else the target's.
+        augment: Augmentation of training images.
+        batch_size: Batch size, at least 1.
+        num_workers: Number of loading processes.
+        seed: Seed of the split if the set has no split of its own.
+        preprocessing: Normalisation, resizing and cropping of images, for modules that do not define a preprocessing;
+            those of tlprune do.
 
     Raises:
         InputError: There is no such target, or an argument is out of range.
@@ -73,7 +73,7 @@ class DownstreamDataModule(ResumableDataModule):
 
     @property
     def opened(self) -> TargetSplits:
-        """The target, opened when first asked for."""
+        """The target, opened on first access."""
         if self._opened is None:
             self._opened = open_target(self.target, self.seed) if isinstance(self.target, str) else self.target
         return self._opened
@@ -89,10 +89,10 @@ class DownstreamDataModule(ResumableDataModule):
         return len(self.classes)
 
     def check_inputs(self) -> None:
-        """Opens the target, and changes nothing: wrong input is said before anything is written.
+        """Opens the target without other effects, so that wrong input is reported before anything is written.
 
         Raises:
-            InputError: The folder is laid out otherwise.
+            InputError: The folder has another layout.
         """
         _ = self.opened
 
@@ -100,14 +100,14 @@ class DownstreamDataModule(ResumableDataModule):
         return self.opened.train, self.opened.val, self.opened.test
 
     def setup(self, stage: str | None = None) -> None:
-        """Opens the target, images in place of features that an earlier run cached; no image is decoded.
+        """Opens the target without decoding images, and drops features cached by an earlier run.
 
         Args:
-            stage: What the Trainer does; None for everything.
+            stage: Stage of the Trainer; None for all.
 
         Raises:
-            InputError: The folder is laid out otherwise, there is no image to train on, or none to validate on while
-                the Trainer shall validate.
+            InputError: The folder has another layout, there is no training image, or there is no validation image
+                although the Trainer validates.
         """
         target = self.opened
         if len(target.train) == 0 and stage in (None, "fit"):
@@ -119,13 +119,14 @@ class DownstreamDataModule(ResumableDataModule):
         self._sets = {part: TransformedDataset(of, self._view(part)) for part, of in parts.items() if of is not None}
 
     def cache_features(self, backbone: nn.Module) -> bool:
-        """Replaces training and validation images by their features, unless training images vary.
+        """Replaces training and validation images by their features, unless training images are augmented.
 
         Args:
-            backbone: Maps images ``[B, 3, S, S]`` to features ``[B, D]``; run as :mod:`tlprune.selection.forward` says.
+            backbone: Network from images ``[B, 3, S, S]`` to features ``[B, D]``, run as described in
+                :mod:`tlprune.selection.forward`.
 
         Returns:
-            Whether batches hold features from now on. Test batches always hold images.
+            Whether batches contain features from now on. Test batches always contain images.
         """
         if self.augment != "none" or self.train_sizes is not None:
             return False
@@ -138,28 +139,28 @@ class DownstreamDataModule(ResumableDataModule):
         return True
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Training batches, shuffled; a resumed run goes on in the same order."""
+        """Returns the loader of shuffled training batches; a resumed run continues in the same order."""
         return self._train_loader(self._seen("train"), self.batch_size, self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Validation batches, in order."""
+        """Returns the loader of validation batches, in order."""
         return self._loader("val")
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """Test batches, in order."""
+        """Returns the loader of test batches, in order."""
         if "test" not in self._sets:
             raise InputError(f"target {self.opened.name}: no folder 'test' in it")
         return self._loader("test")
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        """The test batches."""
+        """Returns the loader of test batches."""
         return self.test_dataloader()
 
     def _loader(self, part: str) -> DataLoader[Batch]:
         return self._in_order(self._seen(part), self.batch_size, self.num_workers)
 
     def _seen(self, part: str) -> Batched:
-        """Images as the module expects them, which may have read a checkpoint since :meth:`setup`; or features."""
+        """Returns features, or images with the module's preprocessing, which a checkpoint may change after setup."""
         images = self._sets[part]
         return images.with_transform(self._view(part)) if isinstance(images, TransformedDataset) else images
 
@@ -169,18 +170,19 @@ class DownstreamDataModule(ResumableDataModule):
         return TrainTransform(size, self.augment, expected) if part == "train" else EvalTransform(size, expected)
 
     def _expected(self) -> Preprocessing:
-        said, given = super()._expected(), self.preprocessing
+        expected, configured = super()._expected(), self.preprocessing
         module = None if self.trainer is None else self.trainer.lightning_module
         if not hasattr(module, "preprocessing"):
-            return given
-        if given.over(said).filled() != said.filled():
-            pair = f"{given.described()!r}, {type(module).__name__} expects {said.described() or 'as ImageNet'!r}"
+            return configured
+        if configured.over(expected).filled() != expected.filled():
+            other = f"{type(module).__name__} expects {expected.described() or 'as ImageNet'!r}"
+            pair = f"{configured.described()!r}, {other}"
             raise InputError(f"`preprocessing` of DownstreamDataModule is {pair}; give it to the model alone")
-        return said
+        return expected
 
 
 class _Features(Dataset[tuple[Tensor, int]]):
-    """Features in place of images."""
+    """Features instead of images."""
 
     def __init__(self, features: Tensor, labels: Tensor) -> None:
         self.features = features

@@ -16,10 +16,10 @@ class SourceTransforms:
     """The transforms of a source in training and in validation.
 
     Args:
-        image_size: Height and width in pixels of training images, from 1 to 4096; None leaves it to the weights.
-        eval_size: Likewise of images that vote or validate; None is ``image_size``.
-        usual: Both, where neither the user nor the weights say.
-        augment: What varies from epoch to epoch.
+        image_size: Height and width in pixels of training images, from 1 to 4096; None for the size of the weights.
+        eval_size: Height and width in pixels of voting and validation images, from 1 to 4096; None for ``image_size``.
+        usual: Default of both if neither the user nor the weights define a size.
+        augment: Augmentation of training images.
 
     Raises:
         InputError: A size is out of range.
@@ -34,16 +34,16 @@ class SourceTransforms:
         self.augment = augment
 
     def voting_size(self, given: int | None) -> ImageSize:
-        """The size of images that vote: as given, else that of images that validate."""
+        """Returns the size of voting images: ``given``, else the size of validation images."""
         return replace(self.eval_size, given=self.eval_size.given if given is None else given)
 
     def train(self, preprocessing: Preprocessing) -> Transform:
-        """The transform of training images, for weights with this preprocessing."""
+        """Returns the transform of training images for weights with this preprocessing."""
         recipe, size = RECIPES.get(self.augment), self.train_size.expected(preprocessing)
         if recipe is None:
             return TrainTransform(size, cast(Augment, self.augment), preprocessing)
         return ContrastView(size, recipe, preprocessing)
 
     def eval(self, preprocessing: Preprocessing) -> EvalTransform:
-        """The transform of images that validate, for weights with this preprocessing."""
+        """Returns the transform of validation images for weights with this preprocessing."""
         return EvalTransform(self.eval_size.expected(preprocessing), preprocessing)

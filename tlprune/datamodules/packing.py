@@ -1,4 +1,4 @@
-"""Keeps a set's images where they load faster: in memory, or on disk, where ranks share the work."""
+"""Stores the images of a set for faster loading, in memory or on disk; ranks share the work on disk."""
 
 from pathlib import Path
 from shutil import disk_usage
@@ -25,14 +25,14 @@ _HELD = HeldImages(limit=256 * 2**20)
 
 
 def check_packing(packing: str | None, also_in_memory: bool) -> None:
-    """Refuses what is no way to keep images, or two ways at once.
+    """Checks the storage format, and that images are not also kept in memory.
 
     Args:
-        packing: How images are kept on disk; None for not at all.
-        also_in_memory: Whether they are held in memory.
+        packing: Storage format on disk; None for no packing.
+        also_in_memory: Whether images are kept in memory.
 
     Raises:
-        InputError: So it is.
+        InputError: The format does not exist, or both ways of storage are chosen.
     """
     if packing not in (None, "raw256", "jpeg256"):
         raise InputError(f"`image_cache` must be 'raw256' or 'jpeg256', got {packing!r}")
@@ -41,14 +41,14 @@ def check_packing(packing: str | None, also_in_memory: bool) -> None:
 
 
 def in_memory(images: ImageSet, verify_content: bool = False) -> ImageSet:
-    """The same images, decoded. Files of a small set are decoded once a process, until they change.
+    """Decodes a set into memory. Files of a small set are decoded once per process, until they change.
 
     Args:
-        images: Of one size, if there are any.
-        verify_content: Whether files are decoded again though their path, size and time of change are the same.
+        images: Set of images of one size, which may be empty.
+        verify_content: Whether to decode files again though path, size and modification time are unchanged.
 
     Raises:
-        InputError: Two images differ in size, or one cannot be decoded.
+        InputError: Two images differ in size, or an image cannot be decoded.
     """
     if isinstance(images, TensorImages) or len(images) == 0:
         return images
@@ -58,13 +58,13 @@ def in_memory(images: ImageSet, verify_content: bool = False) -> ImageSet:
 
 
 def packed_folder(images: ImageSet, packing: Packing, cache: Path, version: str) -> Path:
-    """Where a set is kept; the name changes when an image does.
+    """Returns the folder of a packed set; its name changes with every change of an image.
 
     Args:
         images: The set.
-        packing: How it is kept.
+        packing: Storage format.
         cache: The cache folder.
-        version: Changes when files are written anew.
+        version: Version of the files, which changes when they are rewritten.
     """
     key = digest_json([images.fingerprint(), version, packing, SHORT_SIDE, QUALITY, SHARD_SIZE])
     return cache / "images" / f"{packing}-{key[:32]}"
@@ -78,20 +78,20 @@ def pack(
     verify_content: bool = False,
     fresh: bool = False,
 ) -> PackedImages:
-    """Keeps images on disk, those that are not there yet; says beforehand how much room they take.
+    """Packs the missing images of a set on disk; logs the required space first.
 
     Every rank must call this; ranks share the cache.
 
     Args:
-        images: What is kept, at least one.
-        packing: How.
+        images: The set, with at least one image.
+        packing: Storage format.
         cache: The cache folder.
-        num_workers: Processes of each rank that decode.
-        verify_content: Whether a cache counts only where every byte of every file is the same.
-        fresh: Whether what is there is made again.
+        num_workers: Number of decoding processes per rank.
+        verify_content: Whether to reuse the cache only if every byte of every file is unchanged.
+        fresh: Whether to pack existing images again.
 
     Raises:
-        InputError: An image cannot be decoded, or there is not enough room.
+        InputError: An image cannot be decoded, or there is not enough disk space.
     """
     version = broadcast_from_rank0(lambda: images.fingerprint("bytes")) if verify_content else images.listed_fingerprint
     folder = packed_folder(images, packing, cache, version)
@@ -110,10 +110,10 @@ def pack(
 
 
 def _room(packed: PackedImages, missing: int) -> str:
-    """What will be written, in words.
+    """Describes how much will be written.
 
     Raises:
-        InputError: There is less room.
+        InputError: There is not enough disk space.
     """
     images, share = packed.images, missing / len(packed.shards)
     needed = round(bytes_of(images, packed.packing) * share)
@@ -126,7 +126,7 @@ def _room(packed: PackedImages, missing: int) -> str:
 
 
 def _in_units(count: int) -> str:
-    """Bytes for a person.
+    """Formats a number of bytes.
 
     Example:
         >>> _in_units(1_234_567)

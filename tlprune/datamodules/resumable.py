@@ -1,4 +1,4 @@
-"""What our DataModules share: batches that follow from the seed, also after a resume, and their way to a model."""
+"""Base class of the DataModules: reproducible batches, exact resumption, and normalisation on the device."""
 
 import sys
 from collections.abc import Sequence
@@ -32,30 +32,30 @@ _SAMPLED = 64
 
 
 class ResumableDataModule(OfLightning, LightningDataModule):
-    """Order and augmentation follow from the seed that torch was given, by ``seed_everything`` or otherwise.
+    """DataModule whose order and augmentation depend on the seed of torch, set by ``seed_everything`` or otherwise.
 
-    A checkpoint keeps that seed, so a run goes on in the same order wherever it stopped: in the middle of an epoch,
-    with another number of loading processes, under another seed. With other images, another batch size or another
-    number of processes it goes on from the end of an epoch; in the middle of one it is refused.
+    A checkpoint contains the seed, so a run resumes in the same order at any point: within an epoch, with another
+    number of loading processes, or under another seed. With other images, another batch size or another number of
+    processes, a run resumes only at the end of an epoch; within an epoch this is an error.
 
-    Training batches are shared among the processes of a process group, with a Trainer or without. A loop that numbers
-    no epochs gets another order and other augmentation each time.
+    Training batches are sharded over the processes of a process group, with or without a Trainer. Loops that do not
+    announce epochs get a new order and augmentation each time.
 
-    Loaders give normalised floats. On an accelerator, a Trainer's own loops get images as bytes and
-    :meth:`on_after_batch_transfer` normalises them there: a quarter of the memory to move. That is so for modules that
-    say ``takes_bytes = True``, as ours do, unless a subclass of the module or of the DataModule overrides a hook that
-    would see the bytes.
+    Loaders return normalised floats. On an accelerator, the loops of a Trainer instead receive images as bytes, and
+    :meth:`on_after_batch_transfer` normalises them there, which transfers a quarter of the memory. This applies to
+    modules with ``takes_bytes = True``, such as those of tlprune, unless a subclass of the module or the DataModule
+    overrides a hook that would receive the bytes.
     """
 
     train_sizes: SizeSchedule | None = None
-    """Height and width of training images, epoch by epoch; None for the same in all."""
+    """Height and width of training images by epoch; None for a constant size."""
 
     _run_seed: int | None = None
     _seed_is_spent = False
-    """Whether the seed was that of a run that has ended."""
+    """Whether the seed belongs to a run that has ended."""
 
     _checkpoint: dict[str, Any] | None = None
-    """The state that the run goes on from, until its first epoch begins."""
+    """State to resume from, until the first epoch begins."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,10 +63,10 @@ class ResumableDataModule(OfLightning, LightningDataModule):
         self._identity: tuple[ImageSet, str] | None = None
 
     def depends_on(self, whole: bool | None = None) -> list[Any]:
-        """What changes when any image does, as JSON values. Lists all images, and opens none.
+        """Returns JSON values that change with any image. Lists all images without opening one.
 
         Args:
-            whole: Whether every byte is read, as with ``verify_content``; None does as that says.
+            whole: Whether to read every byte; None for ``verify_content``.
         """
         read = getattr(self, "verify_content", False) if whole is None else whole
         images = self._all_images()
@@ -81,37 +81,38 @@ class ResumableDataModule(OfLightning, LightningDataModule):
         raise NotImplementedError
 
     def _expected(self) -> Preprocessing:
-        """How the Trainer's module expects images; nothing where it does not say.
+        """Preprocessing that the module of the Trainer expects; empty if the module does not define it.
 
-        A module of tlprune says so from ``setup()`` on, or once its checkpoint is read: ask when loaders are made.
+        Modules of tlprune define it from ``setup()`` on, or once a checkpoint is read, so it is read when loaders are
+        created.
         """
         module = self.trainer.lightning_module if self.trainer is not None else None
-        said = getattr(module, "preprocessing", None)
-        return said if isinstance(said, Preprocessing) else Preprocessing()
+        declared = getattr(module, "preprocessing", None)
+        return declared if isinstance(declared, Preprocessing) else Preprocessing()
 
     def state_dict(self) -> dict[str, Any]:
-        """The seed of the run, and what its epochs are made of."""
+        """Returns the seed of the run and the composition of its epochs."""
         loader, trainer = self._own_loader(), self.trainer
         epoch = {} if loader is None or trainer is None else asdict(self._layout(trainer, loader))
         return {"run_seed": self._run_seed, "epoch": epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes the seed of the run that goes on."""
+        """Restores the seed of the resumed run."""
         seed = state_dict.get("run_seed")
         self._run_seed, self._seed_is_spent = None if seed is None else int(seed), False
         self._checkpoint = dict(state_dict)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Normalises images that came to the device as bytes, then does what the module's own hook does.
+        """Normalises images that arrive on the device as bytes, then calls the hook of the module.
 
-        Lightning calls a DataModule's hook in place of the module's, so it is called from here.
+        Lightning calls the hook of a DataModule instead of the module's, so the module's hook is called here.
 
         Args:
-            batch: Images ``[B, 3, S, S]`` and whatever comes with them.
-            dataloader_idx: Which of several loaders it is from.
+            batch: Batch of images ``[B, 3, S, S]`` and other values.
+            dataloader_idx: Index of the loader.
 
         Returns:
-            The batch with images in the Trainer's precision.
+            The batch with images in the precision of the Trainer.
         """
         if self.trainer is None:
             return batch
@@ -121,7 +122,7 @@ class ResumableDataModule(OfLightning, LightningDataModule):
         return self.trainer.lightning_module.on_after_batch_transfer(batch, dataloader_idx)
 
     def _train_loader(self, images: Batched, batch_size: int, num_workers: int) -> DataLoader[Batch]:
-        fitting = self.trainer is not None and _fits(self.trainer)  # else other processes may not be here
+        fitting = self.trainer is not None and _fits(self.trainer)  # otherwise other processes may not take part
         if self._run_seed is None or (self._seed_is_spent and fitting):
             self._run_seed, self._seed_is_spent = broadcast_from_rank0(torch.initial_seed), False
         return batches(
@@ -137,7 +138,7 @@ class ResumableDataModule(OfLightning, LightningDataModule):
         )
 
     def teardown(self, stage: str) -> None:
-        """Has the next run ask for its seed."""
+        """Makes the next run draw its own seed."""
         self._seed_is_spent = stage == "fit"
 
     def _in_order(self, images: Batched, batch_size: int, num_workers: int) -> DataLoader[Batch]:
@@ -148,22 +149,22 @@ class ResumableDataModule(OfLightning, LightningDataModule):
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
     def batches_behind(self, loader: DataLoader[Batch]) -> int | None:
-        """Batches of the Trainer's present epoch that it has behind it.
+        """Returns the number of finished batches in the Trainer's current epoch.
 
         Args:
-            loader: Whose batches are asked for.
+            loader: Loader that starts an epoch.
 
         Returns:
-            0 for a loader that is not the Trainer's own; None without a Trainer.
+            Number of batches; 0 for a loader that is not the Trainer's own, None without a Trainer.
         """
         trainer = self.trainer
         if trainer is None:
             return None
-        own = _fits(trainer) and any(one is loader for one in tree_leaves(trainer.train_dataloader))
+        own = _fits(trainer) and any(leaf is loader for leaf in tree_leaves(trainer.train_dataloader))
         return trainer.fit_loop.epoch_loop.batch_progress.current.ready if own else 0
 
     def wants_bytes(self, loader: DataLoader[Batch]) -> bool:
-        """Whether the Trainer that runs this loader has it normalised on its device."""
+        """Returns whether the Trainer that iterates this loader normalises its batches on the device."""
         trainer = self.trainer
         if trainer is None or not _runs(trainer) or not _worth_bytes(trainer):
             return False
@@ -178,42 +179,42 @@ class ResumableDataModule(OfLightning, LightningDataModule):
         if seen or not getattr(module, "takes_bytes", False):
             return False
         loaders = [trainer.train_dataloader, trainer.val_dataloaders, trainer.test_dataloaders]
-        return any(one is loader for one in tree_leaves([*loaders, trainer.predict_dataloaders]))
+        return any(leaf is loader for leaf in tree_leaves([*loaders, trainer.predict_dataloaders]))
 
     def on_set_epoch(self) -> None:
-        """Sees to it that the first epoch after a resume is one that the checkpoint's run could have gone on with.
+        """Checks that the first epoch after a resume is consistent with the checkpoint.
 
         Raises:
-            InputError: The checkpoint was written in the middle of an epoch of other batches.
+            InputError: The checkpoint is from the middle of an epoch with other batches.
         """
         state, self._checkpoint = self._checkpoint or {}, None
         trainer, loader = self.trainer, self._own_loader()
         if trainer is None or loader is None or not trainer.fit_loop.is_resuming:
             return
-        saved = loader.take_saved()  # of a run that was given the loader alone, or whose DataModule keeps no state
+        saved = loader.take_saved()  # state of a run without this DataModule, or whose DataModule saves no state
         if state.get("run_seed") is None and "seed" in saved:
             self._run_seed = int(saved["seed"])
             loader.reseed(self._run_seed)
-        before = EpochLayout.from_state(said) if (said := state.get("epoch") or saved) else None
-        if before is not None and not state.get("epoch"):  # a loader does not know of the Trainer's limit
+        before = EpochLayout.from_state(layout) if (layout := state.get("epoch") or saved) else None
+        if before is not None and not state.get("epoch"):  # a loader does not know the batch limit of the Trainer
             before = replace(before, batches=batches_before(trainer))
         go_on(trainer, self._layout(trainer, loader), before)
 
     def _own_loader(self) -> ResumableLoader | None:
-        """The Trainer's training loader; None where it has another, or several."""
+        """Returns the only shuffled ResumableLoader among the training loaders of the Trainer, or None."""
         loaders = [] if self.trainer is None else tree_leaves(self.trainer.train_dataloader)
-        own = [one for one in loaders if isinstance(one, ResumableLoader) and one.layout is not None]
+        own = [loader for loader in loaders if isinstance(loader, ResumableLoader) and loader.layout is not None]
         return own[0] if len(own) == 1 else None
 
     def _layout(self, trainer: Trainer, loader: ResumableLoader) -> EpochLayout:
-        """What an epoch of the Trainer's training loader is made of."""
+        """Returns the composition of an epoch of the Trainer's training loader."""
         layout = cast(EpochLayout, loader.layout)
         content = self._content(loader.dataset.images)  # type: ignore[attr-defined]
-        batches_of_trainer = trainer.num_training_batches  # infinite beside a loader of others without an end
+        batches_of_trainer = trainer.num_training_batches  # infinite next to another loader without an end
         return replace(layout, batches=int(min(batches_of_trainer, sys.maxsize)), content=content)
 
     def _content(self, images: Batched) -> str:
-        """Tells one training set from another, and reads little; kept, since every checkpoint asks for it."""
+        """Identifies a training set with little reading; cached, because every checkpoint needs it."""
         if not isinstance(images, TransformedDataset):
             return ""
         if self._identity is None or self._identity[0] is not images.images:
@@ -230,7 +231,7 @@ def _fits(trainer: Trainer) -> bool:
 
 
 def _worth_bytes(trainer: Trainer) -> bool:
-    """Whether images have a way to go to the model."""
+    """Returns whether images are transferred to another device, so that bytes save time."""
     return trainer.strategy.root_device.type != "cpu"
 
 

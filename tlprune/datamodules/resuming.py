@@ -1,4 +1,4 @@
-"""A run that goes on from a checkpoint: whether what it trains on next is what the checkpoint's run would have had."""
+"""Resumes runs from a checkpoint with the batches that the original run would have trained on next."""
 
 from dataclasses import replace
 from warnings import warn
@@ -12,18 +12,18 @@ __all__ = ["batches_before", "go_on"]
 
 
 def go_on(trainer: Trainer, now: EpochLayout, before: EpochLayout | None) -> None:
-    """Has the epoch that a checkpoint is from count as what it was: ended, or begun with the very same batches.
+    """Treats the epoch of a checkpoint as finished or as partly trained with the same batches, as it was.
 
-    Lightning keeps a number of batches. In a run whose epochs have more of them it would go on with an epoch that was
-    ended; in one of other batches it would leave images out.
+    Lightning stores only a number of batches. If epochs now have more batches, it would continue an epoch that was
+    finished; if batches differ, it would skip images.
 
     Args:
-        trainer: Goes on; no batch has been trained on yet.
-        now: What epochs are made of from now on.
-        before: What they were made of; None where the checkpoint does not say.
+        trainer: Trainer of the resumed run, before its first batch.
+        now: Composition of epochs from now on.
+        before: Composition of epochs in the original run; None if it is not in the checkpoint.
 
     Raises:
-        InputError: The checkpoint is from the middle of an epoch of other batches.
+        InputError: The checkpoint is from the middle of an epoch with other batches.
     """
     progress, epochs = trainer.fit_loop.epoch_loop.batch_progress.current, trainer.fit_loop.epoch_progress.total
     known = before or replace(now, batches=batches_before(trainer), content="")
@@ -43,16 +43,16 @@ def go_on(trainer: Trainer, now: EpochLayout, before: EpochLayout | None) -> Non
     if changes:
         raise InputError(
             f"the checkpoint is from the middle of an epoch, after {done} of {known.batches} batches, and its rest "
-            f"would be another: {'; '.join(changes)}. Go on as it was, or from a checkpoint at an epoch's end"
+            f"would have other batches: {'; '.join(changes)}. Restore the settings, or resume from an epoch's end"
         )
 
 
 def batches_before(trainer: Trainer) -> int:
-    """Batches of an epoch of the run that wrote a checkpoint, told by those of the epochs before the present one.
+    """Computes the batches per epoch of the run that wrote a checkpoint from its finished epochs.
 
     Args:
-        trainer: Goes on from the checkpoint. In its first epoch there are no others, and its own number is taken.
+        trainer: Trainer of the resumed run. In the first epoch, its own number of batches is used.
     """
     progress, whole = trainer.fit_loop.epoch_loop.batch_progress, trainer.fit_loop.epoch_progress.total.ready - 1
-    found = (progress.total.ready - progress.current.ready) // whole if whole > 0 else 0
-    return found or int(trainer.num_training_batches)
+    batches = (progress.total.ready - progress.current.ready) // whole if whole > 0 else 0
+    return batches or int(trainer.num_training_batches)

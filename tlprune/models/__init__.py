@@ -1,1 +1,1 @@
-"""Networks and their weights: nothing here knows of data, selection or Lightning."""
+"""Networks and their weights, independent of data, selection and Lightning."""

@@ -1,4 +1,4 @@
-"""Projected gradient descent: the worst change of an image within a few steps of grey."""
+"""Projected gradient descent (PGD), an adversarial attack with small pixel changes."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,18 +18,18 @@ _GREYS = 255
 
 @dataclass(frozen=True)
 class PGD:
-    """Changes images within a distance, so that a classifier errs as much as a few steps can make it.
+    """Attack that maximises the loss of a classifier within a maximum pixel distance in a few gradient steps.
 
-    Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks" (2017), section 2.1: begin at a random
-    point of the ball, follow the sign of the gradient, and go back into ball and range after each step. Distances are
-    those of pixels in [0, 1], whatever the images are normalised by.
+    Follows Madry et al., "Towards Deep Learning Models Resistant to Adversarial Attacks" (2017), section 2.1: starts at
+    a random point of the ball, follows the sign of the gradient, and projects to ball and pixel range after each step.
+    Distances refer to pixels in [0, 1], independent of the normalisation of the images.
 
     Args:
-        epsilon: The most that a pixel of a channel changes, in 1/255, above 0.
-        steps: Steps of the attack, at least 1.
-        step_size: Length of a step in 1/255; None is twice ``epsilon`` over ``steps``.
-        mean: That images are normalised by, for each channel, in [0, 1].
-        std: Likewise, in (0, 1].
+        epsilon: Largest change of a pixel in one channel, in 1/255, above 0.
+        steps: Number of steps of the attack, at least 1.
+        step_size: Size of a step in 1/255; None for ``2 * epsilon / steps``.
+        mean: Mean of each channel that images are normalised with, in [0, 1].
+        std: Standard deviation of each channel that images are normalised with, in (0, 1].
 
     Raises:
         InputError: A number is out of range.
@@ -49,7 +49,7 @@ class PGD:
         if self.step_size is not None and self.step_size <= 0:
             raise InputError(f"`step_size` must be above 0, in 1/255, got {self.step_size}")
         for name, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) != 3 or not all(0 <= one <= 1 for one in values) or (name == "std" and 0 in values):
+            if len(values) != 3 or not all(0 <= value <= 1 for value in values) or (name == "std" and 0 in values):
                 least = "(0" if name == "std" else "[0"
                 raise InputError(f"`{name}` must be three numbers in {least}, 1], got {[*values]}")
 
@@ -59,18 +59,18 @@ class PGD:
         """Attacks a batch.
 
         Args:
-            classifier: Gives logits ``[B, C]``; it is in eval mode while it is attacked, and neither its weights nor
-                their gradients change.
-            images: ``[B, 3, H, W]``, normalised by ``mean`` and ``std``.
-            labels: ``[B]`` int64.
-            generator: Draws where the attack begins, on the device of ``images``; None for torch's global one.
+            classifier: Network with logits ``[B, C]``. It is in eval mode during the attack; its weights and their
+                gradients do not change.
+            images: Images normalised with ``mean`` and ``std``, ``[B, 3, H, W]``.
+            labels: Labels, ``[B]`` int64.
+            generator: Generator of the random start, on the device of ``images``; None for the global one of torch.
 
         Returns:
-            The same shape and dtype: within ``epsilon`` of ``images``, and within [0, 1] as pixels.
+            Images of the same shape and dtype, within ``epsilon`` of ``images`` and within [0, 1] as pixels.
         """
         epsilon = self.epsilon / _GREYS
         step = (2 * self.epsilon / self.steps if self.step_size is None else self.step_size) / _GREYS
-        # a batch that was made in inference mode takes no gradient; its copy does
+        # a batch created in inference mode cannot have a gradient, but its copy can
         with torch.inference_mode(False), torch.enable_grad(), _in_eval_mode(classifier):
             images, labels = images.clone(), labels.clone()
             mean, std = (images.new_tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
@@ -81,7 +81,7 @@ class PGD:
             )
             for _ in range(self.steps):
                 changed.requires_grad_(True)
-                # a sum, not a mean: small gradients of large batches would vanish in half precision
+                # sum, not mean: the small gradients of large batches would underflow in half precision
                 loss = F.cross_entropy(classifier((changed - mean) / std), labels, reduction="sum")
                 (gradient,) = torch.autograd.grad(loss, changed)
                 changed = (changed.detach() + step * gradient.sign()).clamp_(lowest, highest)
@@ -90,7 +90,7 @@ class PGD:
 
 @contextmanager
 def _in_eval_mode(classifier: nn.Module) -> Iterator[None]:
-    """Batch statistics of changed images must not reach the network's; each part goes back to the mode it was in."""
+    """Switches to eval mode, so that attacked images do not change batch statistics, and restores every mode after."""
     modes = [(module, module.training) for module in classifier.modules()]
     classifier.eval()
     try:

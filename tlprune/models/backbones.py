@@ -1,6 +1,6 @@
-"""Networks by name, each ending in features instead of class scores.
+"""Creates networks by name, with features instead of class scores as output.
 
-A backbone maps images ``[B, 3, H, W]`` to features ``[B, D]`` and says ``D`` as ``num_features``.
+A backbone maps images ``[B, 3, H, W]`` to features ``[B, D]``, with ``D`` in its attribute ``num_features``.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,18 +32,18 @@ class Backbone(nn.Module):
     """A network without its classification layer.
 
     Args:
-        network: Maps ``[B, 3, H, W]`` to ``[B, num_features]``.
-        num_features: ``D``.
+        network: Network from ``[B, 3, H, W]`` to ``[B, num_features]``.
+        num_features: Number of features ``D``.
     """
 
     def __init__(self, network: nn.Module, num_features: int) -> None:
         super().__init__()
-        # this layout in memory makes convolutions faster on CPU and GPU alike; images follow their weights' layout
+        # channels-last weights make convolutions faster on CPU and GPU; images adopt the layout of the weights
         self.network = network.to(memory_format=torch.channels_last)
         self.num_features = num_features
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features ``[B, D]`` of images ``[B, 3, H, W]``."""
+        """Computes features ``[B, D]`` of images ``[B, 3, H, W]``."""
         features: Tensor = self.network(images)
         return features
 
@@ -52,8 +52,8 @@ class Classifier(nn.Module):
     """A backbone with a linear head.
 
     Args:
-        backbone: Gives features ``[B, D]``.
-        num_classes: Width of the head, at least 1.
+        backbone: Network with features ``[B, D]``.
+        num_classes: Number of outputs of the head, at least 1.
     """
 
     def __init__(self, backbone: Backbone, num_classes: int) -> None:
@@ -62,7 +62,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(backbone.num_features, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``[B, C]`` of images ``[B, 3, H, W]``."""
+        """Computes logits ``[B, C]`` of images ``[B, 3, H, W]``."""
         logits: Tensor = self.head(self.backbone(images))
         return logits
 
@@ -78,8 +78,8 @@ class _Block(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs)
         self.stride = stride
         same = stride == 1 and inputs == outputs
-        # strides are taken by a slice, which gives the same bits: on processors with AVX-512, oneDNN's backward pass of
-        # a 1 x 1 convolution with a stride writes beyond its memory where images are large and channels few
+        # slicing replaces the stride, with bitwise equal results: on CPUs with AVX-512, the backward pass of a strided
+        # 1 x 1 convolution in oneDNN writes out of bounds for large images with few channels
         projection = (nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
         self.shortcut = nn.Identity() if same else nn.Sequential(*projection)
 
@@ -90,13 +90,13 @@ class _Block(nn.Module):
 
 
 class ResNet8(nn.Module):
-    """A small residual network for 32-pixel images: eight layers in three stages, fed with patches of 4 x 4 pixels.
+    """A small residual network for 32-pixel images: eight layers in three stages on patches of 4 x 4 pixels.
 
-    After He et al., "Deep Residual Learning for Image Recognition" (2015), section 4.2, with a first layer that reduces
-    the image to 8 x 8, so that a hundred classes can be learned in seconds without a GPU.
+    Follows He et al., "Deep Residual Learning for Image Recognition" (2015), section 4.2, but the first layer reduces
+    the image to 8 x 8, so that it learns a hundred classes in seconds without a GPU.
 
     Args:
-        width: Channels of the first stage; the last has four times as many.
+        width: Number of channels of the first stage; the last stage has four times as many.
     """
 
     def __init__(self, width: int) -> None:
@@ -108,7 +108,7 @@ class ResNet8(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features ``[B, 4 * width]`` of images ``[B, 3, H, W]``."""
+        """Computes features ``[B, 4 * width]`` of images ``[B, 3, H, W]``."""
         maps = self.stages(F.relu(self.bn(self.stem(images)), inplace=True))
         pooled: Tensor = maps.mean((2, 3))
         return pooled
@@ -128,13 +128,13 @@ def _torchvision(name: str, **options: int) -> Backbone:
 
 
 def timm_library(name: str) -> Any:
-    """The module ``timm``.
+    """Imports the library timm.
 
     Args:
-        name: What it is needed for.
+        name: Name of the network or weights that need it, for the message.
 
     Raises:
-        InputError: It is not installed.
+        InputError: timm is not installed.
     """
     try:
         return import_module("timm")
@@ -153,19 +153,23 @@ def _timm(name: str) -> Backbone:
 
 _OURS: dict[str, Callable[[], Backbone]] = {f"resnet8_w{width}": partial(_resnet8, width) for width in (8, 16, 32)}
 TORCHVISION = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "vit_b_16", "vit_b_32", "vit_l_16")
-"""Names of torchvision's networks that :func:`create_backbone` takes."""
+"""Names of torchvision networks that :func:`create_backbone` accepts."""
 
 _SIZED = {"vit_b_16_384": ("vit_b_16", 384), "vit_l_16_512": ("vit_l_16", 512)}
-"""Vision transformers that torchvision publishes for larger images too: they take images of one size."""
+"""Vision transformers that torchvision also publishes for larger images; each accepts only one image size."""
 
 
 def list_backbones() -> list[str]:
-    """Names that :func:`create_backbone` takes."""
+    """Returns the names that :func:`create_backbone` accepts."""
     return sorted([*_OURS, *TORCHVISION, *_SIZED])
 
 
 def sized_backbone(name: str, image_size: int | None) -> str:
-    """What a network of torchvision is called here whose weights are for images of ``image_size`` pixels.
+    """Returns the backbone name of a torchvision network with weights for images of ``image_size`` pixels.
+
+    Args:
+        name: Name of the network in torchvision.
+        image_size: Height and width in pixels; None if the weights do not define a size.
 
     Example:
         >>> sized_backbone("vit_b_16", 384), sized_backbone("vit_b_16", 224)
@@ -178,13 +182,13 @@ def create_backbone(name: str) -> Backbone:
     """Builds a network with random weights.
 
     Args:
-        name: ``resnet8_w8``, ``resnet8_w16``, ``resnet8_w32`` for 32-pixel images; torchvision's ``resnet18`` to
-            ``resnet152`` and ``vit_b_16``, ``vit_b_32``, ``vit_l_16`` (224-pixel images) under torchvision's names;
-            ``vit_b_16_384`` and ``vit_l_16_512`` for images of 384 and 512 pixels;
-            ``timm:NAME`` for any network of timm, which the extra ``timm`` installs.
+        name: Name of the network: ``resnet8_w8``, ``resnet8_w16``, ``resnet8_w32`` for 32-pixel images; ``resnet18`` to
+            ``resnet152`` and ``vit_b_16``, ``vit_b_32``, ``vit_l_16`` (224-pixel images) of torchvision;
+            ``vit_b_16_384`` and ``vit_l_16_512`` for images of 384 and 512 pixels; ``timm:NAME`` for any network of
+            timm, which the extra ``timm`` installs.
 
     Returns:
-        A network that ends in features.
+        A network with features as output.
 
     Raises:
         InputError: There is no such network, or timm is not installed.
@@ -206,10 +210,10 @@ def create_backbone(name: str) -> Backbone:
 
 
 def recognise_backbone(shapes: Mapping[str, torch.Size]) -> str | None:
-    """The network whose weights have these names and shapes, timm's left aside; None if there is none.
+    """Returns the name of the network with tensors of these keys and shapes, without timm; None if there is none.
 
     Args:
-        shapes: Of all tensors of a :class:`Backbone`, by their keys.
+        shapes: Shapes of all tensors of a :class:`Backbone`, by key.
 
     Example:
         >>> weights = create_backbone("resnet8_w16").state_dict()
@@ -225,7 +229,7 @@ def recognise_backbone(shapes: Mapping[str, torch.Size]) -> str | None:
 
 @cache
 def _shapes(name: str) -> dict[str, torch.Size]:
-    """Of a network's weights and statistics; old files do not count batches."""
+    """Returns the shapes of weights and statistics, without batch counters, which old files do not have."""
     with torch.device("meta"):
         state = create_backbone(name).state_dict()
     return {key: value.shape for key, value in state.items() if not key.endswith("num_batches_tracked")}

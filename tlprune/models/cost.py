@@ -1,4 +1,4 @@
-"""What training a network costs on this machine."""
+"""Measures the training time of a network on this machine."""
 
 import time
 from statistics import median
@@ -15,20 +15,20 @@ __all__ = ["training_seconds_per_image"]
 def training_seconds_per_image(
     backbone: str, image_size: int, batch_size: int, num_classes: int, steps: int = 4
 ) -> float:
-    """Times whole training steps, forward, backward and SGD, on random images: loading is not counted.
+    """Times training steps (forward, backward and SGD) on random images, without data loading.
 
     Args:
         backbone: Name of the network.
         image_size: Height and width in pixels.
-        batch_size: Images in a step.
-        num_classes: Width of the head.
-        steps: How many are timed, after one that is not; the median counts.
+        batch_size: Number of images per step.
+        num_classes: Number of outputs of the head.
+        steps: Number of timed steps, after one warm-up step; the result is their median.
 
     Returns:
-        Seconds an image, on the first GPU if there is one.
+        Seconds per image, on the first GPU if there is one.
 
     Raises:
-        InputError: There is no such network, or it cannot be trained on such images.
+        InputError: There is no such network, or it cannot be trained on images of this size.
     """
     require_within("batch_size", batch_size, 1)
     require_within("image_size", image_size, 1)

@@ -1,7 +1,8 @@
-"""Whose keys are whose: how libraries name the weights of a network in their checkpoints, brought to one naming.
+"""Maps the weight keys in checkpoints of different libraries to one naming.
 
-Recognised: tlprune's own modules; torchvision's and timm's networks, bare or as ``backbone``, ``model`` or ``network``
-of a module; lightly's ResNets cut into a sequence; SimCLR and MoCo of lightning-bolts; MoCo's own checkpoints.
+Supported are the modules of tlprune; networks of torchvision and timm, bare or as ``backbone``, ``model`` or
+``network`` of a module; ResNets of lightly, which are a sequence of layers; SimCLR and MoCo of lightning-bolts; and the
+original checkpoints of MoCo.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +12,7 @@ from torch import Tensor
 __all__ = ["recognise"]
 
 _PREFIXES = ("backbone.network.", "backbone.", "encoder_q.", "encoder.", "model.", "network.", "")
-"""Where a network may lie in a module, in the order in which they are tried."""
+"""Key prefixes of a network in a module, in the order in which they are tried."""
 
 _ROOTS = (
     "conv1.weight",  # ResNets of torchvision and timm
@@ -22,16 +23,16 @@ _ROOTS = (
     "conv_stem.weight",
     "0.weight",  # a network cut into a sequence
 )
-"""A key near the image, by which a network is known."""
+"""Keys of the first layer, by which a network is recognised."""
 
 _CONTRASTIVE = ("encoder_q.", "encoder.")
-"""Where a contrastive method keeps its network; the last layer there is a projection, which names no class."""
+"""Key prefixes of the network of a contrastive method; its last layer is a projection, not a classifier."""
 
 _SEQUENCE = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
-"""A ResNet's children by number: 2 and 3 have no weights, and 8 is the pooling at which the sequence ends."""
+"""Children of a ResNet by number: 2 and 3 have no weights, and the sequence ends with the pooling, 8."""
 
 _HEADS = ("fc", "heads.head", "head.fc", "head", "classifier")
-"""What classification layers are called."""
+"""Names of classification layers."""
 
 _BESIDE = {
     *("head", "projection", "key_backbone", "key_projection", "queue", "queue_place"),  # of tlprune
@@ -39,18 +40,18 @@ _BESIDE = {
     *("backbone_momentum", "projection_head_momentum", "online_classifier", "criterion"),  # of lightly
     *("encoder_k", "queue_ptr", "val_queue", "val_queue_ptr", "non_linear_evaluator"),  # of MoCo and lightning-bolts
 }
-"""Parts beside a network that pretraining needs and nobody afterwards."""
+"""Parts that are needed only during pretraining."""
 
 
 def recognise(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Brings keys to ``backbone.network.*`` for the network and ``head.*`` for its classification layer.
+    """Renames keys to ``backbone.network.*`` for the network and ``head.*`` for its classification layer.
 
     Args:
-        state: Tensors by the keys of their file.
+        state: Tensors by key of the file.
 
     Returns:
-        The renamed tensors, and the keys of parts that are neither network, nor head, nor known to be of use in
-        pretraining alone. The tensors are empty where no network is recognised.
+        The renamed tensors, and the keys of all other parts except those needed only in pretraining. The tensors are
+        empty if no network is recognised.
     """
     plain = {key.replace("_orig_mod.", "").removeprefix("module."): value for key, value in state.items()}
     prefix = _prefix(plain)
@@ -60,28 +61,28 @@ def recognise(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]
     beside = {key: value for key, value in plain.items() if not key.startswith(prefix)}
     inner = _unsequenced(inner)
     head = _head(inner)
-    found = {}
+    renamed = {}
     for key, value in inner.items():
         if head is not None and key.startswith(f"{head}."):
             if prefix not in _CONTRASTIVE:
-                found[f"head.{key.removeprefix(f'{head}.')}"] = value
+                renamed[f"head.{key.removeprefix(f'{head}.')}"] = value
         else:
-            found[f"backbone.network.{key}"] = value
-    found |= {key: value for key, value in beside.items() if key in ("head.weight", "head.bias")}
-    return found, sorted(key for key in beside if key.split(".")[0] not in _BESIDE)
+            renamed[f"backbone.network.{key}"] = value
+    renamed |= {key: value for key, value in beside.items() if key in ("head.weight", "head.bias")}
+    return renamed, sorted(key for key in beside if key.split(".")[0] not in _BESIDE)
 
 
 def _prefix(keys: Iterable[str]) -> str | None:
-    """Where the network lies; None if nothing looks like one."""
-    found = set(keys)
-    if any(key.startswith(_PREFIXES[0]) for key in found):
+    """Returns the key prefix of the network; None if no network is recognised."""
+    names = set(keys)
+    if any(key.startswith(_PREFIXES[0]) for key in names):
         return _PREFIXES[0]
     for prefix in _PREFIXES:
-        if any(prefix + root in found for root in _ROOTS):
+        if any(prefix + root in names for root in _ROOTS):
             return prefix
-    if any(key.startswith("backbone.") for key in found):
+    if any(key.startswith("backbone.") for key in names):
         return "backbone."
-    return "" if any(key.endswith(".weight") for key in found) else None
+    return "" if any(key.endswith(".weight") for key in names) else None
 
 
 def _unsequenced(inner: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -92,7 +93,7 @@ def _unsequenced(inner: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _head(inner: Iterable[str]) -> str | None:
-    """The name of the last layer: one linear layer, or a projection of several."""
+    """Returns the name of the last part: one linear layer, or a projection of several layers."""
     keys = set(inner)
     for name in _HEADS:
         if f"{name}.weight" in keys or (name == "fc" and "fc.0.weight" in keys):

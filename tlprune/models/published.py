@@ -1,7 +1,6 @@
-"""Weights that others have published, by name: torchvision's, and timm's through the extra.
+"""Published weights by name: those of torchvision, and those of timm with the extra ``timm``.
 
-What is fetched is what the installed library names, checked against the hash that it gives; it is read without
-executing anything.
+Files are downloaded from the URL in the installed library, verified by its hash, and read without executing code.
 """
 
 import hashlib
@@ -32,18 +31,18 @@ __all__ = [
 
 
 def is_published(name: str) -> bool:
-    """Whether a name stands for published weights, and not for a file."""
+    """Returns whether a name refers to published weights rather than a file."""
     return name.startswith(("torchvision:", "timm:"))
 
 
 def check_published(name: str) -> None:
-    """Refuses names that there are not, without fetching anything.
+    """Checks that published weights exist, without downloading them.
 
     Args:
-        name: ``torchvision:NETWORK``, ``torchvision:NETWORK.WEIGHTS`` or ``timm:NETWORK``.
+        name: Name of the weights: ``torchvision:NETWORK``, ``torchvision:NETWORK.WEIGHTS`` or ``timm:NETWORK``.
 
     Raises:
-        InputError: There are no such weights, their images cannot be seen as they expect it, or timm is not installed.
+        InputError: There are no such weights, their preprocessing is not supported, or timm is not installed.
     """
     library, _, rest = name.partition(":")
     if library == "torchvision":
@@ -57,65 +56,66 @@ def check_published(name: str) -> None:
 
 
 def read_published(name: str) -> tuple[str, dict[str, Tensor], Preprocessing]:
-    """Reads published weights, fetching them where the library's own cache does not hold them.
+    """Reads published weights from the cache of the library, or downloads them.
 
     Args:
-        name: As :func:`check_published`.
+        name: Name of the weights, as in :func:`check_published`.
 
     Returns:
-        The name of the network for :func:`tlprune.models.backbones.create_backbone`, its tensors with its head's, and
-        how the library has its images seen in evaluation.
+        Name of the network for :func:`tlprune.models.backbones.create_backbone`, tensors including the head, and the
+        evaluation preprocessing of the library.
 
     Raises:
-        InputError: As :func:`check_published`, or they cannot be fetched, or are not what was published.
+        InputError: As in :func:`check_published`, or the download fails or does not match its hash.
     """
     check_published(name)
     library, _, rest = name.partition(":")
     if library == "torchvision":
         weights = _weights_of(rest)
-        network, said = rest.partition(".")[0], torchvision_preprocessing(weights)
-        return sized_backbone(network, said.image_size), _read_torchvision(name, weights), said
+        network, preprocessing = rest.partition(".")[0], torchvision_preprocessing(weights)
+        return sized_backbone(network, preprocessing.image_size), _read_torchvision(name, weights), preprocessing
     try:
         with _nothing_executed():
             created = timm_library(name).create_model(rest, pretrained=True)
-    except Exception as error:  # each store of weights raises errors of its own
+    except Exception as error:  # each host of weights raises different errors
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{name}: cannot be fetched or read ({reason})") from error
     return name, dict(created.state_dict()), timm_preprocessing(name, created.pretrained_cfg)
 
 
 def torchvision_preprocessing(weights: WeightsEnum) -> Preprocessing:
-    """How torchvision has images seen by published weights.
+    """Returns the preprocessing that torchvision defines for published weights.
 
     Args:
-        weights: Of a network for classification.
+        weights: Weights of a classification network.
     """
-    said = weights.transforms()
-    (size,), (resized,) = said.crop_size, said.resize_size
-    return Preprocessing(_rgb(said.mean), _rgb(said.std), size, size / resized, said.interpolation.value, "center")
+    preset = weights.transforms()
+    (size,), (resized,) = preset.crop_size, preset.resize_size
+    interpolation = preset.interpolation.value
+    return Preprocessing(_rgb(preset.mean), _rgb(preset.std), size, size / resized, interpolation, "center")
 
 
 def timm_preprocessing(name: str, config: Mapping[str, Any]) -> Preprocessing:
-    """How timm has images seen by weights, as its own ``create_transform`` reads their configuration.
+    """Returns the preprocessing that timm defines for weights, as ``create_transform`` reads their configuration.
 
     Args:
-        name: ``timm:NETWORK``, for the message.
-        config: The network's ``pretrained_cfg``.
+        name: Name ``timm:NETWORK`` for messages.
+        config: The ``pretrained_cfg`` of the network.
 
     Raises:
-        InputError: Its images are not square, or resized in a way that is not supported.
+        InputError: The images are not square, or their resizing is not supported.
     """
     resolved = import_module("timm.data").resolve_data_config(pretrained_cfg=dict(config), verbose=False)
     _, height, width = resolved["input_size"]
     if height != width:
-        raise InputError(f"{name}: expects images of {height} x {width} pixels; square ones alone are supported")
+        raise InputError(f"{name}: expects images of {height} x {width} pixels; only square images are supported")
     mean, std = (_rgb(resolved[key]) for key in ("mean", "std"))
     # timm rounds the resized side down
     share = height / int(height / resolved["crop_pct"])
     try:
         return Preprocessing(mean, std, height, share, resolved["interpolation"], resolved["crop_mode"])
     except InputError as error:
-        raise InputError(f"{name}: its images cannot be seen as it expects them: {error}") from error
+        raise InputError(f"{name}: its preprocessing is not supported: {error}") from error
 
 
 def _rgb(values: Iterable[float]) -> tuple[float, float, float]:
@@ -139,7 +139,7 @@ def _weights_of(rest: str) -> WeightsEnum:
 def _read_torchvision(name: str, weights: WeightsEnum) -> dict[str, Tensor]:
     file = Path(urlparse(weights.url).path).name
     path = Path(torch.hub.get_dir()) / "checkpoints" / file
-    published = path.stem.rpartition("-")[2]  # the beginning of the SHA-256
+    published = path.stem.rpartition("-")[2]  # first digits of the SHA-256
     try:
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,7 +156,7 @@ def _read_torchvision(name: str, weights: WeightsEnum) -> dict[str, Tensor]:
 
 @contextmanager
 def _nothing_executed() -> Iterator[None]:
-    """Has torch.load take tensors alone, whoever calls it."""
+    """Restricts every call of torch.load to tensors."""
     name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
     before = os.environ.get(name)
     os.environ[name] = "1"

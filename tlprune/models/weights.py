@@ -1,8 +1,8 @@
-"""Weights in and out of files, without executing anything, every key accounted for.
+"""Reads and writes weights without executing code, and accounts for every key.
 
-Read are safetensors files, those that :func:`save_classifier` wrote and others; checkpoints of Lightning and of plain
-torch, in the layouts of :mod:`tlprune.models.layouts`; and weights that torchvision and timm publish, by name. A URL is
-refused.
+Supported are safetensors files, of :func:`save_classifier` and of other libraries; checkpoints of Lightning and plain
+torch in the layouts of :mod:`tlprune.models.layouts`; and published weights of torchvision and timm, by name. URLs are
+rejected.
 """
 
 import json
@@ -46,15 +46,15 @@ _FORMAT = "weights, with checksum"
 
 @dataclass(frozen=True)
 class SavedWeights:
-    """What a weights file holds.
+    """Content of a weights file.
 
     Args:
-        path: Where it was read from.
-        backbone: Name of the network, if the file says so or its weights tell.
+        path: Path of the file.
+        backbone: Name of the network, from the file or recognised by its weights; None if unknown.
         state: Tensors under ``backbone.*`` and, with a head, ``head.*``.
-        classes: Class names that the head's outputs stand for; empty if the file does not say.
-        seconds: Time that training took; None if the file does not say.
-        preprocessing: How the weights expect images, as far as the file says.
+        classes: Class names of the outputs of the head; empty if not in the file.
+        seconds: Training time in seconds; None if not in the file.
+        preprocessing: Preprocessing that the weights expect, as far as it is in the file.
     """
 
     path: Path
@@ -66,7 +66,7 @@ class SavedWeights:
 
     @property
     def num_classes(self) -> int | None:
-        """Outputs of the head; None without one."""
+        """Number of outputs of the head; None without a head."""
         head = self.state.get("head.weight")
         return None if head is None else int(head.shape[0])
 
@@ -82,17 +82,17 @@ def save_classifier(
 ) -> None:
     """Writes a backbone and its head to one safetensors file.
 
-    The caller sees to it that the file takes its name only when it is whole.
+    The caller is responsible for an atomic write.
 
     Args:
-        path: The file to write.
-        backbone: Name that :func:`tlprune.models.backbones.create_backbone` takes; None where it has none.
-        network: The backbone, or a plain network that ends in features. Keys are those of the plain network, under
+        path: Path of the file to write.
+        backbone: Name for :func:`tlprune.models.backbones.create_backbone`; None if the network has none.
+        network: The backbone, or a plain network with features as output. Keys are those of the plain network, under
             ``backbone.network.``.
-        head: Its classification layer, if it shall be kept.
-        classes: What the head's outputs stand for, in order.
-        seconds: Time that training took.
-        preprocessing: How the weights expect images; None as in ImageNet's usual evaluation.
+        head: Classification layer; None to leave it out.
+        classes: Class names of the outputs of the head, in order.
+        seconds: Training time in seconds.
+        preprocessing: Preprocessing that the weights expect; None for the usual ImageNet evaluation.
     """
     prefix = "backbone." if isinstance(network, Backbone) else "backbone.network."
     state = {prefix + key.replace("_orig_mod.", ""): value for key, value in network.state_dict().items()}
@@ -104,27 +104,27 @@ def save_classifier(
         metadata["backbone"] = backbone
     if seconds is not None:
         metadata["seconds"] = repr(seconds)
-    if preprocessing is not None and (said := preprocessing.as_json()):
-        metadata["preprocessing"] = json.dumps(said)
+    if preprocessing is not None and (expected := preprocessing.as_json()):
+        metadata["preprocessing"] = json.dumps(expected)
     metadata["checksum"] = _checksum(tensors, metadata)
     save_file(tensors, path, metadata)
 
 
 def name_of(network: nn.Module) -> str | None:
-    """The name of a plain network that ends in features, by its weights, or by what timm noted in it.
+    """Returns the name of a plain network with features as output, from its weights or the configuration by timm.
 
     Args:
-        network: Of any class.
+        network: Network of any class.
 
     Returns:
-        What :func:`tlprune.models.backbones.create_backbone` takes; None where nothing there has these weights.
+        Name for :func:`tlprune.models.backbones.create_backbone`; None if no network there has such weights.
     """
-    found, _ = recognise({f"backbone.{key}": value for key, value in network.state_dict().items()})
-    shapes = {key: value.shape for key, value in _within(found, "backbone.").items()}
+    renamed, _ = recognise({f"backbone.{key}": value for key, value in network.state_dict().items()})
+    shapes = {key: value.shape for key, value in _within(renamed, "backbone.").items()}
     if (named := recognise_backbone(shapes)) is not None:
         return named
-    noted = getattr(getattr(network, "_orig_mod", network), "pretrained_cfg", None)
-    architecture = noted.get("architecture") if isinstance(noted, dict) else None
+    config = getattr(getattr(network, "_orig_mod", network), "pretrained_cfg", None)
+    architecture = config.get("architecture") if isinstance(config, dict) else None
     if architecture is None:
         return None
     with torch.device("meta"):
@@ -133,14 +133,14 @@ def name_of(network: nn.Module) -> str | None:
 
 
 def check_weights(path: str | os.PathLike[str], what: str = "weights") -> None:
-    """Refuses weights that are not there, without reading them.
+    """Checks that weights exist, without reading them.
 
     Args:
-        path: As :func:`read_weights`.
-        what: What the message calls them.
+        path: Path or name of the weights, as in :func:`read_weights`.
+        what: Name of the weights in messages.
 
     Raises:
-        InputError: There is no such file, or nobody published such weights; or it is a URL.
+        InputError: There is no such file, there are no such published weights, or ``path`` is a URL.
     """
     if is_published(str(path)):
         check_published(str(path))
@@ -154,15 +154,15 @@ def read_weights(path: str | os.PathLike[str]) -> SavedWeights:
     """Reads weights.
 
     Args:
-        path: A safetensors file, a checkpoint of Lightning or of plain torch, or published weights by name:
+        path: Path of a safetensors file or of a checkpoint of Lightning or plain torch, or name of published weights:
             ``torchvision:resnet50``, ``torchvision:resnet50.IMAGENET1K_V1``, ``timm:resnet50.a1_in1k``.
 
     Returns:
-        The tensors under ``backbone.*`` and ``head.*``. What pretraining alone needed (projections, momentum encoders,
-        queues) is left out; other parts beside the network are left out with a warning.
+        The tensors under ``backbone.*`` and ``head.*``. Parts needed only in pretraining (projections, momentum
+        encoders, queues) are dropped; other parts beside the network are dropped with a warning.
 
     Raises:
-        InputError: The weights are missing, damaged or hold no network; or it is a URL.
+        InputError: The weights are missing, damaged or contain no network, or ``path`` is a URL.
     """
     check_weights(path)
     file = user_path(path)
@@ -171,30 +171,30 @@ def read_weights(path: str | os.PathLike[str]) -> SavedWeights:
         saved = SavedWeights(file, name, state, preprocessing=preprocessing)
     else:
         saved = _read_safetensors(file) if file.suffix == ".safetensors" else _read_checkpoint(file)
-    found, beside = recognise(saved.state)
-    if not found:
+    renamed, beside = recognise(saved.state)
+    if not renamed:
         raise InputError(f"{path}: no weights of a network in it ({_listed('tensors', beside) or 'nothing at all'})")
     if beside:
         warn(f"{path}: {_listed('beside the network left aside', beside)}", stacklevel=2)
     named = saved.backbone
     if named is None or (named not in list_backbones() and not named.startswith("timm:")):
-        shapes = {key: value.shape for key, value in found.items()}
+        shapes = {key: value.shape for key, value in renamed.items()}
         named = recognise_backbone(_within(shapes, "backbone.")) or named
-    return replace(saved, state=found, backbone=named)
+    return replace(saved, state=renamed, backbone=named)
 
 
 def load_backbone(weights: str | os.PathLike[str] | SavedWeights, backbone: str | None = None) -> Backbone:
-    """Builds a backbone and gives it the weights of a file; a head in the file is left aside.
+    """Builds a backbone and loads its weights; a head is ignored.
 
     Args:
-        weights: What :func:`read_weights` gave, or takes.
-        backbone: Name of the network; None takes the one that the file names.
+        weights: A result of :func:`read_weights`, or its argument.
+        backbone: Name of the network; None for the name in the file.
 
     Returns:
         The network, on the CPU.
 
     Raises:
-        InputError: As :func:`read_weights`, or the weights are those of another network.
+        InputError: As in :func:`read_weights`, or the weights belong to another network.
     """
     saved = _read(weights)
     network = create_backbone(_name(saved, backbone))
@@ -205,17 +205,17 @@ def load_backbone(weights: str | os.PathLike[str] | SavedWeights, backbone: str 
 def load_classifier(
     weights: str | os.PathLike[str] | SavedWeights, backbone: str | None = None
 ) -> tuple[Classifier, SavedWeights]:
-    """Builds a backbone with its head and gives both the weights of a file.
+    """Builds a backbone with its head and loads the weights of both.
 
     Args:
-        weights: What :func:`read_weights` gave, or takes.
-        backbone: Name of the network; None takes the one that the file names.
+        weights: A result of :func:`read_weights`, or its argument.
+        backbone: Name of the network; None for the name in the file.
 
     Returns:
-        The classifier, on the CPU, and what the file says of it.
+        The classifier, on the CPU, and the content of the file.
 
     Raises:
-        InputError: As :func:`read_weights`, or there is no head, or the weights are those of another network.
+        InputError: As in :func:`read_weights`, or there is no head, or the weights belong to another network.
     """
     saved = _read(weights)
     if saved.num_classes is None:
@@ -238,17 +238,17 @@ def _name(saved: SavedWeights, backbone: str | None) -> str:
 
 
 def _load_all(module: nn.Module, saved: SavedWeights, prefix: str) -> None:
-    given = _within(saved.state, prefix)
+    tensors = _within(saved.state, prefix)
     wanted = module.state_dict()
-    # counts of batches, which old files do not have, and which change nothing that a network says
-    given = {key: value for key, value in wanted.items() if key.endswith("num_batches_tracked")} | given
-    missing, left_over = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
-    other = [key for key in sorted(wanted.keys() & given.keys()) if wanted[key].shape != given[key].shape]
+    # batch counters are missing in old files and do not affect the output of a network
+    tensors = {key: value for key, value in wanted.items() if key.endswith("num_batches_tracked")} | tensors
+    missing, left_over = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+    other = [key for key in sorted(wanted.keys() & tensors.keys()) if wanted[key].shape != tensors[key].shape]
     if missing or left_over or other:
         details = [_listed("missing", missing), _listed("left over", left_over)]
         details += [_listed("of another shape", other)]
         raise InputError(f"{saved.path}: weights of another network: {'; '.join(filter(None, details))}")
-    module.load_state_dict(given)
+    module.load_state_dict(tensors)
 
 
 def _within(values: Mapping[str, Value], prefix: str) -> dict[str, Value]:
@@ -263,18 +263,18 @@ def _read_safetensors(path: Path) -> SavedWeights:
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
         classes = tuple(map(str, _list(json.loads(metadata.get("classes", "[]")))))
         checksum = metadata.pop("checksum", None)
-        # files of others have none
+        # files of other libraries have no checksum
         if (checksum or metadata.get("tlprune") == _FORMAT) and checksum != _checksum(state, metadata):
             raise ValueError("its checksum does not match")
         seconds = float(metadata["seconds"]) if "seconds" in metadata else None
         if seconds is not None and not 0 <= seconds < math.inf:
             raise ValueError(f"training took {seconds} seconds")
-        # what others write under that name is theirs
-        said = metadata.get("preprocessing", "{}") if metadata.get("tlprune") == _FORMAT else "{}"
-        preprocessing = Preprocessing.from_json(json.loads(said))
+        # other libraries may use the same key for other content
+        text = metadata.get("preprocessing", "{}") if metadata.get("tlprune") == _FORMAT else "{}"
+        preprocessing = Preprocessing.from_json(json.loads(text))
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path}: damaged or no safetensors file ({error})") from error
     return SavedWeights(path, metadata.get("backbone"), state, classes, seconds, preprocessing)
@@ -286,7 +286,7 @@ def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str
 
 def _list(value: object) -> list[object]:
     if not isinstance(value, list):
-        raise ValueError("class names are no list")
+        raise ValueError("class names must be a list")
     return value
 
 
@@ -295,14 +295,14 @@ def _read_checkpoint(path: Path) -> SavedWeights:
     if not isinstance(content, dict):
         raise InputError(f"{path}: no dictionary of tensors, nor a checkpoint with one")
     parts = content.get("state_dicts")
-    if isinstance(parts, dict):  # the method's reference code: beside the network those of optimiser and schedule
+    if isinstance(parts, dict):  # reference code of the method: network, optimiser and schedule
         content = {**content, "state_dict": parts.get("network")}
-    # Lightning, MoCo and most others; torchvision's training scripts; a network's tensors and nothing else
+    # Lightning, MoCo and most others; training scripts of torchvision; only the tensors of a network
     tensors = next((content[key] for key in ("state_dict", "model") if isinstance(content.get(key), dict)), content)
     state = {str(key): value for key, value in tensors.items() if isinstance(value, Tensor)}
     hyper_parameters = content.get("hyper_parameters")
-    said = {**content, **(hyper_parameters if isinstance(hyper_parameters, dict) else {})}
-    named = [said[key] for key in ("backbone", "arch", "base_encoder") if isinstance(said.get(key), str)]
+    values = {**content, **(hyper_parameters if isinstance(hyper_parameters, dict) else {})}
+    named = [values[key] for key in ("backbone", "arch", "base_encoder") if isinstance(values.get(key), str)]
     classes = content.get("classes")
     labels = tuple(map(str, classes)) if isinstance(classes, (list, tuple)) else ()
     try:

@@ -1,1 +1,1 @@
-"""LightningModules: pretraining on the source, and transfer to the target."""
+"""LightningModules for pretraining on the source and transfer to the target."""

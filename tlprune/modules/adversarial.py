@@ -1,4 +1,4 @@
-"""Supervised pretraining on images changed to mislead the network."""
+"""Supervised pretraining on adversarial images."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,26 +17,26 @@ __all__ = ["LitAdversarialClassifier"]
 
 
 class LitAdversarialClassifier(ClassificationModule):
-    """Trains a classifier on the worst neighbours of its images; what it learns often transfers better.
+    """Trains a classifier on adversarial images; adversarially trained backbones often transfer better.
 
-    Salman et al., "Do Adversarially Robust ImageNet Models Transfer Better?" (2020). Logs what LitClassifier does, of
-    changed images in training and of clean ones in validation and test, and there ``robust_accuracy`` beside it: that
-    of changed images.
+    Follows Salman et al., "Do Adversarially Robust ImageNet Models Transfer Better?" (2020). Logs the metrics of
+    LitClassifier, on adversarial images in training and on clean images in validation and test. Validation and test
+    also log ``robust_accuracy``, the accuracy on adversarial images.
 
     Args:
-        backbone: Name that :func:`tlprune.models.backbones.create_backbone` takes.
-        num_classes: Width of the head; None takes it from the DataModule's ``num_classes``.
-        epsilon: The most that a pixel of a channel changes, in 1/255, above 0.
-        steps: Steps of the attack, at least 1.
-        step_size: Length of a step in 1/255; None is twice ``epsilon`` over ``steps``.
-        mean: That images are normalised by, for each channel, in [0, 1]; tlprune's DataModules follow it, others must
-            do the same.
-        std: Likewise.
-        label_smoothing: Share of the target probability spread over all classes, in [0, 1]; the attack has none.
-        optimizer: Makes the optimiser of parameters.
-        lr_scheduler: Makes the schedule of the optimiser.
-        flip_average: Whether evaluation takes the mean of an image's logits and of its mirror image's; the attack
-            follows those of the image.
+        backbone: Name of the network for :func:`tlprune.models.backbones.create_backbone`.
+        num_classes: Number of outputs of the head; None for ``num_classes`` of the DataModule.
+        epsilon: Largest change of a pixel in one channel, in 1/255, above 0.
+        steps: Number of steps of the attack, at least 1.
+        step_size: Size of a step in 1/255; None for ``2 * epsilon / steps``.
+        mean: Mean of each channel that images are normalised with, in [0, 1]. DataModules of tlprune use it
+            automatically; other DataModules must normalise with the same values.
+        std: Standard deviation of each channel, in (0, 1]; as for ``mean``.
+        label_smoothing: Share of the target probability spread over all classes, in [0, 1]; the attack uses none.
+        optimizer: Factory of the optimiser, called with parameters.
+        lr_scheduler: Factory of the learning-rate schedule, called with the optimiser.
+        flip_average: Whether evaluation averages the logits of an image and of its mirror image; the attack uses only
+            the logits of the image.
 
     Raises:
         InputError: An argument is out of range, or there is no such network.
@@ -68,11 +68,11 @@ class LitAdversarialClassifier(ClassificationModule):
         self.test_robust_accuracy = MulticlassAccuracy(num_classes, average="micro")
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Cross entropy of the changed images of one batch: images ``[B, 3, H, W]`` float, labels ``[B]`` int64."""
+        """Attacks a batch and computes its cross entropy: images ``[B, 3, H, W]`` float, labels ``[B]`` int64."""
         return self._step((self._attacked(batch, batch_idx), batch[1]), "train")[0]
 
     def _attacked(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """The batch's images, changed: by the run's seed, step and rank alone, so that a run can go on as it was."""
+        """Attacks the images of a batch, with a start that depends only on seed, step and rank for exact resumption."""
         images, labels = self._one_view(batch)
         if self._attack_seed is None:
             self._attack_seed = torch.initial_seed()
@@ -81,23 +81,23 @@ class LitAdversarialClassifier(ClassificationModule):
         return self.attack(self, images, labels, generator)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps what the attack is drawn from."""
+        """Saves the seed of the attack."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["attack_seed"] = self._attack_seed
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes the attack's seed over, so that a run goes on as it would have."""
+        """Restores the seed of the attack, so that a resumed run continues identically."""
         super().on_load_checkpoint(checkpoint)
         self._attack_seed = checkpoint.get("attack_seed")
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Logs what a classifier does, and accuracy once images are changed; gives logits of the images as they are."""
+        """Logs the metrics of a classifier and the accuracy on adversarial images; returns logits of clean images."""
         logits = super().validation_step(batch, batch_idx)
         self._robust_accuracy(batch, batch_idx, "val", self.val_robust_accuracy)
         return logits
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Logs what a classifier does, and accuracy once images are changed; gives logits of the images as they are."""
+        """Logs the metrics of a classifier and the accuracy on adversarial images; returns logits of clean images."""
         logits = super().test_step(batch, batch_idx)
         self._robust_accuracy(batch, batch_idx, "test", self.test_robust_accuracy)
         return logits

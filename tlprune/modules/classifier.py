@@ -19,17 +19,17 @@ __all__ = ["ClassificationModule", "LitClassifier"]
 
 
 class ClassificationModule(OfLightning, LightningModule):
-    """What pretraining and transfer share: a backbone with a linear head, cross entropy, accuracy.
+    """Base class of pretraining and transfer: a backbone with a linear head, cross entropy and accuracy.
 
     Logs ``train/loss``, and ``loss`` and ``accuracy`` under ``train/``, ``val/`` and ``test/`` for each epoch.
 
     Args:
         backbone: Name of the network.
-        num_classes: Width of the head; None takes it from the DataModule's ``num_classes``.
+        num_classes: Number of outputs of the head; None for ``num_classes`` of the DataModule.
         label_smoothing: Share of the target probability spread over all classes, in [0, 1].
-        optimizer: Makes the optimiser of parameters.
-        lr_scheduler: Makes the schedule of the optimiser.
-        flip_average: Whether evaluation takes the mean of an image's logits and of its mirror image's.
+        optimizer: Factory of the optimiser, called with parameters.
+        lr_scheduler: Factory of the learning-rate schedule, called with the optimiser.
+        flip_average: Whether evaluation averages the logits of an image and of its mirror image.
 
     Raises:
         InputError: An argument is out of range, or there is no such network.
@@ -38,10 +38,10 @@ class ClassificationModule(OfLightning, LightningModule):
     head: nn.Linear
 
     preprocessing: Preprocessing
-    """How the weights expect images, as far as it is known: our DataModules give batches so."""
+    """Preprocessing that the weights expect, as far as known; DataModules of tlprune apply it."""
 
     takes_bytes: ClassVar[bool] = True
-    """Images may come as bytes up to Lightning's transfer, where our DataModules normalise them."""
+    """Batches may stay bytes until Lightning's transfer to the device, where DataModules of tlprune normalise them."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class ClassificationModule(OfLightning, LightningModule):
         self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
 
     def configure_model(self) -> None:
-        """Builds the head, where its width was left to the DataModule."""
+        """Builds the head if its number of outputs is taken from the DataModule."""
         data = getattr(self._trainer, "datamodule", None)
         offered = getattr(data, "num_classes", None)
         if self.num_classes is None:
@@ -90,28 +90,28 @@ class ClassificationModule(OfLightning, LightningModule):
         self.classes = list(getattr(data, "classes", self.classes))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``[B, C]`` of images ``[B, 3, H, W]``."""
+        """Computes logits ``[B, C]`` of images ``[B, 3, H, W]``."""
         try:
             logits: Tensor = self.head(self.backbone(images))
-        except AssertionError as error:  # of vision transformers, which take images of one size
+        except AssertionError as error:  # raised by vision transformers, which accept one image size
             shape, reason = " x ".join(map(str, images.shape[1:])), " ".join(str(error).split())[:200]
-            raise InputError(f"the backbone takes no images of {shape}: {reason}; set `image_size`") from error
+            raise InputError(f"the backbone does not accept images of {shape}: {reason}; set `image_size`") from error
         return logits
 
     def _evaluated(self, images: Tensor) -> Tensor:
-        """Logits ``[B, C]`` as they are judged."""
+        """Computes the logits ``[B, C]`` used for evaluation."""
         logits: Tensor = self(images)
         return (logits + self(images.flip(3))) / 2 if self.flip_average else logits
 
     def _one_view(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """The batch, if it is one that a classifier can learn from."""
+        """Returns the batch after checking that it has one view per image and labels."""
         if not isinstance(batch[0], Tensor):
             name = type(self).__name__
             raise InputError(f"{name} takes one view of each image, got {len(batch[0])}: set another `augment`")
         return batch
 
     def _step(self, batch: tuple[Tensor, Tensor], stage: str) -> tuple[Tensor, Tensor]:
-        """Loss of a batch and its logits ``[B, C]``."""
+        """Computes the loss of a batch and its logits ``[B, C]``."""
         images, labels = self._one_view(batch)
         logits = self(images) if stage == "train" else self._evaluated(images)
         smoothing = self.label_smoothing if stage == "train" else 0.0
@@ -126,33 +126,33 @@ class ClassificationModule(OfLightning, LightningModule):
         return loss, logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Cross entropy of one batch: images ``[B, 3, H, W]`` float, labels ``[B]`` int64."""
+        """Computes the cross entropy of a batch: images ``[B, 3, H, W]`` float, labels ``[B]`` int64."""
         return self._step(batch, "train")[0]
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Logs loss and accuracy of one batch; gives its logits ``[B, C]`` to callbacks."""
+        """Logs loss and accuracy of a batch; returns its logits ``[B, C]`` for callbacks."""
         return self._step(batch, "val")[1]
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Logs loss and accuracy of one batch; gives its logits ``[B, C]`` to callbacks."""
+        """Logs loss and accuracy of a batch; returns its logits ``[B, C]`` for callbacks."""
         return self._step(batch, "test")[1]
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Probabilities ``[B, C]`` of one batch."""
+        """Computes the probabilities ``[B, C]`` of a batch."""
         probabilities: Tensor = self._evaluated(batch[0]).softmax(1)
         return probabilities
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser and schedule given, over all parameters."""
+        """Builds the optimiser and schedule over all parameters."""
         return build_optimizers(self, self, self.optimizer, self.lr_scheduler)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps the class names, and how images are expected, beside the weights."""
+        """Saves class names and preprocessing with the weights."""
         checkpoint["classes"] = self.classes
         checkpoint["preprocessing"] = self.preprocessing.as_json()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses what :meth:`check_checkpoint` does; takes over class names and how its run has seen images."""
+        """Runs :meth:`check_checkpoint` and restores class names and preprocessing."""
         self.check_checkpoint(checkpoint)
         self.preprocessing = Preprocessing.from_json(checkpoint.get("preprocessing", {}))
         self.classes = [str(name) for name in checkpoint.get("classes", [])]
@@ -160,18 +160,19 @@ class ClassificationModule(OfLightning, LightningModule):
             self._build_head(int(checkpoint["state_dict"]["head.weight"].shape[0]))
 
     def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of another kind or width in one line, before weights are compared key by key.
+        """Checks backbone and head of a checkpoint before weights are loaded, for an error message of one line.
 
         Args:
-            checkpoint: What Lightning saved.
+            checkpoint: Checkpoint saved by Lightning.
 
         Raises:
-            InputError: It holds no backbone and head, another backbone, or a head of another width.
+            InputError: The checkpoint has no backbone and head, another backbone, or a head with another number of
+                outputs.
         """
         state = checkpoint["state_dict"]
         weight = state.get("head.weight")
         if weight is None or not any(key.startswith("backbone.") for key in state):
-            raise InputError(f"this checkpoint is not one of {type(self).__name__}: no backbone and head in it")
+            raise InputError(f"this checkpoint is not one of {type(self).__name__}: it has no backbone and head")
         outputs, width = weight.shape
         if width != self.backbone.num_features or self.num_classes not in (None, outputs):
             raise InputError(
@@ -184,16 +185,17 @@ class ClassificationModule(OfLightning, LightningModule):
 
 
 class LitClassifier(ClassificationModule):
-    """Trains a backbone with a linear head on labelled images: the surrogate, or the source model itself.
+    """Trains a backbone with a linear head on labelled images, as a surrogate or for pretraining on the source.
 
     Args:
-        backbone: Name that :func:`tlprune.models.backbones.create_backbone` takes.
-        num_classes: Width of the head; None takes it from the DataModule's ``num_classes``, which for a pruned source
-            is the number of classes kept.
+        backbone: Name of the network for :func:`tlprune.models.backbones.create_backbone`.
+        num_classes: Number of outputs of the head; None for ``num_classes`` of the DataModule, which is the number of
+            kept classes for a pruned source.
         label_smoothing: Share of the target probability spread over all classes, in [0, 1].
-        optimizer: Makes the optimiser of parameters.
-        lr_scheduler: Makes the schedule of the optimiser. Those of :mod:`tlprune.modules.optim` step after each batch.
-        flip_average: Whether evaluation takes the mean of an image's logits and of its mirror image's.
+        optimizer: Factory of the optimiser, called with parameters.
+        lr_scheduler: Factory of the learning-rate schedule, called with the optimiser. Schedules of
+            :mod:`tlprune.modules.optim` step after each batch.
+        flip_average: Whether evaluation averages the logits of an image and of its mirror image.
 
     Raises:
         InputError: An argument is out of range, or there is no such network.

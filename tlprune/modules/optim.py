@@ -1,4 +1,4 @@
-"""Learning-rate schedules that follow the real number of steps, and their wiring into a LightningModule."""
+"""Learning-rate schedules that adapt to the number of steps of a run, and ``configure_optimizers``."""
 
 import math
 from collections.abc import Iterable
@@ -27,19 +27,20 @@ __all__ = [
 
 
 LRScaling = Literal["none", "linear", "sqrt"]
-"""How a learning rate that is right for 256 images a step follows the images of a step, those of all ranks and of
-accumulated batches: as they do (Goyal et al., "Accurate, Large Minibatch SGD", 2017), or as their square root does."""
+"""Scaling of a learning rate for 256 images per step with the number of images per step, over all ranks and accumulated
+batches: ``linear`` (Goyal et al., "Accurate, Large Minibatch SGD", 2017), with their square root (``sqrt``), or
+``none``."""
 
 _SCALED_FROM = 256
 
 
 class PlannedLR(LRScheduler):
-    """A schedule per step that learns the length of the run from the Trainer, so that yaml need not know it.
+    """Base class of schedules per step that take the length of the run from the Trainer instead of the config.
 
-    A pruned source has fewer steps in an epoch; a schedule written in epochs or shares stays right for it.
+    A pruned source has fewer steps per epoch; a schedule in epochs or shares of the run adapts to it.
 
     Args:
-        optimizer: The optimiser; its learning rates are the peaks.
+        optimizer: Optimiser whose learning rates are the peak values.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -48,11 +49,11 @@ class PlannedLR(LRScheduler):
         super().__init__(optimizer)
 
     def plan(self, total_steps: int, steps_per_epoch: float) -> None:
-        """Says how long the run is.
+        """Sets the length of the run.
 
         Args:
-            total_steps: Optimiser steps in the whole run, at least 1.
-            steps_per_epoch: Optimiser steps in an epoch.
+            total_steps: Number of optimiser steps in the whole run, at least 1.
+            steps_per_epoch: Number of optimiser steps per epoch.
         """
         self._total = max(total_steps, 1)
         self._per_epoch = max(steps_per_epoch, 1.0)
@@ -60,27 +61,27 @@ class PlannedLR(LRScheduler):
             group["lr"] = rate
 
     def factor(self, step: int, total_steps: int, steps_per_epoch: float) -> float:
-        """The share of the peak learning rate at ``step`` (from 0), in [0, 1]."""
+        """Computes the share of the peak learning rate at ``step`` (from 0), in [0, 1]."""
         raise NotImplementedError
 
     def get_lr(self) -> list[float | Tensor]:
-        """Learning rate of each parameter group at the present step."""
+        """Computes the learning rate of each parameter group at the current step."""
         share = self.factor(min(self.last_epoch, self._total), self._total, self._per_epoch)
         return [base * share for base in self.base_lrs]
 
     def state_dict(self) -> dict[str, Any]:
-        """The place in the schedule; its length is planned anew from the Trainer, which may have been given more."""
+        """Returns the position in the schedule, without its length, because a resumed Trainer may run longer."""
         return {key: value for key, value in super().state_dict().items() if key not in {"_total", "_per_epoch"}}
 
 
 class WarmupCosineLR(PlannedLR):
-    """Rises linearly for some epochs, then falls along half a cosine to the end of the run and never rises again.
+    """Linear warm-up for some epochs, followed by one half-cosine decay to the end of the run.
 
     The cosine is that of Loshchilov and Hutter, "SGDR" (2016), equation 5, without restarts.
 
     Args:
-        optimizer: The optimiser; its learning rates are the peaks.
-        warmup_epochs: Length of the rise in epochs, at least 0; fractions are allowed.
+        optimizer: Optimiser whose learning rates are the peak values.
+        warmup_epochs: Length of the warm-up in epochs, at least 0; fractions are allowed.
         final: Share of the peak at the end, in [0, 1].
 
     Raises:
@@ -97,7 +98,7 @@ class WarmupCosineLR(PlannedLR):
         super().__init__(optimizer)
 
     def factor(self, step: int, total_steps: int, steps_per_epoch: float) -> float:
-        """Linear to 1, then half a cosine to ``final``."""
+        """Rises linearly to 1, then follows half a cosine to ``final``."""
         warmup = min(self.warmup_epochs * steps_per_epoch, total_steps - 1)
         if step < warmup:
             return (step + 1) / (warmup + 1)
@@ -106,11 +107,11 @@ class WarmupCosineLR(PlannedLR):
 
 
 class TriangularLR(PlannedLR):
-    """Rises linearly to its peak at some epoch and falls linearly to zero at the end of the run.
+    """Linear rise to the peak at a given epoch, then linear decay to zero at the end of the run.
 
     Args:
-        optimizer: The optimiser; its learning rates are the peaks.
-        peak_epoch: Epoch at which the peak is reached, at least 0; fractions are allowed.
+        optimizer: Optimiser whose learning rates are the peak values.
+        peak_epoch: Epoch of the peak, at least 0; fractions are allowed.
         start: Share of the peak at the first step, in [0, 1].
 
     Raises:
@@ -127,7 +128,7 @@ class TriangularLR(PlannedLR):
         super().__init__(optimizer)
 
     def factor(self, step: int, total_steps: int, steps_per_epoch: float) -> float:
-        """Linear from ``start`` to 1, then linear to 0."""
+        """Rises linearly from ``start`` to 1, then falls linearly to 0."""
         peak = min(self.peak_epoch * steps_per_epoch, total_steps - 1)
         if step < peak:
             return self.start + (1 - self.start) * step / peak
@@ -136,28 +137,28 @@ class TriangularLR(PlannedLR):
 
 @dataclass(frozen=True)
 class DefaultOptimizer:
-    """The default of a module's ``optimizer``, for processes that are sent the module.
+    """Picklable default of a module's ``optimizer``, for processes that receive the module.
 
-    The parser reads defaults from the lambda in a signature, and a lambda cannot be sent.
+    The parser reads defaults from the lambda in a signature, and a lambda cannot be pickled.
 
     Args:
-        module: The class whose constructor has the default.
+        module: Class whose constructor has the default.
     """
 
     module: type[nn.Module]
 
     def __call__(self, parameters: Iterable[Any]) -> Optimizer:
-        """The optimiser of parameters."""
+        """Builds the optimiser of parameters."""
         made: Optimizer = signature(self.module.__init__).parameters["optimizer"].default(parameters)
         return made
 
 
 def sendable(optimizer: OptimizerCallable, module: nn.Module) -> OptimizerCallable:
-    """An optimiser callable that can be pickled where it is a default.
+    """Makes the default of an optimiser callable picklable.
 
     Args:
-        optimizer: As the constructor of ``module`` has it.
-        module: Of any class, perhaps one that inherits the constructor.
+        optimizer: Argument of the constructor of ``module``.
+        module: Module of any class, possibly one that inherits the constructor.
 
     Returns:
         A :class:`DefaultOptimizer` for the default, else ``optimizer`` itself.
@@ -182,24 +183,25 @@ def build_optimizers(
     decay_all: bool = True,
     lr_scaling: LRScaling = "none",
 ) -> OptimizerLRScheduler:
-    """What ``configure_optimizers`` returns.
+    """Builds the return value of ``configure_optimizers``.
 
     Args:
-        module: The module that trains, attached to its Trainer.
-        trained: What is optimised: the module itself or a part of it. Parameters that are frozen at the start are left
-            out, so that a callback such as BackboneFinetuning can add them later.
-        optimizer: Makes the optimiser of parameters.
-        lr_scheduler: Makes the schedule of the optimiser. A :class:`PlannedLR` steps after each batch, any other
-            after each epoch as in plain Lightning; ``ReduceLROnPlateau`` watches ``val/loss`` unless it names another.
-        decay_all: Whether weight decay applies to biases and normalisation too. LARS scales the rate of those alone
-            that decay.
-        lr_scaling: How the optimiser's learning rates follow the number of images in a step.
+        module: Module that trains, attached to its Trainer.
+        trained: The module or the part of it to optimise. Initially frozen parameters are excluded, so that a callback
+            such as BackboneFinetuning can add them later.
+        optimizer: Factory of the optimiser, called with parameters.
+        lr_scheduler: Factory of the learning-rate schedule, called with the optimiser. A :class:`PlannedLR` steps after
+            each batch, other schedules after each epoch as in plain Lightning. ``ReduceLROnPlateau`` monitors
+            ``val/loss`` unless it names another metric.
+        decay_all: Whether weight decay also applies to biases and normalisation layers. LARS scales the learning rate
+            only of parameters with weight decay.
+        lr_scaling: Scaling of the learning rates with the number of images per step.
 
     Returns:
-        Optimiser and schedule in Lightning's form.
+        Optimiser and schedule in the format of Lightning.
 
     Raises:
-        InputError: Rates shall be scaled, and there is no single training DataLoader that says its batch size.
+        InputError: Learning rates are to be scaled, but there is no single training DataLoader with a batch size.
     """
     parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
     vectors = [] if decay_all else [parameter for parameter in parameters if parameter.ndim <= 1]
@@ -227,7 +229,7 @@ def build_optimizers(
 
 
 def _images_per_step(trainer: Trainer) -> int:
-    _ = trainer.estimated_stepping_batches  # loads the training DataLoader
+    _ = trainer.estimated_stepping_batches  # creates the training DataLoader
     size = getattr(trainer.train_dataloader, "batch_size", None)
     if not isinstance(size, int):
         raise InputError("`lr_scaling` needs one training DataLoader with a `batch_size`; use lr_scaling 'none'")

@@ -1,4 +1,4 @@
-"""Self-supervised pretraining: SimCLR and MoCo v2."""
+"""Self-supervised pretraining with SimCLR and MoCo v2."""
 
 from typing import Literal, cast
 
@@ -18,36 +18,37 @@ from tlprune.preprocessing import Preprocessing
 __all__ = ["LitSSL", "info_nce"]
 
 Views = tuple[list[Tensor], Tensor]
-"""Two views ``[B, 3, H, W]`` each, and labels, which are not looked at."""
+"""Two views, ``[B, 3, H, W]`` each, and labels, which are ignored."""
 
 
 class LitSSL(OfLightning, LightningModule):
-    """Trains a backbone without labels, so that two views of an image are alike and views of others are not.
+    """Trains a backbone without labels by contrasting two views of each image with views of other images.
 
-    ``simclr``: NT-Xent between all views of the batch, those of other ranks included (Chen et al., "A Simple Framework
-    for Contrastive Learning of Visual Representations", 2020). ``moco``: InfoNCE against a queue of keys from an
-    encoder that follows this one slowly (He et al., "Momentum Contrast", 2020; head, temperature and augmentation of
-    Chen et al., "Improved Baselines with Momentum Contrastive Learning", 2020). Both losses are computed in float32
-    under AMP.
+    ``simclr`` uses NT-Xent between all views of the batch on all ranks (Chen et al., "A Simple Framework for
+    Contrastive Learning of Visual Representations", 2020). ``moco`` uses InfoNCE against a queue of keys from a
+    momentum encoder (He et al., "Momentum Contrast", 2020), with the head, temperature and augmentation of Chen et al.,
+    "Improved Baselines with Momentum Contrastive Learning" (2020). Both losses are computed in float32 under AMP.
 
-    BatchNorm must not tell which images came together. On several ranks MoCo's keys are computed on shuffled ranks, as
-    its paper has it (section 3.3); with ``trainer.sync_batchnorm``, which SimCLR wants, statistics are those of all
-    ranks and nothing needs to be shuffled.
+    BatchNorm must not reveal which images are in the same batch. On several ranks, MoCo therefore computes keys on
+    shuffled ranks, as in its paper (section 3.3). With ``trainer.sync_batchnorm``, which is recommended for SimCLR,
+    statistics are shared by all ranks and nothing is shuffled.
 
     Args:
-        backbone: Name that :func:`tlprune.models.backbones.create_backbone` takes.
-        method: ``simclr`` or ``moco``.
-        temperature: Of the loss, above 0; None is 0.5 for SimCLR and 0.2 for MoCo.
-        hidden_dim: Width of the projection head's hidden layer.
-        output_dim: Width of what the loss compares.
-        queue_size: Keys that MoCo compares with, at least 1.
-        momentum: Share of itself that MoCo's key encoder keeps at each step, in [0, 1].
-        optimizer: Makes the optimiser of parameters.
-        lr_scaling: ``linear`` or ``sqrt``: the optimiser's learning rate is meant for 256 images a step and follows
-            the images of a step, those of all ranks and of accumulated batches. ``none`` takes it as it is.
-        decay_all: Whether weight decay applies to biases and normalisation too; None is no for SimCLR, whose LARS
-            leaves them alone, and yes for MoCo.
-        lr_scheduler: Makes the schedule of the optimiser. Those of :mod:`tlprune.modules.optim` step after each batch.
+        backbone: Name of the network for :func:`tlprune.models.backbones.create_backbone`.
+        method: Contrastive method, ``simclr`` or ``moco``.
+        temperature: Temperature of the loss, above 0; None for 0.5 with SimCLR and 0.2 with MoCo.
+        hidden_dim: Size of the hidden layer of the projection head.
+        output_dim: Size of the projection that the loss compares.
+        queue_size: Number of keys in the queue of MoCo, at least 1.
+        momentum: Momentum of the key encoder of MoCo, in [0, 1]: the share of its weights kept at each step.
+        optimizer: Factory of the optimiser, called with parameters.
+        lr_scaling: Scaling of the learning rate with the number of images per step, over all ranks and accumulated
+            batches. With ``linear`` or ``sqrt``, the learning rate of the optimiser refers to 256 images per step;
+            ``none`` uses it unchanged.
+        decay_all: Whether weight decay also applies to biases and normalisation layers; None for False with SimCLR,
+            whose LARS excludes them, and True with MoCo.
+        lr_scheduler: Factory of the learning-rate schedule, called with the optimiser. Schedules of
+            :mod:`tlprune.modules.optim` step after each batch.
 
     Raises:
         InputError: An argument is out of range, or there is no such network.
@@ -57,7 +58,7 @@ class LitSSL(OfLightning, LightningModule):
     queue_place: Tensor
 
     preprocessing = Preprocessing()
-    """Weights are random at first, and see images as ImageNet's are seen."""
+    """Preprocessing of the randomly initialised weights: that of ImageNet."""
 
     def __init__(
         self,
@@ -91,7 +92,7 @@ class LitSSL(OfLightning, LightningModule):
         self.decay_all = method == "moco" if decay_all is None else decay_all
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
         self.backbone = create_backbone(backbone)
-        # imported here: it takes two seconds, and yaml's class names are looked up with every module loaded
+        # imported here because it takes two seconds, and resolving class names in yaml imports every module
         from lightly.loss import NTXentLoss
         from lightly.models.modules import MoCoProjectionHead, SimCLRProjectionHead
 
@@ -108,19 +109,19 @@ class LitSSL(OfLightning, LightningModule):
         self.register_buffer("queue_place", torch.zeros((), dtype=torch.int64))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features ``[B, D]`` of images ``[B, 3, H, W]``."""
+        """Computes features ``[B, D]`` of images ``[B, 3, H, W]``."""
         features: Tensor = self.backbone(images)
         return features
 
     def training_step(self, batch: Views, batch_idx: int) -> Tensor:
-        """The loss of a batch of two views."""
+        """Computes the loss of a batch of two views."""
         first, second = batch[0]
         loss = self._simclr(first, second) if self.method == "simclr" else self._moco(first, second)
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Does nothing: it is there so that callbacks that act after validation, such as KNNProbe, have their turn."""
+        """Does nothing, but makes Lightning run validation and with it callbacks such as KNNProbe."""
 
     def _simclr(self, first: Tensor, second: Tensor) -> Tensor:
         projected = self.projection(self(torch.cat([first, second])))  # [2 B, output_dim]
@@ -129,13 +130,13 @@ class LitSSL(OfLightning, LightningModule):
             return loss
 
     def _moco(self, first: Tensor, second: Tensor) -> Tensor:
-        # the key encoder moves before it is used, so it follows the last step (He et al., algorithm 1)
+        # the key encoder is updated before it is used, so it follows the previous step (He et al., algorithm 1)
         self._follow()
         queries = F.normalize(self.projection(self(first)).float(), dim=1)  # [B, output_dim]
         with torch.no_grad():
             keys = F.normalize(self._keys(second).float(), dim=1)
         with torch.autocast(queries.device.type, enabled=False):
-            # the queue changes before the backward pass needs it
+            # clone, because the queue changes before the backward pass needs it
             loss = info_nce(queries, keys, self.queue.clone(), self.temperature)
         self._enqueue(keys)
         return loss
@@ -145,19 +146,19 @@ class LitSSL(OfLightning, LightningModule):
 
     @torch.no_grad()
     def _follow(self) -> None:
-        """Moves each weight of the key encoder towards the trained one: m k + (1 - m) q."""
+        """Updates each weight of the key encoder with momentum: m k + (1 - m) q."""
         for query, key in self._pairs():
             for trained, following in zip(query.parameters(), key.parameters(), strict=True):
                 following.lerp_(trained, 1 - self.momentum)
 
     def _keys(self, images: Tensor) -> Tensor:
-        """Keys ``[B, output_dim]`` of this rank's images, computed beside images of other ranks."""
+        """Computes keys ``[B, output_dim]`` of this rank's images in batches shuffled over ranks."""
         world = self.trainer.world_size if self._trainer is not None else 1
         synchronised = any(isinstance(layer, nn.SyncBatchNorm) for layer in self.key_backbone.modules())
         if world == 1 or synchronised:
             keys: Tensor = self.key_projection(self.key_backbone(images))
             return keys
-        # every rank draws the same order, and a resumed run the one that it would have drawn
+        # every rank draws the same order, and so does a resumed run
         generator = torch.Generator().manual_seed(self.global_step)
         order = torch.randperm(world * len(images), generator=generator).to(images.device)
         rank = self.global_rank
@@ -168,14 +169,14 @@ class LitSSL(OfLightning, LightningModule):
 
     @torch.no_grad()
     def _enqueue(self, keys: Tensor) -> None:
-        """Puts the keys of all ranks in place of the oldest."""
+        """Replaces the oldest keys of the queue by the keys of all ranks."""
         everybodys = cast(Tensor, self.all_gather(keys)).reshape(-1, keys.shape[1])[-len(self.queue) :]
         places = (self.queue_place + torch.arange(len(everybodys), device=keys.device)) % len(self.queue)
         self.queue[places] = everybodys.to(self.queue.dtype)
         self.queue_place.add_(len(everybodys)).remainder_(len(self.queue))
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser and schedule given, over backbone and projection head; the key encoder is frozen."""
+        """Builds the optimiser and schedule over backbone and projection head; the key encoder is frozen."""
         return build_optimizers(
             self,
             nn.ModuleList([self.backbone, self.projection]),
@@ -187,16 +188,16 @@ class LitSSL(OfLightning, LightningModule):
 
 
 def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
-    """Cross entropy of picking each query's own key among that and all of the queue (van den Oord et al., 2018).
+    """Computes InfoNCE (van den Oord et al., 2018): cross entropy of each query's own key against the whole queue.
 
     Args:
-        queries: ``[B, D]``, of length 1.
-        keys: ``[B, D]``, of length 1.
-        queue: ``[K, D]``, of length 1.
-        temperature: Above 0.
+        queries: Queries of length 1, ``[B, D]``.
+        keys: Keys of length 1, one per query, ``[B, D]``.
+        queue: Negative keys of length 1, ``[K, D]``.
+        temperature: Temperature, above 0.
 
     Returns:
-        The mean over the batch.
+        The mean loss over the batch.
 
     Example:
         >>> one, other = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])

@@ -1,4 +1,4 @@
-"""From a pretrained backbone to the target: linear probe, or full finetuning, always with a new head."""
+"""Transfer of a pretrained backbone to the target by linear probe or full finetuning, with a new head."""
 
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
@@ -18,44 +18,48 @@ __all__ = ["CachesFeatures", "TransferModule"]
 
 @runtime_checkable
 class CachesFeatures(Protocol):
-    """A DataModule that can give features in place of images."""
+    """A DataModule that can provide features instead of images."""
 
     def cache_features(self, backbone: nn.Module) -> bool:
-        """Replaces images by what ``backbone`` makes of them, if each image always looks the same.
+        """Replaces images by their features, unless images are augmented.
 
         Args:
-            backbone: Maps images ``[B, 3, H, W]`` to features ``[B, D]``; run in eval mode, where its weights are.
+            backbone: Network from images ``[B, 3, H, W]`` to features ``[B, D]``, run in eval mode on the device of its
+                weights.
 
         Returns:
-            Whether batches hold features from now on.
+            Whether batches contain features from now on.
         """
         ...
 
 
 class TransferModule(ClassificationModule):
-    """Fits a pretrained backbone to a downstream set.
+    """Transfers a pretrained backbone to a downstream set.
 
-    A linear probe trains the new head alone: the backbone stays as it is, in eval mode. Its features never change, so
-    a DataModule that can (:class:`CachesFeatures`) computes them once.
+    A linear probe trains only the new head; the backbone is frozen in eval mode. Its features never change, so a
+    DataModule that supports it (:class:`CachesFeatures`) computes them once.
 
     Args:
-        backbone: Name of the network; None takes the one that the weights file names.
-        weights: Weights of the backbone: a safetensors file or a Lightning checkpoint. None trains from scratch.
-        num_classes: Width of the head; None takes it from the DataModule's ``num_classes``.
-        mode: ``probe`` or ``finetune``.
+        backbone: Name of the network; None for the name in the weights file.
+        weights: Weights of the backbone, as a safetensors file, a checkpoint, or the name of published weights. None
+            trains from scratch.
+        num_classes: Number of outputs of the head; None for ``num_classes`` of the DataModule.
+        mode: Kind of transfer, ``probe`` or ``finetune``.
         label_smoothing: Share of the target probability spread over all classes, in [0, 1].
-        optimizer: Makes the optimiser of parameters.
-        lr_scheduler: Makes the schedule of the optimiser. Those of :mod:`tlprune.modules.optim` step after each batch.
-        flip_average: Whether evaluation takes the mean of an image's logits and of its mirror image's.
-        preprocessing: How the weights expect images (``mean``, ``std``, ...), where their file does not say, or says
-            otherwise. DataModules of tlprune give batches so; those of others must.
+        optimizer: Factory of the optimiser, called with parameters.
+        lr_scheduler: Factory of the learning-rate schedule, called with the optimiser. Schedules of
+            :mod:`tlprune.modules.optim` step after each batch.
+        flip_average: Whether evaluation averages the logits of an image and of its mirror image.
+        preprocessing: Preprocessing that the weights expect (``mean``, ``std``, ...), which fills in or overrides the
+            values in their file. DataModules of tlprune apply it; other DataModules must do so themselves.
 
     Attributes:
-        weights: As given.
-        preprocessing: Of the weights and as given: published weights say it, and files that such were trained into.
+        weights: The argument ``weights``.
+        preprocessing: Preprocessing from the weights and the argument. Published weights define it, and so do files
+            trained from them.
 
     Raises:
-        InputError: An argument is out of range, or the weights are missing, damaged or those of another network.
+        InputError: An argument is out of range, or the weights are missing, damaged or belong to another network.
     """
 
     def __init__(
@@ -88,30 +92,30 @@ class TransferModule(ClassificationModule):
             self.backbone.requires_grad_(False)
             self.backbone.eval()  # Lightning does not call train() at the start of a fit
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "weights", "preprocessing"])
-        self.hparams["backbone"] = name  # a checkpoint holds all weights, so it need not find the file again
+        self.hparams["backbone"] = name  # a checkpoint contains all weights and does not need the file
 
     def train(self, mode: bool = True) -> Self:
-        """As in any module, but a probe's backbone stays in eval mode."""
+        """Sets the training mode; the backbone of a probe stays in eval mode."""
         super().train(mode)
         if self.mode == "probe":
             self.backbone.eval()
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``[B, C]`` of images ``[B, 3, H, W]``, or of cached features ``[B, D]``."""
+        """Computes logits ``[B, C]`` of images ``[B, 3, H, W]`` or of cached features ``[B, D]``."""
         if images.ndim == 2:
             logits: Tensor = self.head(images)
             return logits
         return super().forward(images)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimiser and schedule given, over the head alone for a probe, whose features are computed here, once.
+        """Builds the optimiser and schedule, for a probe over the head only, and caches the features of a probe.
 
-        A schedule asks the Trainer how long the run is, which makes the training loader: by then, features must be in
-        place of images.
+        Features are cached here because a schedule asks the Trainer for the length of the run, which creates the
+        training loader.
 
         Raises:
-            InputError: A probe's backbone has no weights from anywhere.
+            InputError: The backbone of a probe has no pretrained weights.
         """
         if self.mode == "probe":
             self._cache_features()
@@ -120,12 +124,12 @@ class TransferModule(ClassificationModule):
 
     def _cache_features(self) -> None:
         if not self.pretrained:
-            raise InputError("a linear probe of random weights says nothing: give `weights`, or set `mode: finetune`")
+            raise InputError("a linear probe needs pretrained weights, got none: set `weights`, or `mode: finetune`")
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, CachesFeatures) and not self.flip_average:
             data.cache_features(self.backbone)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """As in every module here; a loaded backbone is a pretrained one."""
+        """Loads a checkpoint, after which the backbone counts as pretrained."""
         super().on_load_checkpoint(checkpoint)
         self.pretrained = True

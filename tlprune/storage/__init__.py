@@ -1,1 +1,1 @@
-"""Files that are old or new, never a part, and the fingerprints that tell one content from another."""
+"""Atomic file writes, the cache, the journal, and fingerprints of content."""

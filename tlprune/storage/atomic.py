@@ -1,4 +1,4 @@
-"""Writing so that a reader sees the old file or the new one, never a part."""
+"""Atomic writes: a reader sees either the old file or the new one, never a part."""
 
 import os
 import re
@@ -17,25 +17,25 @@ from tlprune.storage.paths import user_path
 __all__ = ["ABANDONED_AFTER", "atomic_folder", "atomic_path", "write_bytes"]
 
 ABANDONED_AFTER = 24 * 3600.0
-"""Seconds without a change after which what a killed process left behind is removed by the next to write that name."""
+"""Seconds without a change after which the next writer of a name removes temporary files of killed processes."""
 
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Gives a temporary path to write a file to; on success it replaces ``path``, else it is removed.
+    """Provides a temporary path to write a file to, which replaces ``path`` on success and is removed on failure.
 
-    The file is flushed to disk before it takes its name, and the folder after, so that a crash at any moment leaves
-    the previous file or the new one. It is written in a folder of its own beside ``path``, since libraries that write
-    make temporary files too; what a killed process left there goes after :data:`ABANDONED_AFTER`.
+    The file is flushed to disk before it is renamed, and its folder after, so that a crash at any time leaves the
+    previous file or the new one. The file is written in a temporary folder next to ``path``, because libraries may
+    create temporary files of their own. Folders left by killed processes are removed after :data:`ABANDONED_AFTER`.
 
     Args:
-        path: Where the file shall be. Its folder is created.
+        path: Final path of the file. Its folder is created.
 
     Yields:
-        The path to write; nothing is there yet.
+        The path to write to, which does not exist yet.
 
     Raises:
-        InputError: The folder cannot be made or written to, or the disk is full.
+        InputError: The folder cannot be created or written to, or the disk is full.
     """
     final = user_path(path)
     with _named_errors(f"cannot write {final}"), _folder_beside(final) as folder:
@@ -49,16 +49,16 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Gives a temporary folder beside ``path`` to fill; on success it becomes ``path``, else it is removed.
+    """Provides a temporary folder next to ``path``, which is renamed to ``path`` on success and removed on failure.
 
     Args:
-        path: Where the folder shall be; it must not exist yet.
+        path: Final path of the folder, which must not exist yet.
 
     Yields:
-        The folder to fill.
+        The folder to write to.
 
     Raises:
-        InputError: The folder cannot be made, or the disk is full.
+        InputError: The folder cannot be created, or the disk is full.
     """
     final = user_path(path)
     with _named_errors(f"cannot create {final}"), _folder_beside(final) as temporary:
@@ -69,14 +69,14 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes | memoryview) -> None:
-    """Writes ``content`` to ``path`` at once and whole.
+    """Writes ``content`` to ``path`` atomically.
 
     Args:
-        path: The file.
-        content: All of its bytes.
+        path: Path of the file.
+        content: All bytes of the file.
 
     Raises:
-        InputError: As :func:`atomic_path`.
+        InputError: As in :func:`atomic_path`.
     """
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
@@ -84,12 +84,12 @@ def write_bytes(path: str | os.PathLike[str], content: bytes | memoryview) -> No
 
 @contextmanager
 def _named_errors(what: str) -> Iterator[None]:
-    """The operating system's errors, with what could not be done."""
+    """Converts errors of the operating system to InputError with the failed operation in the message."""
     try:
         yield
     except OSError as error:
         raise InputError(f"{what}: {error.strerror or error}") from error
-    except SafetensorError as error:  # wraps the operating system's number in words of its own
+    except SafetensorError as error:  # contains the error number of the operating system
         if (number := re.search(r"\(os error (\d+)\)", str(error))) is None:
             raise
         raise InputError(f"{what}: {os.strerror(int(number[1]))}") from error
@@ -97,7 +97,7 @@ def _named_errors(what: str) -> Iterator[None]:
 
 @contextmanager
 def _folder_beside(final: Path) -> Iterator[Path]:
-    """A temporary folder on the file system of ``final``, removed in the end if it is still there."""
+    """Creates a temporary folder on the file system of ``final`` and removes it at the end if it still exists."""
     final.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(final)
     folder = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".part", dir=final.parent))
@@ -108,9 +108,9 @@ def _folder_beside(final: Path) -> Iterator[Path]:
 
 
 def _remove_abandoned(final: Path) -> None:
-    """Removes temporary folders for the same name in which nothing has changed for so long that no process writes."""
+    """Removes temporary folders for the same name without a change in the last :data:`ABANDONED_AFTER` seconds."""
     ours = re.compile(rf"\.{re.escape(final.name)}\.\w{{8}}\.part")
-    with suppress(OSError):  # two processes may sweep at once, and a folder may be writable but not readable
+    with suppress(OSError):  # two processes may clean up at once, and a folder may be writable but not readable
         for folder in [final.parent / name for name in os.listdir(final.parent) if ours.fullmatch(name)]:
             last_change = max(path.lstat().st_mtime for path in (folder, *folder.rglob("*")))
             if time.time() - last_change > ABANDONED_AFTER:

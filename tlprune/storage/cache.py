@@ -1,4 +1,4 @@
-"""Where tlprune keeps what it can make again."""
+"""The cache folder, for results that can be computed again."""
 
 import os
 import shutil
@@ -15,17 +15,17 @@ from tlprune.storage.paths import user_path
 __all__ = ["cache_root", "forget", "locked"]
 
 _SILENT = 5.0
-"""Seconds for which another job is waited for without a word."""
+"""Seconds of waiting for another job without a warning."""
 
 
 def cache_root(folder: str | os.PathLike[str] | None = None) -> Path:
-    """The cache folder: the one given, else ``$TLPRUNE_CACHE``, else ``tlprune`` in the user's cache folder.
+    """Returns the cache folder: ``folder``, else ``$TLPRUNE_CACHE``, else ``tlprune`` in the user's cache folder.
 
     Args:
-        folder: A folder that the user chose, or None.
+        folder: Folder chosen by the user, or None.
 
     Returns:
-        An absolute path, which need not exist yet.
+        An absolute path, which may not exist yet.
     """
     if folder is not None:
         return user_path(folder).absolute()
@@ -37,15 +37,15 @@ def cache_root(folder: str | os.PathLike[str] | None = None) -> Path:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keeps other processes from making the same thing meanwhile; they wait, and then find it made.
+    """Locks a path of the cache, so that other processes wait and then use the finished result.
 
-    The lock is one of the operating system, on ``path`` with ``.lock`` after it: it is free again at once when the
-    process that holds it is gone, however it went.
+    The lock is a lock of the operating system on ``path`` with the suffix ``.lock``. It is released immediately when
+    its process ends for any reason.
 
-    Where the cache can only be read and ``path`` is there, it is used without a lock.
+    If the cache is read-only and ``path`` exists, no lock is taken.
 
     Args:
-        path: What is made: a file or folder of the cache.
+        path: File or folder of the cache that is created.
 
     Raises:
         InputError: The cache cannot be written.
@@ -56,7 +56,7 @@ def locked(path: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=_SILENT)
         except Timeout:
-            warn(f"{path}: another process is making it; waiting for it to end", stacklevel=4)
+            warn(f"{path}: another process is creating it; waiting for that process", stacklevel=4)
             lock.acquire()
     except OSError as error:
         if not path.exists():
@@ -68,7 +68,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def forget(*paths: Path) -> None:
-    """Removes files or folders of the cache, if they are there."""
+    """Removes files or folders of the cache if they exist."""
     for path in paths:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

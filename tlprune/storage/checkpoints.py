@@ -1,8 +1,8 @@
-"""Files of torch: written at once and whole, with a checksum inside, and read without executing anything.
+"""Torch files that are written atomically with a checksum and read without executing code.
 
-A file that :func:`torch.save` writes is a zip archive, and a zip archive has room for a comment at its very end. There
-the SHA-256 of all bytes before goes: one file, which torch and everybody else read as ever. Files of others have no
-such comment; of those the checks are made that the archive itself allows, a CRC-32 for each tensor, which torch skips.
+A file of :func:`torch.save` is a zip archive, which may end with a comment. The comment stores the SHA-256 of all bytes
+before it, and the file stays readable by torch and other programs. Files without such a comment are checked by the
+CRC-32 of each tensor in the archive, which torch does not verify.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from tlprune.storage.paths import user_path
 
 __all__ = ["check_whole", "load_torch", "newest_whole", "save_torch"]
 
-_END = b"PK\x05\x06"  # of the record that closes a zip archive: 22 bytes, the last two the length of the comment
+_END = b"PK\x05\x06"  # start of the last record of a zip archive: 22 bytes, the last two the length of the comment
 _END_LENGTH = 22
 _LONGEST_COMMENT = 65535
 _MARK = b"tlprune sha256 "
@@ -30,14 +30,14 @@ _CHUNK = 1 << 22
 
 
 def save_torch(content: object, path: str | os.PathLike[str]) -> None:
-    """Writes what :func:`torch.save` takes; at any moment the file is the previous one or the new one.
+    """Writes a file like :func:`torch.save`, atomically and with a checksum.
 
     Args:
-        content: Tensors, plain values and containers of them, so that :func:`load_torch` can read it.
-        path: The file. Its folder is created.
+        content: Tensors, plain values and containers of them, which :func:`load_torch` can read.
+        path: Path of the file. Its folder is created.
 
     Raises:
-        InputError: It cannot be written, or the disk is full; the previous file is still there.
+        InputError: The file cannot be written, or the disk is full; a previous file is unchanged.
     """
     buffer = BytesIO()
     torch.save(content, buffer)
@@ -48,34 +48,34 @@ def save_torch(content: object, path: str | os.PathLike[str]) -> None:
 
 
 def load_torch(path: str | os.PathLike[str]) -> Any:
-    """Reads a file of :func:`torch.save` to the CPU: tensors, plain values and containers, and nothing that runs.
+    """Reads a file of :func:`torch.save` to the CPU, restricted to tensors, plain values and containers.
 
     Args:
-        path: The file, ours or another's.
+        path: Path of the file, written by tlprune or another program.
 
     Returns:
-        Its content.
+        The content of the file.
 
     Raises:
-        InputError: The file is missing, damaged, or holds more than that.
+        InputError: The file is missing, damaged, or contains other objects.
     """
     check_whole(path)
     try:
-        # said in so many words, since an environment variable can change the default
+        # explicit, because an environment variable can change the default
         return torch.load(user_path(path), map_location="cpu", weights_only=True)
-    except Exception as error:  # a hostile or damaged file can raise anything
+    except Exception as error:  # a hostile or damaged file can raise any error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: damaged, or holds more than tensors and is not loaded ({reason[:120]})") from error
 
 
 def check_whole(path: str | os.PathLike[str]) -> None:
-    """Refuses a damaged file of torch; of a format that has no checks, nothing is said.
+    """Checks that a torch file is not damaged; files in formats without checksums pass.
 
     Args:
-        path: The file.
+        path: Path of the file.
 
     Raises:
-        InputError: It is missing, cut off, or a byte of it has changed.
+        InputError: The file is missing or truncated, or a byte has changed.
     """
     try:
         with user_path(path).open("rb") as file:
@@ -94,14 +94,14 @@ def check_whole(path: str | os.PathLike[str]) -> None:
 
 
 def newest_whole(folder: Path, but: Path | None = None) -> Path | None:
-    """The newest checkpoint of a folder that is not damaged.
+    """Returns the newest undamaged checkpoint of a folder.
 
     Args:
-        folder: It holds files ``.ckpt``.
-        but: One that is left out.
+        folder: Folder with files ``*.ckpt``.
+        but: Checkpoint to skip.
 
     Returns:
-        None where there is none.
+        Path of the checkpoint; None if there is none.
     """
     found = [path for path in folder.glob("*.ckpt") if path.is_file() and path.resolve() != (but and but.resolve())]
     for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):
@@ -114,7 +114,7 @@ def newest_whole(folder: Path, but: Path | None = None) -> Path | None:
 
 
 def _comment(file: Any, path: str | os.PathLike[str]) -> tuple[int | None, bytes]:
-    """Where the archive's comment begins, and the comment; None where the file is no archive."""
+    """Returns the position of the archive's comment and the comment; the position is None for other files."""
     begins_as_archive = file.read(4) == b"PK\x03\x04"
     size = file.seek(0, os.SEEK_END)
     if size == 0:
@@ -134,7 +134,7 @@ def _comment(file: Any, path: str | os.PathLike[str]) -> tuple[int | None, bytes
 
 
 def _digest(file: Any, count: int) -> str:
-    """SHA-256 of the first ``count`` bytes."""
+    """Computes the SHA-256 of the first ``count`` bytes."""
     digest = hashlib.sha256()
     file.seek(0)
     while count > 0 and (chunk := file.read(min(count, _CHUNK))):

@@ -1,4 +1,4 @@
-"""Digests that name a content: the same content has the same digest on every machine."""
+"""Digests of content, equal for equal content on every machine."""
 
 import hashlib
 import json
@@ -15,10 +15,10 @@ __all__ = ["digest_file", "digest_json", "digest_tensors"]
 
 
 def digest_json(value: object) -> str:
-    """SHA-256 of a JSON value, keys sorted.
+    """Computes the SHA-256 of a JSON value with sorted keys.
 
     Args:
-        value: Anything that :mod:`json` can write.
+        value: Value that :mod:`json` can write.
 
     Returns:
         64 hexadecimal digits.
@@ -32,10 +32,10 @@ def digest_json(value: object) -> str:
 
 
 def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of named tensors: names, dtypes, shapes and values, in the order of the names.
+    """Computes the SHA-256 of the names, dtypes, shapes and values of tensors, sorted by name.
 
     Args:
-        tensors: Tensors of any shape and dtype, on any device.
+        tensors: Tensors by name, of any shape and dtype, on any device.
 
     Returns:
         64 hexadecimal digits.
@@ -53,16 +53,16 @@ def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
 
 
 def digest_file(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file's bytes.
+    """Computes the SHA-256 of the bytes of a file.
 
     Args:
-        path: The file.
+        path: Path of the file.
 
     Returns:
         64 hexadecimal digits.
 
     Raises:
-        OSError: The file cannot be read, or is no regular one: to open a named pipe would wait for a writer.
+        OSError: The file cannot be read or is not a regular file; opening a named pipe would wait for a writer.
     """
     if not S_ISREG(os.stat(path).st_mode):
         raise OSError(EINVAL, "not a regular file", os.fspath(path))

@@ -1,4 +1,4 @@
-"""Keeps two jobs from computing the same part of the cache at once."""
+"""A lock that prevents two jobs from computing the same part of the cache at once."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,10 +12,10 @@ __all__ = ["one_job_at_a_time"]
 
 @contextmanager
 def one_job_at_a_time(path: Path) -> Iterator[None]:
-    """Keeps other jobs from computing the same thing meanwhile. Every rank must enter it.
+    """Prevents other jobs from computing the same result at once. Every rank must enter this context.
 
     Args:
-        path: What is computed: a file or folder of the cache.
+        path: File or folder of the cache that is computed.
 
     Raises:
         InputError: The cache cannot be written.

@@ -1,4 +1,4 @@
-"""What a configuration names beside its own values: files, and classes of the user's own code."""
+"""Finds and digests files and classes of user code that a configuration refers to."""
 
 import inspect
 from collections.abc import Iterable, Iterator
@@ -12,11 +12,11 @@ from tlprune.storage.paths import user_path
 __all__ = ["class_paths", "digest_code", "digest_named_files", "digest_own_code"]
 
 _LARGE = 2**31
-"""Files of so many bytes are known by size and time of change."""
+"""Size in bytes from which on files are identified by size and modification time instead of a digest."""
 
 
 def class_paths(config: Any) -> Iterator[str]:
-    """Every class path of a nested configuration.
+    """Returns every class path in a nested configuration.
 
     Args:
         config: Mappings, lists and plain values.
@@ -25,7 +25,7 @@ def class_paths(config: Any) -> Iterator[str]:
 
 
 def digest_named_files(config: Any) -> dict[str, str]:
-    """Digests of the files that a nested configuration names: weights, lists, Selections.
+    """Returns digests of the files in a nested configuration, such as weights, lists and Selections, by path.
 
     Args:
         config: Mappings, lists and plain values.
@@ -35,26 +35,26 @@ def digest_named_files(config: Any) -> dict[str, str]:
 
 
 def digest_code(class_path: str) -> str:
-    """Digest of the file that a user's class is in; of what is installed, of its name alone.
+    """Computes the digest of the source file of a user's class; for installed classes, the digest of the name.
 
     Args:
-        class_path: Of the class.
+        class_path: Import path of the class.
     """
     file = _own_file(class_path)
     return digest_json(class_path) if file is None else digest_file(file)
 
 
 def digest_own_code(names: Iterable[str]) -> dict[str, str]:
-    """Digests of the files that users' classes are in, by class path; of what is installed there are none.
+    """Returns digests of the source files of users' classes by class path, without installed classes.
 
     Args:
-        names: Class paths.
+        names: Import paths of classes.
     """
     return {name: digest_file(file) for name in sorted(set(names)) if (file := _own_file(name)) is not None}
 
 
 def _values(config: Any) -> Iterator[tuple[str, Any]]:
-    """Every value, with the name that it has."""
+    """Returns every nested value with its name."""
     for name, value in config.items() if isinstance(config, dict) else enumerate(config):
         if isinstance(value, (dict, list)):
             yield from _values(value)
@@ -63,14 +63,14 @@ def _values(config: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _digest(file: Path) -> str:
-    found = file.stat()
-    return digest_file(file) if found.st_size < _LARGE else f"{found.st_size} bytes of {found.st_mtime_ns}"
+    status = file.stat()
+    return digest_file(file) if status.st_size < _LARGE else f"{status.st_size} bytes of {status.st_mtime_ns}"
 
 
 def _own_file(class_path: str) -> str | None:
-    """Where a user's class is written; None for what is installed, and for a bare name."""
+    """Returns the source file of a user's class; None for installed classes and for bare names."""
     name = class_path
-    while name := name.rpartition(".")[0]:  # a class inside a class has no module of its own
+    while name := name.rpartition(".")[0]:  # the parent of a nested class is not a module
         try:
             module = import_module(name)
             break

@@ -1,4 +1,4 @@
-"""Paths as a person gives them."""
+"""Expands paths given by the user."""
 
 import os
 from pathlib import Path
@@ -7,25 +7,25 @@ __all__ = ["expanded", "user_path"]
 
 
 def expanded(path: str) -> str:
-    """A path, or a name, with ``~`` and ``~user`` at its beginning taken for a home folder, as a shell has it.
+    """Replaces ``~`` and ``~user`` at the beginning of a path or name by a home folder, like a shell.
 
     Args:
-        path: The path as it was given, on a command line, in yaml or in Python.
+        path: Path from a command line, yaml or Python.
 
     Returns:
-        The path; as it was given where it begins otherwise, or there is no such user.
+        The expanded path; ``path`` if it begins otherwise or there is no such user.
 
     Example:
         >>> expanded("runs/~a"), expanded("torchvision:resnet18")
         ('runs/~a', 'torchvision:resnet18')
     """
-    return os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser() raises where there is no such user
+    return os.path.expanduser(path)  # noqa: PTH111 - Path.expanduser() raises if there is no such user
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
-    """A path as :func:`expanded` has it.
+    """Returns the result of :func:`expanded` as a Path.
 
     Args:
-        path: The path as it was given.
+        path: Path given by the user.
     """
     return Path(expanded(os.fspath(path)))
