@@ -65,9 +65,10 @@ def _titles(nav: list[Any]) -> dict[str, str]:
 
 
 def _selectors() -> str:
-    from tlprune.selection.registry import selector_names
+    from tlprune.selection import registry
 
-    return "\n\n".join(f"::: tlprune.{name}" for name in selector_names())
+    classes = [getattr(registry, name) for name in registry.selector_names()]
+    return "\n\n".join(f"::: {kind.__module__}.{kind.__name__}" for kind in classes)
 
 
 def _help_texts() -> str:
