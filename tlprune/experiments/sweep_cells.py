@@ -60,7 +60,7 @@ def train_surrogate(sweep: Sweep, path: str, seed: int) -> None:
         config = recipe.prepared(
             stage.folder,
             sweep.output / "tensorboard" / f"surrogate-{seed}",
-            1000 + seed,  # differs from any source model's seed, which would start from the same weights
+            1000 + seed,  # an equal seed would start from the weights of a source model
             {"source": sweep.source},
             callbacks=(_export(weights),),
         )
