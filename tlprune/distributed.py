@@ -1,4 +1,4 @@
-"""The processes of one job: which one this is, what only the first of them does, and what all do or none."""
+"""Collectives over the processes of one job: work on rank 0 only, gathering, and errors raised on all ranks."""
 
 import atexit
 from collections.abc import Callable
@@ -20,25 +20,25 @@ __all__ = [
 Result = TypeVar("Result")
 
 _LONG = timedelta(days=7)
-"""Others wait this long for the first rank: clustering a large source outlasts the usual time-out."""
+"""Time that other ranks wait for rank 0, since clustering a large source exceeds the usual time-out."""
 
 _patient: tuple[Any, Any] | None = None
-"""The process group, and the group of the same ranks with that time-out."""
+"""Default process group, and a group of the same ranks with this time-out."""
 
 
 def broadcast_from_rank0(compute: Callable[[], Result]) -> Result:
-    """Computes on rank 0 alone, however long that takes, and gives the result to all.
+    """Computes a result on rank 0 only, without a short time-out, and broadcasts it to all ranks.
 
     Args:
-        compute: Gives something that can be pickled; called on rank 0 only.
+        compute: Function that returns a picklable object; called on rank 0 only.
 
     Raises:
-        Exception: What ``compute`` raised, on every rank.
+        Exception: On every rank, the exception raised by ``compute``.
     """
     rank, world = rank_and_world()
     if world == 1:
         return compute()
-    group = _patient_group()  # before the long work: who is gone by then is noticed by its closed connection
+    group = _patient_group()  # before the long work: a lost rank is noticed by its closed connection
     shared: list[Any] = [None, None]
     if rank == 0:
         try:
@@ -53,13 +53,13 @@ def broadcast_from_rank0(compute: Callable[[], Result]) -> Result:
 
 
 def gather_from_ranks(own: Result) -> list[Result]:
-    """Gives what every rank has to all, however long the slowest takes.
+    """Gathers a value from every rank on all ranks, without a short time-out.
 
     Args:
-        own: Something that can be pickled.
+        own: Picklable object of this rank.
 
     Returns:
-        One entry for each rank, in their order.
+        One entry per rank, in rank order.
     """
     world = rank_and_world()[1]
     if world == 1:
@@ -70,16 +70,16 @@ def gather_from_ranks(own: Result) -> list[Result]:
 
 
 def raise_on_all_ranks(compute: Callable[[], Result]) -> Result:
-    """Computes on every rank; what one of them raises all raise, so that none waits for one that is gone.
+    """Runs a function on every rank; an exception on one rank is raised on all, so that none waits for a lost rank.
 
     Args:
-        compute: The share of this rank, without a collective in it.
+        compute: This rank's share of the work, without a collective in it.
 
     Returns:
-        What ``compute`` returned on this rank.
+        Result of ``compute`` on this rank.
 
     Raises:
-        Exception: What ``compute`` raised on the first of the ranks where it did.
+        Exception: Exception raised by ``compute`` on the lowest rank that failed.
     """
     if rank_and_world()[1] == 1:
         return compute()
@@ -96,13 +96,13 @@ def raise_on_all_ranks(compute: Callable[[], Result]) -> Result:
 
 
 def barrier() -> None:
-    """Waits for all ranks, however long they take."""
+    """Waits for all ranks, without a short time-out."""
     if rank_and_world()[1] > 1:
         dist.barrier(group=_patient_group())
 
 
 def _patient_group() -> Any:
-    """A group of all ranks with a long time-out; gloo, whatever the device."""
+    """Creates a group of all ranks with a long time-out; it uses gloo on every device."""
     global _patient
     if _patient is None or _patient[0] is not dist.group.WORLD:
         _patient = dist.group.WORLD, dist.new_group(timeout=_LONG, backend="gloo")
@@ -111,7 +111,7 @@ def _patient_group() -> Any:
 
 @atexit.register
 def _let_go() -> None:
-    """Ends the threads of that group while there is an interpreter: one that needs it later would abort the process."""
+    """Ends the group's threads before the interpreter exits; a thread that needs it later would abort the process."""
     global _patient
     if _patient is None:
         return

@@ -1,4 +1,4 @@
-"""The error that a user can cause, the near miss that helps to mend it, and what is said to the other Lightning."""
+"""User errors, suggestions for misspelled names, and the error for objects of the other Lightning package."""
 
 import re
 import sys
@@ -9,12 +9,12 @@ __all__ = ["InputError", "OfLightning", "did_you_mean", "require_within"]
 
 
 class InputError(ValueError):
-    """Something that the user gave is wrong: the message names it, says where, and how to mend it.
+    """Invalid user input. The message names the cause and the place, and says how to fix it.
 
-    The command line prints it as one line and exits with code 2. Everything else that is raised is a bug.
+    The command line prints the message as one line and exits with code 2. Every other exception is a bug.
 
     Args:
-        message: What is wrong. What a loading process wraps around it, its whole traceback, is taken off again.
+        message: Description of the error. A traceback added by a data loading process is removed.
     """
 
     def __init__(self, message: str) -> None:
@@ -24,16 +24,16 @@ class InputError(ValueError):
 
 
 def require_within(name: str, value: float, low: float, high: float | None = None) -> None:
-    """Refuses a number that is out of range.
+    """Validates that a number is in range.
 
     Args:
-        name: What the user calls it.
-        value: What was given.
-        low: The least that is allowed.
-        high: The most that is allowed; None for no bound.
+        name: Name of the argument.
+        value: Value to check.
+        low: Smallest allowed value.
+        high: Largest allowed value; None for no bound.
 
     Raises:
-        InputError: It is out of range.
+        InputError: If the value is out of range.
     """
     if high is None and not value >= low:
         raise InputError(f"`{name}` must be at least {low}, got {value}")
@@ -42,14 +42,14 @@ def require_within(name: str, value: float, low: float, high: float | None = Non
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
-    """Ends an error about an unknown name: the closest valid name, or all of them.
+    """Formats the end of an error about an unknown name: the closest valid name, or all valid names.
 
     Args:
-        name: What the user typed.
-        choices: The valid names.
+        name: Name that the user typed.
+        choices: Valid names.
 
     Returns:
-        A clause to append to a message.
+        Clause to append to a message.
 
     Example:
         >>> did_you_mean("oxford_pet", ["digits", "oxford_pets"])
@@ -66,18 +66,18 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
 
 
 class OfLightning:
-    """What works with ``lightning.pytorch`` alone says so to a Trainer of ``pytorch_lightning``.
+    """Mixin for classes of ``lightning.pytorch`` that reports an incompatible Trainer of ``pytorch_lightning``.
 
-    The two packages have the same classes twice. Each asks whether an object is one of its own, which Python answers by
-    the object's ``__class__``: the only place where ours hears of a Trainer that will not know it.
+    The two packages define the same classes twice. Each checks whether an object is an instance of its own class, for
+    which Python reads ``__class__``. This is the only place where an incompatible Trainer can be detected.
     """
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
-        """The object's type.
+        """Type of the object.
 
         Raises:
-            TypeError: It is ``pytorch_lightning`` that asks.
+            TypeError: If ``pytorch_lightning`` reads it.
         """
         asking = str(sys._getframe(1).f_globals.get("__name__", ""))
         if asking.partition(".")[0] == "pytorch_lightning":

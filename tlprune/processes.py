@@ -1,8 +1,8 @@
-"""How a process of ours ends: on a signal in seconds, whatever it waits for, and not long after who started it.
+"""Process shutdown: within seconds of a signal, and soon after the parent process ends.
 
-Python runs the handler of a signal between two steps of the main thread, so a process that waits for others in a
-collective never comes to it. Here a thread is told of the signal by the operating system as well, and ends the process
-where the main thread has not done so in time. Files are written whole or not at all, so that harms none.
+Python runs signal handlers between two steps of the main thread, so a process that is blocked in a collective never
+reaches its handler. A separate thread therefore also receives the signal from the operating system and ends the process
+if the main thread has not done so in time. Files are written atomically, so this does no harm.
 """
 
 import hashlib
@@ -19,18 +19,18 @@ from typing import Any, NoReturn
 __all__ = ["GRACE", "Stopping", "end_with_parent", "first_to_say", "is_lost_connection", "rank_and_world", "stoppable"]
 
 GRACE = 10.0
-"""Seconds that the main thread has to end by itself after a signal."""
+"""Seconds that the main thread has to exit by itself after a signal."""
 
-_LOOK = 1.0  # seconds between two looks at who the parent is
+_LOOK = 1.0  # seconds between two checks of the parent process
 
 _listening = False
 
 
 class Stopping:
-    """Which signal asked this process to end.
+    """Signal that asked this process to end.
 
     Attributes:
-        signal: Its number; None where there was none.
+        signal: Signal number; None without a signal.
     """
 
     def __init__(self) -> None:
@@ -38,15 +38,15 @@ class Stopping:
 
     @property
     def status(self) -> int:
-        """The exit status that says so: 130 after Ctrl-C, 143 after SIGTERM; 0 where there was no signal."""
+        """Exit status of the signal: 130 after Ctrl-C, 143 after SIGTERM; 0 without a signal."""
         return 0 if self.signal is None else 128 + self.signal
 
 
 @contextmanager
 def stoppable() -> Iterator[Stopping]:
-    """Has Ctrl-C and SIGTERM end this process within :data:`GRACE` seconds; a rank of a job ends with its parent too.
+    """Ends this process within :data:`GRACE` seconds of Ctrl-C or SIGTERM; a rank of a job also ends with its parent.
 
-    Outside the main thread, where Python allows no handlers, and on Windows it does nothing.
+    Does nothing on Windows, or outside the main thread, where Python does not allow signal handlers.
     """
     global _listening
     stopping = Stopping()
@@ -74,14 +74,14 @@ def stoppable() -> Iterator[Stopping]:
         signal.set_wakeup_fd(before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        os.close(write)  # ends the thread
+        os.close(write)  # closing the pipe ends the thread
 
 
 def end_with_parent(parent: int | None = None) -> None:
-    """Has this process end soon after the one that started it, from a thread that looks now and then.
+    """Ends this process soon after its parent has ended; a thread checks the parent at intervals.
 
     Args:
-        parent: Number of the process that started it, which may be gone by now; None for that which is there.
+        parent: Process ID of the parent, which may have ended already; None for the current parent.
     """
     started_by = os.getppid() if parent is None else parent
 
@@ -96,18 +96,18 @@ def end_with_parent(parent: int | None = None) -> None:
 
 
 def rank_and_world() -> tuple[int, int]:
-    """This process's number in its job and how many there are; 0 and 1 without a process group."""
+    """Returns the rank of this process and the number of processes; 0 and 1 without a process group."""
     dist = _process_group()
     return (0, 1) if dist is None else (dist.get_rank(), dist.get_world_size())
 
 
 def first_to_say(message: str) -> bool:
-    """Whether no other process of this job has said the same: what all ranks find wrong is said once.
+    """Returns whether this process is the first of its job to report a message, so that each is reported once.
 
-    Before ranks know of each other, the first of each machine speaks.
+    Before the process group exists, the first process of each machine reports.
 
     Args:
-        message: What is to be said.
+        message: Message to report.
     """
     dist = _process_group()
     if dist is None:
@@ -115,20 +115,20 @@ def first_to_say(message: str) -> bool:
     try:
         store = dist.distributed_c10d._get_default_store()
         said = store.add(f"said {hashlib.sha256(message.encode(errors='replace')).hexdigest()}", 1)
-    except RuntimeError:  # the process that holds the store is gone
+    except RuntimeError:  # the process that holds the store has ended
         return True
     return bool(said == 1)
 
 
 def is_lost_connection(error: BaseException) -> bool:
-    """Whether an error is what a process sees of another one of its job that has ended."""
+    """Returns whether an error indicates that another process of the job has ended."""
     if _process_group() is None or not isinstance(error, RuntimeError):
         return False
     return any(f"Connection {what} by peer" in str(error) for what in ("closed", "reset"))
 
 
 def _process_group() -> Any:
-    """``torch.distributed``, where this process is in a group; torch is not imported to find out."""
+    """Returns ``torch.distributed`` if this process is in a group, without importing torch to find out."""
     dist = sys.modules.get("torch.distributed")
     return dist if dist is not None and dist.is_available() and dist.is_initialized() else None
 
@@ -142,7 +142,7 @@ def _end_in_time(read: int, ended: threading.Event) -> None:
 
 
 def _in_a_fork() -> None:
-    """A process that was forked, such as one that loads images, shares the pipe; signals to it are not for us."""
+    """Ignores signals in forked processes, such as image loaders, because they share the pipe with their parent."""
     global _listening
     if _listening:
         _listening = False

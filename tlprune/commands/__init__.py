@@ -1,1 +1,1 @@
-"""The commands that work on a Selection, one a file."""
+"""Commands that work on a Selection, one per file."""

@@ -1,4 +1,4 @@
-"""``tlprune advise``: how much to prune, and what that saves."""
+"""``tlprune advise``: suggests how much to prune and forecasts the savings."""
 
 from typing import TYPE_CHECKING
 
@@ -29,10 +29,10 @@ def run(arguments: list[str]) -> None:
     """Suggests a ratio from the coverage curve and forecasts what it saves.
 
     Args:
-        arguments: What follows ``advise`` on the command line.
+        arguments: Arguments after ``advise`` on the command line.
 
     Raises:
-        InputError: Something given is wrong, or nobody voted.
+        InputError: If the input is invalid, or nobody voted.
     """
     parser = make_parser("advise", "Suggest how much to prune, and forecast what that saves.")
     add = parser.add_argument
@@ -59,7 +59,7 @@ def run(arguments: list[str]) -> None:
     if given.backbone is not None and given.epochs is None and given.full_seconds is None:
         raise InputError("to forecast a pretraining, give --epochs beside --backbone")
     require_selections(given.selection)
-    from tlprune.selection.advisor import SUGGESTED_COVERAGE, advise  # brings torch, which takes seconds
+    from tlprune.selection.advisor import SUGGESTED_COVERAGE, advise  # loads torch, which takes seconds
     from tlprune.selection.selection import Selection
 
     selection = Selection.load(given.selection)
@@ -74,7 +74,7 @@ def run(arguments: list[str]) -> None:
     ratio = 1 - advice.suggested / selection.num_units
     console.print(f"suggested: --prune_ratio {ratio:.4g}   (or --vote_coverage {SUGGESTED_COVERAGE:g})")
     if given.output is not None:
-        from tlprune.selection.figures import advice_figure  # brings matplotlib
+        from tlprune.selection.figures import advice_figure  # loads matplotlib
 
         with atomic_path(given.output) as temporary:
             advice_figure(selection, dict(rows), forecast).savefig(temporary, format="png", dpi=110)
@@ -88,7 +88,7 @@ def _forecast(selection: "Selection", given: object, console: Console) -> "Forec
         console.print("no forecast: give --backbone and --epochs, or --full_seconds", soft_wrap=True)
         return None
     if full is None:
-        from tlprune.models.cost import training_seconds_per_image  # brings torchvision
+        from tlprune.models.cost import training_seconds_per_image  # loads torchvision
 
         size = options["image_size"]
         size = int(selection.metadata.get("image_size", 224)) if size is None else size

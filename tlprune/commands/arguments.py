@@ -1,6 +1,6 @@
-"""What several commands take: a budget, a Selection, and the sets that it was made from.
+"""Arguments shared by several commands: a budget, a Selection, and the datasets that it was made from.
 
-Nothing here loads torch before arguments are parsed: a question for help and a wrong option are answered at once.
+Torch is not loaded before the arguments are parsed, so ``--help`` and invalid options are answered immediately.
 """
 
 import os
@@ -43,29 +43,29 @@ _BUDGETS: dict[str, tuple[Callable[[str], float], str]] = {
 
 
 def make_parser(command: str, what: str) -> ArgumentParser:
-    """A parser that raises in place of exiting.
+    """Creates a parser that raises instead of exiting.
 
     Args:
-        command: Its name.
-        what: What it does, in a sentence.
+        command: Name of the command.
+        what: Description of the command, in one sentence.
     """
     return ArgumentParser(prog=f"tlprune {command}", description=what, exit_on_error=False, allow_abbrev=False)
 
 
 def make_console() -> Console:
-    """Prints names as they are, and in a pipe as wide as they are."""
+    """Creates a console that prints names verbatim; in a pipe it is 160 columns wide."""
     wide = None if sys.stdout.isatty() else 160
     return Console(highlight=False, markup=False, emoji=False, width=wide)
 
 
 def require_writable(*outputs: str | None) -> None:
-    """Refuses, before anything is computed, an output that could not be written in the end.
+    """Rejects unwritable outputs before anything is computed.
 
     Args:
-        outputs: Paths of files; None for those that are not wanted.
+        outputs: Paths of files; None for unwanted outputs.
 
     Raises:
-        InputError: One is a folder, or lies where nothing can be written.
+        InputError: If a path is a folder, or cannot be written to.
     """
     for output in outputs:
         if output is None:
@@ -79,13 +79,13 @@ def require_writable(*outputs: str | None) -> None:
 
 
 def require_selections(*paths: str) -> None:
-    """Refuses what is no file, in the words of :meth:`Selection.load`, and before torch is loaded for that.
+    """Rejects missing files with the message of :meth:`Selection.load`, without loading torch for it.
 
     Args:
-        paths: Where Selections are said to be saved.
+        paths: Paths of saved Selections.
 
     Raises:
-        InputError: There is no such file.
+        InputError: If a file does not exist.
     """
     for path in paths:
         file = user_path(path)
@@ -94,10 +94,10 @@ def require_selections(*paths: str) -> None:
 
 
 def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
-    """Parses what follows the command's name.
+    """Parses the arguments after the command's name.
 
     Raises:
-        InputError: It cannot be parsed; one line says what and where.
+        InputError: If parsing fails; one line names the argument and the cause.
     """
     try:
         return parser.parse_args(arguments)
@@ -106,10 +106,10 @@ def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
 
 
 def build(parser: ArgumentParser, given: Namespace) -> Namespace:
-    """Builds the objects that arguments name by class.
+    """Instantiates the objects that the arguments name by class.
 
     Raises:
-        InputError: A constructor refuses what it is given.
+        InputError: If a constructor rejects its arguments.
     """
     refusal = Refusal(parser)
     try:
@@ -122,13 +122,13 @@ def build(parser: ArgumentParser, given: Namespace) -> Namespace:
 
 
 def add_budget(parser: ArgumentParser) -> None:
-    """Adds the four ways to say how much is kept."""
+    """Adds the four options that define a budget."""
     for name, (kind, text) in _BUDGETS.items():
         parser.add_argument(f"--{name}", type=kind | None, default=None, help=text)  # type: ignore[operator]
 
 
 def given_budget(given: Namespace) -> "Budget | None":
-    """The budget on the command line; None if there is none."""
+    """Returns the budget on the command line, or None."""
     values = [given[name] for name in _BUDGETS]
     if set(values) == {None}:
         return None
@@ -138,10 +138,10 @@ def given_budget(given: Namespace) -> "Budget | None":
 
 
 def required_budget(given: Namespace) -> "Budget":
-    """The budget on the command line.
+    """Returns the budget on the command line.
 
     Raises:
-        InputError: There is none.
+        InputError: If no budget is given.
     """
     budget = given_budget(given)
     if budget is None:
@@ -150,7 +150,7 @@ def required_budget(given: Namespace) -> "Budget":
 
 
 def add_origins(parser: ArgumentParser, targets: bool) -> None:
-    """Adds where to find the source, and perhaps the targets, that a Selection was made from."""
+    """Adds the options that locate a Selection's source and, optionally, its targets."""
     parser.add_argument("--source", type=str | None, default=None, help="the source (default: as when it was selected)")
     if targets:
         text = "the targets, in the same order (default: as when it was selected)"
@@ -159,7 +159,7 @@ def add_origins(parser: ArgumentParser, targets: bool) -> None:
 
 
 def plural(selection: "Selection", count: int) -> str:
-    """So many units, as they are called."""
+    """Formats a number of units with the name of their kind."""
     from tlprune.selection.selection import UNIT_WORDS
 
     return f"{count:,} {UNIT_WORDS[selection.unit_kind][count != 1]}"

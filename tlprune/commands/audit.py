@@ -1,4 +1,4 @@
-"""``tlprune audit``: test images of the target that are in what a Selection keeps."""
+"""``tlprune audit``: finds test images of the target among the images that a Selection keeps."""
 
 import csv
 import io
@@ -30,10 +30,10 @@ def run(arguments: list[str]) -> None:
     """Lists test images that are near-duplicates of kept source images.
 
     Args:
-        arguments: What follows ``audit`` on the command line.
+        arguments: Arguments after ``audit`` on the command line.
 
     Raises:
-        InputError: Something given is wrong, or source or targets are not those of the Selection.
+        InputError: If the input is invalid, or source or targets are not those of the Selection.
     """
     parser = make_parser("audit", "List test images of the target that are near-duplicates of kept source images.")
     add = parser.add_argument
@@ -120,7 +120,7 @@ def run(arguments: list[str]) -> None:
         console.print(f"  {'  '.join(pair.cells[1:])}{'  LOOK ALIKE' if pair.alike else ''}", soft_wrap=True)
     console.print(f"list: {given.output}, {len(pairs):,} pairs, those that differ least first", soft_wrap=True)
     if given.picture is not None:
-        from tlprune.selection.figures import leaks_figure  # brings matplotlib
+        from tlprune.selection.figures import leaks_figure  # loads matplotlib
 
         shown = [(pair.mine, pair.theirs, pair.caption) for pair in pairs[:12]]
         title = f"the most alike of {len(pairs):,} suspected pairs: feature distance | pixel difference"

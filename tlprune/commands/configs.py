@@ -1,4 +1,4 @@
-"""``tlprune configs``: the yaml files that come with tlprune, and a copy of them to work with."""
+"""``tlprune configs``: lists the yaml files included in tlprune, or copies them to a folder."""
 
 import shutil
 from pathlib import Path
@@ -14,13 +14,13 @@ __all__ = ["run"]
 
 
 def run(arguments: list[str]) -> None:
-    """Lists the configs that come with tlprune and what each is for, or copies all of them.
+    """Lists the included configs with their purpose, or copies all of them.
 
     Args:
-        arguments: What follows ``configs`` on the command line.
+        arguments: Arguments after ``configs`` on the command line.
 
     Raises:
-        InputError: The folder to copy to is there already, or cannot be made.
+        InputError: If the destination folder exists, or cannot be created.
     """
     what = "List the yaml files that come with tlprune; with a folder, copy them there."
     parser = make_parser("configs", what)
@@ -42,7 +42,7 @@ def run(arguments: list[str]) -> None:
 
 
 def _purpose(path: Path) -> str:
-    """The first sentence of a config's opening comment."""
+    """Returns the first sentence of a config's opening comment."""
     comment = []
     for line in path.read_text().splitlines():
         if not line.startswith("# "):

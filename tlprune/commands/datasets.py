@@ -1,4 +1,4 @@
-"""``tlprune datasets``: the targets that have names, their sizes, where they lie, and how to get them."""
+"""``tlprune datasets``: lists the built-in targets, their sizes and locations, and how to obtain them."""
 
 from pathlib import Path
 from textwrap import wrap
@@ -11,20 +11,20 @@ from tlprune.errors import InputError, did_you_mean
 __all__ = ["EMBEDDED", "run"]
 
 EMBEDDED = {"digits": (10, Sizes(200, 400, 1197)), "photos": (14, Sizes(350, 420, 840))}
-"""Classes and images of the targets that come with tlprune."""
+"""Numbers of classes and images of the built-in targets."""
 
 _COOP_PAGE = "https://github.com/KaiyangZhou/CoOp/blob/main/DATASETS.md"
 _ROW = "{:<15}{:>7}{:>7}{:>8}{:>8} {}"
 
 
 def run(arguments: list[str]) -> None:
-    """Lists the targets that have names, or says everything of one.
+    """Lists the built-in targets, or prints the details of one of them.
 
     Args:
-        arguments: What follows ``datasets`` on the command line.
+        arguments: Arguments after ``datasets`` on the command line.
 
     Raises:
-        InputError: There is no target of that name, or ``$TLPRUNE_DATA`` is no folder.
+        InputError: If there is no target of that name, or ``$TLPRUNE_DATA`` is not a folder.
     """
     parser = make_parser("datasets", "List the targets that have names; with a name, say how to lay that one out.")
     parser.add_argument("name", type=str, nargs="?", default=None, help="one of them")
@@ -93,7 +93,7 @@ def _details(entry: TargetSet) -> list[str]:
 
 
 def _counted(entry: TargetSet, folder: Path) -> list[str]:
-    """What is there, in words: the sizes of its parts, or what is wrong with it."""
+    """Describes the folder's content: the sizes of its splits, or the problem found."""
     try:
         parts = open_set(entry, folder)
     except InputError as error:
@@ -107,7 +107,7 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _with_val(sizes: Sizes) -> Sizes:
-    """Sizes once a fifth is held out."""
+    """Returns the sizes after a fifth of the images is held out."""
     held = round(sizes.train / 5)
     return sizes if sizes.val is not None else Sizes(sizes.train - held, held, sizes.test)
 
@@ -118,7 +118,7 @@ def _sizes(sizes: Sizes) -> str:
 
 
 def _is_whole(entry: TargetSet, folder: Path) -> bool:
-    """Whether a folder has what must be in it, as far as one can say at a glance."""
+    """Returns whether a folder has the required content, by a quick check."""
     try:
         entry.home(folder)
     except InputError:

@@ -1,4 +1,4 @@
-"""``tlprune diff``: units and images that one Selection keeps and another drops."""
+"""``tlprune diff``: lists units and images that only one of two Selections keeps."""
 
 from tlprune.commands.arguments import (
     add_budget,
@@ -14,13 +14,13 @@ __all__ = ["run"]
 
 
 def run(arguments: list[str]) -> None:
-    """Compares what two Selections keep within the same budget.
+    """Compares the units and images that two Selections keep within the same budget.
 
     Args:
-        arguments: What follows ``diff`` on the command line.
+        arguments: Arguments after ``diff`` on the command line.
 
     Raises:
-        InputError: Something given is wrong, or the two rank the units of different sources.
+        InputError: If the input is invalid, or the Selections rank units of different sources.
     """
     parser = make_parser("diff", "Compare what two Selections of one source keep within the same budget.")
     parser.add_argument("first", type=str, help="a saved Selection")
@@ -29,7 +29,7 @@ def run(arguments: list[str]) -> None:
     given = parse(parser, arguments)
     require_selections(given.first, given.second)
     budget = required_budget(given)
-    from tlprune.selection.selection import Selection  # brings torch, which takes seconds
+    from tlprune.selection.selection import Selection  # loads torch, which takes seconds
 
     first, second = Selection.load(given.first), Selection.load(given.second)
     gained, lost = first.diff(second, budget)

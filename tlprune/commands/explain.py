@@ -1,4 +1,4 @@
-"""``tlprune explain``: where a unit stands and who put it there, in words and as a picture."""
+"""``tlprune explain``: shows the rank of a unit and the images that voted for it, as text and as a figure."""
 
 from typing import TYPE_CHECKING
 
@@ -21,13 +21,13 @@ __all__ = ["run"]
 
 
 def run(arguments: list[str]) -> None:
-    """Says where a unit stands, who voted for it, and why it is kept or dropped.
+    """Prints the rank of a unit, the images that voted for it, and why it is kept or dropped.
 
     Args:
-        arguments: What follows ``explain`` on the command line.
+        arguments: Arguments after ``explain`` on the command line.
 
     Raises:
-        InputError: Something given is wrong, or source or targets are not those of the Selection.
+        InputError: If the input is invalid, or source or targets are not those of the Selection.
     """
     parser = make_parser("explain", "Say where a unit stands, who voted for it, and why it is kept or dropped.")
     parser.add_argument("selection", type=str, help="a saved Selection")
@@ -38,7 +38,7 @@ def run(arguments: list[str]) -> None:
     given = parse(parser, arguments)
     require_writable(given.output)
     require_selections(given.selection)
-    from tlprune.commands.origins import opened_source, opened_targets  # brings torch, which takes seconds
+    from tlprune.commands.origins import opened_source, opened_targets  # loads torch, which takes seconds
     from tlprune.selection.selection import Selection
 
     selection = Selection.load(given.selection)
@@ -74,7 +74,7 @@ def run(arguments: list[str]) -> None:
     if given.output is not None and images is not None:
         if len(shown) < len(found.voters):
             title += f" ({len(shown)} of {len(found.voters)} voters shown)"
-        from tlprune.selection.figures import explanation_figure  # brings matplotlib
+        from tlprune.selection.figures import explanation_figure  # loads matplotlib
 
         members = [images[index][0] for index in found.samples[:12].tolist()]
         with atomic_path(given.output) as temporary:

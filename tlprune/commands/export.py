@@ -1,4 +1,4 @@
-"""``tlprune export``: what a Selection keeps, for other tools."""
+"""``tlprune export``: writes the images that a Selection keeps, for use by other tools."""
 
 from tlprune.commands.arguments import (
     add_budget,
@@ -25,13 +25,13 @@ _WRITTEN = {
 
 
 def run(arguments: list[str]) -> None:
-    """Writes what a Selection keeps.
+    """Writes the images that a Selection keeps.
 
     Args:
-        arguments: What follows ``export`` on the command line.
+        arguments: Arguments after ``export`` on the command line.
 
     Raises:
-        InputError: Something given is wrong, or the source is not the one that the Selection was made for.
+        InputError: If the input is invalid, or the source is not the one that the Selection was made for.
     """
     parser = make_parser("export", "Write what a Selection KEEPS, in the order of the source's listing.")
     parser.add_argument("selection", type=str, help="a saved Selection")

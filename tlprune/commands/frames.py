@@ -1,4 +1,4 @@
-"""``tlprune frames``: the middle frame of each video, as UCF101 is used for transfer."""
+"""``tlprune frames``: extracts the middle frame of each video, the form in which UCF101 is used for transfer."""
 
 import os
 from collections import Counter
@@ -24,13 +24,13 @@ _SHOWN = 5
 
 
 def run(arguments: list[str]) -> None:
-    """Extracts frames, and goes on where a run before it stopped.
+    """Extracts frames, resuming an interrupted run.
 
     Args:
-        arguments: What follows ``frames`` on the command line.
+        arguments: Arguments after ``frames`` on the command line.
 
     Raises:
-        InputError: There are no videos, some cannot be read, or nothing can be written.
+        InputError: If there are no videos, some cannot be read, or the output cannot be written.
     """
     what = (
         "Write the middle frame of each video as a JPEG of the same name; frames that are there are left as they are."
@@ -54,18 +54,18 @@ def run(arguments: list[str]) -> None:
 
 
 def extract_frames(videos: Path, frames: Path, workers: int = 1) -> Iterator[str]:
-    """Writes the middle frame of each video as a JPEG of the same name, in folders called as those of the videos.
+    """Writes the middle frame of each video as a JPEG of the same name, in the same folder structure as the videos.
 
     Args:
-        videos: A folder of videos, at any depth.
-        frames: The folder to write to; a frame in it is left as it is.
-        workers: Videos decoded at a time, at least 1.
+        videos: Folder of videos, at any depth.
+        frames: Output folder; existing frames are left unchanged.
+        workers: Number of videos decoded in parallel, at least 1.
 
     Yields:
-        The outcome of each video, in the order of their paths: ``written``, ``there``, or an error message.
+        Outcome of each video, ordered by path: ``written``, ``there``, or an error message.
 
     Raises:
-        InputError: There are no videos, two would share a frame, or nothing can be written.
+        InputError: If there are no videos, two videos would share a frame, or the output cannot be written.
     """
     paths = _video_paths(videos)
     goals = [f"{os.path.splitext(path)[0]}.jpg" for path in paths]
@@ -97,13 +97,13 @@ def middle_frame(video: Path) -> Image.Image:
     """Decodes a video up to its middle.
 
     Args:
-        video: The file.
+        video: Path of the video.
 
     Returns:
         Frame ``n // 2`` of ``n``, counted from 0, RGB.
 
     Raises:
-        InputError: PyAV is not installed, or the file is damaged, or no video.
+        InputError: If PyAV is not installed, or the file is damaged or not a video.
     """
     av = _pyav()
     try:
@@ -123,13 +123,13 @@ def middle_frame(video: Path) -> Image.Image:
             return picture
     except InputError:
         raise
-    except Exception as error:  # damaged bytes make the decoders raise anything
+    except Exception as error:  # damaged bytes can raise any exception in the decoders
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise InputError(f"{video}: {' '.join(reason.split())}") from error
 
 
 def _video_paths(root: Path) -> list[str]:
-    """Paths of the videos in a folder and in folders below, relative to it, in order."""
+    """Returns the relative paths of all videos in a folder and its subfolders, sorted."""
     if not root.is_dir():
         raise InputError(f"{root}: {'a file, not a folder' if root.exists() else 'no such folder'}")
     paths = sorted(

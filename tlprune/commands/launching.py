@@ -1,4 +1,4 @@
-"""One process or many: started here by Lightning Fabric, or by torchrun, SLURM and the like around us."""
+"""Process launching: by Lightning Fabric, or by an external launcher such as torchrun or SLURM."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ __all__ = ["add_processes", "finish", "launch"]
 
 
 def add_processes(parser: ArgumentParser) -> None:
-    """Adds what says where the work is done, in the words of Lightning's Trainer."""
+    """Adds the options for accelerator, devices and nodes, named as in Lightning's Trainer."""
     add = parser.add_argument
     add("--accelerator", type=str, default="auto", help="'cpu', 'gpu', 'auto', as for a Trainer")
     add("--devices", type=int | str, default="auto", help="processes on this machine (default: one for each GPU)")
@@ -23,18 +23,18 @@ def add_processes(parser: ArgumentParser) -> None:
 
 
 def launch(given: Namespace) -> "Fabric":
-    """Starts the other processes of the job, unless a launcher has, and lets all know of each other.
+    """Starts the other processes of the job, unless a launcher has done so, and connects all of them.
 
     Args:
-        given: What :func:`add_processes` added.
+        given: Parsed options of :func:`add_processes`.
 
     Raises:
-        InputError: There are no such devices, or not so many.
+        InputError: If the devices do not exist, or there are too few.
     """
-    from lightning.fabric import Fabric  # takes seconds, with torch
+    from lightning.fabric import Fabric  # importing it loads torch, which takes seconds
     from torch import distributed
 
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # greetings of each process
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # silences the startup messages of each process
     devices, nodes = given.devices, given.num_nodes
     if distributed.is_available() and distributed.is_torchelastic_launched():
         here = int(os.environ["LOCAL_WORLD_SIZE"])
@@ -50,7 +50,7 @@ def launch(given: Namespace) -> "Fabric":
 
 
 def finish(fabric: "Fabric") -> None:
-    """Waits until every process is done, so that none is taken for lost."""
+    """Waits until every process is done, so that none is reported as lost."""
     from torch import distributed
 
     fabric.barrier()

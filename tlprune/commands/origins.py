@@ -1,4 +1,4 @@
-"""The sets that a Selection was made from, opened again and checked to be the same."""
+"""Source and targets of a Selection, reopened and checked against their digests."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,20 +15,20 @@ __all__ = ["Voters", "opened_source", "opened_targets"]
 
 
 def opened_source(selection: Selection, source: str | None, cache: str | None) -> ImageSet:
-    """The source that a Selection was made for.
+    """Opens the source that a Selection was made for.
 
     Args:
-        selection: Names it.
-        source: Where the user says that it lies; None asks the Selection.
-        cache: The cache folder.
+        selection: Selection that names the source.
+        source: Location given by the user; None to use the location in the Selection.
+        cache: Cache folder.
 
     Raises:
-        InputError: It is not to be found, or another one.
+        InputError: If the source is not found, or has changed.
     """
     name = source or selection.metadata.get("source")
     if name is None:
         raise InputError("this selection does not say where its source lies; give --source")
-    from tlprune.data.sources import open_source  # with torchvision, for which those who open targets need not wait
+    from tlprune.data.sources import open_source  # loads torchvision, which opening targets does not need
 
     images, _ = open_source(name, cache)
     if selection.skipped:
@@ -41,14 +41,14 @@ def opened_source(selection: Selection, source: str | None, cache: str | None) -
 
 @dataclass(frozen=True)
 class Voters:
-    """The training images of one target, checked to be those that voted.
+    """Training images of one target, checked to be those that voted.
 
     Args:
-        name: Of the target.
-        images: Those that voted.
-        test: The target's test images, which did not; None where it has none.
-        assignments: ``[M]`` int64, the unit that each voted for; empty where nobody voted.
-        asked_by: ``[U]`` int64, the image that each unit is kept for, outside [0, M) for none of this target; or empty.
+        name: Name of the target.
+        images: Images that voted.
+        test: Test images of the target, which did not vote; None if it has none.
+        assignments: Int64 tensor ``[M]``, the unit that each image voted for; empty without votes.
+        asked_by: Int64 tensor ``[U]``, the image each unit is kept for, outside [0, M) for other targets, or empty.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Voters:
     asked_by: Tensor
 
     def of_unit(self, unit: int) -> Tensor:
-        """Images that voted for a unit, or that it is kept for: ``[m]`` int64, ascending."""
+        """Returns the images that voted for a unit or that it is kept for: int64 ``[m]``, ascending."""
         voted = self.assignments == unit
         if len(self.asked_by) and 0 <= (asking := int(self.asked_by[unit])) < len(voted):
             voted[asking] = True
@@ -66,14 +66,14 @@ class Voters:
 
 
 def opened_targets(selection: Selection, targets: list[str] | None) -> list[Voters]:
-    """The targets that voted, or for a selection without votes those that the user names.
+    """Opens the targets that voted, or the targets named by the user for a selection without votes.
 
     Args:
-        selection: Names them.
-        targets: What the user calls them; None asks the Selection.
+        selection: Selection that names the targets.
+        targets: Targets named by the user; None to use those in the Selection.
 
     Raises:
-        InputError: They are not to be found, or others.
+        InputError: If the targets are not found, or have changed.
     """
     voted: list[dict[str, Any] | None] = selection.config.get("targets", [])
     names: list[str] = targets or selection.metadata.get("targets", [])
@@ -96,6 +96,6 @@ def opened_targets(selection: Selection, targets: list[str] | None) -> list[Vote
         votes, asked_by = selection.assignments[begin:end], selection.asked_by.long() - begin
         found.append(Voters(opened.name, opened.train, opened.test, votes, asked_by))
         begin = end
-    if begin > len(selection.assignments):  # some votes were counted without a word on who cast them
+    if begin > len(selection.assignments):  # some votes were counted without recording who cast them
         return [replace(one, assignments=selection.assignments[:0]) for one in found]
     return found

@@ -1,4 +1,4 @@
-"""The Selections that a report shows, with images of their sources and votes of their targets, where they are found."""
+"""Selections shown in a report, with source images and target votes if the datasets are found."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,15 +22,15 @@ __all__ = ["Shown", "gathered", "shown_selections"]
 
 @dataclass(frozen=True)
 class Shown:
-    """A Selection on the page.
+    """Selection shown on the page.
 
     Args:
-        title: Whose it is.
-        selection: It.
-        kept: How many units are kept.
-        why: Why so many.
-        source: What its source is called, where it does not say so itself.
-        targets: What its targets are called.
+        title: Heading of the Selection.
+        selection: Selection to show.
+        kept: Number of kept units.
+        why: Reason for this number.
+        source: Name of the source, if the Selection does not contain it.
+        targets: Names of the targets.
     """
 
     title: str
@@ -42,17 +42,17 @@ class Shown:
 
 
 def shown_selections(results: Results | None, files: Sequence[Path]) -> tuple[list[Shown], list[str]]:
-    """Which Selections a page shows: those that were given, and one for each target of a sweep.
+    """Collects the Selections to show: those given, and one for each target of a sweep.
 
     Args:
-        results: Cells with their Selections' files; None for Selections alone.
-        files: Selections that were given by themselves.
+        results: Cells with the paths of their Selections; None to show given Selections only.
+        files: Paths of the given Selections.
 
     Returns:
-        Them, and what is missing, in sentences.
+        Selections to show, and sentences that describe missing ones.
 
     Raises:
-        InputError: A file is no Selection.
+        InputError: If a file is not a Selection.
     """
     shown: list[Shown] = []
     notes: list[str] = []
@@ -84,16 +84,16 @@ def shown_selections(results: Results | None, files: Sequence[Path]) -> tuple[li
 def gathered(
     shown: Sequence[Shown], source: str | None, targets: Sequence[str] | None, cache: str | None
 ) -> list[Evidence]:
-    """What a report shows of Selections. A source or target that is not found is told of, unless the user named it.
+    """Collects images and votes of the Selections. A missing dataset is noted, or an error if the user named it.
 
     Args:
-        shown: The Selections.
-        source: Where the user says that the source lies; None asks the Selection.
-        targets: What the user calls the targets, in the order of the page; None asks the Selections.
-        cache: The cache folder.
+        shown: Selections to show.
+        source: Location of the source given by the user; None to use the location in the Selection.
+        targets: Targets named by the user, in page order; None to use those in the Selections.
+        cache: Cache folder.
 
     Raises:
-        InputError: What the user named is not what a Selection was made from.
+        InputError: If a dataset named by the user is not the one a Selection was made from.
     """
     wanted = [name for one in shown for name in one.targets]
     if targets is not None and len(targets) != len(wanted):
@@ -108,7 +108,7 @@ def gathered(
         example = sources.example(one, notes)
         try:
             evidence = gather(one.title, one.selection, one.kept, one.why, example, assignments)
-        except InputError as error:  # a file has gone since the source was listed, or cannot be decoded
+        except InputError as error:  # a file was removed after the source was listed, or cannot be decoded
             notes.append(f"Pictures of the source are left out: {error}.")
             evidence = gather(one.title, one.selection, one.kept, one.why, None, assignments)
         found.append(replace(evidence, notes=notes, origin=origin(one.selection)))
@@ -129,7 +129,7 @@ def _votes(selection: Selection, names: list[str], notes: list[str], must: bool)
 
 
 class _Sources:
-    """Opens the sources of several Selections, each once."""
+    """Sources of several Selections, each opened once."""
 
     def __init__(self, given: str | None, cache: str | None) -> None:
         self.given = given
@@ -137,7 +137,7 @@ class _Sources:
         self.opened: dict[str, ImageSet] = {}
 
     def example(self, shown: Shown, notes: list[str]) -> Callable[[int], Tensor] | None:
-        """What gives an image of a unit; None where the source is not found, which is added to ``notes``."""
+        """Returns a loader of one image per unit; None, with an entry in ``notes``, if the source is missing."""
         selection = shown.selection
         digest = str(selection.config.get("source_digest"))
         name = self.given or selection.metadata.get("source") or shown.source
@@ -154,7 +154,7 @@ class _Sources:
 
     def _open(self, selection: Selection, name: str | None) -> ImageSet:
         if name == BUILT_IN_SOURCE and selection.metadata.get("source") is None:
-            # experiments hold it in memory, where it is named by its pixels
+            # Experiments hold the source in memory, where its name is derived from its pixels
             images = TensorImages.from_images(open_source(name, self.cache)[0])
             selection.require_source(images.fingerprint(), f"source {name}")
             return images

@@ -1,4 +1,4 @@
-"""``tlprune report``: what sweeps, demos or a Selection found, as a page for people with its tables and pictures."""
+"""``tlprune report``: writes the results of sweeps, demos or a Selection as a page with tables and figures."""
 
 import os
 from pathlib import Path
@@ -17,13 +17,13 @@ __all__ = ["run"]
 
 
 def run(arguments: list[str]) -> None:
-    """Writes a page, its pictures, CSV and LaTeX, and prints what it says in short.
+    """Writes a page, its figures, CSV and LaTeX, and prints a summary.
 
     Args:
-        arguments: What follows ``report`` on the command line.
+        arguments: Arguments after ``report`` on the command line.
 
     Raises:
-        InputError: Something given is wrong, or runs cannot be compared.
+        InputError: If the input is invalid, or the runs cannot be compared.
     """
     parser = make_parser("report", "Write a page, tables and pictures of what sweeps, demos or a Selection found.")
     text = "folders of sweeps or demos, whose cells are put together; or saved Selections"
@@ -39,14 +39,14 @@ def run(arguments: list[str]) -> None:
             raise InputError(f"{path}: no such file or folder")
     folder = user_path(given.output) if given.output else _beside(paths[0])
     _require_folder(folder)
-    from tlprune.experiments.page.reading import read_runs  # brings none of what takes seconds
+    from tlprune.experiments.page.reading import read_runs  # imports nothing that takes seconds
 
     reported = read_runs(paths)
     results = reported.results
     from tlprune.commands.pictures import (
         gathered,
         shown_selections,
-    )  # these bring torch and matplotlib, which take seconds
+    )  # these load torch and matplotlib, which take seconds
     from tlprune.experiments.page.rendering import PAGE, write_report
 
     shown, missing = shown_selections(results, reported.selections)
@@ -68,7 +68,7 @@ def _beside(path: Path) -> Path:
 
 
 def _require_folder(folder: Path) -> None:
-    """Refuses, before anything is read, a folder that could not be written in the end."""
+    """Rejects an unwritable output folder before anything is read."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f"cannot write to {folder}: it is a file")
     there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())

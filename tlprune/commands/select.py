@@ -1,4 +1,4 @@
-"""``tlprune select``: a Selection without training anything."""
+"""``tlprune select``: creates a Selection without any training."""
 
 from typing import Literal
 
@@ -23,7 +23,7 @@ _PASSED_ON = (
     *("source", "target", "surrogate", "selector", "surrogate_backbone", "combine", "target_weights", "image_size"),
     *("on_bad_image", "num_workers", "cache", "verify_content", "fresh"),
 )
-_Combination = Literal["worst_case", "union", "weighted_sum"]  # that of multi_target.py comes with torch
+_Combination = Literal["worst_case", "union", "weighted_sum"]  # the type in multi_target.py would load torch
 _SOURCE_HELP = (
     "'drawn', a folder, linked:FOLDER, unlabelled:FOLDER, a list file, torchvision:NAME:FOLDER, huggingface:NAME"
 )
@@ -31,24 +31,24 @@ _SIZE_HELP = "pixels (default: as the surrogate's weights say, or 32 for 'drawn'
 
 
 def run(arguments: list[str]) -> None:
-    """Votes, ranks, and writes a Selection.
+    """Counts votes, ranks units, and writes a Selection.
 
     Args:
-        arguments: What follows ``select`` on the command line.
+        arguments: Arguments after ``select`` on the command line.
 
     Raises:
-        InputError: Something given is wrong.
+        InputError: If the input is invalid.
     """
     for option in ("--target", "--surrogate"):
         if sum(one == option or one.startswith(f"{option}=") for one in arguments) > 1:
             raise InputError(f"{option} is given twice; name all after one: {option} FIRST SECOND")
     if not any(one.startswith(("--print_config", "--selector.help")) for one in arguments):
-        # answers --help, and refuses most of what is wrong, before torch is loaded
+        # Answers --help and rejects most invalid input before torch is loaded
         parse(_parser(str | dict | None), arguments)
     from tlprune.distributed import barrier
 
     for name in selector_names():
-        getattr(tlprune, name)  # a parser finds a bare class name only among what is loaded
+        getattr(tlprune, name)  # the parser finds a bare class name only among loaded classes
     parser = _parser(tlprune.Selector | None)
     given = parse(parser, arguments)
     fabric = launch(given)
@@ -56,14 +56,14 @@ def run(arguments: list[str]) -> None:
     budget = given_budget(given)
     require_writable(given.output)
     preprocessing = {name: built[name] for name in _PREPROCESSING if built[name] is not None}
-    barrier()  # also has each process notice from here on when another is gone
+    barrier()  # from here on, each process also notices when another one is lost
     selection = tlprune.select(
         **{name: built[name] for name in _PASSED_ON},
         surrogate_preprocessing=Preprocessing.from_json(preprocessing),
         device=fabric.device,
     )
     if budget is not None:
-        selection.units_kept(budget)  # refused before anything is written
+        selection.units_kept(budget)  # rejects an invalid budget before anything is written
     if fabric.is_global_zero:
         selection.save(given.output)
         show(selection, given.output, budget, top=10)
@@ -71,11 +71,11 @@ def run(arguments: list[str]) -> None:
 
 
 def _parser(selector: object) -> ArgumentParser:
-    """All options.
+    """Creates the parser with all options.
 
     Args:
-        selector: The type of ``--selector``: ``Selector | None``, whose classes come with torch, or one that takes
-            what is given without a look at it. Of the type ``Any``, a ``class_path`` would be imported.
+        selector: Type of ``--selector``: either ``Selector | None``, whose classes load torch, or a type that accepts
+            any value unchecked. With the type ``Any``, a ``class_path`` would be imported.
     """
     parser = make_parser("select", "Order the units of a source for a target, and write the Selection.")
     add = parser.add_argument

@@ -1,4 +1,4 @@
-"""``tlprune show``: what a Selection was made from, and what it keeps."""
+"""``tlprune show``: prints the origin of a Selection, and the units that it keeps."""
 
 import math
 from typing import TYPE_CHECKING
@@ -27,13 +27,13 @@ __all__ = ["origin", "run", "show"]
 
 
 def run(arguments: list[str]) -> None:
-    """Says what a Selection was made from and, with a budget, what it keeps.
+    """Prints the origin of a Selection and, with a budget, the units that it keeps.
 
     Args:
-        arguments: What follows ``show`` on the command line.
+        arguments: Arguments after ``show`` on the command line.
 
     Raises:
-        InputError: Something given is wrong.
+        InputError: If the input is invalid.
     """
     parser = make_parser("show", "Say what a Selection was made from and, with a budget, what it keeps.")
     parser.add_argument("selection", type=str, help="a saved Selection")
@@ -42,7 +42,7 @@ def run(arguments: list[str]) -> None:
     given = parse(parser, arguments)
     require_within("top", given.top, 0)
     require_selections(given.selection)
-    from tlprune.selection.selection import Selection  # brings torch, which takes seconds
+    from tlprune.selection.selection import Selection  # loads torch, which takes seconds
 
     show(Selection.load(given.selection), given.selection, given_budget(given), given.top)
 
@@ -51,10 +51,10 @@ def show(selection: "Selection", path: str, budget: "Budget | None", top: int) -
     """Prints a Selection.
 
     Args:
-        selection: What is shown.
-        path: Its file.
-        budget: How much is kept; None to say nothing of it.
-        top: How many of the best units to list.
+        selection: Selection to print.
+        path: Path of its file.
+        budget: Budget to apply; None to omit the kept units.
+        top: Number of best units to list.
     """
     console = make_console()
     for name, text in [("selection", f"{path}, digest {selection.digest[:12]}"), *origin(selection)]:
@@ -67,13 +67,13 @@ def show(selection: "Selection", path: str, budget: "Budget | None", top: int) -
 
 
 def origin(selection: "Selection") -> list[tuple[str, str]]:
-    """What a Selection was made from, in the order in which it is shown.
+    """Describes what a Selection was made from, in display order.
 
     Args:
-        selection: What is asked.
+        selection: Selection to describe.
 
     Returns:
-        Pairs of a word and what there is to say.
+        Pairs of a label and a text.
     """
     settings, record = selection.config, selection.metadata
     options = ", ".join(f"{name} {value}" for name, value in sorted(settings.get("options", {}).items()))
@@ -132,12 +132,12 @@ def _table(selection: "Selection", top: int) -> Table:
     table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False)
     voted = len(selection.assignments) > 0
     scored = bool(selection.scores.any())
-    from tlprune.selection.selector import Selector  # brings torch, which takes seconds
+    from tlprune.selection.selector import Selector  # loads torch, which takes seconds
 
     selectors: list[type[Selector]] = [getattr(registry, name) for name in registry.selector_names()]
     selector = next((one for one in selectors if one.method == selection.method), Selector)
     heading, scale = selector.score_label, -1.0 if selector.scores_are_negative else 1.0
-    if voted and selector.scores_are_negative and not len(selection.target_votes):  # a sum over all who voted
+    if voted and selector.scores_are_negative and not len(selection.target_votes):  # a sum over all voters
         scale /= len(selection.assignments)
     columns = ["rank", "unit", *(["votes"] if voted else []), *([heading] if scored else []), "images"]
     for column in columns:

@@ -1,4 +1,4 @@
-"""``tlprune sweep``: methods, ratios, seeds and targets against each other; what is finished is not run again."""
+"""``tlprune sweep``: compares methods over ratios, seeds and targets, and reuses finished work."""
 
 import shlex
 from pathlib import Path
@@ -24,19 +24,19 @@ __all__ = ["run"]
 
 
 def run(arguments: list[str]) -> None:
-    """Runs a sweep, or says what it would run.
+    """Runs a sweep, or prints its plan.
 
     Args:
-        arguments: What follows ``sweep`` on the command line.
+        arguments: Arguments after ``sweep`` on the command line.
 
     Raises:
-        InputError: Something given is wrong.
+        InputError: If the input is invalid.
     """
     check_configs(arguments, "'source', 'targets' and 'methods'", lists=("targets", "ratios", "equal"))
     given = parse(_parser(), arguments)
     if given.workers is not None and given.workers < 1:
         raise InputError(f"`workers` must be at least 1, got {given.workers}")
-    from tlprune.experiments.sweep import begin, finished  # brings torch and Lightning, which take seconds
+    from tlprune.experiments.sweep import begin, finished  # loads torch and Lightning, which take seconds
 
     sweep = _sweep(given)
     require_writable(str(sweep.output / "results.json"))
@@ -66,7 +66,7 @@ def _parser() -> ArgumentParser:
     text = "by mode, the first decides: a config of 'tlprune fit', or {num_neighbours: 20, temperature: 0.1} for kNN"
     add("--transfers", type=dict[str, str | dict], required=True, help=text)  # type: ignore[type-arg]
     text = "by name, a Selector, or 'selector' with 'label', 'surrogate', 'ablates'"
-    # of the type dict[str, Any], a class_path would be imported, and its defaults filled in, by the parser
+    # With the type dict[str, Any], the parser would import a class_path and fill in its defaults
     method = str | dict | list | float | None  # type: ignore[type-arg]
     add("--methods", type=dict[str, method], default={"label_mapping": selector_names()[0]}, help=text)
     add("--controls", type=bool, default=True, help="run random pruning and the reverse of the first method too")
@@ -112,7 +112,7 @@ def _sweep(given: Namespace) -> "Sweep":
 
 
 def _tell_plan(sweep: "Sweep", results: "Results", console: Console) -> None:
-    """Prints a line for each group, and what all will take."""
+    """Prints a line for each group, and the forecast for the whole sweep."""
     from tlprune.experiments.forecast import forecast
     from tlprune.experiments.sweep import shared_pretraining
 
@@ -186,7 +186,7 @@ def _line(cell: "Cell", results: "Results", labels: dict[str, str]) -> str:
 
 
 def _add_columns(table: Table, sweep: "Sweep", others: tuple[str, ...]) -> dict[str, str]:
-    """Adds columns, of which that of targets never gives way to a narrow terminal; returns what targets are called."""
+    """Adds the columns; the target column never shrinks on a narrow terminal. Returns the display names of targets."""
     from tlprune.experiments.wording import target_labels
 
     labels = target_labels(sweep.targets)
@@ -199,7 +199,7 @@ def _add_columns(table: Table, sweep: "Sweep", others: tuple[str, ...]) -> dict[
 
 
 def _tell_winners(sweep: "Sweep", results: "Results", console: Console) -> None:
-    """Prints the winning subsets, and where to read more."""
+    """Prints the winning subsets, and where to find more details."""
     mode = results.modes[0]
     title = f"winning subsets by {mode}, chosen on validation images"
     table = Table(

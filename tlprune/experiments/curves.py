@@ -1,4 +1,4 @@
-"""Accuracy as pictures: against the prune ratio, and against what an ablation varies."""
+"""Figures of accuracy against the prune ratio, and against the factor of an ablation."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -21,16 +21,16 @@ _SHADES = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7")
 
 
 def accuracy_figure(results: Results, target: str, modes: Sequence[str], legend: bool = True) -> Figure:
-    """Test accuracy against prune ratio, a panel for each mode of transfer.
+    """Plots test accuracy against prune ratio, with one panel per transfer mode.
 
     Args:
-        results: All cells; methods that belong to an ablation are left out.
-        target: Whose accuracy.
-        modes: The panels.
-        legend: Whether the picture says what its marks mean.
+        results: Results of the sweep; methods that belong to an ablation are left out.
+        target: Name of the target.
+        modes: Transfer modes, one panel each.
+        legend: Whether to draw a legend.
 
     Returns:
-        A figure with 95 % intervals and the line of no pruning.
+        Figure with 95 % intervals and a line for no pruning.
     """
     figure = Figure(figsize=(5.2 * len(modes), 4.4 if legend else 3.6), layout="constrained")
     panels = figure.subplots(1, len(modes), squeeze=False)[0]
@@ -70,7 +70,7 @@ def _line(
     match_budget: MatchBudget,
     offset: float,
 ) -> list[Estimate]:
-    """Draws a method, and returns what it drew."""
+    """Draws a method and returns the drawn estimates."""
     groups = [one for one in results.groups(target, method, match_budget) if results.accuracies(one, mode)]
     found = [results.accuracy(group, mode) for group in groups]
     if found:
@@ -93,16 +93,16 @@ def _line(
 
 
 def ablation_figure(results: Results, target: str, mode: str, lines: dict[str, list[tuple[str, Group]]]) -> Figure:
-    """Test accuracy against what an ablation varies.
+    """Plots test accuracy against the factor of an ablation.
 
     Args:
-        results: All cells.
-        target: Whose accuracy.
-        mode: Of transfer.
-        lines: For each line, by its name, the levels of the factor with what was run at each.
+        results: Results of the sweep.
+        target: Name of the target.
+        mode: Transfer mode.
+        lines: Lines by name; each lists the levels of the factor with their groups.
 
     Returns:
-        A figure with 95 % intervals and the line of no pruning; levels are equally far apart.
+        Figure with 95 % intervals and a line for no pruning; levels are equally spaced.
     """
     figure = Figure(figsize=(5.2, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -132,15 +132,15 @@ def ablation_figure(results: Results, target: str, mode: str, lines: dict[str, l
 
 
 def cost_figure(results: Results, target: str, method: str) -> Figure:
-    """Seconds of surrogate, selection and pretraining against prune ratio, beside no pruning.
+    """Plots seconds of surrogate, selection and pretraining against prune ratio, next to no pruning.
 
     Args:
-        results: All cells, those of no pruning among them.
-        target: Whose selections.
-        method: Whose cost, at equal epochs.
+        results: Results of the sweep, including no pruning.
+        target: Name of the target.
+        method: Method whose cost is plotted, at equal epochs.
 
     Returns:
-        A figure with stacked bars and the share saved above each.
+        Figure with stacked bars and the saved share above each bar.
     """
     groups = [Group(target, NONE), *results.groups(target, method, "epochs")]
     figure = Figure(figsize=(6.5, 4.4), layout="constrained")
@@ -175,7 +175,7 @@ def _no_pruning(axes: Axes, results: Results, target: str, mode: str) -> list[Es
 
 
 def _limit(axes: Axes, found: Sequence[Estimate]) -> None:
-    """Keeps means in sight where intervals of few seeds would press them flat, and percentages between 0 and 100."""
+    """Limits the axis so that wide intervals of few seeds do not flatten the means; percentages stay in [0, 100]."""
     if not found:
         return
     means = [one.mean for one in found]
@@ -188,6 +188,6 @@ def _limit(axes: Axes, found: Sequence[Estimate]) -> None:
 
 
 def _units(results: Results, methods: Sequence[str]) -> str:
-    """What is pruned: one word where all methods prune the same."""
+    """Returns the unit that is pruned: a single word if all methods prune the same kind."""
     kinds = {results.methods[method].unit_kind for method in methods if method != "random"}
     return UNIT_WORDS[kinds.pop()][1] if len(kinds) == 1 and kinds <= set(UNIT_WORDS) else "units"

@@ -1,4 +1,4 @@
-"""Where work runs: in processes of this machine, or as jobs of a cluster."""
+"""Executors that run work in processes of this machine, or as jobs of a cluster."""
 
 import os
 import signal
@@ -20,45 +20,44 @@ from tlprune.processes import end_with_parent
 __all__ = ["Executor", "Job", "cluster", "count_images", "default_workers", "is_counted", "local_processes"]
 
 _LOOK = 5.0
-"""Seconds between two looks at the jobs of a cluster."""
+"""Seconds between two checks of cluster jobs."""
 
 _TICK = 0.25
-"""Seconds between two reports of images."""
+"""Seconds between two reports of image counts."""
 
 
 class Job(Protocol):
-    """A piece of work under way."""
+    """Submitted piece of work."""
 
     def done(self) -> bool:
-        """Whether it has ended."""
+        """Returns whether the job has ended."""
         ...
 
     def result(self) -> Any:
-        """What came out; raises what it raised."""
+        """Returns the job's result, or raises its exception."""
         ...
 
 
 class Executor(Protocol):
-    """Runs functions elsewhere.
+    """Runs functions in other processes.
 
     Attributes:
-        slots: Pieces of work that it is given at a time, so that they run in the order in which they are listed; None
-            for all that can begin.
+        slots: Number of jobs to submit at a time, so that they run in the listed order; None to submit all ready jobs.
     """
 
     slots: int | None
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Job:
-        """Begins a piece of work."""
+        """Submits a function call."""
         ...
 
     def wait(self, jobs: list[Job]) -> None:
-        """Returns when at least one of some jobs has ended."""
+        """Waits until at least one of the jobs has ended."""
         ...
 
 
 def default_workers() -> int:
-    """Processes at a time: one for each GPU, else one for each core, eight at the most."""
+    """Returns the number of parallel processes: one per GPU, otherwise one per core, at most eight."""
     if torch.cuda.is_available():
         return torch.cuda.device_count()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -66,30 +65,30 @@ def default_workers() -> int:
 
 
 class _Counts:
-    """Images that each process has trained on; each writes to a place of its own, so no process waits for another."""
+    """Image counts of the processes; each process has its own slot, so none waits for another."""
 
     def __init__(self, processes: int) -> None:
         self.shared = RawArray("q", processes)
         self._seen = 0
 
     def since(self) -> int:
-        """Images since the last call."""
+        """Returns the number of images since the last call."""
         before, self._seen = self._seen, sum(self.shared)
         return self._seen - before
 
 
 _own: list[tuple[Any, int]] = []
-"""In a process of a pool: the counts of all, and the place of this one."""
+"""In a pool process: the counts of all processes, and the slot of this one."""
 
 
 def count_images(count: int) -> None:
-    """Says that this process has trained on so many more images; without effect outside of a pool."""
+    """Adds to the number of images this process has trained on; has no effect outside of a pool."""
     for shared, place in _own:
         shared[place] += count
 
 
 def is_counted() -> bool:
-    """Whether this process belongs to a pool whose progress is shown."""
+    """Returns whether this process belongs to a pool whose progress is shown."""
     return bool(_own)
 
 
@@ -98,7 +97,7 @@ class _Local:
         self, pool: ProcessPoolExecutor, workers: int, counts: _Counts, on_images: Callable[[int], None] | None
     ) -> None:
         self.pool = pool
-        self.slots = workers + 1  # one waits, so that no process does
+        self.slots = workers + 1  # one queued job keeps every process busy
         self.counts = counts
         self.on_images = on_images
 
@@ -118,14 +117,14 @@ class _Local:
 
 @contextmanager
 def local_processes(workers: int, on_images: Callable[[int], None] | None = None) -> Iterator[Executor]:
-    """Processes of one thread each, or of one GPU each; all end when the block is left by an error or a signal.
+    """Starts processes with one thread or one GPU each; all end if an error or a signal leaves the block.
 
-    A small network does not fill two cores, so two processes at a time are faster than one of two threads; each has
-    the same share of the machine, so their seconds can be compared. A single process keeps all threads.
+    A small network does not fill two cores, so two single-thread processes are faster than one with two threads. All
+    processes have the same share of the machine, so their timings are comparable. A single process keeps all threads.
 
     Args:
-        workers: How many.
-        on_images: Called several times a second with the number of images that were trained on since the last call.
+        workers: Number of processes.
+        on_images: Function called several times per second with the number of images trained on since the last call.
     """
     others = active_children()
     context = get_context("spawn")
@@ -137,7 +136,7 @@ def local_processes(workers: int, on_images: Callable[[int], None] | None = None
     with ProcessPoolExecutor(workers, context, _begin, (os.getpid(), workers, places, shared)) as pool:
         try:
             yield _Local(pool, workers, counts, on_images)  # type: ignore[misc]  # futures are jobs
-        except BaseException:  # a signal, or nobody wants the rest: what runs now would take long
+        except BaseException:  # a signal, or the caller has stopped: running jobs would take long
             for child in active_children():
                 if child not in others:
                     child.terminate()
@@ -147,7 +146,7 @@ def local_processes(workers: int, on_images: Callable[[int], None] | None = None
 
 
 def _begin(parent: int, workers: int, places: "SimpleQueue[int]", shared: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent sees to it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent handles it
     place = places.get()
     if shared is not None:
         _own.append((shared, place))
@@ -174,17 +173,17 @@ class _Cluster:
 
 
 def cluster(folder: Path, options: Mapping[str, Any]) -> AbstractContextManager[Executor]:
-    """An executor that sends each piece of work to SLURM as a job of its own, by submitit.
+    """Creates an executor that submits each piece of work as a separate SLURM job through submitit.
 
-    Jobs that run when the sweep is stopped are cancelled.
+    Running jobs are cancelled when the sweep is stopped.
 
     Args:
-        folder: Where jobs leave their logs; all machines must see it.
-        options: Of submitit, such as ``timeout_min``, ``slurm_partition``, ``gpus_per_node``; ``cluster`` names another
-            of its executors than ``slurm``.
+        folder: Folder for job logs, visible from all machines.
+        options: Options of submitit, such as ``timeout_min``, ``slurm_partition``, ``gpus_per_node``; ``cluster``
+            selects an executor other than ``slurm``.
 
     Raises:
-        InputError: submitit is not installed, or refuses an option.
+        InputError: If submitit is not installed, or rejects an option.
     """
     try:
         import submitit
@@ -195,7 +194,7 @@ def cluster(folder: Path, options: Mapping[str, Any]) -> AbstractContextManager[
     try:
         executor = submitit.AutoExecutor(folder=str(folder), cluster=name)
         executor.update_parameters(**given)
-    except Exception as error:  # submitit raises anything, RuntimeError where there is no SLURM
+    except Exception as error:  # submitit can raise any exception, for example RuntimeError without SLURM
         raise InputError(f"`slurm`: {' '.join(str(error).split())}") from error
     return _cancelling(_Cluster(executor))
 

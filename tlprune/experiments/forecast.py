@@ -1,4 +1,4 @@
-"""What a sweep will take, before it is run."""
+"""Forecast of a sweep's cost."""
 
 from dataclasses import dataclass
 from statistics import median
@@ -18,13 +18,13 @@ __all__ = ["CostForecast", "forecast"]
 
 @dataclass(frozen=True)
 class CostForecast:
-    """Seconds on one device, or one thread of a processor, loading apart.
+    """Seconds on one device or one CPU thread, excluding data loading.
 
     Args:
-        full: Pretraining on the whole source.
-        surrogate: Training one surrogate; None where none is trained.
-        transfer: One cell's transfers.
-        measured: Whether this is what finished cells took, or was timed on a few steps of random images.
+        full: Seconds to pretrain on the whole source.
+        surrogate: Seconds to train one surrogate; None if none is trained.
+        transfer: Seconds of one cell's transfers.
+        measured: Whether times come from finished cells, rather than from a few timed steps on random images.
     """
 
     full: float
@@ -33,20 +33,20 @@ class CostForecast:
     measured: bool
 
     def cell(self, group: Group) -> float:
-        """What one cell takes; what it keeps is reckoned by its share of units."""
+        """Estimates the seconds of one cell; the kept share of images is approximated by the share of units."""
         share = 1.0 if group.method == NONE or group.match_budget == "steps" else 1 - group.ratio
         return share * self.full + self.transfer
 
 
 def forecast(sweep: Sweep, results: Results) -> CostForecast:
-    """Forecasts from cells that are finished, else from a few steps on random images.
+    """Forecasts the cost from finished cells, or otherwise from a few steps on random images.
 
     Args:
-        sweep: What will be run.
-        results: With the cells that are finished.
+        sweep: Sweep to forecast.
+        results: Results with the finished cells.
 
     Raises:
-        InputError: A config does not say its network or its epochs, so nothing can be timed.
+        InputError: If a config does not set its network or its epochs, so that nothing can be timed.
     """
     source = source_of(sweep)
     images, classes = source.images_before_pruning, len(source.transformed_source.classes)
@@ -64,7 +64,7 @@ def forecast(sweep: Sweep, results: Results) -> CostForecast:
     surrogate = None if recipe is None else _seconds(recipe, size, batch, classes, images)
     full = _seconds(sweep.pretrain, size, batch, classes, images)
     each = full / (images * (sweep.pretrain.epochs or 1))
-    # features of a probe and of neighbours are computed once, a finetuning is trained as pretraining is
+    # Features of a probe and of neighbours are computed once; finetuning trains like pretraining
     passes = sum(_passes(recipe) for recipe in sweep.transfers.values())
     seen = median(one["train"] + one["val"] for one in results.targets.values())
     return CostForecast(full, surrogate, each * passes * seen, False)
@@ -86,7 +86,7 @@ def _seconds(recipe: Recipe, size: int, batch: int, classes: int, images: int) -
     if recipe.backbone is None or recipe.epochs is None:
         raise InputError(f"{recipe.path}: no forecast without the model's `backbone` and the trainer's `max_epochs`")
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as cells run, side by side
+    torch.set_num_threads(1)  # cells run side by side with one thread each
     try:
         each = training_seconds_per_image(recipe.backbone, size, batch, max(classes, 1))
     finally:

@@ -1,4 +1,4 @@
-"""Configs of ``tlprune fit`` as a sweep uses them: what a run changes, and what decides its outcome."""
+"""Configs of ``tlprune fit`` in a sweep: the options that a run overrides, and those that affect its outcome."""
 
 from copy import deepcopy
 from dataclasses import dataclass, fields
@@ -17,26 +17,26 @@ from tlprune.storage.paths import user_path
 __all__ = ["Recipe", "is_config"]
 
 _WRITES = ("ExportBackbone", "ModelCheckpoint")
-"""Callbacks that write files of their own; a cell's are put in their place."""
+"""Callbacks that write their own files; a cell replaces them with its own."""
 
 _TIMER = "lightning.pytorch.callbacks.Timer"
 
 _STOPWATCH = {"class_path": "tlprune.experiments.stopwatch.Stopwatch"}
-"""Says how long training took, resumed or not."""
+"""Callback that measures training time across resumed runs."""
 
 
 def is_config(path: str) -> bool:
-    """Whether a file is a config, as opposed to weights, by its name."""
+    """Returns whether a file is a config rather than weights, judging by its name."""
     return path.endswith((".yaml", ".yml"))
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A config of ``tlprune fit``.
+    """Config of ``tlprune fit``.
 
     Args:
-        path: Its file.
-        config: What is in it.
+        path: Path of the file.
+        config: Content of the file.
     """
 
     path: str
@@ -47,11 +47,11 @@ class Recipe:
         """Reads a yaml file.
 
         Args:
-            path: The file.
-            data: Name of the DataModule that its ``data`` must be.
+            path: Path of the file.
+            data: Name of the required DataModule.
 
         Raises:
-            InputError: There is no such file, it is no yaml, or model and data are not given by ``class_path``.
+            InputError: If the file is missing or not yaml, or model and data are not given by ``class_path``.
         """
         try:
             config = yaml.safe_load(user_path(path).read_text())
@@ -81,18 +81,18 @@ class Recipe:
 
     @property
     def as_json(self) -> dict[str, Any]:
-        """File and content, as reports show them."""
+        """File and content, in the form that reports show."""
         return {"path": self.path, "config": self.config}
 
     @property
     def data(self) -> dict[str, Any]:
-        """Options of the DataModule without those that choose the kept images."""
+        """Options of the DataModule, except those that choose the kept images."""
         given = self.config["data"].get("init_args") or {}
         return {name: value for name, value in given.items() if name not in WHAT_IS_KEPT}
 
     @property
     def select_options(self) -> SelectOptions:
-        """How Selections are made, as far as the config says."""
+        """Options for making Selections, as far as the config sets them."""
         given = (self.config["data"].get("init_args") or {}).get("selection")
         options = dict(given) if isinstance(given, dict) else {}
         if odd := sorted(options.keys() - {one.name for one in fields(SelectOptions)}):
@@ -103,19 +103,19 @@ class Recipe:
 
     @property
     def backbone(self) -> str | None:
-        """Name of the network that it trains, if it says so."""
+        """Name of the trained network, if the config sets it."""
         name = (self.config["model"].get("init_args") or {}).get("backbone")
         return None if name is None else str(name)
 
     @property
     def epochs(self) -> int | None:
-        """Passes over the data, if it counts in epochs."""
+        """Number of passes over the data, if the config counts epochs."""
         epochs = (self.config.get("trainer") or {}).get("max_epochs")
         return epochs if isinstance(epochs, int) and epochs > 0 else None
 
     @property
     def decides(self) -> dict[str, Any]:
-        """All of it that decides what comes out, as JSON values; where things are written and shown does not."""
+        """All settings that affect the outcome, as JSON values; paths of outputs and display options do not."""
         kept = deepcopy({name: self.config.get(name) for name in ("model", "trainer")})
         kept["data"] = {"class_path": self.config["data"]["class_path"], "init_args": self.data}
         trainer = kept["trainer"] or {}
@@ -126,18 +126,18 @@ class Recipe:
 
     @property
     def depends_on(self) -> dict[str, Any]:
-        """Digests of files that the model names and of the user's own code; empty where there are none."""
+        """Digests of files named by the model and of the user's own code; empty without either."""
         files, code = digest_named_files([self.config["model"]]), digest_own_code(class_paths(self.config))
         return {name: found for name, found in (("files", files), ("code", code)) if found}
 
     @property
     def writes_checkpoints(self) -> bool:
-        """Whether its runs leave checkpoints and go on inside a training that was stopped."""
+        """Whether runs write checkpoints and resume within an interrupted training."""
         return (self.config.get("trainer") or {}).get("enable_checkpointing") is not False
 
     @property
     def verify_content(self) -> bool:
-        """Whether every byte of every image is read before what is finished counts."""
+        """Whether every byte of every image is read before finished work is reused."""
         return bool(self.data.get("verify_content", False))
 
     def prepared(
@@ -150,16 +150,16 @@ class Recipe:
         trainer: dict[str, Any] | None = None,
         callbacks: tuple[dict[str, Any], ...] = (),
     ) -> dict[str, Any]:
-        """The config of one run: the same but for what is given.
+        """Builds the config of one run: this config with some options replaced.
 
         Args:
-            folder: Where it leaves its state.
-            curves: Folder for TensorBoard, if the config writes any.
-            seed: Of the run.
-            data: Options of the DataModule beside those of :attr:`data`.
-            model: Options of the module that are replaced.
-            trainer: Options of the Trainer that are replaced.
-            callbacks: Added to those that write no files, and to a stopwatch.
+            folder: Folder for the run's state.
+            curves: Folder for TensorBoard, if the config uses it.
+            seed: Seed of the run.
+            data: Options of the DataModule, added to those of :attr:`data`.
+            model: Options of the module to replace.
+            trainer: Options of the Trainer to replace.
+            callbacks: Callbacks added to those that write no files and to a stopwatch.
         """
         made = deepcopy(self.config)
         made["seed_everything"] = seed
@@ -176,7 +176,7 @@ class Recipe:
             "callbacks": [*self._callbacks(), *callbacks, _STOPWATCH],
             **(trainer or {}),
         }
-        # the Trainer ignores it beside any Timer, and a stopwatch is one
+        # The Trainer ignores it if any Timer is present, and the stopwatch is one
         if (longest := given.get("max_time")) is not None:
             made["trainer"]["callbacks"].append({"class_path": _TIMER, "init_args": {"duration": longest}})
             made["trainer"]["max_time"] = None
@@ -189,7 +189,7 @@ class Recipe:
 
 
 def _logger(given: Any, curves: Path) -> Any:
-    """A TensorBoard of the config's, moved to the sweep's folder; no other."""
+    """Moves the config's TensorBoard logger to the sweep's folder; other loggers are dropped."""
     if not isinstance(given, dict) or str(given.get("class_path", "")).rpartition(".")[2] != "TensorBoardLogger":
         return False
     options = (given.get("init_args") or {}) | {"save_dir": str(curves.parent), "name": curves.name}

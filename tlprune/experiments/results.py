@@ -1,4 +1,4 @@
-"""What a sweep found: a cell for each method, ratio, length, target and seed, and what may be concluded from them."""
+"""Results of a sweep: a cell for each method, ratio, length, target and seed, and statistics over them."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,16 +17,16 @@ RESULTS = "results.json"
 """Name of the file in a sweep's folder."""
 
 NONE = "none"
-"""The method of cells that keep all of the source."""
+"""Name of the method that keeps the whole source."""
 
 _SCHEMA = 1
 
 _IN_FILES = {"match_budget": "equal", "uses_surrogate": "pays"}
 _IN_PYTHON = {written: field for field, written in _IN_FILES.items()}
-"""Fields that files have under another name."""
+"""Fields that have a different name in files."""
 
 MatchBudget = Literal["epochs", "steps"]
-"""Whether a pruned model trains for as many epochs as the whole source's does, or for as many optimiser steps."""
+"""Length of a pruned training: as many epochs as on the whole source, or as many optimiser steps."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Score:
     """Accuracy of a transferred model, in percent.
 
     Args:
-        val: On validation images, at the epoch that they chose.
-        test: On test images, looked at once, at that epoch.
-        seconds: Time that the transfer took.
+        val: Accuracy on validation images, at the epoch chosen by them.
+        test: Accuracy on test images at that epoch; the test set is used once.
+        seconds: Seconds of the transfer.
     """
 
     val: float
@@ -46,13 +46,13 @@ class Score:
 
 @dataclass(frozen=True)
 class MethodInfo:
-    """A way to choose the kept images, as people read of it.
+    """Description of a method for display.
 
     Args:
-        label: Its name in tables and pictures.
-        unit_kind: Kept or dropped as a whole: ``class``, ``cluster`` or ``sample``.
-        uses_surrogate: Whether it needs a surrogate, whose cost counts against it.
-        ablates: What it varies, by factor, such as ``{"K": 50}``; empty for a method that is compared as it is.
+        label: Name in tables and figures.
+        unit_kind: Kind of unit kept or dropped as a whole: ``class``, ``cluster`` or ``sample``.
+        uses_surrogate: Whether the method needs a surrogate, whose cost is counted.
+        ablates: Values of the varied factors, such as ``{"K": 50}``; empty for a method that is not an ablation.
     """
 
     label: str
@@ -63,13 +63,13 @@ class MethodInfo:
 
 @dataclass(frozen=True)
 class Group:
-    """Cells that differ in their seed alone.
+    """Cells that differ only in their seed.
 
     Args:
         target: Name of the downstream set.
         method: Name of the method.
-        ratio: Prune ratio p: share of units removed; 0 for :data:`NONE`.
-        match_budget: Held equal to no pruning: epochs or optimiser steps.
+        ratio: Prune ratio p, the share of units removed; 0 for :data:`NONE`.
+        match_budget: Quantity held equal to no pruning: epochs or optimiser steps.
     """
 
     target: str
@@ -86,18 +86,18 @@ class Cell:
         target: Name of the downstream set.
         method: Name of the method.
         ratio: Share of units removed.
-        match_budget: Held equal to no pruning: epochs or optimiser steps.
-        seed: Decides everything that chance decides.
-        units_total: Units of the source.
-        units_kept: Units kept.
-        images_total: Training images of the whole source.
-        images_kept: Training images kept.
-        surrogate_seconds: Training the surrogate; 0 where none is needed.
-        selection_seconds: Voting and ranking; 0 where there is none.
-        pretraining_seconds: Pretraining on the kept images.
-        source_accuracy: On held-out source images of the kept classes, in percent; None where no labels are learned.
-        scores: By mode of transfer.
-        selection: The Selection's file in the sweep's folder; None where nothing is pruned.
+        match_budget: Quantity held equal to no pruning: epochs or optimiser steps.
+        seed: Seed of all random choices.
+        units_total: Number of units of the source.
+        units_kept: Number of kept units.
+        images_total: Number of training images of the whole source.
+        images_kept: Number of kept training images.
+        surrogate_seconds: Seconds to train the surrogate; 0 without one.
+        selection_seconds: Seconds of voting and ranking; 0 without a selection.
+        pretraining_seconds: Seconds of pretraining on the kept images.
+        source_accuracy: Percent accuracy on held-out source images of the kept classes; None if no labels are learned.
+        scores: Scores by transfer mode.
+        selection: Path of the Selection in the sweep's folder; None without pruning.
     """
 
     target: str
@@ -118,19 +118,19 @@ class Cell:
 
     @property
     def group(self) -> Group:
-        """The cell without its seed."""
+        """Group of the cell: all its coordinates except the seed."""
         return Group(self.target, self.method, self.ratio, self.match_budget)
 
 
 @dataclass(frozen=True)
 class Winning:
-    """The winning subset of a method: the largest ratio that is not below no pruning on *validation* images.
+    """Winning subset of a method: the largest ratio that is not below no pruning on *validation* images.
 
     Args:
-        ratio: The largest ratio whose mean difference to no pruning is not negative; None if there is none.
-        not_clearly_below: The largest ratio whose 95 % interval reaches zero; None if there is none.
+        ratio: Largest ratio whose mean difference to no pruning is not negative; None if there is none.
+        not_clearly_below: Largest ratio whose 95 % interval reaches zero; None if there is none.
         val: Difference to no pruning at ``ratio``, in points on validation images, paired by seed.
-        test: The same on test images.
+        test: Same difference on test images.
     """
 
     ratio: float | None
@@ -144,14 +144,14 @@ class Results:
     """All cells of a sweep.
 
     Args:
-        name: Of the sweep.
-        source: Its name, images, classes and digest.
-        targets: For each target its split, classes and numbers of images.
-        methods: What was compared, in the order in which it is shown.
-        modes: Modes of transfer, in the order in which they are shown; the first one decides.
+        name: Name of the sweep.
+        source: Name, images, classes and digest of the source.
+        targets: Split, classes and numbers of images of each target.
+        methods: Compared methods, in display order.
+        modes: Transfer modes, in display order; the first one decides.
         recipes: Configurations of surrogates, pretraining and transfers, as JSON values.
         provenance: Versions, machine, command and dates.
-        cells: What was run.
+        cells: Finished cells.
     """
 
     name: str
@@ -164,7 +164,7 @@ class Results:
     cells: list[Cell] = field(default_factory=list)
 
     def save(self, folder: Path) -> Path:
-        """Writes :data:`RESULTS` into a folder, whole or not at all, and returns the file."""
+        """Writes :data:`RESULTS` to a folder, atomically, and returns the path of the file."""
         content: dict[str, Any] = {"tlprune": "results", "schema": _SCHEMA} | asdict(self)
         content["methods"] = {name: _renamed(info, _IN_FILES) for name, info in content["methods"].items()}
         content["cells"] = [_renamed(cell, _IN_FILES) for cell in content["cells"]]
@@ -173,13 +173,13 @@ class Results:
 
     @classmethod
     def load(cls, folder: Path) -> "Results":
-        """Reads what :meth:`save` wrote.
+        """Reads a file written by :meth:`save`.
 
         Args:
-            folder: Of the sweep.
+            folder: Folder of the sweep.
 
         Raises:
-            InputError: There is no such file, or it is damaged or of another layout.
+            InputError: If the file is missing, damaged, or has another layout.
         """
         path = folder / RESULTS
         try:
@@ -207,16 +207,16 @@ class Results:
 
     @property
     def compared(self) -> list[str]:
-        """Methods that are compared as they are, in their order: those of ablations are left out."""
+        """Methods in display order, without those of ablations."""
         return [name for name, info in self.methods.items() if not info.ablates]
 
     def groups(self, target: str, method: str | None = None, match_budget: MatchBudget | None = None) -> list[Group]:
-        """What was run for a target, in the order of methods, lengths and ratios.
+        """Returns the groups of a target, ordered by method, length and ratio.
 
         Args:
-            target: Its name.
-            method: Only this method's; None for all.
-            match_budget: Only of this length; None for both.
+            target: Name of the target.
+            method: Method to select; None for all.
+            match_budget: Length to select; None for both.
         """
         order = list(self.methods)
         found = {cell.group for cell in self.cells if cell.target == target}
@@ -224,21 +224,21 @@ class Results:
         return sorted(chosen, key=lambda one: (order.index(one.method), one.match_budget, one.ratio))
 
     def of(self, group: Group) -> list[Cell]:
-        """Cells of a group, in the order of their seeds."""
+        """Returns the cells of a group, ordered by seed."""
         return sorted((cell for cell in self.cells if cell.group == group), key=lambda cell: cell.seed)
 
     def accuracies(self, group: Group, mode: str, part: Literal["val", "test"] = "test") -> list[float]:
-        """Accuracies of a group in percent, in the order of the seeds; empty where this mode was not run."""
+        """Returns the accuracies of a group in percent, ordered by seed; empty if this mode was not run."""
         return [getattr(cell.scores[mode], part) for cell in self.of(group) if mode in cell.scores]
 
     def accuracy(self, group: Group, mode: str, part: Literal["val", "test"] = "test") -> Estimate:
-        """Mean accuracy of a group in percent, with its 95 % interval."""
+        """Computes the mean accuracy of a group in percent, with its 95 % interval."""
         return estimate(self.accuracies(group, mode, part))
 
     def difference(
         self, group: Group, other: Group, mode: str, part: Literal["val", "test"] = "test"
     ) -> Estimate | None:
-        """Accuracy of one group minus another's, in points, paired by the seeds that both have; None without any."""
+        """Computes the accuracy of one group minus another's, in points, paired by shared seeds; None without any."""
         first, second = (
             {cell.seed: getattr(cell.scores[mode], part) for cell in self.of(one) if mode in cell.scores}
             for one in (group, other)
@@ -247,7 +247,7 @@ class Results:
         return paired_difference([first[seed] for seed in both], [second[seed] for seed in both]) if both else None
 
     def seconds(self, group: Group) -> tuple[float, float, float]:
-        """Median seconds of surrogate, selection and pretraining: S, L and what pretraining on the kept takes."""
+        """Computes median seconds of surrogate (S), selection (L), and pretraining on the kept images."""
         cells = self.of(group)
         return (
             median(cell.surrogate_seconds for cell in cells),
@@ -256,11 +256,11 @@ class Results:
         )
 
     def saving(self, group: Group, reused: bool = False) -> float | None:
-        """The share of the time of no pruning that a group saves, surrogate and selection paid; None without that time.
+        """Computes the share of no pruning's time that a group saves, net of S and L; None without that time.
 
         Args:
-            group: What was run.
-            reused: Whether the surrogate is there already, as for a second target.
+            group: Group to evaluate.
+            reused: Whether an existing surrogate is reused, as for a second target.
         """
         whole = self.of(Group(group.target, NONE))
         if not whole:
@@ -270,7 +270,7 @@ class Results:
         return 1 - ((0 if reused else surrogate) + selection + pretraining) / full
 
     def winning(self, target: str, method: str, mode: str, match_budget: MatchBudget = "epochs") -> Winning:
-        """The winning subset of a method; see :class:`Winning`."""
+        """Finds the winning subset of a method; see :class:`Winning`."""
         whole = Group(target, NONE)
         differences: list[tuple[Group, Estimate]] = []
         for group in self.groups(target, method, match_budget):
@@ -285,7 +285,7 @@ class Results:
         return Winning(group.ratio, max(unclear, default=None), val, self.difference(group, whole, mode))
 
     def seeds(self, groups: Sequence[Group]) -> int:
-        """The most seeds that any of some groups has."""
+        """Returns the largest number of seeds of any of the groups."""
         return max((len(self.of(group)) for group in groups), default=0)
 
 

@@ -1,4 +1,4 @@
-"""Means over seeds, with what can be said of them."""
+"""Means over seeds with confidence intervals."""
 
 import math
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ __all__ = ["Estimate", "estimate", "paired_difference"]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % interval.
+    """Mean with its 95 % interval.
 
     Args:
-        mean: Of the values.
-        half_width: Half the interval's width; NaN for a single value.
-        count: How many values.
+        mean: Mean of the values.
+        half_width: Half the width of the interval; NaN for a single value.
+        count: Number of values.
     """
 
     mean: float
@@ -33,13 +33,13 @@ class Estimate:
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and 95 % interval of independent values, by Student's t.
+    """Computes the mean and 95 % interval of independent values, by Student's t.
 
     Args:
-        values: At least one.
+        values: Values, at least one.
 
     Returns:
-        The estimate; with a single value there is no interval.
+        Estimate; a single value has no interval.
 
     Example:
         >>> found = estimate([90.0, 92.0, 91.0])
@@ -57,10 +57,10 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def paired_difference(first: Sequence[float], second: Sequence[float]) -> Estimate:
-    """``first - second``, run by run: what both have in common cancels.
+    """Estimates ``first - second`` run by run, so that effects shared by both runs cancel.
 
     Args:
-        first: Values, in the order of the seeds.
+        first: Values, ordered by seed.
         second: Values of the same seeds.
     """
     return estimate([a - b for a, b in zip(first, second, strict=True)])

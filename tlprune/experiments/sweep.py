@@ -1,4 +1,4 @@
-"""Runs a sweep: methods, ratios, seeds and targets, each cell a pretraining and its transfers."""
+"""Runs a sweep over methods, ratios, seeds and targets; each cell is a pretraining and its transfers."""
 
 import platform
 import time
@@ -23,7 +23,7 @@ __all__ = ["begin", "finished", "next_groups", "run_sweep", "save_settings", "sh
 
 
 class _Task(NamedTuple):
-    """A piece of work, and the names of those that must end before it."""
+    """Piece of work, with the names of the tasks it depends on."""
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
@@ -31,17 +31,17 @@ class _Task(NamedTuple):
 
 
 def begin(sweep: Sweep, command: str) -> Results:
-    """Opens source and targets and builds every selector, so that wrong input is said before anything is computed.
+    """Opens source and targets and builds every selector, so that invalid input is reported before any computation.
 
     Args:
-        sweep: The comparison.
-        command: That the sweep was started with.
+        sweep: Sweep to begin.
+        command: Command that started the sweep.
 
     Returns:
         Results without cells.
 
     Raises:
-        InputError: Something cannot be opened or built.
+        InputError: If source, target or selector cannot be opened or built.
     """
     infos = {}
     for name, method in sweep.methods.items():
@@ -98,14 +98,14 @@ def _shown(surrogate: str | None) -> Any:
 
 
 def next_groups(sweep: Sweep, results: Results) -> list[Group]:
-    """Groups to run next, given the cells that have ended; none when the sweep is over.
+    """Returns the groups to run next, given the finished cells; empty when the sweep is complete.
 
-    A grid runs all at once. Bisection takes, for each target, method and length, the middle of the ratios that are
-    still in question: where that is not below no pruning on validation images, larger ones are, else smaller ones.
+    A grid runs all groups at once. For each target, method and length, bisection runs the middle of the remaining
+    ratios: if its validation accuracy is not below that of no pruning, larger ratios remain, otherwise smaller ones.
 
     Args:
-        sweep: The comparison.
-        results: With the cells that have ended.
+        sweep: Sweep to run.
+        results: Results with the finished cells.
     """
     wanted = [group for group in sweep.groups() if len(results.of(group)) < sweep.seeds]
     if sweep.search == "grid":
@@ -124,7 +124,7 @@ def next_groups(sweep: Sweep, results: Results) -> list[Group]:
 
 
 def _middle(sweep: Sweep, results: Results, series: Group) -> Group | None:
-    low, high = 0, len(sweep.ratios)  # ratios below `low` are known to do no harm, those from `high` on to do
+    low, high = 0, len(sweep.ratios)  # ratios below `low` are known to be harmless, those from `high` on harmful
     mode = results.modes[0]
     while low < high:
         middle = (low + high) // 2
@@ -140,7 +140,7 @@ def _middle(sweep: Sweep, results: Results, series: Group) -> Group | None:
 
 
 def finished(sweep: Sweep, groups: Iterable[Group]) -> Iterator[Cell]:
-    """Cells of some groups whose stages an earlier command finished."""
+    """Yields the cells of some groups whose stages were finished by an earlier command."""
     for group in groups:
         for seed in range(sweep.seeds):
             cell = cell_if_finished(sweep, Spec(group, seed))
@@ -150,12 +150,12 @@ def finished(sweep: Sweep, groups: Iterable[Group]) -> Iterator[Cell]:
 
 @dataclass
 class _Board:
-    """Tasks by name, and what they wait for."""
+    """Tasks by name, with their dependencies."""
 
     tasks: dict[str, _Task]
 
     def add_cell(self, sweep: Sweep, group: Group, seed: int) -> None:
-        """Adds a cell and what it needs. Cells that pretrain alike wait for the first of them."""
+        """Adds a cell and its dependencies. Cells with the same pretraining wait for the first of them."""
         needs: list[str] = []
         if group.method != NONE:
             needs.append(self._selection(sweep, group, seed))
@@ -187,7 +187,7 @@ class _Board:
 
 
 def shared_pretraining(sweep: Sweep, group: Group) -> bool:
-    """Whether a cell's pretraining is that of an earlier target, since the kept images do not depend on the target."""
+    """Returns whether an earlier target has the same pretraining, because its kept images ignore the target."""
     if group.target == sweep.targets[0] or group.method == NONE:
         return group.target != sweep.targets[0]
     return not any(_uses_target(sweep, method) for method in {group.method, sweep.match_images or group.method})
@@ -202,13 +202,13 @@ def _cell_name(group: Group, seed: int) -> str:
 
 
 def run_sweep(sweep: Sweep, results: Results, executor: Executor, on_cell_end: Callable[[Cell], None]) -> None:
-    """Runs the cells that are not finished; results are written after each.
+    """Runs the unfinished cells and writes the results after each of them.
 
     Args:
-        sweep: The comparison.
-        results: What :func:`begin` made; cells are added to it.
-        executor: Where work runs.
-        on_cell_end: Called with each cell as it ends.
+        sweep: Sweep to run.
+        results: Results returned by :func:`begin`; cells are added to it.
+        executor: Executor that runs the work.
+        on_cell_end: Function called with each finished cell.
     """
     while groups := next_groups(sweep, results):
         there = {(cell.group, cell.seed) for cell in results.cells}
@@ -226,7 +226,7 @@ def run_sweep(sweep: Sweep, results: Results, executor: Executor, on_cell_end: C
 
 
 def _run(tasks: dict[str, _Task], executor: Executor) -> Iterator[Cell]:
-    """Runs tasks as soon as what they need has ended, in their order, and yields what cells come to."""
+    """Runs each task as soon as its dependencies have ended, in task order, and yields the resulting cells."""
     waiting, running = dict(tasks), dict[str, Job]()
     ended: set[str] = set()
     while waiting or running:
@@ -243,12 +243,12 @@ def _run(tasks: dict[str, _Task], executor: Executor) -> Iterator[Cell]:
 
 
 def save_settings(cell: Cell, results: Results, folder: Path) -> None:
-    """Writes a cell's settings and scores where TensorBoard's HPARAMS tab finds them.
+    """Writes a cell's settings and scores for TensorBoard's HPARAMS tab.
 
     Args:
-        cell: That has ended.
-        results: Of its sweep.
-        folder: Of TensorBoard.
+        cell: Finished cell.
+        results: Results of the sweep.
+        folder: TensorBoard folder.
     """
     from torch.utils.tensorboard import SummaryWriter
 

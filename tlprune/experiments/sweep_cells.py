@@ -1,7 +1,7 @@
-"""Runs the stages of a sweep, each once, by whichever process comes first.
+"""Runs each stage of a sweep once, in whichever process reaches it first.
 
-Training goes through ``tlprune fit`` on a config that is written beside its outcome, so a run that was killed goes on
-where it was, and any cell can be run again by hand.
+Training runs ``tlprune fit`` with a config that is written next to its outcome. A killed run therefore resumes where it
+stopped, and any cell can be rerun by hand.
 """
 
 import sys
@@ -44,12 +44,12 @@ _BEST_WEIGHTS = {"class_path": "tlprune.experiments.best_weights.BestWeights"}
 
 
 def train_surrogate(sweep: Sweep, path: str, seed: int) -> None:
-    """Trains a surrogate on the whole source, unless that was done.
+    """Trains a surrogate on the whole source, unless it is finished.
 
     Args:
-        sweep: Says of what source.
-        path: The config to train it by.
-        seed: Decides its first weights and its order.
+        sweep: Sweep that defines the source.
+        path: Path of the training config.
+        seed: Seed of the initial weights and the sample order.
     """
     stage = surrogate_stage(sweep, path, seed)
     with locked(stage.folder):
@@ -60,7 +60,7 @@ def train_surrogate(sweep: Sweep, path: str, seed: int) -> None:
         config = recipe.prepared(
             stage.folder,
             sweep.output / "tensorboard" / f"surrogate-{seed}",
-            1000 + seed,  # another one than any source model's, which would begin with the same weights
+            1000 + seed,  # an equal seed would start from the weights of a source model
             {"source": sweep.source},
             callbacks=(_export(weights),),
         )
@@ -70,13 +70,13 @@ def train_surrogate(sweep: Sweep, path: str, seed: int) -> None:
 
 
 def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
-    """Has a method order the source for a target, unless that was done.
+    """Runs a method's selection for a target, unless it is finished.
 
     Args:
-        sweep: Says how.
-        method: Its name.
-        target: The downstream set; ignored by a method that uses none.
-        seed: Of the surrogate, and of the method where it draws.
+        sweep: Sweep that defines the method.
+        method: Name of the method.
+        target: Downstream set; ignored by a method that uses none.
+        seed: Seed of the surrogate, and of the method if it is random.
     """
     surrogate = surrogate_and_seconds(sweep, method, seed) if uses_surrogate(sweep, method) else None
     stage = selection_stage(sweep, method, target, seed)
@@ -106,7 +106,7 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
         file = sweep.output / "selections" / f"{stage.folder.name.removeprefix('select-')}.safetensors"
         file.parent.mkdir(parents=True, exist_ok=True)
         selection.save(file)
-        # what an earlier command left in the cache was paid for then: its seconds are noted in the Selection
+        # Earlier commands paid for what they left in the cache; its seconds are recorded in the Selection
         noted = selection.metadata.get("seconds")
         seconds = sum(noted.values()) if noted else wall
         stage.finish({"surrogate_seconds": trained, "selection_seconds": seconds}, [file])
@@ -115,11 +115,11 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
 
 
 def run_cell(sweep: Sweep, spec: Spec) -> Cell:
-    """Pretrains on the kept images and transfers, unless that was done.
+    """Pretrains on the kept images and transfers, unless this is finished.
 
     Args:
-        sweep: Says how.
-        spec: What, and with which seed; its Selection is made.
+        sweep: Sweep that defines the cell.
+        spec: Cell and seed; its Selection must exist.
     """
     found = pretrain_stage(sweep, spec.group, spec.seed)
     if found is None:
@@ -144,11 +144,11 @@ def run_cell(sweep: Sweep, spec: Spec) -> Cell:
 
 
 def cell_if_finished(sweep: Sweep, spec: Spec) -> Cell | None:
-    """The cell, if all its stages are finished; nothing is run.
+    """Returns the cell if all its stages are finished, without running anything.
 
     Args:
-        sweep: Says how.
-        spec: What, and with which seed.
+        sweep: Sweep that defines the cell.
+        spec: Cell and seed.
     """
     group, seed = spec.group, spec.seed
     found = pretrain_stage(sweep, group, seed)
@@ -205,7 +205,7 @@ def _pretrain(sweep: Sweep, spec: Spec, stage: Stage, kept: Kept) -> None:
     trainer, source = fitted.cli.trainer, fitted.cli.datamodule
     looked = trainer.callback_metrics.get("val/accuracy")
     accuracy = None if looked is None else float(looked)
-    if accuracy is not None and steps is not None:  # the config counts epochs: its last validation may be far back
+    if accuracy is not None and steps is not None:  # the config counts epochs, so its last validation may be far back
         with quiet():
             accuracy = trainer.validate(fitted.cli.model, datamodule=source, verbose=False)[0]["val/accuracy"]
     result = {
@@ -232,7 +232,7 @@ def _transfer(sweep: Sweep, spec: Spec, mode: str, stage: Stage, weights: Path) 
 
 
 def _trained(sweep: Sweep, spec: Spec, mode: str, recipe: Recipe, stage: Stage, weights: Path) -> Score:
-    """Trains on the target; validation chooses the epoch, the test set is looked at once."""
+    """Trains on the target; the validation set chooses the epoch, and the test set is used once."""
     best = stage.folder / "checkpoints" / "best.ckpt"
     config = recipe.prepared(
         stage.folder,
@@ -265,14 +265,14 @@ def _checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _what(sweep: Sweep, spec: Spec) -> str:
-    """What a cell pretrains on, for people."""
+    """Describes what a cell pretrains on, for display."""
     group = spec.group
     label = sweep.methods[group.method].label
     return f"{label}, {group.ratio:.0%} pruned" if group.ratio else label
 
 
 def _tell(what: str, seed: int, seconds: float) -> None:
-    """Writes a line to a log when a stage has ended; on a terminal, and where images are counted, there is a bar."""
+    """Logs a line when a stage ends; on a terminal, or if images are counted, a progress bar replaces it."""
     if sys.stdout is not None and not sys.stdout.isatty() and not is_counted():
         sys.stdout.write(f"seed {seed + 1}  {what}: {seconds:.1f} s\n")
         sys.stdout.flush()

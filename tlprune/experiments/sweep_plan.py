@@ -1,4 +1,4 @@
-"""What a sweep compares: methods, ratios, seeds, targets and lengths, and the cells that these make."""
+"""Plan of a sweep: methods, ratios, seeds, targets and lengths, and the resulting cells."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -19,13 +19,13 @@ __all__ = ["MethodSpec", "Spec", "Sweep", "methods_of", "transfer_of"]
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """How one method orders the source.
+    """Specification of how one method ranks the source.
 
     Args:
-        selector: ``class_path`` and ``init_args`` of its Selector; None for no pruning.
-        label: What people read.
-        surrogate: A config to train its surrogates by, or a weights file; None for the sweep's own.
-        ablates: What it varies, by factor.
+        selector: ``class_path`` and ``init_args`` of the Selector; None for no pruning.
+        label: Display name.
+        surrogate: Config to train the method's surrogates with, or a weights file; None for the sweep's surrogate.
+        ablates: Values of the varied factors, by name.
     """
 
     selector: dict[str, Any] | None
@@ -36,11 +36,11 @@ class MethodSpec:
 
 @dataclass(frozen=True)
 class Spec:
-    """One cell to run.
+    """A single cell to run.
 
     Args:
         group: Target, method, ratio and length.
-        seed: Decides everything that chance decides.
+        seed: Seed of all random choices.
     """
 
     group: Group
@@ -49,28 +49,28 @@ class Spec:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A comparison: methods, ratios, seeds, targets, and how models are trained.
+    """A comparison of methods over ratios, seeds and targets, with the configs that models are trained with.
 
     Args:
-        name: Of the sweep.
-        source: As ``tlprune select`` takes it.
+        name: Name of the sweep.
+        source: Source, in the form accepted by ``tlprune select``.
         targets: Names or folders of the downstream sets.
-        surrogate: A config to train surrogates by, one for each seed, or the weights file of one for all.
+        surrogate: Config to train one surrogate per seed with, or the weights file of a single surrogate.
         pretrain: Config of the source models.
-        transfers: By mode, the deciding one first: a config to train by, or neighbours that vote without training.
-        methods: By name, no pruning among them.
+        transfers: Transfer modes, the deciding mode first: a training config, or neighbours that vote without training.
+        methods: Methods by name, including no pruning.
         ratios: Prune ratios in (0, 1), ascending.
-        match_budget: Lengths.
-        seeds: Repetitions of everything.
-        search: ``grid`` runs every ratio; ``bisection`` as few as it takes to find the winning subset.
-        output: The sweep's folder.
-        match_images: A method whose number of images all other methods keep too, at each ratio, seed and target: single
-            images reach it exactly, classes and clusters as far as whole ones fit. None: every method removes the same
-            share of its own units.
-        extra_groups: Groups that a grid runs beside methods, ratios and lengths.
+        match_budget: Training lengths to run.
+        seeds: Number of repetitions.
+        search: ``grid`` runs every ratio; ``bisection`` runs only the ratios needed to find the winning subset.
+        output: Folder of the sweep.
+        match_images: Method whose number of images all other methods keep, at each ratio, seed and target. Single
+            images match it exactly, classes and clusters as closely as whole units allow. With None, every method
+            removes the same share of its own units.
+        extra_groups: Groups that a grid runs in addition to methods, ratios and lengths.
 
     Raises:
-        InputError: Something is empty or out of range.
+        InputError: If a field is empty or out of range.
     """
 
     name: str
@@ -89,7 +89,7 @@ class Sweep:
     extra_groups: tuple[Group, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuses what cannot be run."""
+        """Validates the plan."""
         for what, given in (("targets", self.targets), ("ratios", self.ratios), ("transfers", self.transfers)):
             if not given:
                 raise InputError(f"a sweep needs at least one of `{what}`")
@@ -109,7 +109,7 @@ class Sweep:
             raise InputError(f"`match_images` names no method that prunes, {self.match_images!r}: {near}")
 
     def groups(self) -> Iterator[Group]:
-        """Every group of a grid: no pruning first, then those beside the grid, then by method, length and ratio."""
+        """Yields every group of a grid: no pruning, then the extra groups, then by method, length and ratio."""
         for target in self.targets:
             yield Group(target, NONE)
         yield from self.extra_groups
@@ -121,34 +121,34 @@ class Sweep:
                             yield Group(target, method, ratio, match_budget)
 
     def surrogate_of(self, method: str) -> str | None:
-        """Config or weights file of a method's surrogates."""
+        """Returns the config or weights file of a method's surrogates."""
         path = self.methods[method].surrogate or self.surrogate
         return None if path is None else expanded(path)
 
 
 def transfer_of(mode: str, given: str | Mapping[str, Any]) -> Recipe | Neighbours:
-    """A mode of transfer as people write it.
+    """Parses one transfer mode.
 
     Args:
-        mode: Its name.
-        given: A config of ``tlprune fit``, or the options of :class:`Neighbours`.
+        mode: Name of the mode.
+        given: Config of ``tlprune fit``, or the options of :class:`Neighbours`.
 
     Raises:
-        InputError: It is neither.
+        InputError: If it is neither.
     """
     return Recipe.read(given, "DownstreamDataModule") if isinstance(given, str) else Neighbours.read(mode, given)
 
 
 def methods_of(given: Mapping[str, Any], controls: bool) -> dict[str, MethodSpec]:
-    """Methods as people write them, with no pruning, and random and reverse pruning as controls.
+    """Parses the methods, and adds no pruning and the controls (random and reverse pruning).
 
     Args:
-        given: By name: a Selector's class name, its ``class_path`` and ``init_args``, or ``selector`` beside any of
-            ``label``, ``surrogate`` and ``ablates``.
-        controls: Whether random pruning, and the reverse of the first method that looks at the target, are run too.
+        given: Methods by name: a Selector's class name, its ``class_path`` and ``init_args``, or ``selector`` with any
+            of ``label``, ``surrogate`` and ``ablates``.
+        controls: Whether to add random pruning and the reverse of the first method that uses the target.
 
     Raises:
-        InputError: A method is none of these.
+        InputError: If a method has none of these forms.
     """
     if not given:
         raise InputError("a sweep needs at least one of `methods`")

@@ -1,7 +1,7 @@
-"""The stages of a sweep and what each depends on: surrogate, selection, pretraining, transfer.
+"""Stages of a sweep (surrogate, selection, pretraining, transfer) and their dependencies.
 
-A stage's key names everything that its outcome depends on, so cells share stages: random pruning is pretrained once
-for all targets, and one ranking serves every ratio.
+A stage's key contains everything that its outcome depends on, so cells share stages. For example, random pruning is
+pretrained once for all targets, and one ranking serves every ratio.
 """
 
 import json
@@ -46,15 +46,15 @@ _OF_SELECTION = ("image_size", "eval_size", "num_workers", "on_bad_image", "cach
 
 
 def selector_of(sweep: Sweep, method: str, seed: int) -> Selector:
-    """A method's selector.
+    """Builds a method's selector.
 
     Args:
-        sweep: Says how methods order the source.
-        method: Its name.
-        seed: Given to the selector, and to those within it, where they take one and the config gives none.
+        sweep: Sweep that defines the method.
+        method: Name of the method.
+        seed: Seed passed to the selector and to nested selectors, if they take one and the config sets none.
 
     Raises:
-        InputError: There is no such selector, or it does not take these options.
+        InputError: If the selector does not exist or does not accept these options.
     """
     return _named(sweep, method, seed).selector
 
@@ -67,12 +67,12 @@ def _named(sweep: Sweep, method: str, seed: int) -> NamedSelector:
 
 
 def uses_surrogate(sweep: Sweep, method: str) -> bool:
-    """Whether a method needs a surrogate."""
+    """Returns whether a method needs a surrogate."""
     return method != NONE and selector_of(sweep, method, 0).needs_surrogate is not None
 
 
 def source_of(sweep: Sweep) -> PrunedSourceDataModule:
-    """The source without pruning, as the pretraining's config sees it; opened once in each process."""
+    """Opens the unpruned source as the pretraining config defines it; once per process."""
     return _source(sweep.source, _as_json(sweep.pretrain.data))
 
 
@@ -88,7 +88,7 @@ def _as_json(options: dict[str, Any]) -> str:
 
 
 def _source_mark(sweep: Sweep) -> list[Any]:
-    """Changes when any image of the source does."""
+    """Returns a value that changes when any image of the source does."""
     return _marks_of_source(sweep.source, _as_json(sweep.pretrain.data))
 
 
@@ -99,7 +99,7 @@ def _marks_of_source(source: str, options: str) -> list[Any]:
 
 @cache
 def _target_mark(target: str, options: str, whole: bool) -> list[Any]:
-    """Changes when any image of a target does; with ``whole``, every byte is read."""
+    """Returns a value that changes when any image of a target does; with ``whole``, every byte is read."""
     return DownstreamDataModule(**json.loads(options) | {"target": target}).depends_on(whole)
 
 
@@ -108,19 +108,19 @@ def _stage(sweep: Sweep, name: str, **depends: Any) -> Stage:
 
 
 def file_name(name: str) -> str:
-    """A name as part of a file's: that of a folder has slashes."""
+    """Converts a name to a file name; folder names contain slashes."""
     return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name).strip("-.")[-60:]
 
 
 def surrogate_stage(sweep: Sweep, path: str, seed: int) -> Stage:
-    """The training of a surrogate by the config ``path``."""
+    """Returns the stage that trains a surrogate with the config ``path``."""
     recipe = Recipe.read(path, "PrunedSourceDataModule")
     source = _source_mark(sweep)
     return _stage(sweep, f"surrogate-{seed}", source=source, recipe=recipe.decides, seed=seed, **recipe.depends_on)
 
 
 def surrogate_and_seconds(sweep: Sweep, method: str, seed: int) -> tuple[str, float] | None:
-    """Weights of a method's surrogate and seconds of its training; None where it is not trained yet."""
+    """Returns the weights of a method's surrogate and its training seconds; None if it is not trained yet."""
     path = sweep.surrogate_of(method)
     if path is None:
         raise RuntimeError(f"{method}: no surrogate")
@@ -131,7 +131,7 @@ def surrogate_and_seconds(sweep: Sweep, method: str, seed: int) -> tuple[str, fl
 
 
 def selection_stage(sweep: Sweep, method: str, target: str, seed: int) -> Stage | None:
-    """A method's ranking for a target, for all of them where it does not ask; None where its surrogate is missing."""
+    """Returns the stage of a method's ranking, shared by targets if it uses none; None without its surrogate."""
     selector, named = _named(sweep, method, seed)
     surrogate = None
     if selector.needs_surrogate is not None and (surrogate := surrogate_and_seconds(sweep, method, seed)) is None:
@@ -159,32 +159,32 @@ def selection_stage(sweep: Sweep, method: str, target: str, seed: int) -> Stage 
 
 
 def surrogate_backbone(sweep: Sweep, method: str) -> str | None:
-    """Network of a method's surrogate, where that is a weights file and the pretraining's config names it.
+    """Returns the network of a method's surrogate if that is a weights file and the pretraining config names it.
 
     Args:
-        sweep: The comparison.
-        method: Its name.
+        sweep: Sweep that defines the method.
+        method: Name of the method.
     """
     path = sweep.surrogate_of(method)
     return None if path is None or is_config(path) else sweep.pretrain.select_options.surrogate_backbone
 
 
 def _weights_mark(weights: str) -> Any:
-    """Changes when weights do, or how their images are seen."""
+    """Returns a value that changes when the weights or the transform of their images change."""
     return digest_file(weights) if Path(weights).is_file() else [weights, read_weights(weights).preprocessing.as_json()]
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What a cell pretrains on.
+    """Images that a cell pretrains on.
 
     Args:
-        selection: The Selection's file; None for all of the source.
-        digest: Names the images that are kept, and whether kept classes are renumbered; None for all.
-        budget: How many units or images that is; None for all.
-        units_total: Units that are ranked; 0 where none are.
-        units_kept: Units that are kept.
-        paid: Seconds of surrogate and selection.
+        selection: Path of the Selection; None for the whole source.
+        digest: Digest of the kept images and of whether kept classes are renumbered; None for the whole source.
+        budget: Number of units or images kept; None for the whole source.
+        units_total: Number of ranked units; 0 without a ranking.
+        units_kept: Number of kept units.
+        paid: Seconds of surrogate training and selection.
     """
 
     selection: Path | None = None
@@ -196,7 +196,7 @@ class Kept:
 
 
 def kept_of(sweep: Sweep, group: Group, seed: int) -> Kept | None:
-    """What a cell of a group keeps; None where its Selection is not made yet."""
+    """Returns what a cell of a group keeps; None if its Selection does not exist yet."""
     if group.method == NONE:
         return Kept()
     done = _finished_selection(sweep, group.method, group.target, seed)
@@ -216,7 +216,7 @@ def _finished_selection(sweep: Sweep, method: str, target: str, seed: int) -> Do
 
 
 def _budget(sweep: Sweep, group: Group, seed: int) -> Budget | None:
-    """What a group keeps; None where the Selection whose number of images it keeps is not made yet."""
+    """Returns a group's budget; None if the Selection whose number of images it matches does not exist yet."""
     reference = sweep.match_images
     if reference in (None, group.method):
         return Budget(ratio=group.ratio)
@@ -225,7 +225,7 @@ def _budget(sweep: Sweep, group: Group, seed: int) -> Budget | None:
 
 
 def pretrain_stage(sweep: Sweep, group: Group, seed: int) -> tuple[Stage, Kept] | None:
-    """The pretraining of a cell, and on what; None where the Selection, or the number of steps, is not known yet."""
+    """Returns a cell's pretraining and its images; None if the Selection or the number of steps is not known yet."""
     kept = kept_of(sweep, group, seed)
     if kept is None:
         return None
@@ -255,7 +255,7 @@ def _finished_pretraining(sweep: Sweep, group: Group, seed: int) -> Done | None:
 
 
 def transfer_stage(sweep: Sweep, target: str, seed: int, mode: str, weights: Path) -> Stage:
-    """The transfer of some weights to a target."""
+    """Returns the stage that transfers weights to a target."""
     recipe = sweep.transfers[mode]
     name, whole = f"{file_name(mode)}-{file_name(target)}-{seed}", sweep.pretrain.verify_content
     known = {"weights": digest_file(weights), "seed": seed}

@@ -1,4 +1,4 @@
-"""How much to prune, read off the coverage curve, and a forecast of what that saves."""
+"""Suggested prune ratio from the coverage curve, and a forecast of the savings."""
 
 from dataclasses import dataclass
 
@@ -10,17 +10,17 @@ from tlprune.selection.selection import Selection
 __all__ = ["SUGGESTED_COVERAGE", "Advice", "Forecast", "advise"]
 
 SUGGESTED_COVERAGE = 0.99
-"""The share of votes that a suggested ratio keeps: what is left out beyond it are single stray votes."""
+"""Share of votes kept by a suggested ratio; the remaining votes are isolated stray votes."""
 
 
 @dataclass(frozen=True)
 class Advice:
-    """Two places on the coverage curve.
+    """Two points on the coverage curve.
 
     Args:
-        elbow: Units up to the elbow: the last that holds more than an average unit's share of the votes, so that each
-            further one holds less than chance would give it.
-        suggested: The fewest of the best units that hold :data:`SUGGESTED_COVERAGE` of the votes.
+        elbow: Number of units up to the elbow, the last unit with more than the average share of the votes. Each
+            further unit holds less than chance would give it.
+        suggested: Smallest number of best units that hold :data:`SUGGESTED_COVERAGE` of the votes.
     """
 
     elbow: int
@@ -28,16 +28,16 @@ class Advice:
 
 
 def advise(selection: Selection) -> Advice:
-    """Reads the coverage curve of a selection.
+    """Finds the elbow and the suggested number of units on a selection's coverage curve.
 
-    The elbow is where the curve is farthest above the straight line of units that all hold the same share. It is the
-    bold choice; the suggested number is the cautious one.
+    The elbow is the point farthest above the straight line of units with equal shares. It is the aggressive choice; the
+    suggested number is the cautious one.
 
     Args:
-        selection: Made with votes.
+        selection: Selection made with votes.
 
     Raises:
-        InputError: Nobody voted.
+        InputError: If nobody voted.
     """
     if selection.method == "reverse":
         raise InputError("a reversed order keeps first what nobody votes for; ask the order that it reverses")
@@ -53,15 +53,15 @@ def advise(selection: Selection) -> Advice:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a pruned pretraining costs, held against the whole: saving = p - (S + L) / T, p counted in images.
+    """Cost of a pruned pretraining relative to the full one: saving = p - (S + L) / T, with p counted in images.
 
     Args:
-        surrogate_seconds: ``S``, training the surrogate.
-        selection_seconds: ``L``, features, clustering and votes.
-        full_seconds: ``T``, pretraining on the whole source.
+        surrogate_seconds: Seconds ``S`` to train the surrogate.
+        selection_seconds: Seconds ``L`` for features, clustering and votes.
+        full_seconds: Seconds ``T`` to pretrain on the whole source.
 
     Raises:
-        InputError: A time is negative, or ``T`` is not positive.
+        InputError: If a time is negative, or ``T`` is not positive.
 
     Example:
         >>> forecast = Forecast(surrogate_seconds=40, selection_seconds=10, full_seconds=1000)
@@ -74,7 +74,7 @@ class Forecast:
     full_seconds: float
 
     def __post_init__(self) -> None:
-        """Refuses what is no time."""
+        """Validates the times."""
         if not self.full_seconds > 0 or self.surrogate_seconds < 0 or self.selection_seconds < 0:
             raise InputError(
                 f"seconds must not be negative, and those of the whole pretraining must be above 0: got "
@@ -82,15 +82,15 @@ class Forecast:
             )
 
     def seconds(self, share_kept: float, reused: bool = False) -> float:
-        """What pruned pretraining costs, surrogate and selection paid.
+        """Computes the seconds of pruned pretraining, including surrogate and selection.
 
         Args:
-            share_kept: Of the source's images, in (0, 1].
-            reused: Whether the surrogate is there already, as for a second target.
+            share_kept: Share of the source's images, in (0, 1].
+            reused: Whether an existing surrogate is reused, as for a second target.
         """
         surrogate = 0.0 if reused else self.surrogate_seconds
         return surrogate + self.selection_seconds + share_kept * self.full_seconds
 
     def saving(self, share_kept: float, reused: bool = False) -> float:
-        """The share of ``T`` that is saved; below 0 it costs more. Arguments as :meth:`seconds`."""
+        """Computes the saved share of ``T``; negative if pruning costs more. See :meth:`seconds` for the arguments."""
         return 1 - self.seconds(share_kept, reused) / self.full_seconds

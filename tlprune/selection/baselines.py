@@ -1,4 +1,4 @@
-"""Controls that look at no image: random, the reverse of any order, and a list that the user brings."""
+"""Controls that use no image: random order, the reverse of any order, and a list supplied by the user."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,14 +21,14 @@ __all__ = ["ListSelector", "RandomSelector", "ReverseSelector", "SourceOnlySelec
 
 
 class SourceOnlySelector(Selector):
-    """Orders classes, or single images, by what is known of the source alone: nobody votes.
+    """Base class of selectors that rank classes or single images from the source alone, without votes.
 
     Args:
-        unit: ``class`` or ``sample``. Single images reach any number of images exactly, so that a method and its
-            control can be held against each other at the same cost.
+        unit: ``class`` or ``sample``. Single images can reach any number of images exactly, so a method and its control
+            can be compared at the same cost.
 
     Raises:
-        InputError: ``unit`` is neither.
+        InputError: If ``unit`` is neither.
     """
 
     needs: tuple[Need, ...] = ()
@@ -42,13 +42,13 @@ class SourceOnlySelector(Selector):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What is ordered."""
+        """Kind of unit that is ranked."""
         return {"unit": self.unit}
 
     def _ordered(
         self, source: SourceImages, ranking: Tensor, scores: Tensor | None = None, seconds: float | None = None
     ) -> Selection:
-        """A selection without votes; ``ranking`` and ``scores`` are ``[U]``."""
+        """Creates a selection without votes; ``ranking`` and ``scores`` are ``[U]``."""
         by_class = self.unit == "class"
         return Selection(
             method=self.method,
@@ -67,14 +67,14 @@ class SourceOnlySelector(Selector):
 
 
 class RandomSelector(SourceOnlySelector):
-    """Orders classes, or single images, by chance.
+    """Ranks classes or single images at random.
 
     Args:
-        seed: Decides the order.
+        seed: Seed of the order.
         unit: ``class`` or ``sample``.
 
     Raises:
-        InputError: ``unit`` is neither.
+        InputError: If ``unit`` is neither.
     """
 
     method = "random"
@@ -87,31 +87,31 @@ class RandomSelector(SourceOnlySelector):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What is ordered, and the seed."""
+        """Kind of unit that is ranked, and the seed."""
         return {"seed": self.seed, **super().options}
 
     def order(
         self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None, cache: Path
     ) -> Selection:
-        """A random permutation; no image is looked at."""
+        """Draws a random permutation without reading any image."""
         generator = torch.Generator().manual_seed(self.seed)
         return self._ordered(source, torch.randperm(self._units(source), generator=generator))
 
 
 class ListSelector(SourceOnlySelector):
-    """Takes the order from a text file: one class name, or one image index from 0, a line, best first.
+    """Reads the order from a text file with one class name or one image index (from 0) per line, best first.
 
-    What the file does not name comes after what it names, in the source's own order. Empty lines and lines that begin
-    with a hash and a space are skipped, so the indices that ``tlprune export`` writes can be read. A file ``.indices``,
-    as the method's reference code writes them with torch, is a list of the images that are kept.
+    Units missing from the file follow the listed ones, in the source's own order. Empty lines and lines that begin
+    with a hash and a space are skipped, so the indices written by ``tlprune export`` can be read. A file ``.indices``,
+    which the method's reference code writes with torch, lists the kept images.
 
     Args:
-        path: The file.
-        unit: ``class``: lines are class names; ``sample``: lines are image indices in the order of the source's
+        path: Path of the file.
+        unit: ``class`` if lines are class names; ``sample`` if lines are image indices in the order of the source's
             listing.
 
     Raises:
-        InputError: There is no such file, it is not text, or ``unit`` is neither.
+        InputError: If the file does not exist or is not text, or ``unit`` is neither.
     """
 
     method = "list"
@@ -134,16 +134,16 @@ class ListSelector(SourceOnlySelector):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What is ordered, and what the list names."""
+        """Kind of unit that is ranked, and the content of the list."""
         return {"list_digest": digest_json(self.named)[:16], "listed": len(self.named), **super().options}
 
     def order(
         self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None, cache: Path
     ) -> Selection:
-        """The list, then the rest.
+        """Ranks the listed units first, then the rest.
 
         Raises:
-            InputError: A name is not one of the source's, or is there twice.
+            InputError: If a name is not in the source, or is listed twice.
         """
         display_names: tuple[str, ...] = getattr(source, "display_names", source.classes)
         names = {name: unit for unit, name in [*enumerate(display_names), *enumerate(source.classes)]}
@@ -171,7 +171,7 @@ class ListSelector(SourceOnlySelector):
 
 
 def _saved_indices(file: Path) -> list[str]:
-    """Indices that torch saved, as a tensor or a list; nothing else in the file is loaded."""
+    """Reads indices saved by torch as a tensor or a list; no other object in the file is loaded."""
     values = load_torch(file)
     try:
         indices = torch.as_tensor(values)
@@ -185,10 +185,10 @@ def _saved_indices(file: Path) -> list[str]:
 
 
 class ReverseSelector(SelectorOf):
-    """Keeps first what another selector would keep last: if its votes mean anything, this does harm.
+    """Reverses the order of another selector. If that selector's votes are meaningful, the reverse does harm.
 
     Args:
-        of: The selector to reverse.
+        of: Selector to reverse.
     """
 
     method = "reverse"
@@ -196,11 +196,11 @@ class ReverseSelector(SelectorOf):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Those of the selector that is reversed."""
+        """Settings of the reversed selector."""
         return {"of": self.of.method, **self.of.options}
 
     def unit_features(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> Tensor | None:
-        """As the selector that is reversed."""
+        """Returns the unit features of the reversed selector."""
         return self.of.unit_features(source, surrogate, cache)
 
     def select(
@@ -211,7 +211,7 @@ class ReverseSelector(SelectorOf):
         several: MultiTarget | None = None,
         cache: Any = None,
     ) -> Selection:
-        """The other selector's order for all targets together, turned round."""
+        """Reverses the other selector's order for all targets together."""
         forward = self.of.select(source, target, surrogate, several, cache)
         config = forward.config | {
             "method": self.method,
@@ -223,6 +223,6 @@ class ReverseSelector(SelectorOf):
     def order(
         self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None, cache: Path
     ) -> Selection:
-        """The other selector's order for one target, turned round."""
+        """Reverses the other selector's order for one target."""
         forward = self.of.order(source, target, surrogate, cache)
         return replace(forward, ranking=forward.ranking.flip(0))

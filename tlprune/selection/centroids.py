@@ -1,4 +1,4 @@
-"""Nearest centroids by Euclidean distance, as exact as if every difference were computed in float64."""
+"""Nearest centroids by Euclidean distance, as exact as if all differences were computed in float64."""
 
 import torch
 from torch import Tensor
@@ -9,28 +9,28 @@ from tlprune.selection.features import SourceFeatures
 __all__ = ["class_means", "nearest", "summed_distances"]
 
 _ROWS = 4096
-"""Rows at a time: bounds memory."""
+"""Number of rows processed at a time, which bounds memory."""
 
 _DISTANCES = 2**24
-"""Distances at a time: 64 MB."""
+"""Number of distances computed at a time: 64 MB."""
 
 _FEW = 512
-"""Rows at a time where rounding could decide."""
+"""Number of rows processed at a time if rounding could decide the result."""
 
 _FIXED_POINT = 1e6
 
 
 def nearest(points: Tensor, centroids: Tensor) -> Tensor:
-    """The nearest centroid of each point; among equally near ones the lowest.
+    """Finds the nearest centroid of each point; ties go to the lowest index.
 
-    Distances in float32 decide; where rounding could have decided, differences in float64 do.
+    Distances are compared in float32. If rounding could change the result, differences are computed in float64.
 
     Args:
-        points: ``[n, D]`` float32.
-        centroids: ``[K, D]`` float32.
+        points: Float32 tensor ``[n, D]``.
+        centroids: Float32 tensor ``[K, D]``.
 
     Returns:
-        ``[n]`` int64.
+        Int64 tensor ``[n]``.
 
     Example:
         >>> nearest(torch.tensor([[0.9], [0.5]]), torch.tensor([[0.0], [1.0]])).tolist()
@@ -43,14 +43,14 @@ def nearest(points: Tensor, centroids: Tensor) -> Tensor:
     moved = centroids - centre
     lengths = moved.square().sum(1)
     longest = lengths.max().sqrt() + centre.norm()
-    # each rounding of a sum of D products errs by less than this share of the squares that go in
+    # The rounding error of a sum of D products is below this share of the squares in it
     share = 8 * points.shape[1] ** 0.5 * torch.finfo(torch.float32).eps
     rows = max(1, min(len(points), _ROWS, _DISTANCES // len(centroids)))
-    moved_points, distances = torch.empty(rows, points.shape[1]), torch.empty(rows, len(centroids))  # made once
+    moved_points, distances = torch.empty(rows, points.shape[1]), torch.empty(rows, len(centroids))  # allocated once
     for start in range(0, len(points), rows):
         some = points[start : start + rows]
         block = torch.sub(some, centre, out=moved_points[: len(some)])
-        # squared distances less the point's own square, which no comparison needs
+        # Squared distances minus the point's own square, which does not affect comparisons
         apart = torch.addmm(lengths, block, moved.T, alpha=-2, out=distances[: len(some)])
         first, units = apart.min(1)
         found[start : start + len(some)] = units
@@ -65,7 +65,7 @@ def nearest(points: Tensor, centroids: Tensor) -> Tensor:
 
 
 def _decided_exactly(points: Tensor, centroids: Tensor, within: Tensor) -> Tensor:
-    """The nearest of the centroids whose squared distance may be ``within``, by differences in float64."""
+    """Finds the nearest centroid in float64, among those whose squared distance may be ``within``."""
     distances = torch.cdist(points.double(), centroids.double()).square_()
     rows, candidates = (distances <= within.double()[:, None]).nonzero(as_tuple=True)
     exact = torch.full(distances.shape, torch.inf, dtype=torch.float64)
@@ -74,16 +74,16 @@ def _decided_exactly(points: Tensor, centroids: Tensor, within: Tensor) -> Tenso
 
 
 def summed_distances(points: Tensor, centroids: Tensor, weights: Tensor) -> Tensor:
-    """Euclidean distances to each centroid, summed over all points.
+    """Computes Euclidean distances to each centroid, summed over all points.
 
     Args:
-        points: ``[n, D]`` float32.
-        centroids: ``[K, D]`` float32.
-        weights: ``[n]`` float64, how much each point counts.
+        points: Float32 tensor ``[n, D]``.
+        centroids: Float32 tensor ``[K, D]``.
+        weights: Float64 tensor ``[n]``, the weight of each point.
 
     Returns:
-        ``[K]`` float64: distances computed in float64 and added as multiples of a millionth, so that centroids at the
-        same distances have the same sum in whatever order points come.
+        Float64 tensor ``[K]``. Distances are computed in float64 and added as multiples of a millionth, so centroids
+        at the same distances have the same sum regardless of the order of the points.
 
     Example:
         >>> points, centroids = torch.tensor([[0.0], [3.0]]), torch.tensor([[1.0], [3.0]])
@@ -102,18 +102,18 @@ def summed_distances(points: Tensor, centroids: Tensor, weights: Tensor) -> Tens
 
 
 def class_means(features: SourceFeatures, labels: Tensor, num_classes: int) -> Tensor:
-    """The mean feature of each class.
+    """Computes the mean feature of each class.
 
     Args:
-        features: Of the source.
-        labels: ``[N]`` int64.
-        num_classes: ``C``.
+        features: Features of the source.
+        labels: Int64 tensor ``[N]``.
+        num_classes: Number of classes, ``C``.
 
     Returns:
-        ``[C, D]`` float32, summed in float64.
+        Float32 tensor ``[C, D]``, summed in float64.
 
     Raises:
-        InputError: A class has no images.
+        InputError: If a class has no images.
     """
     sizes = labels.bincount(minlength=num_classes)
     if bool((sizes == 0).any()):

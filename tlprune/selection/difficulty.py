@@ -1,8 +1,8 @@
-"""EL2N and GraNd: keeps what the surrogate finds hardest.
+"""EL2N and GraNd: keep the images that are hardest for the surrogate.
 
-Paul et al., "Deep Learning on a Data Diet: Finding Important Examples Early in Training", NeurIPS 2021. Methods for one
-data set: they know nothing of a target, so they are controls here. Scores are taken in eval mode, so that an image's
-score does not depend on which images share its batch, and averaged over surrogates of several seeds.
+Paul et al., "Deep Learning on a Data Diet: Finding Important Examples Early in Training", NeurIPS 2021. The methods
+are designed for a single dataset and ignore the target, so they serve as controls here. Scores are computed in eval
+mode, so that an image's score does not depend on its batch, and averaged over surrogates of several seeds.
 """
 
 import time
@@ -29,7 +29,7 @@ from tlprune.selection.selector import SourceImages, TargetImages
 __all__ = ["EL2N", "GraNd", "by_score"]
 
 Scoring = Callable[[Tensor, Tensor], Tensor]
-"""Gives scores ``[b]`` of images ``[b, 3, H, W]`` with labels ``[b]``: more is harder."""
+"""Function that scores images ``[b, 3, H, W]`` with labels ``[b]``: returns ``[b]``, higher is harder."""
 
 _GRADIENTS_AT_A_TIME = 8
 
@@ -45,20 +45,20 @@ class _Difficulty(SourceOnlySelector):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What is ordered, and the batches and precision that scores are computed in."""
+        """Kind of unit that is ranked, and the batches and precision that scores are computed in."""
         return {**super().options, "batch_size": BATCH_SIZE, "precision": "float32", "forward": FORWARD}
 
     @abstractmethod
     def scoring(self, classifier: nn.Module) -> AbstractContextManager[Scoring]:
-        """What scores images; the classifier has a ``backbone`` and a ``head``."""
+        """Returns the scoring function of a classifier with a ``backbone`` and a ``head``."""
 
     def order(
         self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None, cache: Path
     ) -> Selection:
-        """The mean score over surrogates, hardest first.
+        """Ranks by the mean score over surrogates, hardest first.
 
         Raises:
-            InputError: A score is not finite; the images are named.
+            InputError: If a score is not finite; the images are named.
         """
         if not isinstance(surrogate, nn.ModuleList):
             raise InputError(f"{type(self).__name__} needs surrogates")
@@ -68,7 +68,7 @@ class _Difficulty(SourceOnlySelector):
         return self._ordered(source, ranking, scores, time.perf_counter() - begin)
 
     def _scores(self, classifier: nn.Module, source: SourceImages) -> Tensor:
-        """``[N]`` float64; every rank takes its share of the batches, all get the same."""
+        """Returns float64 scores ``[N]``; ranks share the batches, and all get the same result."""
         scores = raise_on_all_ranks(lambda: self._own_scores(classifier, source))
         if rank_and_world()[1] > 1:
             scores = scores.to(device_of(classifier))
@@ -76,7 +76,7 @@ class _Difficulty(SourceOnlySelector):
         return scores.cpu()
 
     def _own_scores(self, classifier: nn.Module, source: SourceImages) -> Tensor:
-        """``[N]`` float64, what other ranks compute at minus infinity."""
+        """Returns float64 scores ``[N]``, minus infinity for images of other ranks."""
         scores = torch.full((len(source),), -torch.inf, dtype=torch.float64)
         device = device_of(classifier)
         with self.scoring(classifier) as score:
@@ -92,16 +92,16 @@ class _Difficulty(SourceOnlySelector):
 
 
 class EL2N(_Difficulty):
-    """Orders images by the length of the surrogate's error: its class probabilities minus the one-hot label.
+    """Ranks images by the norm of the surrogate's error: its class probabilities minus the one-hot label.
 
-    Give several surrogates, each trained for a few epochs from its own seed, as the paper does.
+    Pass several surrogates, each trained for a few epochs from its own seed, as in the paper.
 
     Args:
-        unit: ``sample``; or ``class``, by the mean over the class's images.
-        num_workers: Processes that load images on each rank.
+        unit: ``sample``, or ``class`` to rank classes by the mean over their images.
+        num_workers: Number of processes that load images on each rank.
 
     Raises:
-        InputError: ``unit`` is neither.
+        InputError: If ``unit`` is neither.
     """
 
     method = "el2n"
@@ -111,24 +111,24 @@ class EL2N(_Difficulty):
 
     @contextmanager
     def scoring(self, classifier: nn.Module) -> Iterator[Scoring]:
-        """The Euclidean norm of ``softmax(logits) - onehot(label)``, in [0, sqrt 2]."""
+        """Yields a function that computes the norm of ``softmax(logits) - onehot(label)``, in [0, sqrt 2]."""
         with running(classifier) as run:
             yield lambda pixels, labels: _error(run(pixels), labels).norm(dim=1)
 
 
 class GraNd(_Difficulty):
-    """Orders images by the length of the gradient of their cross entropy.
+    """Ranks images by the norm of the gradient of their cross entropy.
 
-    Give several surrogates, each trained for a few epochs from its own seed, as the paper does.
+    Pass several surrogates, each trained for a few epochs from its own seed, as in the paper.
 
     Args:
-        layers: ``all``: with respect to every weight, as in the paper; ``head``: to the last layer's alone, which has
-            a closed form and costs no more than a forward pass.
-        unit: ``sample``; or ``class``, by the mean over the class's images.
-        num_workers: Processes that load images on each rank.
+        layers: ``all`` for the gradient with respect to every weight, as in the paper; ``head`` for the last layer
+            only, which has a closed form and costs no more than a forward pass.
+        unit: ``sample``, or ``class`` to rank classes by the mean over their images.
+        num_workers: Number of processes that load images on each rank.
 
     Raises:
-        InputError: ``layers`` or ``unit`` is neither of its two.
+        InputError: If ``layers`` or ``unit`` is not one of its two values.
     """
 
     method = "grand"
@@ -146,12 +146,12 @@ class GraNd(_Difficulty):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Which weights, and what every score depends on."""
+        """Layers of the gradient, and the settings that all scores depend on."""
         return {"layers": self.layers, **super().options}
 
     @contextmanager
     def scoring(self, classifier: nn.Module) -> Iterator[Scoring]:
-        """The Euclidean norm of each image's own gradient."""
+        """Yields a function that computes the Euclidean norm of each image's own gradient."""
         if self.layers == "all":
             with evaluating(classifier):
                 yield lambda pixels, labels: _gradient_norms(classifier, pixels.to(labels.device), labels)
@@ -197,15 +197,15 @@ def _gradient_norms(classifier: nn.Module, pixels: Tensor, labels: Tensor) -> Te
 
 
 def by_score(scores: Tensor, source: SourceImages, unit: Literal["class", "sample"]) -> tuple[Tensor, Tensor]:
-    """Orders images, or classes by the mean of their images, highest score first, then by index.
+    """Ranks images, or classes by the mean of their images, highest score first, then by index.
 
     Args:
-        scores: ``[N]`` float64.
-        source: Whose images they are.
+        scores: Float64 tensor ``[N]``.
+        source: Source that the images belong to.
         unit: ``class`` or ``sample``.
 
     Returns:
-        The ranking ``[U]`` int64, and the scores ``[U]`` of the units.
+        Ranking ``[U]`` int64, and the scores ``[U]`` of the units.
     """
     if unit == "class":
         sizes = source.labels.bincount(minlength=len(source.classes))

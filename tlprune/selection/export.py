@@ -1,4 +1,4 @@
-"""A Selection for other tools: indices, paths, links, a table, or keys. Each says that it lists what is *kept*."""
+"""Exports of a Selection: indices, paths, links, a table, or keys. Each states that it lists what is *kept*."""
 
 import os
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from tlprune.storage.atomic import atomic_folder, atomic_path, write_bytes
 __all__ = ["STATEMENT", "export_indices", "export_keys", "export_links", "export_parquet", "export_paths"]
 
 STATEMENT = "lists what is KEPT"
-"""What every export says of itself; the rest is a count."""
+"""Note included in every export, followed by a count."""
 
 
 def _heading(what: str, kept: int, total: int) -> str:
@@ -21,47 +21,47 @@ def _heading(what: str, kept: int, total: int) -> str:
 
 
 def export_indices(kept: Tensor, total: int, path: Path) -> None:
-    """Writes one index a line, from 0, below a heading that begins with ``#``; ``numpy.loadtxt`` reads it.
+    """Writes one index per line, from 0, below a heading that begins with ``#``; ``numpy.loadtxt`` can read it.
 
     Args:
-        kept: ``[n]`` int64, ascending.
-        total: Images of the source.
-        path: The text file.
+        kept: Int64 tensor ``[n]``, ascending.
+        total: Number of source images.
+        path: Path of the text file.
 
     Raises:
-        InputError: The file cannot be written.
+        InputError: If the file cannot be written.
     """
     lines = "".join(f"{index}\n" for index in kept.tolist())
     write_bytes(path, (_heading("indices", len(kept), total) + lines).encode())
 
 
 def export_paths(kept: Tensor, root: Path, paths: Sequence[str], path: Path) -> None:
-    """Writes one absolute path a line, below a heading that begins with ``#``.
+    """Writes one absolute path per line, below a heading that begins with ``#``.
 
     Args:
-        kept: ``[n]`` int64, ascending.
-        root: The source's folder.
+        kept: Int64 tensor ``[n]``, ascending.
+        root: Folder of the source.
         paths: Paths of all source images relative to ``root``, in the source's order.
-        path: The text file.
+        path: Path of the text file.
 
     Raises:
-        InputError: The file cannot be written, or a name holds a line break.
+        InputError: If the file cannot be written, or a name contains a line break.
     """
     chosen = [os.fspath((root / paths[index]).absolute()) for index in kept.tolist()]
     _write_lines(_heading("paths", len(chosen), len(paths)), chosen, "paths", path)
 
 
 def export_links(kept: Tensor, root: Path, paths: Sequence[str], folder: Path) -> None:
-    """Makes a class folder of symbolic links, which any tool for class folders reads, and a ``KEPT.txt`` beside them.
+    """Creates a class folder of symbolic links, readable by any tool for class folders, and a ``KEPT.txt`` beside them.
 
     Args:
-        kept: ``[n]`` int64, ascending.
-        root: The source's folder.
+        kept: Int64 tensor ``[n]``, ascending.
+        root: Folder of the source.
         paths: Paths of all source images relative to ``root``, in the source's order.
-        folder: The folder to make; it must not exist.
+        folder: Folder to create; it must not exist.
 
     Raises:
-        InputError: The folder exists or cannot be made.
+        InputError: If the folder exists or cannot be created.
     """
     if folder.exists():
         raise InputError(f"{folder}: exists already; links are made in a new folder")
@@ -74,19 +74,19 @@ def export_links(kept: Tensor, root: Path, paths: Sequence[str], folder: Path) -
 
 
 def export_keys(kept: Tensor, root: Path, paths: Sequence[str], path: Path) -> None:
-    """Writes one WebDataset key a line, below a heading that begins with ``#``.
+    """Writes one WebDataset key per line, below a heading that begins with ``#``.
 
-    A key is the path relative to the source up to the first dot of the file's name, as WebDataset makes it from the
-    members of a tar file, so that shards need not be written anew: samples whose ``__key__`` is listed are kept.
+    A key is the path relative to the source up to the first dot of the file name, as WebDataset derives it from the
+    members of a tar file. Shards need not be rewritten: keep the samples whose ``__key__`` is listed.
 
     Args:
-        kept: ``[n]`` int64, ascending.
-        root: The source's folder.
+        kept: Int64 tensor ``[n]``, ascending.
+        root: Folder of the source.
         paths: Paths of all source images relative to ``root``, in the source's order.
-        path: The text file.
+        path: Path of the text file.
 
     Raises:
-        InputError: The file cannot be written, two images share a key, or a key holds a line break or begins with
+        InputError: If the file cannot be written, two images share a key, or a key contains a line break or begins with
             ``#``.
     """
     keys = [_key(one) for one in paths]
@@ -106,7 +106,7 @@ def _key(path: str) -> str:
 
 
 def _write_lines(heading: str, names: Sequence[str], what: str, path: Path) -> None:
-    """Names that are no text are written as the bytes that they are; those that a reader would mistake are refused."""
+    """Writes names that are not valid text as raw bytes; rejects names that a reader would misinterpret."""
     if odd := next((name for name in names if "\n" in name or "\r" in name), None):
         raise InputError(f"{odd!r}: a name with a line break cannot stand in a list of {what}; export indices instead")
     if odd := next((name for name in names if name.startswith("#")), None):
@@ -118,21 +118,21 @@ def _write_lines(heading: str, names: Sequence[str], what: str, path: Path) -> N
 def export_parquet(
     selection: Selection, kept: Tensor, paths: Sequence[str], labels: Sequence[str] | None, path: Path
 ) -> None:
-    """Writes a table with one row for each kept image; needs pyarrow.
+    """Writes a table with one row per kept image; requires pyarrow.
 
     Columns: ``index`` (from 0, in the source's listing), ``path`` (relative to the source), ``label`` (null without
-    labels), ``unit``, ``unit_rank`` (from 1, the best) and ``unit_votes``. The file's metadata ``tlprune`` says that
-    it lists what is kept.
+    labels), ``unit``, ``unit_rank`` (from 1, the best) and ``unit_votes``. The file's metadata entry ``tlprune``
+    states that the table lists what is kept.
 
     Args:
-        selection: What is exported.
-        kept: ``[n]`` int64, ascending.
+        selection: Selection to export.
+        kept: Int64 tensor ``[n]``, ascending.
         paths: Paths of all source images relative to the source, in its order.
-        labels: Class name of every source image; None for a source without labels.
-        path: The file.
+        labels: Class names of all source images; None for a source without labels.
+        path: Path of the file.
 
     Raises:
-        InputError: pyarrow is not installed, or the file cannot be written.
+        InputError: If pyarrow is not installed, or the file cannot be written.
     """
     try:
         import pyarrow

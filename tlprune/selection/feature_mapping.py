@@ -1,4 +1,4 @@
-"""Feature Mapping: each target image votes for the source cluster whose centroid is nearest. Needs no labels.
+"""Feature Mapping: each target image votes for the source cluster with the nearest centroid. Needs no labels.
 
 Zhang et al., "Selectivity Drives Productivity", NeurIPS 2023 (arXiv 2310.08782), section 4.
 """
@@ -35,26 +35,26 @@ __all__ = ["FeatureMapping"]
 
 
 class FeatureMapping(Selector):
-    """Keeps the clusters of the source that most target images are nearest to, in the surrogate's feature space.
+    """Keeps the source clusters that are nearest to most target images in the surrogate's feature space.
 
-    The surrogate may be trained without labels: only its backbone is used. Units are ordered by votes, then by the
-    distance of all target images to the unit's centroid, the smaller mean first, then by unit id.
+    The surrogate may be trained without labels, since only its backbone is used. Units are ranked by votes, then by the
+    mean distance of all target images to the unit's centroid (ascending), then by unit id.
 
     Args:
-        units: ``clusters``: k-means clusters of the source's features; ``classes``: the source's classes, each with
-            its mean feature for a centroid.
-        num_clusters: ``K``, at least 1; None is the square root of the number of source images.
-        balance: Whether each target class has the same weight, however many images it has.
-        seed: Of k-means.
-        num_workers: Processes that load images on each rank.
-        center: Whether the target's features are moved so that their mean is the source's. A target whose images look
-            alike beside the source's then votes by what tells them apart, and not as one for the clusters that the
-            whole of it is nearest to. Not in the paper.
-        precision: That the surrogate runs in: ``float32`` gives the same on every machine, ``bfloat16`` is faster on
-            processors that have it.
+        units: ``clusters`` for k-means clusters of the source's features; ``classes`` for the source's classes, whose
+            centroids are their mean features.
+        num_clusters: Number of clusters ``K``, at least 1; None for the square root of the number of source images.
+        balance: Whether every target class has the same total weight, regardless of its number of images.
+        seed: Seed of k-means.
+        num_workers: Number of processes that load images on each rank.
+        center: Whether the target's features are shifted so that their mean equals the source's. If the target's images
+            look alike compared with the source's, they then vote by their differences from each other, instead of all
+            voting for the clusters nearest to the target as a whole. Not in the paper.
+        precision: Precision of the surrogate: ``float32`` gives the same result on every machine; ``bfloat16`` is
+            faster on processors that support it.
 
     Raises:
-        InputError: An argument is out of range.
+        InputError: If an argument is out of range.
     """
 
     method = "feature_mapping"
@@ -93,7 +93,7 @@ class FeatureMapping(Selector):
 
     @property
     def options(self) -> dict[str, Any]:
-        """How units are made and votes counted, and the shape and precision that features are computed in."""
+        """Settings of units and votes, and the batch shape and precision of the features."""
         clusters = {
             "num_clusters": self.num_clusters or "sqrt",
             "seed": self.seed,
@@ -112,7 +112,7 @@ class FeatureMapping(Selector):
         }
 
     def check(self, source: SourceImages, targets: Sequence[TargetImages]) -> None:
-        """As in every selector; and there must be as many images as clusters, which is said before any is looked at."""
+        """Extends the base check: rejects a source with fewer images than clusters before any image is read."""
         super().check(source, targets)
         if self.num_clusters is not None and self.num_clusters > len(source.labels):
             raise InputError(f"`num_clusters` is {self.num_clusters}, the source has only {len(source.labels)} images")
@@ -120,7 +120,7 @@ class FeatureMapping(Selector):
     def order(
         self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None, cache: Path
     ) -> Selection:
-        """Features of the source, its units, features of the target, and the vote."""
+        """Computes source features, units and target features, and counts the votes."""
         if target is None or surrogate is None:
             raise InputError("FeatureMapping needs a target and a surrogate")
         begin = time.perf_counter()
@@ -165,7 +165,7 @@ class FeatureMapping(Selector):
         )
 
     def cached_paths(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> tuple[Path, ...]:
-        """The source's features, and its clusters."""
+        """Returns the paths of the source's features and clusters."""
         if surrogate is None:
             return ()
         features = self._features(surrogate, source, cache)
@@ -174,7 +174,7 @@ class FeatureMapping(Selector):
         return features.folder, clusters_path(features, self._number_of_clusters(features), self.seed, cache)
 
     def unit_features(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> Tensor | None:
-        """The centroids."""
+        """Returns the centroids."""
         if surrogate is None:
             return None
         features = self._features(surrogate, source, cache)
@@ -195,5 +195,5 @@ class FeatureMapping(Selector):
 
 
 def _mean(features: SourceFeatures) -> Tensor:
-    """The mean feature of a source, ``[D]``."""
+    """Computes the mean feature of a source, ``[D]``."""
     return class_means(features, torch.zeros(len(features), dtype=torch.int64), 1)[0]

@@ -1,7 +1,7 @@
-"""Features of images: the target's in memory, the source's on disk, computed once for all targets.
+"""Image features: the target's are held in memory, the source's on disk and computed once for all targets.
 
-The source's are written in shards of float16, each whole or not there, each with a checksum. So memory does not grow
-with the source, a restart computes only what is missing, ranks share the work, and a damaged shard is made again.
+Source features are written as float16 shards, each written atomically and with a checksum. Memory use does not grow
+with the source, a restart computes only missing shards, ranks share the work, and damaged shards are recomputed.
 """
 
 from collections.abc import Iterator
@@ -38,25 +38,25 @@ from tlprune.storage.job_lock import one_job_at_a_time
 __all__ = ["SHARD_SIZE", "SourceFeatures", "extract_features"]
 
 SHARD_SIZE = 64 * BATCH_SIZE
-"""Images in a shard."""
+"""Number of images per shard."""
 
 
 def extract_features(
     backbone: nn.Module, images: Images, num_workers: int = 0, precision: Precision = "float32"
 ) -> Tensor:
-    """Features of all images, in memory. Every rank must call this; all get the same.
+    """Extracts the features of all images into memory. Every rank must call this; all get the same result.
 
     Args:
-        backbone: Maps ``[B, 3, H, W]`` to features ``[B, D]``; run as :mod:`tlprune.selection.forward` says.
-        images: In the evaluation view.
-        num_workers: Processes that load images on each rank.
-        precision: That the backbone runs in.
+        backbone: Network that maps ``[B, 3, H, W]`` to features ``[B, D]``; see :mod:`tlprune.selection.forward`.
+        images: Images under the evaluation transform.
+        num_workers: Number of processes that load images on each rank.
+        precision: Precision of the backbone.
 
     Returns:
-        ``[N, D]`` float32, rounded to float16 as the source's are, on the CPU.
+        Float32 tensor ``[N, D]`` on the CPU, rounded to float16 like the source's features.
 
     Raises:
-        InputError: There are no images, or features are not finite; the images are named.
+        InputError: If there are no images, or features are not finite; the images are named.
     """
     if len(images) == 0:
         raise InputError("there are no images to take features of")
@@ -76,7 +76,7 @@ def extract_features(
 
 
 def _own_features(backbone: nn.Module, images: Images, num_workers: int, precision: Precision) -> Tensor | None:
-    """``[N, D]`` float32, what other ranks compute at minus infinity; None where there are fewer batches than ranks."""
+    """Returns float32 ``[N, D]``, minus infinity in rows of other ranks; None if this rank has no batch."""
     features: Tensor | None = None
     for indices, found in _features(backbone, images, own_batches(len(images)), num_workers, precision):
         if features is None:
@@ -91,14 +91,14 @@ class _Named(Protocol):
 
 
 class SourceFeatures:
-    """Features of a source, in shards on disk.
+    """Features of a source, stored in shards on disk.
 
     Args:
-        backbone: Maps ``[B, 3, H, W]`` to features ``[B, D]``.
-        images: The source in evaluation; its fingerprint, version and transform, and the weights, name the folder.
-        cache: The cache folder; ranks must share it.
-        num_workers: Processes that load images on each rank.
-        precision: That the backbone runs in.
+        backbone: Network that maps ``[B, 3, H, W]`` to features ``[B, D]``.
+        images: Source in evaluation; the folder name depends on its fingerprint, version, transform and the weights.
+        cache: Cache folder, which all ranks must share.
+        num_workers: Number of processes that load images on each rank.
+        precision: Precision of the backbone.
     """
 
     def __init__(
@@ -124,31 +124,31 @@ class SourceFeatures:
         self.folder = cache / "features" / self.key[:32]
 
     def __len__(self) -> int:
-        """``N``."""
+        """Returns the number of images, ``N``."""
         return len(self.images)
 
     @property
     def shards(self) -> list[range]:
-        """The images of each shard."""
+        """Image indices of each shard."""
         return [range(start, min(start + SHARD_SIZE, len(self))) for start in range(0, len(self), SHARD_SIZE)]
 
     @property
     def missing(self) -> list[int]:
-        """Numbers of the shards that are not there yet."""
+        """Returns the numbers of the shards that do not exist yet."""
         return [number for number in range(len(self.shards)) if not self._path(number).is_file()]
 
     def extract(self) -> int:
-        """Computes what is not there yet. Every rank must call this.
+        """Computes the missing shards. Every rank must call this.
 
         Returns:
-            How many shards were missing.
+            Number of shards that were missing.
 
         Raises:
-            InputError: Features are not finite (images are named), the disk is full, or ranks do not share the folder.
+            InputError: If features are not finite (images are named), the disk is full, or ranks share no folder.
         """
         with one_job_at_a_time(self.folder):
             missing = self.missing
-            barrier()  # no rank may write before all have looked
+            barrier()  # no rank may write before all ranks have listed the missing shards
             rank, world = rank_and_world()
             raise_on_all_ranks(lambda: self._compute(missing[rank::world]))
             absent = [number for number in missing if not self._path(number).is_file()]
@@ -157,18 +157,18 @@ class SourceFeatures:
         return len(missing)
 
     def __iter__(self) -> Iterator[tuple[range, Tensor]]:
-        """Each shard's images and their features ``[n, D]`` float32, in order."""
+        """Yields the image indices and the float32 features ``[n, D]`` of each shard, in order."""
         for number, images in enumerate(self.shards):
             yield images, self._read(number).float()
 
     def rows(self, indices: Tensor) -> Tensor:
-        """Features of some images.
+        """Returns the features of some images.
 
         Args:
-            indices: ``[n]`` int64, ascending.
+            indices: Int64 tensor ``[n]``, ascending.
 
         Returns:
-            ``[n, D]`` float32.
+            Float32 tensor ``[n, D]``.
         """
         bounds = torch.searchsorted(indices, torch.tensor([shard.start for shard in self.shards] + [len(self)]))
         found: Tensor | None = None
@@ -185,7 +185,7 @@ class SourceFeatures:
         return self.folder / f"{number:06}.safetensors"
 
     def _compute(self, numbers: list[int]) -> None:
-        """Computes shards one after the other with one set of loading processes."""
+        """Computes shards one after the other with a single set of loading processes."""
         all_batches, each = batches_of(len(self)), SHARD_SIZE // BATCH_SIZE
         wanted = [batch for number in numbers for batch in all_batches[number * each : (number + 1) * each]]
         rows: list[Tensor] = []
@@ -203,7 +203,7 @@ class SourceFeatures:
             save_file({"features": features}, temporary, {"checksum": digest_tensors({"features": features})})
 
     def _read(self, number: int) -> Tensor:
-        """``[n, D]`` float16; computed again, with a warning, if it is damaged."""
+        """Reads a shard as float16 ``[n, D]``; recomputes it with a warning if it is damaged."""
         path = self._path(number)
         for again in (False, True):
             try:
@@ -223,7 +223,7 @@ class SourceFeatures:
 def _features(
     backbone: nn.Module, images: Images, batches: list[range], num_workers: int, precision: Precision
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Indices ``[b]`` and finite features ``[b, D]`` float16 on the CPU, batch by batch."""
+    """Yields indices ``[b]`` and finite float16 features ``[b, D]`` on the CPU for each batch."""
     with running(backbone, precision) as run:
         for indices, pixels, _ in fixed_batches(images, batches, num_workers, device_of(backbone)):
             found = run(pixels)[: len(indices)].cpu().half().clone()

@@ -1,4 +1,4 @@
-"""A Selection as pictures: who got the votes, and what kept and dropped units look like."""
+"""Figures of a Selection: votes per unit, and example images of kept and dropped units."""
 
 from collections.abc import Callable, Sequence
 from textwrap import wrap
@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 KEPT = "#0072b2"
-"""Blue and vermilion of Okabe and Ito's palette, which colour-blind readers can tell apart."""
+"""Blue and vermilion of Okabe and Ito's palette, which colour-blind readers can distinguish."""
 DROPPED = "#d55e00"
 
 _LABELLED = 12
@@ -31,15 +31,15 @@ _BARS = 500
 
 
 def votes_figure(selection: Selection, kept: int, title: str) -> Figure:
-    """Votes of all units, best first, and the share of votes that the best k hold.
+    """Plots the votes of all units, best first, and the share of votes of the best k units.
 
     Args:
-        selection: What is shown.
-        kept: How many units are kept.
-        title: Heading.
+        selection: Selection to plot.
+        kept: Number of kept units.
+        title: Title of the figure.
 
     Returns:
-        A figure.
+        Matplotlib figure.
     """
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
@@ -65,16 +65,16 @@ def votes_figure(selection: Selection, kept: int, title: str) -> Figure:
 
 
 def units_figure(selection: Selection, kept: int, example: Callable[[int], Tensor], title: str) -> Figure:
-    """The best kept units, the last kept ones, and the worst dropped ones, an image of each with its votes.
+    """Plots one image with its votes for the best kept units, the last kept units, and the worst dropped units.
 
     Args:
-        selection: What is shown.
-        kept: How many units are kept.
-        example: Gives an image ``[3, H, W]`` uint8 of a unit.
-        title: Heading.
+        selection: Selection to plot.
+        kept: Number of kept units.
+        example: Function that returns a uint8 image ``[3, H, W]`` of a unit.
+        title: Title of the figure.
 
     Returns:
-        A figure.
+        Matplotlib figure.
     """
     order = selection.ranking.tolist()
     last_kept = order[max(kept - _LABELLED, _LABELLED) : kept]
@@ -97,16 +97,16 @@ def units_figure(selection: Selection, kept: int, example: Callable[[int], Tenso
 
 
 def explanation_figure(name: str, own: Sequence[Tensor], voters: Sequence[tuple[Tensor, str]], title: str) -> Figure:
-    """A unit's own images, and the target images that voted for it.
+    """Plots a unit's own images and the target images that voted for it.
 
     Args:
-        name: Of the unit.
-        own: Images ``[3, H, W]`` uint8 of the unit; the first twelve are shown.
-        voters: Target images ``[3, H, W]`` uint8, each with its class; the first thirty-six are shown.
-        title: Heading.
+        name: Name of the unit.
+        own: Uint8 images ``[3, H, W]`` of the unit; the first twelve are shown.
+        voters: Uint8 target images ``[3, H, W]``, each with its class; the first thirty-six are shown.
+        title: Title of the figure.
 
     Returns:
-        A figure.
+        Matplotlib figure.
     """
     shown = [voters[start : start + _LABELLED] for start in range(0, min(len(voters), 3 * _LABELLED), _LABELLED)]
     figure = Figure(figsize=(15, 1.6 * (1 + len(shown)) + 0.5), layout="constrained")
@@ -125,15 +125,15 @@ def explanation_figure(name: str, own: Sequence[Tensor], voters: Sequence[tuple[
 
 
 def advice_figure(selection: Selection, marked: dict[str, int], forecast: Forecast | None) -> Figure:
-    """Votes covered, and time saved, against the share of units that is pruned.
+    """Plots covered votes and saved time against the share of pruned units.
 
     Args:
-        selection: Made with votes.
-        marked: Numbers of units that are marked on the curve, by what they are called.
-        forecast: Of the saving; None to leave it out.
+        selection: Selection made with votes.
+        marked: Numbers of units to mark on the curve, by label.
+        forecast: Forecast of the saving; None to leave it out.
 
     Returns:
-        A figure.
+        Matplotlib figure.
     """
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -171,14 +171,14 @@ def advice_figure(selection: Selection, marked: dict[str, int], forecast: Foreca
 
 
 def leaks_figure(pairs: Sequence[tuple[Tensor, Tensor, str]], title: str) -> Figure:
-    """Test images above the kept source images that they resemble.
+    """Plots test images above the kept source images that they resemble.
 
     Args:
-        pairs: A test image and a source image, ``[3, H, W]`` uint8 each, and a caption; the first twelve are shown.
-        title: Heading.
+        pairs: Test image, source image (uint8 ``[3, H, W]`` each) and caption; the first twelve pairs are shown.
+        title: Title of the figure.
 
     Returns:
-        A figure.
+        Matplotlib figure.
     """
     figure = Figure(figsize=(15, 3.8), layout="constrained")
     figure.suptitle(drawable(title))
@@ -202,10 +202,10 @@ def _short(name: str) -> str:
 
 
 def drawable(text: str) -> str:
-    """A text that may hold any file's name, as matplotlib can draw it: bytes that are no text escaped, no formulas.
+    """Escapes a text for matplotlib: bytes that are not text are escaped, and no formulas are rendered.
 
     Args:
-        text: Such as a class's name.
+        text: Text that may contain any file name, such as a class name.
     """
     return text.encode(errors="backslashreplace").decode().replace("$", r"\$")
 

@@ -1,7 +1,7 @@
-"""Images in batches of one fixed shape, so that what a network says of an image does not depend on who asks.
+"""Image batches of one fixed shape, so that a network's output for an image does not depend on the caller.
 
-Batch composition changes float32 results in their last bits. So batches are the project's own: always the same
-images together, the last batch padded, and batch ``b`` belongs to rank ``b mod W``.
+The composition of a batch changes the last bits of float32 results. Batches are therefore fixed: they always hold the
+same images, the last batch is padded, and batch ``b`` belongs to rank ``b mod W``.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,13 +24,13 @@ __all__ = [
 ]
 
 BATCH_SIZE = 64
-"""Images in a batch: part of what a vote depends on."""
+"""Number of images per batch. Votes depend on it."""
 
 
 class Images(Protocol):
-    """Labelled images as the surrogate shall see them.
+    """Protocol of labelled images as the surrogate receives them.
 
-    ``images[i]`` is a float image ``[3, H, W]``, the same size for every ``i``, and its label.
+    ``images[i]`` returns a float image ``[3, H, W]``, of the same size for every ``i``, and its label.
     """
 
     def __len__(self) -> int: ...
@@ -38,16 +38,16 @@ class Images(Protocol):
     def __getitem__(self, index: int) -> tuple[Tensor, int]: ...
 
     def name(self, index: int) -> str:
-        """What a person calls image ``index``, such as its path."""
+        """Returns the display name of image ``index``, such as its path."""
         ...
 
 
 SampleReader = Iterator[tuple[Tensor, Tensor, Tensor]]
-"""Gives indices ``[b]``, pixels ``[B, 3, H, W]`` whose rows past ``b`` are padding, and labels ``[b]``."""
+"""Reader that yields indices ``[b]``, pixels ``[B, 3, H, W]`` whose rows past ``b`` are padding, and labels ``[b]``."""
 
 
 def batches_of(count: int) -> list[range]:
-    """The indices of each batch of ``count`` images."""
+    """Returns the indices of each batch of ``count`` images."""
     return [range(start, min(start + BATCH_SIZE, count)) for start in range(0, count, BATCH_SIZE)]
 
 
@@ -57,12 +57,12 @@ def fixed_batches(
     """Loads batches, each padded to :data:`BATCH_SIZE`.
 
     Args:
-        images: What is loaded.
-        batches: Those of :func:`batches_of` that are wanted.
-        num_workers: Processes that load images, at least 0.
-        device: Where batches shall go from here; to a GPU they are copied while it computes.
+        images: Images to load.
+        batches: Batches of :func:`batches_of` to load.
+        num_workers: Number of processes that load images, at least 0.
+        device: Device the caller moves batches to; for a GPU, the copy overlaps with computation.
     """
-    # a generator of its own: selecting must not change what training draws afterwards
+    # A separate generator, so that selecting does not change the random numbers of later training
     loader: Any = DataLoader(
         _Indexed(images),
         batch_sampler=[list(one) for one in batches],
@@ -78,13 +78,13 @@ def fixed_batches(
 
 
 def own_batches(count: int) -> list[range]:
-    """Those of :func:`batches_of` that this rank computes."""
+    """Returns the batches of :func:`batches_of` that this rank computes."""
     rank, world = rank_and_world()
     return batches_of(count)[rank::world]
 
 
 def named_samples(images: Images, indices: Tensor) -> str:
-    """The first ten of some images, for an error message; ``indices`` is ``[n]`` int64."""
+    """Returns the names of the first ten of some images for an error message; ``indices`` is int64 ``[n]``."""
     shown = ", ".join(images.name(index) for index in indices[:10].tolist())
     return f"{shown}, ... ({len(indices)} in all)" if len(indices) > 10 else shown
 
@@ -101,7 +101,7 @@ class _Indexed(Dataset[tuple[int, Tensor, int]]):
         return index, *self.images[index]
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """A batch at once, where the images give one."""
+        """Loads a whole batch at once if the images support it."""
         at_once = getattr(self.images, "__getitems__", None)
         if at_once is None:
             pairs = [self.images[index] for index in indices]

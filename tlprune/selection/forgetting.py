@@ -1,7 +1,7 @@
-"""Forgetting: keeps what the surrogate learned and lost again most often while it was trained.
+"""Forgetting: keeps the images that the surrogate forgot most often during its training.
 
-Toneva et al., "An Empirical Study of Example Forgetting during Deep Neural Network Learning", ICLR 2019. A method for
-one data set: it knows nothing of a target, so it is a control here.
+Toneva et al., "An Empirical Study of Example Forgetting during Deep Neural Network Learning", ICLR 2019. The method is
+designed for a single dataset and ignores the target, so it serves as a control here.
 """
 
 import time
@@ -28,13 +28,13 @@ __all__ = ["Forgetting", "ForgettingCounts"]
 
 @dataclass(frozen=True)
 class ForgettingCounts:
-    """How often each source image was forgotten from one epoch to the next.
+    """Counts of how often each source image was forgotten from one epoch to the next.
 
     Args:
-        source_digest: Names the source.
-        events: ``[N]`` int64.
-        epochs: Epochs that were looked at.
-        learned: ``[N]`` bool, whether it was ever classified correctly.
+        source_digest: Digest of the source.
+        events: Int64 tensor ``[N]``, number of times each image was forgotten.
+        epochs: Number of epochs observed.
+        learned: Bool tensor ``[N]``, true for images that were classified correctly at least once.
     """
 
     source_digest: str
@@ -43,13 +43,13 @@ class ForgettingCounts:
     learned: Tensor
 
     def save(self, path: str | Path) -> None:
-        """Writes one safetensors file, whole or not at all.
+        """Writes one safetensors file, atomically.
 
         Args:
-            path: The file.
+            path: Path of the file.
 
         Raises:
-            InputError: It cannot be written.
+            InputError: If the file cannot be written.
         """
         tensors = {"events": self.events, "learned": self.learned}
         header = {"tlprune": "forgetting", "source_digest": self.source_digest, "epochs": str(self.epochs)}
@@ -59,13 +59,13 @@ class ForgettingCounts:
 
     @classmethod
     def load(cls, path: str | Path) -> "ForgettingCounts":
-        """Reads what :meth:`save` wrote.
+        """Reads a file written by :meth:`save`.
 
         Args:
-            path: The file.
+            path: Path of the file.
 
         Raises:
-            InputError: It is missing, damaged, or something else.
+            InputError: If the file is missing, damaged, or of another kind.
         """
         try:
             with safe_open(user_path(path), framework="pt") as file:
@@ -82,14 +82,14 @@ class ForgettingCounts:
 
 
 class Forgetting(SourceOnlySelector):
-    """Orders images by how often the surrogate forgot them, most often first; never learned counts as more than that.
+    """Ranks images by how often the surrogate forgot them, most often first; never-learned images come first.
 
     Args:
-        counts: What the callback ``CountForgetting`` wrote while the surrogate was trained.
-        unit: ``sample``; or ``class``, by the mean over the class's images.
+        counts: Path of the file written by the callback ``CountForgetting`` while the surrogate was trained.
+        unit: ``sample``, or ``class`` to rank classes by the mean over their images.
 
     Raises:
-        InputError: ``unit`` is neither, or the file is missing or damaged.
+        InputError: If ``unit`` is neither, or the file is missing or damaged.
     """
 
     method = "forgetting"
@@ -102,17 +102,17 @@ class Forgetting(SourceOnlySelector):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What is ordered, and what was counted."""
+        """Kind of unit that is ranked, and the content of the counts."""
         counted = digest_tensors({"events": self.counts.events, "learned": self.counts.learned})
         return {"counts_digest": counted, "epochs": self.counts.epochs, **super().options}
 
     def order(
         self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None, cache: Path
     ) -> Selection:
-        """By counts, then by index.
+        """Ranks by counts, then by index.
 
         Raises:
-            InputError: The counts are those of another source.
+            InputError: If the counts belong to another source.
         """
         begin = time.perf_counter()
         if self.counts.source_digest != source.fingerprint():

@@ -1,7 +1,7 @@
-"""One way to run a surrogate: in eval mode, without gradients, in one fixed precision, as fast as it goes.
+"""Forward passes of a surrogate: eval mode, no gradients, one fixed precision, as fast as possible.
 
-Batch norms are folded into the convolutions before them, which saves a third of the time on a CPU and changes a result
-in its last bits only. Votes, features, difficulty scores and probes all go through here.
+Batch norms are folded into the preceding convolutions. This saves a third of the time on a CPU and changes only the
+last bits of a result. Votes, features, difficulty scores and probes all use this module.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,24 +17,24 @@ from tlprune.errors import InputError
 __all__ = ["FORWARD", "Precision", "Run", "device_of", "evaluating", "require_precision", "running"]
 
 Precision = Literal["float32", "bfloat16"]
-"""``float32`` gives the same on every machine; ``bfloat16`` is up to twice as fast where the processor has it, and lets
-an image or two in a hundred vote otherwise."""
+"""Precision of forward passes. ``float32`` gives the same result on every machine; ``bfloat16`` is up to twice as fast
+if the processor supports it, but changes the vote of one or two images in a hundred."""
 
 FORWARD = "batch norms folded"
-"""How networks are run: part of what their results depend on."""
+"""Version of the forward pass, since results depend on it."""
 
 Run = Callable[[Tensor], Tensor]
-"""Gives what a network makes of images ``[B, 3, H, W]``, in float32, where its weights are."""
+"""Function that maps images ``[B, 3, H, W]`` to the network's float32 output, on the device of its weights."""
 
 _TRIED = 2
-"""Images that a network with folded norms has to treat as the network itself does."""
+"""Number of images on which a folded network must agree with the original."""
 
 
 def require_precision(precision: str) -> None:
-    """Refuses what is no precision.
+    """Validates the name of a precision.
 
     Raises:
-        InputError: It is neither of the two.
+        InputError: If it is neither ``float32`` nor ``bfloat16``.
     """
     if precision not in ("float32", "bfloat16"):
         raise InputError(f"`precision` must be 'float32' or 'bfloat16', got {precision!r}")
@@ -42,23 +42,23 @@ def require_precision(precision: str) -> None:
 
 @contextmanager
 def running(network: nn.Module, precision: Precision = "float32", fold: bool = True) -> Iterator[Run]:
-    """Makes a network ready to be run on many batches; afterwards it is as it was.
+    """Prepares a network for many forward passes and restores its state afterwards.
 
     Args:
-        network: Maps ``[B, 3, H, W]`` to anything of floats. Networks that cannot be traced are run as they are.
-        precision: Of convolutions and matrix products; weights and results are float32.
-        fold: Whether to fold batch norms, which takes tenths of a second: not worth it for a batch or two.
+        network: Network that maps ``[B, 3, H, W]`` to float tensors. Networks that cannot be traced run unchanged.
+        precision: Precision of convolutions and matrix products; weights and results are float32.
+        fold: Whether to fold batch norms. Folding takes tenths of a second, too long for only one or two batches.
 
     Yields:
-        What runs it. It raises :class:`~tlprune.errors.InputError` where the network cannot be run on images of their
-        size.
+        Function that runs the network. It raises :class:`~tlprune.errors.InputError` if the network cannot process
+        images of the given size.
     """
     with evaluating(network) as device:
         yield _Running(network, device, precision, fold)
 
 
 class _Running:
-    """Folds norms when the first images tell their size."""
+    """Network whose norms are folded on the first call, when the image size is known."""
 
     def __init__(self, network: nn.Module, device: torch.device, precision: Precision, fold: bool) -> None:
         self.network = network
@@ -85,7 +85,7 @@ class _Running:
 
 
 def _strict(device: torch.device) -> AbstractContextManager[None]:
-    """On a GPU, convolutions would else round float32 to 10 bits, or be chosen anew each time."""
+    """Stops a GPU's convolutions from rounding float32 to 10 bits, or being selected differently on each run."""
     if device.type != "cuda":
         return nullcontext()
     flags: AbstractContextManager[None] = torch.backends.cudnn.flags(
@@ -95,14 +95,14 @@ def _strict(device: torch.device) -> AbstractContextManager[None]:
 
 
 def _folded(network: nn.Module, pixels: Tensor) -> nn.Module:
-    """The network with batch norms folded; itself if that cannot be done, or would change what it says."""
+    """Folds batch norms; returns the network itself if folding fails or would change its output."""
     hooked = any(one._forward_hooks or one._forward_pre_hooks for one in network.modules())
     if hooked or not any(isinstance(one, nn.modules.batchnorm._BatchNorm) for one in network.modules()):
         return network
     try:
-        # in place: in the copy that tracing makes, whose convolutions alone are new
+        # In place: tracing has already copied the network, and only its convolutions are new
         folded = fuse(network, inplace=True)
-    except Exception:  # code that cannot be traced raises anything
+    except Exception:  # untraceable code can raise any exception
         return network
     for one in set(folded.modules()) - set(network.modules()):
         if isinstance(one, nn.Conv2d):
@@ -118,7 +118,7 @@ def _folded(network: nn.Module, pixels: Tensor) -> nn.Module:
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[torch.device]:
-    """Puts a network into eval mode and afterwards back as it was; gives the device that it is on."""
+    """Puts a network into eval mode, yields its device, and restores the previous mode."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
@@ -129,5 +129,5 @@ def evaluating(network: nn.Module) -> Iterator[torch.device]:
 
 
 def device_of(network: nn.Module) -> torch.device:
-    """Where a network's weights are; the CPU if it has none."""
+    """Returns the device of a network's weights; the CPU if it has none."""
     return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""Clusters of a source's features: k-means by faiss on a sample of fixed size, then every image to its centroid."""
+"""K-means clusters of a source's features: faiss fits a fixed-size sample, then every image joins its centroid."""
 
 import math
 from dataclasses import dataclass
@@ -29,23 +29,23 @@ __all__ = [
 ]
 
 POINTS_PER_CENTROID = 256
-"""Centroids are fitted to at most so many images each, drawn by the seed: faiss's own bound."""
+"""Maximum number of images per centroid, drawn by the seed, that centroids are fitted to; faiss's own bound."""
 
 SEEDING = "AFK-MC2"
-"""How first centroids are drawn."""
+"""Method that draws the first centroids."""
 
 ITERATIONS = 20
-"""Rounds of Lloyd's algorithm."""
+"""Number of iterations of Lloyd's algorithm."""
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """A partition of a source by its features.
+    """Partition of a source by its features.
 
     Args:
-        centroids: ``[K, D]`` float32; those without images are left out.
-        unit_of_sample: ``[N]`` int32, the nearest centroid of each source image.
-        empty: How many centroids were left without images.
+        centroids: Float32 tensor ``[K, D]``; centroids without images are left out.
+        unit_of_sample: Int32 tensor ``[N]``, the nearest centroid of each source image.
+        empty: Number of centroids without images.
     """
 
     centroids: Tensor
@@ -54,19 +54,19 @@ class Clusters:
 
     @property
     def effective_number(self) -> float:
-        """How many clusters of one size would be as uneven: the exponential of the entropy of the sizes, at most K."""
+        """Number of equal-size clusters with the same entropy: the exponential of the entropy of sizes, at most K."""
         sizes = self.unit_of_sample.long().bincount(minlength=len(self.centroids)).double()
         shares = sizes / sizes.sum()
         return math.exp(float(torch.special.entr(shares).sum()))
 
 
 def suggested_clusters(images: int) -> int:
-    """A number of clusters to begin with: the square root of the number of images.
+    """Suggests a number of clusters: the square root of the number of images.
 
-    A cluster then has as many images as there are clusters, so neither a vote nor what a vote keeps is too coarse.
+    A cluster then has as many images as there are clusters, so neither votes nor the kept units are too coarse.
 
     Args:
-        images: Images of the source, at least 1.
+        images: Number of source images, at least 1.
 
     Example:
         >>> suggested_clusters(10_000)
@@ -76,18 +76,18 @@ def suggested_clusters(images: int) -> int:
 
 
 def fit_clusters(features: SourceFeatures, num_clusters: int, seed: int) -> Clusters:
-    """Partitions a source. The same seed gives the same clusters, whatever the number of threads.
+    """Partitions a source. Equal seeds give equal clusters, regardless of the number of threads.
 
-    First centroids are drawn by AFK-MC2 (Bachem et al., "Fast and Provably Good Seedings for k-Means", NeurIPS 2016),
-    which costs next to nothing and ends nearer to the optimum than centroids drawn by chance.
+    The first centroids are drawn by AFK-MC2 (Bachem et al., "Fast and Provably Good Seedings for k-Means", NeurIPS
+    2016), which costs very little and ends closer to the optimum than uniformly drawn centroids.
 
     Args:
-        features: Of the source; read shard by shard.
-        num_clusters: ``K``, from 1 to the number of images.
-        seed: Decides the sample and the first centroids.
+        features: Features of the source, read shard by shard.
+        num_clusters: Number of clusters ``K``, from 1 to the number of images.
+        seed: Seed of the sample and the first centroids.
 
     Raises:
-        InputError: There are fewer images than clusters.
+        InputError: If there are fewer images than clusters.
     """
     import faiss
 
@@ -120,16 +120,16 @@ def fit_clusters(features: SourceFeatures, num_clusters: int, seed: int) -> Clus
 
 
 def cached_clusters(features: SourceFeatures, num_clusters: int, seed: int, cache: Path) -> Clusters:
-    """As :func:`fit_clusters`, once for all targets; warns where clusters are empty or collapse.
+    """Runs :func:`fit_clusters` once for all targets; warns if clusters are empty or collapse.
 
     Args:
-        features: Of the source.
-        num_clusters: ``K``.
-        seed: Of k-means.
-        cache: The cache folder.
+        features: Features of the source.
+        num_clusters: Number of clusters, ``K``.
+        seed: Seed of k-means.
+        cache: Cache folder.
 
     Raises:
-        InputError: As :func:`fit_clusters`.
+        InputError: See :func:`fit_clusters`.
     """
     path = clusters_path(features, num_clusters, seed, cache)
     with locked(path):
@@ -144,7 +144,7 @@ def cached_clusters(features: SourceFeatures, num_clusters: int, seed: int, cach
 
 
 def clusters_path(features: SourceFeatures, num_clusters: int, seed: int, cache: Path) -> Path:
-    """The file of :func:`cached_clusters`; its name says what the clusters depend on."""
+    """Returns the file of :func:`cached_clusters`, whose name depends on everything the clusters depend on."""
     key = digest_json([features.key, num_clusters, seed, SEEDING, ITERATIONS, POINTS_PER_CENTROID])
     return cache / "clusters" / f"{key[:32]}.safetensors"
 

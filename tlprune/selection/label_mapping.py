@@ -1,4 +1,4 @@
-"""Label Mapping: each target image votes for the source class that the surrogate takes it for.
+"""Label Mapping: each target image votes for the source class that the surrogate predicts.
 
 Zhang et al., "Selectivity Drives Productivity", NeurIPS 2023 (arXiv 2310.08782), section 4.
 """
@@ -21,21 +21,21 @@ __all__ = ["LabelMapping"]
 
 
 class LabelMapping(Selector):
-    """Keeps the source classes that a small source classifier most often sees in the target.
+    """Keeps the source classes that a small source classifier predicts most often on the target.
 
-    The surrogate needs one output for each source class, in the order of the classes. Classes are ordered by votes,
+    The surrogate needs one output per source class, in the order of the classes. Classes are ranked by votes,
     then by the surrogate's probability summed over the target's training images, then by class id.
 
     Args:
-        votes: ``hard``: one vote for each image, as in the paper; ``soft``: an image's vote is shared out by the
+        votes: ``hard`` counts one vote per image, as in the paper; ``soft`` splits an image's vote according to the
             surrogate's probabilities.
-        balance: Whether each target class has the same weight, however many images it has.
-        num_workers: Processes that load target images.
-        precision: That the surrogate runs in: ``float32`` votes alike on every machine, ``bfloat16`` is faster on
-            processors that have it, and lets an image or two in a hundred vote otherwise.
+        balance: Whether every target class has the same total weight, regardless of its number of images.
+        num_workers: Number of processes that load target images.
+        precision: Precision of the surrogate: ``float32`` gives the same votes on every machine; ``bfloat16`` is faster
+            on processors that support it, but changes the vote of one or two images in a hundred.
 
     Raises:
-        InputError: An argument is out of range.
+        InputError: If an argument is out of range.
     """
 
     method = "label_mapping"
@@ -60,7 +60,7 @@ class LabelMapping(Selector):
 
     @property
     def options(self) -> dict[str, Any]:
-        """How votes are counted, and the shape and precision that they are computed in."""
+        """Settings of the vote count, and the batch shape and precision of the forward pass."""
         return {
             "votes": self.votes,
             "balance": self.balance,
@@ -72,7 +72,7 @@ class LabelMapping(Selector):
     def order(
         self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None, cache: Path
     ) -> Selection:
-        """One forward pass over the target's training images, then a sort."""
+        """Runs one forward pass over the target's training images and sorts the classes."""
         if target is None or surrogate is None:
             raise InputError("LabelMapping needs a target and a surrogate")
         begin = time.perf_counter()
@@ -93,6 +93,6 @@ class LabelMapping(Selector):
         )
 
     def unit_features(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> Tensor | None:
-        """Each class's row of the surrogate's head: the direction in feature space that is taken for the class."""
+        """Returns each class's row of the surrogate's head, the direction in feature space that scores the class."""
         head = getattr(surrogate, "head", None)
         return head.weight.detach().float().cpu() if isinstance(head, nn.Linear) else None

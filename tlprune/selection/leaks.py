@@ -1,4 +1,4 @@
-"""Test images of a target that are in the source: a score on them would be too good."""
+"""Test images of a target that also occur in the source, which would inflate test scores."""
 
 from dataclasses import dataclass
 
@@ -12,19 +12,19 @@ from tlprune.selection.fixed_batches import Images
 __all__ = ["ALIKE", "Leaks", "copy_distance", "find_leaks", "pixel_difference"]
 
 ALIKE = 0.05
-"""Up to which :func:`pixel_difference` two images look alike."""
+"""Largest :func:`pixel_difference` at which two images look alike."""
 
 _ROWS = 2048
 
 
 @dataclass(frozen=True)
 class Leaks:
-    """For each test image the kept source image that is nearest in feature space.
+    """Nearest kept source image in feature space for each test image.
 
     Args:
-        source: ``[T]`` int64, index of the nearest kept source image.
-        distance: ``[T]`` float64, Euclidean.
-        threshold: Up to which distance two images count as near-duplicates.
+        source: Int64 tensor ``[T]``, index of the nearest kept source image.
+        distance: Float64 tensor ``[T]``, Euclidean distance to it.
+        threshold: Largest distance at which two images count as near-duplicates.
     """
 
     source: Tensor
@@ -33,19 +33,19 @@ class Leaks:
 
     @property
     def suspects(self) -> Tensor:
-        """Test images within the threshold, ``[n]`` int64, nearest first."""
+        """Test images within the threshold, int64 ``[n]``, nearest first."""
         order = self.distance.sort(stable=True).indices
         return order[self.distance[order] <= self.threshold]
 
 
 def find_leaks(test: Tensor, features: SourceFeatures, kept: Tensor, threshold: float) -> Leaks:
-    """Finds the nearest kept source image of every test image, reading the source shard by shard.
+    """Finds the nearest kept source image of every test image; the source is read shard by shard.
 
     Args:
-        test: ``[T, D]`` float32, features of the test images.
-        features: Of the source.
-        kept: ``[n]`` int64, kept source images, ascending, at least one.
-        threshold: Up to which distance two images count as near-duplicates.
+        test: Float32 tensor ``[T, D]``, features of the test images.
+        features: Features of the source.
+        kept: Int64 tensor ``[n]`` of kept source images, ascending, at least one.
+        threshold: Largest distance at which two images count as near-duplicates.
     """
     best = torch.full((len(test),), torch.inf, dtype=torch.float64)
     found = torch.zeros(len(test), dtype=torch.int64)
@@ -67,14 +67,14 @@ def find_leaks(test: Tensor, features: SourceFeatures, kept: Tensor, threshold: 
 
 
 def pixel_difference(first: Tensor, second: Tensor) -> float:
-    """How much two pictures differ, whatever a network makes of them: a surrogate may take smooth images for one.
+    """Computes the pixel difference of two images, since a surrogate may not distinguish smooth images.
 
     Args:
-        first: ``[3, H, W]`` uint8.
-        second: ``[3, H', W']`` uint8.
+        first: Uint8 tensor ``[3, H, W]``.
+        second: Uint8 tensor ``[3, H', W']``.
 
     Returns:
-        The root mean square difference of their 16 x 16 thumbnails, in [0, 1].
+        Root mean square difference of their 16 x 16 thumbnails, in [0, 1].
 
     Example:
         >>> dark, bright = torch.zeros(3, 20, 30).byte(), torch.full((3, 16, 16), 51).byte()
@@ -86,15 +86,15 @@ def pixel_difference(first: Tensor, second: Tensor) -> float:
 
 
 def copy_distance(backbone: nn.Module, images: Images, num_workers: int = 0, quantile: float = 0.9) -> float:
-    """How far a copy of an image lies from it: what this surrogate makes of the same picture at another resolution.
+    """Computes the feature distance between an image and a copy of it at another resolution, for this surrogate.
 
-    A copy is scaled down by an eighth and up again, as pictures are that went through another collection.
+    A copy is scaled down by an eighth and up again, similar to images that passed through another collection.
 
     Args:
-        backbone: Maps images ``[B, 3, H, W]`` to features ``[B, D]``.
-        images: Those to copy, in the evaluation view.
-        num_workers: Processes that load images.
-        quantile: The share of copies that lies within the distance returned.
+        backbone: Network that maps images ``[B, 3, H, W]`` to features ``[B, D]``.
+        images: Images to copy, under the evaluation transform.
+        num_workers: Number of processes that load images.
+        quantile: Share of copies that lie within the returned distance.
     """
     originals = extract_features(backbone, images, num_workers)
     copies = extract_features(backbone, _Copies(images), num_workers)

@@ -1,7 +1,7 @@
-"""Moderate: keeps what is neither typical nor odd, by distance to its centre in feature space.
+"""Moderate: keeps images that are neither typical nor atypical, by distance to their centre in feature space.
 
 Xia et al., "Moderate Coreset: A Universal Method of Data Selection for Real-world Data-efficient Deep Learning", ICLR
-2023. A method for one data set: it knows nothing of a target, so it is a control here.
+2023. The method is designed for a single dataset and ignores the target, so it serves as a control here.
 """
 
 import time
@@ -25,17 +25,17 @@ __all__ = ["Moderate", "interleaved_by_class"]
 
 
 class Moderate(SourceOnlySelector):
-    """Keeps first the images whose distance to their class's mean feature is nearest to the median of these distances.
+    """Keeps the images whose distance to their class's mean feature is nearest to the median of these distances.
 
-    Every class loses the same share of its images, as in the paper. With ``unit: class`` the same rule is applied to
-    the classes' mean features and their distances to the mean of all.
+    Every class loses the same share of its images, as in the paper. With ``unit: class`` the same rule applies to the
+    classes' mean features and their distances to the overall mean.
 
     Args:
         unit: ``sample`` or ``class``.
-        num_workers: Processes that load images on each rank.
+        num_workers: Number of processes that load images on each rank.
 
     Raises:
-        InputError: ``unit`` is neither.
+        InputError: If ``unit`` is neither.
     """
 
     method = "moderate"
@@ -49,17 +49,17 @@ class Moderate(SourceOnlySelector):
 
     @property
     def options(self) -> dict[str, Any]:
-        """What is ordered, and the batches that features are computed in."""
+        """Kind of unit that is ranked, and the batches that features are computed in."""
         how = {"batch_size": BATCH_SIZE, "precision": "float32, kept as float16", "forward": FORWARD}
         return {**super().options, **how}
 
     def order(
         self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None, cache: Path
     ) -> Selection:
-        """Distances to centres, then how far each is from the median.
+        """Computes distances to centres and ranks by their distance from the median.
 
         Raises:
-            InputError: A class has no images.
+            InputError: If a class has no images.
         """
         if surrogate is None:
             raise InputError("Moderate needs a surrogate")
@@ -88,7 +88,7 @@ class Moderate(SourceOnlySelector):
         return broadcast_from_rank0(rank)
 
     def cached_paths(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> tuple[Path, ...]:
-        """The source's features."""
+        """Returns the paths of the source's features."""
         return () if surrogate is None else (SourceFeatures(surrogate, source, cache).folder,)
 
 
@@ -97,14 +97,14 @@ def _from_median(distance: Tensor) -> Tensor:
 
 
 def interleaved_by_class(cost: Tensor, labels: Tensor) -> Tensor:
-    """Orders samples so that every beginning holds about the same share of each class, its cheapest samples first.
+    """Ranks samples so that every prefix holds about the same share of each class, lowest cost first.
 
     Args:
-        cost: ``[N]``, less is better.
-        labels: ``[N]`` int64.
+        cost: Tensor ``[N]``; lower is better.
+        labels: Int64 tensor ``[N]``.
 
     Returns:
-        ``[N]`` int64, a permutation; equal places go to the lower index.
+        Int64 tensor ``[N]``, a permutation; ties go to the lower index.
 
     Example:
         >>> interleaved_by_class(torch.tensor([3.0, 1.0, 2.0, 5.0]), torch.tensor([0, 0, 0, 1])).tolist()

@@ -1,4 +1,4 @@
-"""Several targets at once: their orders of the same units become one, so that one pruned source serves them all."""
+"""Combination of several targets: their rankings of the same units are merged, so one pruned source serves all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,28 +14,33 @@ from tlprune.selection.selection import Selection
 __all__ = ["Combination", "MultiTarget"]
 
 Combination = Literal["worst_case", "union", "weighted_sum"]
-"""``worst_case``: the next unit is always the best of the target that is covered least so far; ``union``: a unit ranks
-where the target that wants it most ranks it, so that the best k of any target are in the first T k; ``weighted_sum``:
-by the weighted sum of each target's vote shares. A target without votes has its ranks counted in their place."""
+"""Rule that combines several targets.
+
+``worst_case``: always takes the best remaining unit of the least covered target.
+``union``: gives a unit its best rank over all targets, so the best k of any target are among the first T k.
+``weighted_sum``: ranks by the weighted sum of the targets' vote shares.
+
+For a target without votes, ranks replace vote shares.
+"""
 
 
 @dataclass(frozen=True)
 class MultiTarget:
-    """How several targets share one order. Every target counts the same, however many images it has.
+    """Rule that combines several targets into one order. Targets count equally, regardless of their number of images.
 
     Args:
-        how: See :data:`Combination`.
-        weights: What each target counts, at least 0 each, for ``weighted_sum`` alone; None counts all the same.
+        how: Combination rule, see :data:`Combination`.
+        weights: Weight of each target, at least 0, only for ``weighted_sum``; None gives all targets the same weight.
 
     Raises:
-        InputError: A weight is negative or not finite, all are 0, or there are weights where none are used.
+        InputError: If a weight is negative or not finite, all are 0, or weights are given to a rule that ignores them.
     """
 
     how: Combination = "worst_case"
     weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Refuses what is out of range, by name."""
+        """Validates the fields; errors name the offending option."""
         if self.how not in ("worst_case", "union", "weighted_sum"):
             raise InputError(f"`combine` must be 'worst_case', 'union' or 'weighted_sum', got {self.how!r}")
         if self.weights is None:
@@ -48,23 +53,23 @@ class MultiTarget:
 
     @property
     def options(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Settings as JSON values."""
         return {"combine": self.how, "weights": None if self.weights is None else list(self.weights)}
 
     def combine(self, selections: Sequence[Selection]) -> Selection:
-        """One order out of one for each target.
+        """Merges the orders of all targets into one.
 
         Args:
-            selections: Of the same units, one for each target.
+            selections: Selections of the same units, one per target.
 
         Returns:
-            A selection with all assignments, target by target, and ``target_votes``. Its votes are the targets'
-            weighted vote shares times the number of all voters; its scores are the weighted means of the targets'
-            scores for one voter. A target without votes counts by its ranks: in place of vote shares, its units have
-            shares that fall evenly from its best to its last.
+            Selection with all assignments, concatenated over targets, and ``target_votes``. Its votes are the targets'
+            weighted vote shares times the total number of voters; its scores are the weighted means of the targets'
+            scores per voter. For a target without votes, vote shares are replaced by shares that decrease evenly from
+            its best unit to its last.
 
         Raises:
-            InputError: The number of weights differs from that of targets, or the selections rank different units.
+            InputError: If the numbers of weights and targets differ, or the selections rank different units.
         """
         first = selections[0]
         if self.weights is not None and len(self.weights) != len(selections):
@@ -76,20 +81,20 @@ class MultiTarget:
         rankings = torch.stack([one.ranking for one in selections])
         target_votes = torch.stack([one.votes for one in selections])
         voted = target_votes.sum(1) > 0
-        # a selector may count votes and say nothing of who cast them
+        # A selector may count votes without recording who cast them
         voters = [len(one.assignments) or float(one.votes.sum()) for one in selections]
         shares = target_votes / target_votes.sum(1, keepdim=True).where(voted[:, None], torch.tensor(1.0).double())
         votes = (weights * shares).sum(0) * sum(voters)
-        # of units that many voters share, a score is a sum over all voters; of single images it is not
+        # For units with many voters a score is a sum over all voters, for single images it is not
         divisors = [1.0] * len(voters) if first.unit_kind == "sample" else [max(count, 1) for count in voters]
         scores = torch.stack([one.scores / divisor for one, divisor in zip(selections, divisors, strict=True)])
         scores = (weights * scores).sum(0)
         points = _points(rankings)
-        by_votes = voted & (first.unit_kind != "sample")  # votes for single images are too few to rank all of them
+        by_votes = voted & (first.unit_kind != "sample")  # single images get too few votes to rank all of them
         wanted = torch.where(by_votes[:, None], shares, points / points[0].sum())
         if bool(by_votes.all()):
             merit = votes
-        else:  # whole numbers where nobody voted and all targets count the same, so that equal sums are equal
+        else:  # whole numbers if nobody voted and all targets have the same weight, so that equal sums stay equal
             merit = (weights * wanted if bool(by_votes.any()) else given[:, None] / given.max() * points).sum(0)
         if self.how == "union":
             ranking = _union(rankings, merit)
@@ -112,12 +117,12 @@ class MultiTarget:
 
 
 def _points(rankings: Tensor) -> Tensor:
-    """What ranks are worth, ``[T, U]`` float64: ``U`` for a target's best unit, 1 for its last (Borda's count)."""
+    """Computes Borda points of ranks, ``[T, U]`` float64: ``U`` for a target's best unit, 1 for its last."""
     return rankings.shape[1] - rankings.argsort(1).double()
 
 
 def _asked_by(selections: Sequence[Selection], rankings: Tensor) -> Tensor:
-    """The target image that each unit is kept for: that of the target which ranks the unit best, ``[U]`` or empty."""
+    """Returns the target image each unit is kept for, from the target that ranks it best, ``[U]`` or empty."""
     if any(len(one.asked_by) == 0 for one in selections):
         return torch.empty(0)
     before = torch.tensor([0, *(len(one.assignments) for one in selections)])[:-1].cumsum(0)
@@ -126,13 +131,13 @@ def _asked_by(selections: Sequence[Selection], rankings: Tensor) -> Tensor:
 
 
 def _union(rankings: Tensor, merit: Tensor) -> Tensor:
-    """By the best rank that any target gives a unit, then by votes, then by id; ``rankings`` is ``[T, U]``."""
+    """Orders by the best rank of a unit over targets, then by votes, then by id; ``rankings`` is ``[T, U]``."""
     ranks = rankings.argsort(1)
     return rank_units(-ranks.amin(0), merit)
 
 
 def _worst_case(rankings: Tensor, shares: Tensor, merit: Tensor, scores: Tensor) -> Tensor:
-    """Always the next unit of the target that is covered least; ``rankings`` and ``shares`` are ``[T, U]``."""
+    """Takes the next unit of the least covered target in turn; ``rankings`` and ``shares`` are ``[T, U]``."""
     queues = [iter(ranking) for ranking in rankings.tolist()]
     of_unit = shares.T.tolist()
     covered = [0.0] * len(queues)

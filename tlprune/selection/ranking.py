@@ -1,4 +1,4 @@
-"""From votes to kept units: a total order, a budget, and the samples that belong to what is kept."""
+"""From votes to kept units: a total order, a budget, and the samples of the kept units."""
 
 import math
 from dataclasses import dataclass
@@ -24,16 +24,16 @@ __all__ = [
 
 
 def rank_units(votes: Tensor, scores: Tensor) -> Tensor:
-    """Orders all units, best first: by votes, then by score, then by unit id.
+    """Ranks all units, best first: by votes, then by score, then by unit id.
 
-    Most units get no vote from a small target, so votes alone leave ties that would be broken by chance.
+    A small target leaves most units without votes, so ranking by votes alone would break many ties arbitrarily.
 
     Args:
-        votes: ``[U]``, more is better.
-        scores: ``[U]``, more is better.
+        votes: Tensor ``[U]``; higher is better.
+        scores: Tensor ``[U]``; higher is better.
 
     Returns:
-        ``[U]`` int64, a permutation of the units.
+        Int64 tensor ``[U]``, a permutation of the units.
 
     Example:
         >>> rank_units(torch.tensor([0.0, 3.0, 0.0, 0.0]), torch.tensor([0.1, 0.9, 0.7, 0.1])).tolist()
@@ -45,14 +45,14 @@ def rank_units(votes: Tensor, scores: Tensor) -> Tensor:
 
 
 def coverage(votes: Tensor, ranking: Tensor) -> Tensor:
-    """The share of votes that the best ``k`` units hold, for every ``k``.
+    """Computes the share of votes of the best ``k`` units, for every ``k``.
 
     Args:
-        votes: ``[U]``.
-        ranking: ``[U]`` int64, best first.
+        votes: Tensor ``[U]`` of votes.
+        ranking: Int64 tensor ``[U]``, best unit first.
 
     Returns:
-        ``[U]`` float64, entry ``k - 1`` for the best ``k`` units; zero throughout where there are no votes.
+        Float64 tensor ``[U]``; entry ``k - 1`` belongs to the best ``k`` units. All zeros without votes.
     """
     total = votes.double().sum()
     return votes[ranking].double().cumsum(0) / total.clamp(min=torch.finfo(torch.float64).tiny)
@@ -60,17 +60,17 @@ def coverage(votes: Tensor, ranking: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much of the source to keep; exactly one is given.
+    """Amount of the source to keep. Exactly one field must be given.
 
     Args:
-        ratio: The prune ratio p in [0, 1): the share of units to remove. Rounded down to whole units, and at least
-            one unit is kept.
-        units: How many units to keep, at least 1.
-        images: The most images to keep: the best units that together hold no more.
-        coverage: The share of votes, in (0, 1], that the kept units shall hold: as few of the best as hold that much.
+        ratio: Prune ratio p in [0, 1), the share of units to remove. Rounded down to whole units; at least one unit is
+            kept.
+        units: Number of units to keep, at least 1.
+        images: Maximum number of images to keep; the best units within this limit are kept.
+        coverage: Share of votes in (0, 1] to keep; the fewest best units that reach it are kept.
 
     Raises:
-        InputError: None or several are given, or one is out of range.
+        InputError: If no field or several fields are given, or a value is out of range.
 
     Example:
         >>> sizes, covered = torch.tensor([5, 5, 5, 5]), torch.tensor([0.6, 0.9, 1.0, 1.0])
@@ -88,7 +88,7 @@ class Budget:
     coverage: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuses what is out of range, by name."""
+        """Validates the fields; errors name the offending option."""
         given = {"prune_ratio": self.ratio, "keep_units": self.units, "keep_images": self.images}
         given["vote_coverage"] = self.coverage
         named = {name: value for name, value in given.items() if value is not None}
@@ -104,29 +104,29 @@ class Budget:
                 raise InputError(f"`{name}` must be at least 1, got {named[name]}")
 
     def __str__(self) -> str:
-        """As the user gave it, such as "`keep_units` 5"."""
+        """Returns the budget as the user gave it, such as "`keep_units` 5"."""
         given = {"prune_ratio": self.ratio, "keep_units": self.units, "keep_images": self.images}
         given["vote_coverage"] = self.coverage
         return next(f"`{name}` {value}" for name, value in given.items() if value is not None)
 
     def units_kept(self, sizes_in_order: Tensor, covered: Tensor) -> int:
-        """How many of the best units this budget keeps.
+        """Returns the number of best units that this budget keeps.
 
         Args:
-            sizes_in_order: ``[U]`` int64, images of each unit, best unit first.
-            covered: ``[U]`` float64, the share of votes that the best ``k`` units hold, at ``k - 1``; zero throughout
-                where nobody voted.
+            sizes_in_order: Int64 tensor ``[U]``, number of images of each unit, best unit first.
+            covered: Float64 tensor ``[U]``; entry ``k - 1`` is the share of votes of the best ``k`` units. All zeros
+                without votes.
 
         Returns:
-            In [1, U].
+            Number of units, in [1, U].
 
         Raises:
-            InputError: More units are asked for than there are, fewer images than the best unit has, or a share of
-                votes where nobody voted.
+            InputError: If the budget exceeds the number of units, allows fewer images than the best unit has, or is a
+                share of votes and there are no votes.
         """
         total = len(sizes_in_order)
         if self.ratio is not None:
-            # the small term forgives 0.29 * 100 = 28.999999999999996
+            # The small term absorbs rounding errors such as 0.29 * 100 = 28.999999999999996
             return total - min(math.floor(self.ratio * total + 1e-9), total - 1)
         if self.units is not None:
             if self.units > total:
@@ -144,13 +144,13 @@ class Budget:
 
 
 class Ranked(Protocol):
-    """A total order of units.
+    """Protocol of a total order of units.
 
     Attributes:
-        ranking: ``[U]`` int64, best first.
-        unit_sizes: ``[U]`` int64, samples of each unit.
-        unit_of_sample: ``[N]`` integer, the unit of each sample.
-        covered: ``[U]`` float64, the share of votes that the best ``k`` units hold, at ``k - 1``.
+        ranking: Int64 tensor ``[U]``, best unit first.
+        unit_sizes: Int64 tensor ``[U]``, number of samples of each unit.
+        unit_of_sample: Integer tensor ``[N]``, the unit of each sample.
+        covered: Float64 tensor ``[U]``; entry ``k - 1`` is the share of votes of the best ``k`` units.
     """
 
     @property
@@ -167,11 +167,11 @@ class Ranked(Protocol):
 
 
 class Kept(NamedTuple):
-    """What a budget keeps.
+    """Units and samples kept by a budget.
 
     Args:
-        units: ``[k]`` int64, best first.
-        samples: ``[n]`` int64, ascending: the samples that belong to these units, in data set order.
+        units: Int64 tensor ``[k]``, best unit first.
+        samples: Int64 tensor ``[n]`` of the samples of these units, ascending (dataset order).
     """
 
     units: Tensor
@@ -179,14 +179,16 @@ class Kept(NamedTuple):
 
 
 def kept(order: Ranked, budget: Budget) -> Kept:
-    """The best units within a budget, and their samples: the one place where a budget becomes kept indices.
+    """Returns the best units within a budget, and their samples.
+
+    All code that turns a budget into kept indices goes through this function.
 
     Args:
-        order: A Selection, or anything else that ranks units.
-        budget: How much to keep.
+        order: Selection, or any other object that ranks units.
+        budget: Amount to keep.
 
     Raises:
-        InputError: As :meth:`Budget.units_kept`.
+        InputError: See :meth:`Budget.units_kept`.
 
     Example:
         >>> from types import SimpleNamespace
@@ -200,31 +202,31 @@ def kept(order: Ranked, budget: Budget) -> Kept:
 
 
 def kept_samples(unit_of_sample: Tensor, kept_units: Tensor, num_units: int) -> Tensor:
-    """The samples that belong to the kept units, in data set order.
+    """Returns the samples of the kept units, in dataset order.
 
     Args:
-        unit_of_sample: ``[N]`` integer, the unit of each source sample.
-        kept_units: ``[k]`` int64.
-        num_units: ``U``.
+        unit_of_sample: Integer tensor ``[N]``, the unit of each source sample.
+        kept_units: Int64 tensor ``[k]`` of units.
+        num_units: Number of units, ``U``.
 
     Returns:
-        Ascending sample indices, int64.
+        Int64 tensor of sample indices, ascending.
     """
     is_kept = torch.zeros(num_units, dtype=torch.bool).index_fill_(0, kept_units, True)
     return is_kept[unit_of_sample.long()].nonzero().squeeze(1)
 
 
 def require_training_images(budget: Budget | None, units: int, images: int, training: int) -> None:
-    """Refuses a kept set without training images: a run would take no step and end as if it had trained.
+    """Rejects a kept set without training images, because training on it would silently take no step.
 
     Args:
-        budget: How much is kept; None for the whole source.
-        units: How many units are kept.
-        images: How many images these hold.
-        training: How many of them are not held out.
+        budget: Amount kept; None for the whole source.
+        units: Number of kept units.
+        images: Number of images in these units.
+        training: Number of these images that are not held out.
 
     Raises:
-        InputError: ``training`` is 0.
+        InputError: If ``training`` is 0.
     """
     if training == 0:
         kept = "of the whole source" if budget is None else f"within {budget}: units kept: {units}"
@@ -232,11 +234,11 @@ def require_training_images(budget: Budget | None, units: int, images: int, trai
 
 
 def warn_beyond_votes(votes: Tensor, kept_units: int) -> None:
-    """Warns where more units are kept than have votes.
+    """Warns if more units are kept than have votes.
 
     Args:
-        votes: ``[U]``, votes of each unit.
-        kept_units: How many units are kept.
+        votes: Tensor ``[U]``, the votes of each unit.
+        kept_units: Number of kept units.
     """
     voted = int((votes > 0).sum())
     if 0 < voted < kept_units < len(votes):

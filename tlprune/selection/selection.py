@@ -1,4 +1,4 @@
-"""The Selection: what tlprune makes. Frozen, saved to one checked file, loaded without executing anything."""
+"""The Selection: an immutable ranking, saved to one checksummed file and loaded without executing code."""
 
 import math
 import os
@@ -19,27 +19,27 @@ from tlprune.storage.fingerprint import digest_json, digest_tensors
 __all__ = ["UNIT_WORDS", "Explanation", "Selection", "UnitKind"]
 
 UnitKind = Literal["class", "cluster", "sample"]
-"""What is kept or dropped as a whole: a class of the source, a k-means cluster of its features, or a single image."""
+"""Kind of unit that is kept or dropped as a whole: a source class, a k-means cluster of features, or one image."""
 
 UNIT_WORDS = {"class": ("class", "classes"), "cluster": ("cluster", "clusters"), "sample": ("image", "single images")}
-"""What one unit of a kind is called, and several."""
+"""Singular and plural display names of each unit kind."""
 
 _FIELD_OF_TENSOR = {"ballots": "assignments"}
-"""Fields that another name in the file stands for."""
+"""Field names that differ from the tensor names in the file."""
 
 _FORMER_NAMES = {"ballots": "assignments", "record": "metadata", "settings": "config"}
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Where a unit stands and who put it there.
+    """Rank of a unit and the images that voted for it.
 
     Args:
-        rank: From 1, the best.
-        votes: Its votes.
-        score: What decided between equal votes.
-        samples: ``[n]`` int64, its source samples.
-        voters: ``[m]`` int64, target images that voted for it.
+        rank: Rank of the unit, starting at 1 for the best.
+        votes: Number of votes for the unit.
+        score: Score that breaks ties between equal votes.
+        samples: Int64 tensor ``[n]`` of the unit's source samples.
+        voters: Int64 tensor ``[m]`` of the target images that voted for the unit.
     """
 
     rank: int
@@ -51,27 +51,27 @@ class Explanation:
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """A total order of the source's units, with the votes that made it. One ranking serves every budget.
+    """A total order of the source's units, with the votes behind it. One ranking serves every budget.
 
     Args:
-        method: What made the order, such as ``label_mapping``.
-        unit_names: ``U`` class names; empty where units are no classes, :meth:`name` has names for all.
-        ranking: ``[U]`` int64, a permutation of the units, best first.
-        votes: ``[U]`` float64, votes of each unit.
-        scores: ``[U]`` float64, what decided between equal votes.
-        unit_of_sample: ``[N]`` int32, the unit of each source sample in data set order.
-        assignments: ``[M]`` int64, the unit that each target image voted for, target by target; empty
-            where nobody voted.
-        config: What the order depends on, as JSON values: digests of source, target and surrogate, seed, options.
-        metadata: What it does not depend on: versions, seconds by stage.
-        unit_kind: What the units are.
-        target_votes: ``[T, U]`` float64, the votes of each of several targets; ``[0, U]`` for one target.
-        covers_each_target: Whether coverage is that of the target that is covered least, or that of all votes.
-        asked_by: ``[U]`` int32, the target image that each unit is kept for, counted over all targets; -1 for none;
-            empty where units are not kept for single images.
+        method: Name of the method, such as ``label_mapping``.
+        unit_names: ``U`` class names; empty if units are not classes. :meth:`name` returns a name for any unit.
+        ranking: Int64 tensor ``[U]``, a permutation of the units, best first.
+        votes: Float64 tensor ``[U]``, the votes of each unit.
+        scores: Float64 tensor ``[U]``, the scores that break ties between equal votes.
+        unit_of_sample: Int32 tensor ``[N]``, the unit of each source sample in dataset order.
+        assignments: Int64 tensor ``[M]``, the unit each target image voted for, concatenated over targets; empty
+            without votes.
+        config: Settings that affect the order, as JSON values: digests of source, target and surrogate, seed, options.
+        metadata: Information that does not affect the order: versions, seconds by stage.
+        unit_kind: Kind of the units.
+        target_votes: Float64 tensor ``[T, U]``, the votes of each of several targets; ``[0, U]`` for one target.
+        covers_each_target: Whether coverage is that of the least covered target, rather than that of all votes.
+        asked_by: Int32 tensor ``[U]``, the target image each unit is kept for, indexed over all targets; -1 for none;
+            empty if units are not kept for single images.
 
     Raises:
-        InputError: Parts do not fit together, or votes or scores are not finite.
+        InputError: If fields are inconsistent, or votes or scores are not finite.
     """
 
     method: str
@@ -89,7 +89,7 @@ class Selection:
     asked_by: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def __post_init__(self) -> None:
-        """Refuses parts that do not fit together."""
+        """Validates that the fields are consistent."""
         for tensor_name, dtype in (TENSORS | OPTIONAL).items():
             name = _FIELD_OF_TENSOR.get(tensor_name, tensor_name)
             tensor = getattr(self, name)
@@ -127,32 +127,32 @@ class Selection:
 
     @property
     def num_units(self) -> int:
-        """``U``."""
+        """Number of units, ``U``."""
         return len(self.ranking)
 
     @property
     def unit_sizes(self) -> Tensor:
-        """``[U]`` int64, source samples of each unit."""
+        """Int64 tensor ``[U]``, the number of source samples in each unit."""
         return torch.bincount(self.unit_of_sample.long(), minlength=self.num_units)
 
     @cached_property
     def digest(self) -> str:
-        """Names the content, timings and versions apart: equal for equal selections on every machine."""
+        """Digest of the content without timings and versions; equal selections have equal digests on every machine."""
         return digest_json([self._header(), digest_tensors(self._tensors())])
 
     def name(self, unit: int) -> str:
-        """What a person calls a unit: a class's title or name, or ``cluster 7``, ``sample 7``."""
+        """Returns the display name of a unit: a class's display name or name, or ``cluster 7``, ``sample 7``."""
         return self.display_names[unit] if self.unit_kind == "class" else f"{self.unit_kind} {unit}"
 
     @property
     def skipped(self) -> tuple[str, ...]:
-        """Names of source images that could not be decoded: they are no samples of this selection."""
+        """Names of source images that could not be decoded; they are not samples of this selection."""
         noted = self.metadata.get("skipped")
         return tuple(one for one in noted if isinstance(one, str)) if isinstance(noted, list) else ()
 
     @cached_property
     def display_names(self) -> tuple[str, ...]:
-        """What a person calls classes whose names are codes, where the record has it; else their names."""
+        """Readable names of classes whose names are codes, if the metadata has them; otherwise the class names."""
         noted = self.metadata.get("titles")
         if (
             isinstance(noted, list)
@@ -163,13 +163,13 @@ class Selection:
         return self.unit_names
 
     def example(self, unit: int) -> int:
-        """The index of an image of a unit, from the middle of it: clusters begin with images of the first classes.
+        """Returns the index of an image from a unit's middle; clusters start with images of the first classes.
 
         Args:
-            unit: In [0, U).
+            unit: Index of the unit, in [0, U).
 
         Raises:
-            InputError: No image belongs to it.
+            InputError: If no image belongs to the unit.
         """
         members = (self.unit_of_sample == unit).nonzero().squeeze(1)
         if len(members) == 0:
@@ -178,16 +178,16 @@ class Selection:
 
     @property
     def vote_entropy(self) -> float:
-        """Entropy of the votes in bits: 0 where one unit has them all, ``log2(U)`` where all units have as many."""
+        """Entropy of the votes in bits: 0 if one unit has all votes, ``log2(U)`` if votes are uniform."""
         shares = self.votes / self.votes.sum().clamp(min=torch.finfo(torch.float64).tiny)
         return float(torch.special.entr(shares).sum()) / math.log(2)
 
     @cached_property
     def covered(self) -> Tensor:
-        """``[U]`` float64: the share of votes that the best ``k`` units hold, at ``k - 1``.
+        """Float64 tensor ``[U]``: entry ``k - 1`` is the share of votes of the best ``k`` units.
 
-        With several targets it is that of the target that is covered least, of those that voted, unless they were
-        summed up.
+        With several targets this is the coverage of the least covered target among those that voted, unless the
+        targets were summed.
         """
         voted = self.target_votes.sum(1) > 0
         if voted.any() and self.covers_each_target:
@@ -196,32 +196,32 @@ class Selection:
 
     @property
     def covered_by_target(self) -> Tensor:
-        """``[T, U]`` float64: as :attr:`covered`, for each of several targets."""
+        """Float64 tensor ``[T, U]``: :attr:`covered` for each of several targets."""
         shares = [coverage(votes, self.ranking) for votes in self.target_votes]
         return torch.stack(shares) if shares else self.target_votes
 
     def kept(self, budget: Budget) -> Kept:
-        """The units and the samples within a budget.
+        """Returns the units and the samples within a budget.
 
         Args:
-            budget: How much to keep.
+            budget: Amount to keep.
 
         Raises:
-            InputError: As :meth:`units_kept`.
+            InputError: See :meth:`units_kept`.
         """
         return kept(self, budget)
 
     def units_kept(self, budget: Budget) -> Tensor:
-        """The best units within a budget.
+        """Returns the best units within a budget.
 
         Args:
-            budget: How much to keep.
+            budget: Amount to keep.
 
         Returns:
-            ``[k]`` int64, best first.
+            Int64 tensor ``[k]``, best first.
 
         Raises:
-            InputError: The budget asks for more units than there are, or for a share of votes that were never cast.
+            InputError: If the budget exceeds the number of units, or is a share of votes and there are no votes.
         """
         return self.kept(budget).units
 
@@ -233,38 +233,38 @@ class Selection:
         images: int | None = None,
         coverage: float | None = None,
     ) -> Tensor:
-        """Source samples of the best units within a budget; exactly one is given.
+        """Returns the source samples of the best units within a budget. Exactly one argument must be given.
 
         Args:
             ratio: Share of units to remove, in [0, 1).
-            units: Units to keep.
-            images: The most images to keep.
-            coverage: Share of votes that the kept units shall hold, in (0, 1].
+            units: Number of units to keep.
+            images: Maximum number of images to keep.
+            coverage: Share of votes that the kept units must hold, in (0, 1].
 
         Returns:
-            Indices of the *kept* samples, ascending (data set order), int64.
+            Int64 tensor of the *kept* sample indices, ascending (dataset order).
 
         Raises:
-            InputError: As :class:`tlprune.selection.ranking.Budget`, and :meth:`units_kept`.
+            InputError: See :class:`tlprune.selection.ranking.Budget` and :meth:`units_kept`.
         """
         return self.kept(Budget(ratio=ratio, units=units, images=images, coverage=coverage)).samples
 
     def coverage(self, units: int) -> float:
-        """The share of votes that the best ``units`` units hold, in [0, 1]."""
+        """Returns the share of votes of the best ``units`` units, in [0, 1]."""
         return float(self.covered[units - 1])
 
     def diff(self, other: "Selection", budget: Budget) -> tuple[Tensor, Tensor]:
-        """What another selection of the same source keeps and this one does not, and the reverse.
+        """Compares the units kept by this selection with those kept by another selection of the same source.
 
         Args:
-            other: Ranks the same units.
-            budget: How much each keeps.
+            other: Selection that ranks the same units.
+            budget: Amount that each selection keeps.
 
         Returns:
-            Units gained and units lost on the way from this selection to ``other``, ascending, int64.
+            Units only ``other`` keeps, and units only this selection keeps; ascending, int64.
 
         Raises:
-            InputError: The two rank different units, or those of different sources.
+            InputError: If the selections rank different units or units of different sources.
         """
         if self.unit_kind != other.unit_kind:
             kinds = f"{UNIT_WORDS[self.unit_kind][1]}, the other {UNIT_WORDS[other.unit_kind][1]}"
@@ -278,13 +278,13 @@ class Selection:
         return torch.tensor(gained, dtype=torch.int64), torch.tensor(lost, dtype=torch.int64)
 
     def unit(self, name: str) -> int:
-        """The unit of that name.
+        """Returns the index of the unit with the given name.
 
         Args:
-            name: As :meth:`name` gives it, or a class's own name; for clusters and samples the number will do.
+            name: Name as returned by :meth:`name`, or a class name; for clusters and samples the number suffices.
 
         Raises:
-            InputError: There is no such unit; the near miss is offered.
+            InputError: If there is no such unit; the message suggests the closest name.
         """
         if self.unit_kind != "class":
             number = name.removeprefix(self.unit_kind).strip()
@@ -297,10 +297,10 @@ class Selection:
         return names.index(name)
 
     def explain(self, unit: int) -> Explanation:
-        """Where a unit stands and who put it there.
+        """Returns the rank of a unit and the images that voted for it.
 
         Args:
-            unit: In [0, U).
+            unit: Index of the unit, in [0, U).
         """
         return Explanation(
             rank=int((self.ranking == unit).nonzero()[0]) + 1,
@@ -311,21 +311,21 @@ class Selection:
         )
 
     def voters_of(self, unit: int) -> Tensor:
-        """Target images that voted for a unit, or that it is kept for: ``[m]`` int64, ascending."""
+        """Returns the target images that voted for a unit or that it is kept for: int64 ``[m]``, ascending."""
         voters = self.assignments == unit
         if len(self.asked_by) and (asking := int(self.asked_by[unit])) >= 0:
             voters[asking] = True
         return voters.nonzero().squeeze(1)
 
     def require_source(self, digest: str, where: str) -> None:
-        """Refuses a source other than the one this selection was made for.
+        """Rejects a source other than the one this selection was made for.
 
         Args:
-            digest: The digest of the source at hand.
-            where: How the source is named in the error.
+            digest: Digest of the given source.
+            where: Name of the source in the error message.
 
         Raises:
-            InputError: The digests differ.
+            InputError: If the digests differ.
         """
         made_for = self.config.get("source_digest")
         if made_for != digest:
@@ -334,28 +334,28 @@ class Selection:
             )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes one safetensors file with a JSON header, whole or not at all.
+        """Writes one safetensors file with a JSON header, atomically.
 
         Args:
-            path: The file, by custom ``*.safetensors``.
+            path: Path of the file, conventionally ``*.safetensors``.
 
         Raises:
-            InputError: The file cannot be written, or :meth:`load` would refuse what ``config`` or ``metadata`` hold.
+            InputError: If the file cannot be written, or :meth:`load` would reject the ``config`` or ``metadata``.
         """
         write_selection_file(path, self._header() | {"record": self.metadata}, self._tensors())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Selection":
-        """Reads a file that :meth:`save` wrote. Nothing in it is executed.
+        """Reads a file written by :meth:`save` without executing any of its content.
 
         Args:
-            path: The file.
+            path: Path of the file.
 
         Returns:
             The selection.
 
         Raises:
-            InputError: The file is missing, damaged, of a newer layout, or no selection.
+            InputError: If the file is missing, damaged, of a newer layout, or not a selection.
         """
         with reading_selection_file(path) as (header, tensors):
             return cls(
@@ -385,7 +385,7 @@ class Selection:
 
 
 def _with_former_names(construct: Callable[..., None]) -> Callable[..., None]:
-    """Lets selectors of other packages give fields by the names that they had before version 0.2."""
+    """Lets selectors of other packages pass fields by the names used before version 0.2."""
 
     @wraps(construct)
     def accept(self: Selection, *values: Any, **fields: Any) -> None:

@@ -1,4 +1,4 @@
-"""What every way to select has in common: a source, perhaps targets and a surrogate, and a Selection out of them."""
+"""Base class of all selectors: a source, optional targets and an optional surrogate give a Selection."""
 
 import os
 import platform
@@ -22,22 +22,22 @@ from tlprune.storage.fingerprint import digest_tensors
 __all__ = ["Need", "Selector", "SourceImages", "SurrogatePart", "TargetImages"]
 
 Need = Literal["target", "labels", "classifier", "backbone"]
-"""What a selector cannot work without: images that vote, labels of the source, or a part of a surrogate."""
+"""Requirement of a selector: target images that vote, source labels, or a part of a surrogate."""
 
 SurrogatePart = Literal["classifier", "backbone"]
-"""A part of a surrogate: scores of the source's classes, or features alone."""
+"""Part of a surrogate: the classifier, which scores the source's classes, or the backbone, which gives features."""
 
 _FORMER_NAMES = {"reusable": "deterministic", "kept_in": "cached_paths", "settings": "config"}
 
 
 class SourceImages(Images, Protocol):
-    """The source through the evaluation transform.
+    """Source images under the evaluation transform.
 
     Attributes:
         classes: Class names; empty for a source without labels.
-        labels: ``[N]`` int64, positions in ``classes``; zeros where there are none.
-        fingerprint: Names the content, whatever the transform.
-        transform_config: The transform, as JSON values.
+        labels: Int64 tensor ``[N]`` of positions in ``classes``; zeros for a source without labels.
+        fingerprint: Digest of the content, independent of the transform.
+        transform_config: Description of the transform, as JSON values.
     """
 
     @property
@@ -57,34 +57,37 @@ TargetImages = SourceImages
 
 
 class Selector(ABC):
-    """A way to order the units of a source. Write your own as a subclass and name it in yaml by ``class_path``."""
+    """Base class for methods that rank the units of a source.
+
+    To add a method, write a subclass and name it in yaml by its ``class_path``.
+    """
 
     method: ClassVar[str]
-    """Name in saved Selections and results."""
+    """Name of the method in saved Selections and results."""
 
     label: ClassVar[str] = ""
-    """Name for people; the class's own name unless it says otherwise."""
+    """Display name; defaults to the class name."""
 
     score_label: ClassVar[str] = "score"
-    """Name of its scores for people."""
+    """Display name of the scores."""
 
     scores_are_negative: ClassVar[bool] = False
-    """Whether scores are shown without their sign, as those of a distance are."""
+    """Whether scores are displayed without their sign, for example when they are negated distances."""
 
     unit_kind: UnitKind = "class"
-    """What it orders. A selector that leaves the choice to its user sets it in its constructor."""
+    """Kind of unit that is ranked. A selector that lets the user choose sets it in its constructor."""
 
     needs: tuple[Need, ...] = ("target", "classifier")
-    """What it cannot work without."""
+    """Requirements of the selector."""
 
     several_surrogates: ClassVar[bool] = False
-    """Whether it averages over several surrogates; they come as one :class:`torch.nn.ModuleList`."""
+    """Whether several surrogates are averaged; they are passed as one :class:`torch.nn.ModuleList`."""
 
     draws_seed: ClassVar[bool] = False
-    """Whether chance decides: whether its constructor takes a ``seed``."""
+    """Whether the order is random, that is, whether the constructor takes a ``seed``."""
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Fills in what follows from the class, and takes over names from before version 0.2."""
+        """Sets attributes derived from the class and maps attribute names used before version 0.2."""
         super().__init_subclass__(**options)
         own = vars(cls)
         if "label" not in own and not isabstract(cls):
@@ -96,70 +99,70 @@ class Selector(ABC):
 
     @property
     def needs_target(self) -> bool:
-        """Whether somebody has to vote."""
+        """Whether a target is required."""
         return "target" in self.needs
 
     @property
     def needs_surrogate(self) -> SurrogatePart | None:
-        """The part of a surrogate that it needs; None for none."""
+        """Required part of the surrogate; None if no surrogate is used."""
         if "classifier" in self.needs:
             return "classifier"
         return "backbone" if "backbone" in self.needs else None
 
     @property
     def needs_labels(self) -> bool:
-        """Whether the source has to be labelled."""
+        """Whether the source must be labelled."""
         return "labels" in self.needs or self.unit_kind == "class"
 
     @property
     def deterministic(self) -> bool:
-        """Whether equal options always mean an equal order, so that the order may come from the cache.
+        """Whether equal options always give the same order, so that the order may be cached.
 
-        False for selectors of other packages unless they say otherwise: their code may change.
+        Defaults to False for selectors from other packages, because their code may change.
         """
         return type(self).__module__.startswith("tlprune.")
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the order depends on besides source, targets and surrogate, as JSON values."""
+        """Settings that affect the order besides source, targets and surrogate, as JSON values."""
         return {}
 
     @abstractmethod
     def order(
         self, source: SourceImages, target: TargetImages | None, surrogate: nn.Module | None, cache: Path
     ) -> Selection:
-        """Orders the units of ``source`` for one target; :meth:`select` has seen to it that what is needed is there.
+        """Ranks the units of ``source`` for one target. :meth:`select` validates the requirements before calling this.
 
         Args:
-            source: The set to prune.
-            target: Who votes; None where :attr:`needs_target` is false.
-            surrogate: The part that :attr:`needs_surrogate` names.
-            cache: Folder for what another target can use again.
+            source: Source to prune.
+            target: Images that vote; None if :attr:`needs_target` is false.
+            surrogate: Part of the surrogate given by :attr:`needs_surrogate`.
+            cache: Folder for intermediate results that other targets can reuse.
         """
 
     def cached_paths(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> tuple[Path, ...]:
-        """What :meth:`order` leaves in the cache for other targets, and takes from there.
+        """Returns the cache paths that :meth:`order` writes and that other targets reuse.
 
         Args:
-            source: The set to prune.
-            surrogate: The part that :attr:`needs_surrogate` names.
-            cache: The cache folder.
+            source: Source to prune.
+            surrogate: Part of the surrogate given by :attr:`needs_surrogate`.
+            cache: Cache folder.
 
         Returns:
-            Files and folders, which need not be there; none unless a selector says otherwise.
+            Files and folders, which need not exist; empty by default.
         """
         return ()
 
     def unit_features(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> Tensor | None:
-        """Where units lie in the surrogate's feature space, as far as that is known without a look at an image.
+        """Returns the positions of units in the surrogate's feature space, if known without reading any image.
 
         Args:
-            source: The set to prune.
-            surrogate: The part that :attr:`needs_surrogate` names.
-            cache: The cache folder, after :meth:`order`.
+            source: Source to prune.
+            surrogate: Part of the surrogate given by :attr:`needs_surrogate`.
+            cache: Cache folder, after :meth:`order` has run.
 
         Returns:
-            ``[U, D]`` float32 on the CPU; None unless a selector says otherwise.
+            Float32 tensor ``[U, D]`` on the CPU; None by default.
         """
         return None
 
@@ -171,20 +174,20 @@ class Selector(ABC):
         several: MultiTarget | None = None,
         cache: str | os.PathLike[str] | None = None,
     ) -> Selection:
-        """Orders the units of ``source``. Every rank of a process group must call this; all get the same result.
+        """Ranks the units of ``source``. Every rank of a process group must call this; all get the same result.
 
         Args:
-            source: The set to prune.
-            target: Training images of the downstream set, through the evaluation transform; or of several such sets.
-            surrogate: A small model trained on the source; several for a selector that averages.
-            several: How several targets are combined; None is the worst case.
-            cache: The cache folder; None for the user's.
+            source: Source to prune.
+            target: Training images of one or several downstream sets, under the evaluation transform.
+            surrogate: Small model trained on the source; several models for a selector that averages.
+            several: Rule that combines several targets; None for the worst case.
+            cache: Cache folder; None for the user's default.
 
         Returns:
             The selection.
 
         Raises:
-            InputError: Something that this selector needs is missing, or does not fit.
+            InputError: If a requirement of this selector is missing or does not fit.
         """
         targets = _listed(target)
         network = self.network(surrogate)
@@ -200,14 +203,14 @@ class Selector(ABC):
         return replace(one, method=self.method, config=config, metadata=made_with | one.metadata)
 
     def check(self, source: SourceImages, targets: Sequence[TargetImages]) -> None:
-        """Refuses sets that this selector cannot work on, before anything is computed.
+        """Rejects unsuitable datasets before anything is computed.
 
         Args:
-            source: The set to prune.
-            targets: Who votes.
+            source: Source to prune.
+            targets: Targets that vote.
 
         Raises:
-            InputError: A set is empty, missing, or has no labels where they are needed.
+            InputError: If a dataset is empty or missing, or has no labels although they are required.
         """
         if self.needs_target and not targets:
             raise InputError(f"{type(self).__name__} needs a target")
@@ -220,13 +223,13 @@ class Selector(ABC):
             raise InputError("the target has no training images, so nobody can vote")
 
     def network(self, surrogate: nn.Module | Sequence[nn.Module] | None) -> nn.Module | None:
-        """The part of a surrogate that this selector uses.
+        """Returns the part of the surrogate that this selector uses.
 
         Args:
-            surrogate: A model with a ``backbone`` and a ``head``, or several; for features, a backbone alone will do.
+            surrogate: Model with a ``backbone`` and a ``head``, or several; a backbone alone suffices for features.
 
         Raises:
-            InputError: It is missing, or there are several and one is needed.
+            InputError: If the surrogate is missing, or if several are given and one is required.
         """
         if self.needs_surrogate is None:
             return None
@@ -252,13 +255,13 @@ class Selector(ABC):
         network: nn.Module | None,
         several: MultiTarget | None = None,
     ) -> dict[str, Any]:
-        """What the order depends on, as JSON values: the same settings give the same selection.
+        """Returns all settings that affect the order, as JSON values. Equal settings give equal selections.
 
         Args:
-            source: The set to prune.
-            targets: Who votes.
-            network: What :meth:`network` returns.
-            several: How several targets are combined.
+            source: Source to prune.
+            targets: Targets that vote.
+            network: Network returned by :meth:`network`.
+            several: Rule that combines several targets.
         """
         voters = targets if self.needs_target else ()
         combined = (several or MultiTarget()).options if len(voters) > 1 else None

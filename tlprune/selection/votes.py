@@ -1,9 +1,9 @@
-"""One ballot per target image: the unit that the surrogate gives it to. Exact on any number of ranks.
+"""Votes of target images: each votes for the unit the surrogate assigns it to. Exact on any number of ranks.
 
-Batches are those of :mod:`tlprune.selection.fixed_batches`, so a logit does not depend on the number of ranks, on
-workers, or on the batch size that the user trains with. Each ballot is written at its image's index and the buffers are
-combined with MAX: an image that is seen twice cannot count twice, and a hole is an error. Scores are added in fixed
-point, since integer sums do not depend on their order.
+Batches come from :mod:`tlprune.selection.fixed_batches`, so a logit does not depend on the number of ranks, on the
+number of workers, or on the training batch size. Each assignment is written at its image's index, and the buffers are
+combined with MAX: an image that is processed twice cannot count twice, and a missing entry raises an error. Scores are
+added in fixed point, since integer sums do not depend on the order of addition.
 """
 
 from dataclasses import dataclass
@@ -25,16 +25,16 @@ from tlprune.selection.forward import Precision, device_of, running
 __all__ = ["FIXED_POINT", "Votes", "cast_votes", "class_weights", "count_votes"]
 
 FIXED_POINT = 2.0**32
-"""Scores are added as multiples of its inverse."""
+"""Inverse of the fixed-point unit in which scores are added."""
 
 
 @dataclass(frozen=True)
 class Votes:
-    """What ``M`` target images say of ``U`` units.
+    """Votes of ``M`` target images for ``U`` units.
 
     Args:
-        units: ``[M]`` int64, the unit that each image votes for, in [0, U).
-        scores: ``[U]`` float64, the surrogate's probability of each unit, summed over all images, each as it weighs.
+        units: Int64 tensor ``[M]``, the unit that each image votes for, in [0, U).
+        scores: Float64 tensor ``[U]``, the surrogate's probability of each unit, summed over all images by weight.
     """
 
     units: Tensor
@@ -49,25 +49,25 @@ def cast_votes(
     weights: Tensor | None = None,
     precision: Precision = "float32",
 ) -> Votes:
-    """Lets every image vote for the unit that the surrogate thinks most likely.
+    """Assigns every image to the unit that the surrogate considers most likely.
 
-    The surrogate runs as :mod:`tlprune.selection.forward` says, on the device where its weights are. Ties between
-    units go to the lower one. Every rank of the default process group, if there is one, must call this; all get the
+    The surrogate runs as described in :mod:`tlprune.selection.forward`, on the device of its weights. Ties between
+    units go to the lower index. Every rank of the default process group, if there is one, must call this; all get the
     same result.
 
     Args:
-        surrogate: Maps ``[B, 3, H, W]`` to logits ``[B, U]``.
-        images: The voters, in the evaluation view.
-        num_units: ``U``.
-        num_workers: Processes that load images on each rank.
-        weights: ``[M]`` float64, how much each image counts; None counts each as 1.
-        precision: That the surrogate runs in.
+        surrogate: Network that maps ``[B, 3, H, W]`` to logits ``[B, U]``.
+        images: Images that vote, under the evaluation transform.
+        num_units: Number of units, ``U``.
+        num_workers: Number of processes that load images on each rank.
+        weights: Float64 tensor ``[M]``, the weight of each image; None gives each image the weight 1.
+        precision: Precision of the surrogate.
 
     Returns:
-        The assignments of all images.
+        Assignments of all images.
 
     Raises:
-        InputError: There are no images, logits are not ``U`` wide, or some are not finite (samples are named).
+        InputError: If there are no images, logits are not ``U`` wide, or some are not finite (the samples are named).
     """
     if len(images) == 0:
         raise InputError("the target has no training images, so nobody can vote")
@@ -91,7 +91,7 @@ def _own_ballots(
     weights: Tensor | None,
     precision: Precision,
 ) -> tuple[Tensor, Tensor]:
-    """Units ``[M]`` of the images that this rank looks at, -1 for others, and their scores ``[U]`` in fixed point."""
+    """Returns units ``[M]`` of this rank's images, -1 for others, and their fixed-point scores ``[U]``."""
     device = device_of(surrogate)
     units = torch.full((len(images),), -1, dtype=torch.int64, device=device)
     scores = torch.zeros(num_units, dtype=torch.int64, device=device)
@@ -112,15 +112,15 @@ def _own_ballots(
 
 
 def count_votes(units: Tensor, num_units: int, weights: Tensor | None = None) -> Tensor:
-    """Votes for each unit.
+    """Counts the votes for each unit.
 
     Args:
-        units: ``[M]`` int64 in [0, U).
-        num_units: ``U``.
-        weights: ``[M]`` float64, how much each ballot counts; None counts each as 1.
+        units: Int64 tensor ``[M]``, in [0, U).
+        num_units: Number of units, ``U``.
+        weights: Float64 tensor ``[M]``, the weight of each vote; None gives each vote the weight 1.
 
     Returns:
-        ``[U]`` float64, whole numbers where assignments have no weights.
+        Float64 tensor ``[U]``; whole numbers without weights.
 
     Example:
         >>> count_votes(torch.tensor([2, 0, 2]), 4).tolist()
@@ -130,13 +130,13 @@ def count_votes(units: Tensor, num_units: int, weights: Tensor | None = None) ->
 
 
 def class_weights(labels: Tensor) -> Tensor:
-    """Weights that give every class that occurs the same total, and all samples together their number.
+    """Computes weights with the same total for every class that occurs; all weights sum to the number of samples.
 
     Args:
-        labels: ``[M]`` int64.
+        labels: Int64 tensor ``[M]``.
 
     Returns:
-        ``[M]`` float64.
+        Float64 tensor ``[M]``.
 
     Example:
         >>> class_weights(torch.tensor([0, 0, 0, 0, 2])).tolist()
