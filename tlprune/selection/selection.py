@@ -385,7 +385,7 @@ class Selection:
 
 
 def _with_former_names(construct: Callable[..., None]) -> Callable[..., None]:
-    """Lets selectors of other packages pass fields by the names used before version 0.2."""
+    """Lets selectors of other packages pass fields by their former names."""
 
     @wraps(construct)
     def accept(self: Selection, *values: Any, **fields: Any) -> None:

@@ -87,7 +87,7 @@ class Selector(ABC):
     """Whether the order is random, that is, whether the constructor takes a ``seed``."""
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Sets attributes derived from the class and maps attribute names used before version 0.2."""
+        """Sets attributes derived from the class and takes over former names."""
         super().__init_subclass__(**options)
         own = vars(cls)
         if "label" not in own and not isabstract(cls):
