@@ -82,7 +82,7 @@ class ForgettingCounts:
 
 
 class Forgetting(SourceOnlySelector):
-    """Ranks images by how often the surrogate forgot them, most often first; never-learned images come first.
+    """Ranks images by how often the surrogate forgot them, most often first; never learned counts as the most.
 
     Args:
         counts: Path of the file written by the callback ``CountForgetting`` while the surrogate was trained.
