@@ -226,6 +226,16 @@ BAD = {
     "missing surrogate": (["--data.surrogate=none.ckpt"], "surrogate none.ckpt: no such file"),
     "missing checkpoint": (["--ckpt_path=none.ckpt"], "--ckpt_path none.ckpt: no such checkpoint"),
     "remote checkpoint": (["--ckpt_path=http://localhost/a.ckpt"], "checkpoints are read from local files only"),
+    "moved": (["--data.combine=union"], "has no option 'combine' any more: it is `selection.combine` now"),
+    "moved, inside": (
+        ["--data.surrogate_preprocessing.mean=[0.5,0.5,0.5]"],
+        "it is `selection.surrogate_preprocessing` now",
+    ),
+    "unknown key of a selection": (
+        ["--data.selection.combin=union"],
+        "SelectOptions has no option 'combin': did you mean",
+    ),
+    "no such combination": (["--data.selection.combine=all"], "'worst_case', 'union', 'weighted_sum'"),
     "unknown key": (["--data.prune_ration=0.5"], "has no option 'prune_ration': did you mean 'prune_ratio'?"),
     "wrong type": (["--data.batch_size=many"], "\"batch_size\": Expected a <class 'int'>. Got value: many"),
     "unknown class": (["--model=LitClasifier"], "no class 'LitClasifier': did you mean 'LitClassifier'?"),

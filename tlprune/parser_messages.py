@@ -43,13 +43,18 @@ def in_short(message: str) -> str:
     """
     text = " ".join(message.split())
     text = re.sub(r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: ", "", text)
+    # a Selection's own fields are no options: a file or options stand in yaml
+    text = re.sub(r"- Problem with given class_path '[\w.]+\.Selection': Option '\w+' is not accepted ?", "", text)
     text = re.sub(r" Given value type: \S+ \S+ Given value: (.*)", r", got \1", text)
     text = re.sub(
         r" - Expected a <class 'NoneType'>| Given value type:.*|- Expected a path but .*? or invalid ", "", text
     )
     if unknown := re.search(r"- Expected a dot import path string: (\w+)", text):
         text = text.replace(unknown[0], f"no class {unknown[1]!r}: {did_you_mean(unknown[1], _known_classes())}")
-    if option := re.search(r"given class_path '([\w.]+)': Option '(\w+)' is not accepted", text):
+    nested = r"given class_path '([\w.]+)': unrecognized arguments: --(\w+)\."
+    if option := re.search(r"given class_path '([\w.]+)': Option '(\w+)' is not accepted", text) or re.search(
+        nested, text
+    ):
         home, _, name = option[1].rpartition(".")
         kind = getattr(import_module(home), name)
         text = f"{name} has no option {option[2]!r}: {did_you_mean(option[2], _parameters(kind))}"

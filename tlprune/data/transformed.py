@@ -92,6 +92,11 @@ class TransformedDataset(Dataset[tuple[Tensor, int]]):
         """Readable class names."""
         return self.images.display_names
 
+    @property
+    def digest(self) -> str:
+        """``fingerprint()`` under its former name."""
+        return self.fingerprint()
+
     def fingerprint(self, level: Level = "path") -> str:
         """Returns the fingerprint of the images, independent of the transform."""
         return self.images.fingerprint(level)

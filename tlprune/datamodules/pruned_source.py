@@ -62,7 +62,7 @@ class PrunedSourceDataModule(SourceDataModule):
         target: str | TargetSplits | list[str] | list[TargetSplits] | None = None,
         selector: Selector | None = None,
         surrogate: str | list[str] | None = None,
-        selection: str | Selection | SelectOptions | None = None,
+        selection: str | SelectOptions | Selection | None = None,
         prune_ratio: float | None = None,
         keep_units: int | None = None,
         keep_images: int | None = None,
