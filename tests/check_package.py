@@ -42,7 +42,8 @@ def check_wheel(wheel: Path) -> None:
     """It holds the package, its types, its configs and the licence, and nothing beside."""
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {f"tlprune/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.yaml")}
-    expected |= {str(path.relative_to(ROOT)) for path in (ROOT / "tlprune").rglob("*.py")} | {"tlprune/py.typed"}
+    modules = [*(ROOT / "tlprune").rglob("*.py"), *(ROOT / "tlprune").rglob("*.pyi")]
+    expected |= {str(path.relative_to(ROOT)) for path in modules} | {"tlprune/py.typed"}
     expected |= {f"tlprune/experiments/page/page.{ending}" for ending in ("html.j2", "css")}
     package = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
     assert package == expected, f"missing: {expected - package}, too many: {package - expected}"
