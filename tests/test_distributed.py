@@ -8,13 +8,13 @@ from pathlib import Path
 import torch.distributed as dist
 
 def note():
-    Path(sys.argv[1], f"{rank}.txt").write_text(f"{found} {ranks._patient}")
+    Path(sys.argv[1], f"{rank}.txt").write_text(f"{found} {distributed._patient}")
 
 atexit.register(note)  # first to be registered, last to be called
-from tlprune.selection import ranks
+from tlprune import distributed
 dist.init_process_group("gloo")
 rank = dist.get_rank()
-found = ranks.gather_from_ranks(rank)
+found = distributed.gather_from_ranks(rank)
 if sys.argv[2] == "destroyed":
     dist.destroy_process_group()
 """
