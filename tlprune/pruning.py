@@ -16,7 +16,6 @@ from tlprune.data.image_size import ImageSize
 from tlprune.data.pruned_dataset import PrunedDataset
 from tlprune.distributed import broadcast_from_rank0
 from tlprune.preprocessing import Preprocessing
-from tlprune.processes import rank_and_world
 from tlprune.selection.label_mapping import LabelMapping
 from tlprune.selection.multi_target import Combination
 from tlprune.selection.ranking import Budget
@@ -125,8 +124,8 @@ def select(
     if fresh:
         inputs.forget()
     selection = inputs.select()
-    if output is not None and rank_and_world()[0] == 0:
-        selection.save(output)
+    if output is not None:
+        broadcast_from_rank0(lambda: selection.save(output))
     return selection
 
 

@@ -11,6 +11,7 @@ from tlprune.data.sources import BUILT_IN_SOURCE
 from tlprune.data.target_splits import TargetSplits
 from tlprune.datamodules.arguments import refuse_moved
 from tlprune.datamodules.source import SourceDataModule
+from tlprune.distributed import broadcast_from_rank0
 from tlprune.errors import InputError
 from tlprune.selection.label_mapping import LabelMapping
 from tlprune.selection.ranking import Budget, require_training_images, warn_beyond_votes
@@ -50,7 +51,6 @@ class PrunedSourceDataModule(SourceDataModule):
     Attributes:
         selection: The Selection in use after :meth:`setup`; None where nothing is pruned.
         source_images: The whole source as it is listed, after :meth:`setup`: the Selection's samples, in its order.
-        skipped: Names of source images that are left out, after :meth:`setup`: they cannot be decoded.
 
     Raises:
         InputError: An argument is out of range, or source, target, surrogate or selection are not there.
@@ -165,7 +165,7 @@ class PrunedSourceDataModule(SourceDataModule):
         Raises:
             InputError: As :meth:`setup`.
         """
-        looked = all(path.is_file() for path in self._known_damage)
+        looked = broadcast_from_rank0(lambda: all(path.is_file() for path in self._known_damage))
         if looked and self.budget is not None and self._made_selection() is None:
             self._inputs(self._split()[0]).forget()
         super().start_over()
@@ -243,8 +243,8 @@ class PrunedSourceDataModule(SourceDataModule):
         """The Selection that was given, if any; refuses one that was made for another source."""
         selection = self._made_selection()
         if selection is not None and selection.skipped and self.on_bad_image == "error":
-            skipped = f"it skipped {len(selection.skipped)} bad images"
-            raise InputError(f"selection {self.selection_file or ''}: {skipped}; set `on_bad_image: skip`")
+            what = f"selection {self.selection_file or ''}: it skipped {len(selection.skipped)} bad images"
+            raise InputError(f"{what}; set `on_bad_image: skip`")
         for made in filter(None, (self._like, selection)):
             made.require_source(source.fingerprint(), "the source at hand")
         return selection
