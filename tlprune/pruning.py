@@ -137,6 +137,7 @@ def prune(
     units: int | None = None,
     images: int | None = None,
     coverage: float | None = None,
+    exactly: int | None = None,
 ) -> PrunedDataset:
     """Keeps of a data set what a Selection keeps within a budget.
 
@@ -147,6 +148,7 @@ def prune(
         units: Units to keep.
         images: The most images to keep.
         coverage: Share of votes that the kept units hold, in (0, 1].
+        exactly: Images to keep; the last unit is cut.
 
     Returns:
         A :class:`torch.utils.data.Subset`. Where classes are pruned, labels are numbered from 0 in the order of the
@@ -156,7 +158,7 @@ def prune(
         InputError: The budget is out of range, or the Selection was made for another data set.
     """
     found = selection if isinstance(selection, Selection) else Selection.load(selection)
-    kept = found.kept(Budget(ratio=ratio, units=units, images=images, coverage=coverage))
+    kept = found.kept(Budget(ratio, units, images, coverage, exactly))
     classes = found.unit_names if found.unit_kind == "class" else None
     return PrunedDataset(dataset, kept.samples, len(found.unit_of_sample), classes, kept.units)
 

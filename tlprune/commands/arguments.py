@@ -39,6 +39,7 @@ _BUDGETS: dict[str, tuple[Callable[[str], float], str]] = {
     "keep_units": (int, "units to keep"),
     "keep_images": (int, "the most images to keep"),
     "vote_coverage": (float, "share of votes that is kept, in (0, 1]"),
+    "keep_exactly": (int, "images to keep; the last unit is cut"),
 }
 
 
@@ -122,7 +123,7 @@ def build(parser: ArgumentParser, given: Namespace) -> Namespace:
 
 
 def add_budget(parser: ArgumentParser) -> None:
-    """Adds the four options that define a budget."""
+    """Adds the options that define a budget."""
     for name, (kind, text) in _BUDGETS.items():
         parser.add_argument(f"--{name}", type=kind | None, default=None, help=text)  # type: ignore[operator]
 

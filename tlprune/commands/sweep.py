@@ -63,7 +63,7 @@ def _parser() -> ArgumentParser:
     text = "config of 'tlprune fit' to train surrogates by, one for each seed; or the weights file of one for all"
     add("--surrogate", type=str | None, default=None, help=text)
     add("--pretrain", type=str, required=True, help="config of 'tlprune fit' for source models")
-    text = "by mode, the first decides: a config of 'tlprune fit', or {num_neighbours: 20, temperature: 0.1} for kNN"
+    text = "by mode, the first decides: a config of 'tlprune fit', {solver: lbfgs}, or {num_neighbours: 20} for kNN"
     add("--transfers", type=dict[str, str | dict], required=True, help=text)  # type: ignore[type-arg]
     text = "by name, a Selector, or 'selector' with 'label', 'surrogate', 'ablates'"
     # With the type dict[str, Any], the parser would import a class_path and fill in its defaults
@@ -72,6 +72,8 @@ def _parser() -> ArgumentParser:
     add("--controls", type=bool, default=True, help="run random pruning and the reverse of the first method too")
     text = "method whose number of images all others keep too (default: each removes the same share of its own units)"
     add("--match_images", type=str | None, default=None, help=text)
+    text = "draw random pruning for each target; else one draw, and one pretraining, serves all (default: false)"
+    add("--draw_per_target", type=bool, default=False, help=text)
     add("--ratios", type=list[float], default=[0.1, 0.3, 0.5, 0.7, 0.9], help="shares of units removed, in (0, 1)")
     text = "what pruned models have as much of as the whole source's: [epochs], [steps] or both"
     add("--equal", type=list[str], default=["epochs"], help=text)
@@ -108,6 +110,7 @@ def _sweep(given: Namespace) -> "Sweep":
         search=given.search,
         output=user_path(given.output or f"runs/{name}").absolute(),
         match_images=given.match_images,
+        draw_per_target=given.draw_per_target,
     )
 
 

@@ -7,7 +7,7 @@ from tlprune.selection_inputs import SelectOptions
 
 __all__ = ["BUDGETS", "MOVED", "OF_SELECTING", "WHAT_IS_KEPT", "WITHOUT_EFFECT", "refuse_moved"]
 
-BUDGETS = ("prune_ratio", "keep_units", "keep_images", "vote_coverage", "images_like")
+BUDGETS = ("prune_ratio", "keep_units", "keep_images", "vote_coverage", "keep_exactly", "images_like")
 """How much is kept."""
 
 WHAT_IS_KEPT = (*BUDGETS, "target", "selector", "surrogate", "selection")

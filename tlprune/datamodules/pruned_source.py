@@ -26,10 +26,10 @@ __all__ = ["PrunedSourceDataModule"]
 class PrunedSourceDataModule(SourceDataModule):
     """Loaders over the part of a source that a target votes for.
 
-    Give a budget to prune (``prune_ratio``, ``keep_units``, ``keep_images`` or ``vote_coverage``); without one, all of
-    the source is loaded, as for training a surrogate. Batches are images ``[B, 3, S, S]`` float32, normalised, and
-    labels ``[B]`` int64 from 0 to ``num_classes - 1``. Where classes are pruned, those kept are numbered from 0 in
-    their order; where clusters or single images are, labels stay as they are. A source without labels gives zeros.
+    Give a budget to prune (``prune_ratio``, ``keep_units``, ``keep_images``, ``vote_coverage`` or ``keep_exactly``);
+    without one, all of the source is loaded, as for training a surrogate. Batches are images ``[B, 3, S, S]`` float32,
+    normalised, and labels ``[B]`` int64 from 0 to ``num_classes - 1``. Where classes are pruned, those kept are
+    numbered from 0 in their order; elsewhere labels stay as they are. A source without labels gives zeros.
 
     Args:
         source: The set to prune, as :class:`tlprune.datamodules.source.SourceDataModule` takes it.
@@ -44,6 +44,7 @@ class PrunedSourceDataModule(SourceDataModule):
         keep_units: Units to keep, at least 1.
         keep_images: The most source images to keep, held-out ones counted, at least 1.
         vote_coverage: Share of votes that the kept units hold, in (0, 1].
+        keep_exactly: Source images to keep, held-out ones counted; the last unit is cut at random to reach it.
         images_like: A saved Selection of the same source. At most as many images are kept as it keeps within the
             budget: a control is compared with a method at equal cost. Single images reach that number exactly.
         **loading: Arguments of :class:`tlprune.datamodules.source.SourceDataModule`.
@@ -67,12 +68,13 @@ class PrunedSourceDataModule(SourceDataModule):
         keep_units: int | None = None,
         keep_images: int | None = None,
         vote_coverage: float | None = None,
+        keep_exactly: int | None = None,
         images_like: str | None = None,
         **loading: Any,
     ) -> None:
         refuse_moved(loading)
         super().__init__(source=source, **loading)
-        budget = (prune_ratio, keep_units, keep_images, vote_coverage)
+        budget = (prune_ratio, keep_units, keep_images, vote_coverage, keep_exactly)
         self.budget = None if set(budget) == {None} else Budget(*budget)
         self._like: Selection | None = None
         if images_like is not None:
@@ -112,9 +114,8 @@ class PrunedSourceDataModule(SourceDataModule):
             return total
         if (made := self._made_selection()) is not None:
             return len(made.units_kept(self.budget))
-        if self.budget.images is not None or self.budget.coverage is not None:
-            name = "keep_images" if self.budget.images is not None else "vote_coverage"
-            raise InputError(f"with `{name}` the number of classes is known only after setup(); use `keep_units`")
+        if self.budget.ratio is None and self.budget.units is None:
+            raise InputError(f"with {self.budget} the number of classes is known only after setup(); use `keep_units`")
         return self.budget.units_kept(torch.ones(total), torch.ones(total))
 
     @property

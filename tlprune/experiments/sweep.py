@@ -17,7 +17,7 @@ from tlprune.experiments.recipes import Recipe, is_config
 from tlprune.experiments.results import NONE, Cell, Group, MethodInfo, Results
 from tlprune.experiments.sweep_cells import cell_if_finished, make_selection, run_cell, train_surrogate
 from tlprune.experiments.sweep_plan import Spec, Sweep
-from tlprune.experiments.sweep_stages import selector_of, source_of, uses_surrogate
+from tlprune.experiments.sweep_stages import differs_by_target, selector_of, source_of, uses_surrogate
 
 __all__ = ["begin", "finished", "next_groups", "run_sweep", "save_settings", "shared_pretraining"]
 
@@ -170,7 +170,7 @@ class _Board:
         self.tasks[_cell_name(group, seed)] = _Task(run_cell, (sweep, Spec(group, seed)), tuple(needs))
 
     def _selection(self, sweep: Sweep, group: Group, seed: int) -> str:
-        target = group.target if _uses_target(sweep, group.method) else ""
+        target = group.target if differs_by_target(sweep, group.method) else ""
         name = f"select {group.method} {target} {seed}"
         if name not in self.tasks:
             needs: tuple[str, ...] = ()
@@ -190,11 +190,7 @@ def shared_pretraining(sweep: Sweep, group: Group) -> bool:
     """Returns whether an earlier target has the same pretraining, because its kept images ignore the target."""
     if group.target == sweep.targets[0] or group.method == NONE:
         return group.target != sweep.targets[0]
-    return not any(_uses_target(sweep, method) for method in {group.method, sweep.match_images or group.method})
-
-
-def _uses_target(sweep: Sweep, method: str) -> bool:
-    return selector_of(sweep, method, 0).needs_target
+    return not any(differs_by_target(sweep, method) for method in {group.method, sweep.match_images or group.method})
 
 
 def _cell_name(group: Group, seed: int) -> str:

@@ -17,14 +17,16 @@ from tlprune.datamodules.arguments import OF_SELECTING
 from tlprune.experiments.best_weights import BestWeights
 from tlprune.experiments.executors import is_counted
 from tlprune.experiments.fitting import fit, quiet
-from tlprune.experiments.neighbours import Neighbours
+from tlprune.experiments.frozen_transfers import FrozenTransfer
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import Cell, Score
 from tlprune.experiments.sweep_plan import Spec, Sweep
 from tlprune.experiments.sweep_stages import (
     Kept,
+    differs_by_target,
     file_name,
     pretrain_stage,
+    seed_of,
     selection_stage,
     selector_of,
     surrogate_and_seconds,
@@ -85,7 +87,7 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
     with locked(stage.folder):
         if stage.done is not None:
             return
-        selector = selector_of(sweep, method, seed)
+        selector = selector_of(sweep, method, seed_of(sweep, method, target, seed))
         weights, trained = surrogate or (None, 0.0)
         options = {name: value for name, value in sweep.pretrain.data.items() if name in OF_SELECTING}
         size = sweep.pretrain.data.get("eval_size") or sweep.pretrain.data.get("image_size")
@@ -110,7 +112,7 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
         noted = selection.metadata.get("seconds")
         seconds = sum(noted.values()) if noted else wall
         stage.finish({"surrogate_seconds": trained, "selection_seconds": seconds}, [file])
-    voter = f" for {target_labels(sweep.targets)[target]}" if selector.needs_target else ""
+    voter = f" for {target_labels(sweep.targets)[target]}" if differs_by_target(sweep, method) else ""
     _tell(f"selection by {sweep.methods[method].label}{voter}", seed, seconds)
 
 
@@ -191,7 +193,8 @@ def _pretrain(sweep: Sweep, spec: Spec, stage: Stage, kept: Kept) -> None:
     data: dict[str, Any] = {"source": sweep.source}
     if kept.budget is not None:
         data["selection"] = str(kept.selection)
-        data |= {"keep_images": kept.budget.images} if kept.budget.images else {"prune_ratio": kept.budget.ratio}
+        exactly, ratio = kept.budget.exactly, kept.budget.ratio
+        data |= {"prune_ratio": ratio} if exactly is None else {"keep_exactly": exactly}
     steps = stage.depends["steps"]
     config = sweep.pretrain.prepared(
         stage.folder,
@@ -222,8 +225,8 @@ def _pretrain(sweep: Sweep, spec: Spec, stage: Stage, kept: Kept) -> None:
 
 def _transfer(sweep: Sweep, spec: Spec, mode: str, stage: Stage, weights: Path) -> None:
     recipe = sweep.transfers[mode]
-    if isinstance(recipe, Neighbours):
-        score = recipe.score(weights, open_target(spec.group.target))
+    if isinstance(recipe, FrozenTransfer):
+        score = recipe.score(weights, open_target(spec.group.target), spec.seed)
     else:
         score = _trained(sweep, spec, mode, recipe, stage, weights)
     stage.finish(asdict(score))

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tlprune.errors import InputError, did_you_mean
+from tlprune.experiments.frozen_transfers import FrozenTransfer
+from tlprune.experiments.linear_probe import LinearProbe
 from tlprune.experiments.neighbours import Neighbours
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import NONE, Group, MatchBudget
@@ -57,16 +59,17 @@ class Sweep:
         targets: Names or folders of the downstream sets.
         surrogate: Config to train one surrogate per seed with, or the weights file of a single surrogate.
         pretrain: Config of the source models.
-        transfers: Transfer modes, the deciding mode first: a training config, or neighbours that vote without training.
+        transfers: Transfer modes, the deciding mode first: a training config, or a classifier of frozen features.
         methods: Methods by name, including no pruning.
         ratios: Prune ratios in (0, 1), ascending.
         match_budget: Training lengths to run.
         seeds: Number of repetitions.
         search: ``grid`` runs every ratio; ``bisection`` runs only the ratios needed to find the winning subset.
         output: Folder of the sweep.
-        match_images: Method whose number of images all other methods keep, at each ratio, seed and target. Single
-            images match it exactly, classes and clusters as closely as whole units allow. With None, every method
-            removes the same share of its own units.
+        match_images: Method whose number of images all other methods keep, at each ratio, seed and target, to the
+            image: the last class or cluster is cut. With None, every method removes the same share of its own units.
+        draw_per_target: Whether random pruning is drawn for each target, so that targets are independent. Otherwise one
+            draw, and one pretraining, serves all targets.
         extra_groups: Groups that a grid runs in addition to methods, ratios and lengths.
 
     Raises:
@@ -78,7 +81,7 @@ class Sweep:
     targets: tuple[str, ...]
     surrogate: str | None
     pretrain: Recipe
-    transfers: dict[str, Recipe | Neighbours]
+    transfers: dict[str, Recipe | FrozenTransfer]
     methods: dict[str, MethodSpec]
     ratios: tuple[float, ...]
     match_budget: tuple[MatchBudget, ...]
@@ -86,6 +89,7 @@ class Sweep:
     search: Literal["grid", "bisection"]
     output: Path
     match_images: str | None = None
+    draw_per_target: bool = False
     extra_groups: tuple[Group, ...] = ()
 
     def __post_init__(self) -> None:
@@ -126,17 +130,20 @@ class Sweep:
         return None if path is None else expanded(path)
 
 
-def transfer_of(mode: str, given: str | Mapping[str, Any]) -> Recipe | Neighbours:
+def transfer_of(mode: str, given: str | Mapping[str, Any]) -> Recipe | FrozenTransfer:
     """Parses one transfer mode.
 
     Args:
         mode: Name of the mode.
-        given: Config of ``tlprune fit``, or the options of :class:`Neighbours`.
+        given: Config of ``tlprune fit``, or the options of :class:`LinearProbe` (with ``solver``) or of
+            :class:`Neighbours`.
 
     Raises:
         InputError: If it is neither.
     """
-    return Recipe.read(given, "DownstreamDataModule") if isinstance(given, str) else Neighbours.read(mode, given)
+    if isinstance(given, str):
+        return Recipe.read(given, "DownstreamDataModule")
+    return LinearProbe.read(mode, given) if "solver" in given else Neighbours.read(mode, given)
 
 
 def methods_of(given: Mapping[str, Any], controls: bool) -> dict[str, MethodSpec]:

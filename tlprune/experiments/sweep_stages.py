@@ -13,7 +13,7 @@ from typing import Any
 from tlprune import __version__
 from tlprune.datamodules.downstream import DownstreamDataModule
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
-from tlprune.experiments.neighbours import Neighbours
+from tlprune.experiments.frozen_transfers import FrozenTransfer
 from tlprune.experiments.recipes import Recipe, is_config
 from tlprune.experiments.results import NONE, Group
 from tlprune.experiments.sweep_plan import Sweep
@@ -28,9 +28,11 @@ from tlprune.storage.named import digest_own_code
 
 __all__ = [
     "Kept",
+    "differs_by_target",
     "file_name",
     "kept_of",
     "pretrain_stage",
+    "seed_of",
     "selection_stage",
     "selector_of",
     "source_of",
@@ -40,6 +42,9 @@ __all__ = [
     "transfer_stage",
     "uses_surrogate",
 ]
+
+_BETWEEN_TARGETS = 1000
+"""Distance between the seeds of two targets."""
 
 _OF_SELECTION = ("image_size", "eval_size", "num_workers", "on_bad_image", "cache", "val_share", "seed")
 """Arguments of the pretraining's source in the key of a selection stage."""
@@ -57,6 +62,31 @@ def selector_of(sweep: Sweep, method: str, seed: int) -> Selector:
         InputError: If the selector does not exist or does not accept these options.
     """
     return _named(sweep, method, seed).selector
+
+
+def differs_by_target(sweep: Sweep, method: str) -> bool:
+    """Returns whether a method has a ranking for each target: the target votes, or chance is drawn for each."""
+    selector = selector_of(sweep, method, 0)
+    return selector.needs_target or (sweep.draw_per_target and _draws(sweep, method))
+
+
+def seed_of(sweep: Sweep, method: str, target: str, seed: int) -> int:
+    """Returns the seed of a method's selector: the seed of the repetition, or one for each target as well.
+
+    Args:
+        sweep: Sweep that defines the method.
+        method: Name of the method.
+        target: Downstream set.
+        seed: Seed of the repetition.
+    """
+    apart = sweep.draw_per_target and _draws(sweep, method)
+    return seed + _BETWEEN_TARGETS * sweep.targets.index(target) if apart else seed
+
+
+def _draws(sweep: Sweep, method: str) -> bool:
+    """Returns whether a method depends on its seed alone."""
+    selector = selector_of(sweep, method, 0)
+    return not selector.needs and selector.options != selector_of(sweep, method, 1).options
 
 
 def _named(sweep: Sweep, method: str, seed: int) -> NamedSelector:
@@ -132,7 +162,7 @@ def surrogate_and_seconds(sweep: Sweep, method: str, seed: int) -> tuple[str, fl
 
 def selection_stage(sweep: Sweep, method: str, target: str, seed: int) -> Stage | None:
     """Returns the stage of a method's ranking, shared by targets if it uses none; None without its surrogate."""
-    selector, named = _named(sweep, method, seed)
+    selector, named = _named(sweep, method, seed_of(sweep, method, target, seed))
     surrogate = None
     if selector.needs_surrogate is not None and (surrogate := surrogate_and_seconds(sweep, method, seed)) is None:
         return None
@@ -145,7 +175,7 @@ def selection_stage(sweep: Sweep, method: str, target: str, seed: int) -> Stage 
     return _stage(
         sweep,
         f"select-{file_name(method)}-{file_name(target)}-{seed}"
-        if selector.needs_target
+        if differs_by_target(sweep, method)
         else f"select-{file_name(method)}-{seed}",
         source=_source_mark(sweep),
         target=_target_mark(target, "{}", sweep.pretrain.verify_content) if selector.needs_target else None,
@@ -221,7 +251,7 @@ def _budget(sweep: Sweep, group: Group, seed: int) -> Budget | None:
     if reference in (None, group.method):
         return Budget(ratio=group.ratio)
     done = _finished_selection(sweep, str(reference), group.target, seed)
-    return None if done is None else Budget(images=len(Selection.load(done.outputs[0]).keep(ratio=group.ratio)))
+    return None if done is None else Budget(exactly=len(Selection.load(done.outputs[0]).keep(ratio=group.ratio)))
 
 
 def pretrain_stage(sweep: Sweep, group: Group, seed: int) -> tuple[Stage, Kept] | None:
@@ -259,7 +289,7 @@ def transfer_stage(sweep: Sweep, target: str, seed: int, mode: str, weights: Pat
     recipe = sweep.transfers[mode]
     name, whole = f"{file_name(mode)}-{file_name(target)}-{seed}", sweep.pretrain.verify_content
     known = {"weights": digest_file(weights), "seed": seed}
-    if isinstance(recipe, Neighbours):
-        return _stage(sweep, name, **known, target=_target_mark(target, "{}", whole), neighbours=recipe.as_json)
+    if isinstance(recipe, FrozenTransfer):
+        return _stage(sweep, name, **known, target=_target_mark(target, "{}", whole), **{recipe.key: recipe.as_json})
     mark = _target_mark(target, _as_json(recipe.data), whole)
     return _stage(sweep, name, **known, target=mark, recipe=recipe.decides, **recipe.depends_on)
