@@ -119,6 +119,11 @@ class SourceDataModule(ResumableDataModule):
         """Height and width in pixels of training images."""
         return self.transforms.train_size.expected(self._expected())
 
+    @property
+    def eval_image_size(self) -> int:
+        """Height and width in pixels of images that validate, which exported weights and checkpoints record."""
+        return self.transforms.eval_size.expected(self._expected())
+
     def check_inputs(self) -> None:
         """Opens the source and changes nothing: wrong input is reported before anything is written.
 
