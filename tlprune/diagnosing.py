@@ -9,6 +9,7 @@ from torch import Tensor
 from tlprune.data.datasets import ImageSet
 from tlprune.data.image_size import ImageSize
 from tlprune.data.transformed import TransformedDataset
+from tlprune.distributed import broadcast_from_rank0
 from tlprune.preprocessing import Preprocessing
 from tlprune.selection.diagnostics import Diagnosis, diagnose_kept
 from tlprune.selection.ranking import Budget
@@ -44,6 +45,7 @@ def diagnose(
     image_size: int | None = None,
     num_workers: int = 0,
     cache: str | os.PathLike[str] | None = None,
+    verify_content: bool = False,
     device: torch.device | str | None = None,
 ) -> Diagnosis:
     """Diagnoses what a Selection keeps within a budget, without any training. Exactly one budget must be given.
@@ -65,6 +67,7 @@ def diagnose(
         image_size: Likewise.
         num_workers: Processes that load images on each rank.
         cache: The cache folder; None for the user's.
+        verify_content: Whether cached features count only where every byte of every image is the same.
         device: Where the surrogate runs; None for a GPU if there is one.
 
     Returns:
@@ -91,7 +94,8 @@ def diagnose(
     found.require_source(opened.fingerprint(), f"source {source if isinstance(source, str) else ''}".strip())
     [(_, voters)] = training_images([target], target_seed)
     size = ImageSize(image_size, usual_size(source))
-    [diagnosis] = diagnose_images(opened, voters, surrogate, [kept], options, size, num_workers, cache, device)
+    how = (options, size, num_workers, cache, verify_content, device)
+    [diagnosis] = diagnose_images(opened, voters, surrogate, [kept], *how)
     return diagnosis
 
 
@@ -104,6 +108,7 @@ def diagnose_images(
     image_size: ImageSize,
     num_workers: int = 0,
     cache: str | os.PathLike[str] | None = None,
+    verify_content: bool = False,
     device: torch.device | str | None = None,
 ) -> list[Diagnosis]:
     """Diagnoses several sets of kept images of one opened source.
@@ -117,6 +122,7 @@ def diagnose_images(
         image_size: Height and width in pixels that the surrogate sees.
         num_workers: Processes that load images on each rank.
         cache: The cache folder; None for the user's.
+        verify_content: Whether cached features count only where every byte of every image is the same.
         device: Where the surrogate runs; None for a GPU if there is one.
 
     Raises:
@@ -128,7 +134,9 @@ def diagnose_images(
     network.to(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
     transform = common_transform([read], image_size)
     seen = [TransformedDataset(images, transform) for images in (source, target)]
-    seen[0].version = source.listed_fingerprint
+    seen[0].version = (
+        broadcast_from_rank0(lambda: source.fingerprint("bytes")) if verify_content else source.listed_fingerprint
+    )
     return diagnose_kept(seen[0], seen[1], network, kept, cache_root(cache), num_workers)
 
 

@@ -68,6 +68,7 @@ class Sweep:
             images match it exactly, classes and clusters as closely as whole units allow. With None, every method
             removes the same share of its own units.
         extra_groups: Groups that a grid runs in addition to methods, ratios and lengths.
+        diagnostics: Whether what each cell keeps is diagnosed, in features of the sweep's surrogate.
 
     Raises:
         InputError: If a field is empty or out of range.
@@ -87,6 +88,7 @@ class Sweep:
     output: Path
     match_images: str | None = None
     extra_groups: tuple[Group, ...] = ()
+    diagnostics: bool = False
 
     def __post_init__(self) -> None:
         """Validates the plan."""
@@ -103,6 +105,8 @@ class Sweep:
             raise InputError(f"`equal` must be among epochs and steps, got {', '.join(self.match_budget) or 'none'}")
         if self.seeds < 1:
             raise InputError(f"`seeds` must be at least 1, got {self.seeds}")
+        if self.diagnostics and self.surrogate is None:
+            raise InputError("`diagnostics` needs `surrogate`, whose features are compared")
         pruning = [method for method in self.methods if method != NONE]
         if self.match_images is not None and self.match_images not in pruning:
             near = did_you_mean(self.match_images, pruning)
