@@ -76,6 +76,17 @@ def test_a_selection_without_votes_is_diagnosed_for_any_target(selections, class
     assert len(rows(out, "random images")) == 2
 
 
+def test_two_targets_of_one_name_both_count(selections, class_folder, surrogate_file, capsys):
+    class_folder("a/pets/train", {"x": 5})
+    class_folder("b/pets/train", {"x": 10})
+    both = {"target": ["a/pets", "b/pets"], "surrogate": surrogate_file(4), "image_size": 32}
+    tlprune.select("src", output="both.safetensors", **both)
+    assert main(["advise", "both.safetensors", "--diagnose", "--prune_ratio=0.5"]) == 0
+    out = capsys.readouterr().out
+    assert "held against 4 training images of pets" in out
+    assert "held against 8 training images of pets" in out
+
+
 def test_advice_is_as_it_was_without_diagnosing(selections, capsys):
     shutil.rmtree("src")
     assert main(["advise", "lm.safetensors", "--prune_ratio=0.5"]) == 0

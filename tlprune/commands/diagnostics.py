@@ -36,7 +36,7 @@ class Opened:
         budget: Amount that each Selection keeps.
         kept: What each keeps, by the path of its file.
         source: The source of all.
-        targets: Training images of each target, by name.
+        targets: Name and training images of each target.
         surrogate: Weights of the network whose features are compared.
         options: Its network and preprocessing.
         image_size: Pixels that it sees if its weights do not say.
@@ -47,7 +47,7 @@ class Opened:
     budget: Budget
     kept: dict[str, Tensor]
     source: ImageSet
-    targets: dict[str, ImageSet]
+    targets: list[tuple[str, ImageSet]]
     surrogate: str
     options: SelectOptions
     image_size: int
@@ -89,7 +89,7 @@ class Opened:
             InputError: If the surrogate or an image cannot be read.
         """
         how = (self.options, ImageSize(None, self.image_size), self.num_workers, self.cache)
-        for name, images in self.targets.items():
+        for name, images in self.targets:
             found = diagnose_images(self.source, images, self.surrogate, list(self.kept.values()), *how)
             title = f"What {self.budget} keeps, held against {len(images):,} training images of {name}"
             console.print(f"{title}, in features of {self.surrogate}:", soft_wrap=True)
@@ -104,11 +104,11 @@ def _kept(path: str, selection: Selection, budget: Budget) -> Tensor:
         raise InputError(f"{path}: {error}") from error
 
 
-def _targets(selections: Mapping[str, Selection], names: list[str] | None) -> dict[str, ImageSet]:
+def _targets(selections: Mapping[str, Selection], names: list[str] | None) -> list[tuple[str, ImageSet]]:
     """Opens the targets that the user names, or those that the Selections were made for."""
     if names:
         seeds = [int(one.metadata.get("target_seed", 0)) for one in selections.values()]
-        return {name: open_target(name, seeds[0]).train for name in names}
+        return [(name, open_target(name, seeds[0]).train) for name in names]
     voted = {path: one for path, one in selections.items() if one.metadata.get("targets")}
     if not voted:
         raise InputError("no Selection names a target; give --target")
@@ -116,7 +116,7 @@ def _targets(selections: Mapping[str, Selection], names: list[str] | None) -> di
     for path in others:
         if _digests(voted[path]) != _digests(voted[first]):
             raise InputError(f"{path}: made for other target images than {first}; say with --target which are meant")
-    return {one.name: one.images for one in opened_targets(voted[first], None)}
+    return [(one.name, one.images) for one in opened_targets(voted[first], None)]
 
 
 def _digests(selection: Selection) -> list[Any]:
