@@ -16,6 +16,7 @@ from .data.pruned_dataset import PrunedDataset as PrunedDataset
 from .datamodules.downstream import DownstreamDataModule as DownstreamDataModule
 from .datamodules.pruned import PrunedDataModule as PrunedDataModule
 from .datamodules.pruned_source import PrunedSourceDataModule as PrunedSourceDataModule
+from .diagnosing import diagnose as diagnose
 from .errors import InputError as InputError
 from .modules.adversarial import LitAdversarialClassifier as LitAdversarialClassifier
 from .modules.classifier import LitClassifier as LitClassifier

@@ -258,6 +258,7 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(place, capsys):
         ({"methods": {"x": {"selector": "LabelMapping", "lable": "a"}}}, "method 'x': `lable` is not one of"),
         ({"methods": {"x": 3}}, "method 'x': give a Selector's name"),
         ({"surrogate": None}, "method 'label_mapping' needs `surrogate`"),
+        ({"surrogate": None, "diagnostics": True}, "`diagnostics` needs `surrogate`, whose features are compared"),
         ({"surrogate": "nothing.yaml"}, "nothing.yaml: No such file"),
         ({"pretrain": "probe.yaml"}, "`data` must be a PrunedSourceDataModule, got DownstreamDataModule"),
         ({"pretrain": "sweep.yaml"}, "`model` must be given by `class_path`"),

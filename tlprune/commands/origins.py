@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from tlprune.data.datasets import ImageSet
@@ -28,13 +27,11 @@ def opened_source(selection: Selection, source: str | None, cache: str | None) -
     name = source or selection.metadata.get("source")
     if name is None:
         raise InputError("this selection does not say where its source lies; give --source")
-    from tlprune.data.sources import open_source  # loads torchvision, which opening targets does not need
+    from tlprune.data.sources import open_source  # these load torchvision, which opening targets does not need
+    from tlprune.diagnosing import without_skipped
 
     images, _ = open_source(name, cache)
-    if selection.skipped:
-        left_out = set(selection.skipped)
-        stay = [index for index in range(len(images)) if images.name(index) not in left_out]
-        images = images.subset(torch.tensor(stay, dtype=torch.int64))
+    images = without_skipped(images, selection)
     selection.require_source(images.fingerprint(), f"source {name}")
     return images
 

@@ -80,6 +80,8 @@ def _parser() -> ArgumentParser:
     add("--seeds", type=int, default=3, help="how many times all is repeated")
     text = "'grid': every ratio; 'bisection': as few as it takes to find each winning subset"
     add("--search", type=Literal["grid", "bisection"], default="grid", help=text)
+    text = "say of every cell how near what it keeps is to the target, in features of the surrogate; reports show it"
+    add("--diagnostics", type=bool, default=False, help=text)
     add("--output", type=str | None, default=None, help="the sweep's folder (default: runs/sweep-NAME of the config)")
     text = "cells at a time without --slurm (default: one for each GPU, else each core)"
     add("--workers", type=int | None, default=None, help=text)
@@ -111,6 +113,7 @@ def _sweep(given: Namespace) -> "Sweep":
         output=user_path(given.output or f"runs/{name}").absolute(),
         match_images=given.match_images,
         draw_per_target=given.draw_per_target,
+        diagnostics=given.diagnostics,
     )
 
 

@@ -98,6 +98,8 @@ class Cell:
         source_accuracy: Percent accuracy on held-out source images of the kept classes; None if no labels are learned.
         scores: Scores by transfer mode.
         selection: Path of the Selection in the sweep's folder; None without pruning.
+        diagnostics: Numbers of :class:`~tlprune.selection.diagnostics.Diagnostics` for the kept images by name, and
+            with ``random_`` before the name for as many random images; None if they were not computed.
     """
 
     target: str
@@ -115,6 +117,7 @@ class Cell:
     source_accuracy: float | None
     scores: dict[str, Score]
     selection: str | None = None
+    diagnostics: dict[str, float] | None = None
 
     @property
     def group(self) -> Group:

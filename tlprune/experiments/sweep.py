@@ -18,6 +18,7 @@ from tlprune.experiments.results import NONE, Cell, Group, MethodInfo, Results
 from tlprune.experiments.sweep_cells import cell_if_finished, make_selection, run_cell, train_surrogate
 from tlprune.experiments.sweep_plan import Spec, Sweep
 from tlprune.experiments.sweep_stages import differs_by_target, selector_of, source_of, uses_surrogate
+from tlprune.storage.paths import expanded
 
 __all__ = ["begin", "finished", "next_groups", "run_sweep", "save_settings", "shared_pretraining"]
 
@@ -54,6 +55,8 @@ def begin(sweep: Sweep, command: str) -> Results:
             Recipe.read(surrogate, "PrunedSourceDataModule")
         kind = "class" if selector is None else selector.unit_kind
         infos[name] = MethodInfo(method.label, kind, needs, method.ablates)
+    if sweep.diagnostics and sweep.surrogate is not None and is_config(sweep.surrogate):
+        Recipe.read(sweep.surrogate, "PrunedSourceDataModule")
     source = source_of(sweep)
     source.check_inputs()
     images = source.transformed_source.images
@@ -161,6 +164,8 @@ class _Board:
             needs.append(self._selection(sweep, group, seed))
             if sweep.match_images is not None:
                 needs.append(self._selection(sweep, replace(group, method=sweep.match_images), seed))
+            if sweep.diagnostics and sweep.surrogate is not None:
+                needs += self._surrogate(sweep, expanded(sweep.surrogate), seed)
         if group.match_budget == "steps":
             needs += self._there(Group(sweep.targets[0], NONE), seed)
         if shared_pretraining(sweep, group):
@@ -173,13 +178,20 @@ class _Board:
         target = group.target if differs_by_target(sweep, group.method) else ""
         name = f"select {group.method} {target} {seed}"
         if name not in self.tasks:
-            needs: tuple[str, ...] = ()
+            needs: list[str] = []
             surrogate = sweep.surrogate_of(group.method)
-            if uses_surrogate(sweep, group.method) and surrogate is not None and is_config(surrogate):
-                needs = (f"surrogate {surrogate} {seed}",)
-                self.tasks.setdefault(needs[0], _Task(train_surrogate, (sweep, surrogate, seed), ()))
-            self.tasks[name] = _Task(make_selection, (sweep, group.method, group.target, seed), needs)
+            if uses_surrogate(sweep, group.method) and surrogate is not None:
+                needs = self._surrogate(sweep, surrogate, seed)
+            self.tasks[name] = _Task(make_selection, (sweep, group.method, group.target, seed), tuple(needs))
         return name
+
+    def _surrogate(self, sweep: Sweep, path: str, seed: int) -> list[str]:
+        """Adds the training of a surrogate; there is none for a weights file."""
+        if not is_config(path):
+            return []
+        name = f"surrogate {path} {seed}"
+        self.tasks.setdefault(name, _Task(train_surrogate, (sweep, path, seed), ()))
+        return [name]
 
     def _there(self, group: Group, seed: int) -> list[str]:
         name = _cell_name(group, seed)

@@ -20,6 +20,7 @@ from tlprune.experiments.fitting import fit, quiet
 from tlprune.experiments.frozen_transfers import FrozenTransfer
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import Cell, Score
+from tlprune.experiments.sweep_diagnostics import diagnose_cell, diagnostics_if_finished
 from tlprune.experiments.sweep_plan import Spec, Sweep
 from tlprune.experiments.sweep_stages import (
     Kept,
@@ -127,6 +128,10 @@ def run_cell(sweep: Sweep, spec: Spec) -> Cell:
     if found is None:
         raise RuntimeError(f"{spec}: what it needs is not finished")
     stage, kept = found
+    if sweep.diagnostics and diagnostics_if_finished(sweep, spec, kept) is None and kept.selection is not None:
+        seconds = diagnose_cell(sweep, spec, kept)
+        target = target_labels(sweep.targets)[spec.group.target]
+        _tell(f"diagnostics for {target} of {_what(sweep, spec)}", spec.seed, seconds)
     with locked(stage.folder):
         done = stage.done
         if done is None:
@@ -164,6 +169,9 @@ def cell_if_finished(sweep: Sweep, spec: Spec) -> Cell | None:
             return None
         scores[mode] = Score(**scored.result)
     kept, known = found[1], done.result
+    diagnostics = diagnostics_if_finished(sweep, spec, kept) if sweep.diagnostics else None
+    if sweep.diagnostics and diagnostics is None and kept.selection is not None:
+        return None
     whole = kept.selection is None
     paid = kept.paid or {"surrogate_seconds": 0.0, "selection_seconds": 0.0}
     return Cell(
@@ -180,6 +188,7 @@ def cell_if_finished(sweep: Sweep, spec: Spec) -> Cell | None:
         source_accuracy=known["source_accuracy"],
         scores=scores,
         selection=None if kept.selection is None else f"selections/{kept.selection.name}",
+        diagnostics=diagnostics,
         **paid,
     )
 

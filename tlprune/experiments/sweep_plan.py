@@ -71,6 +71,7 @@ class Sweep:
         draw_per_target: Whether random pruning is drawn for each target, so that targets are independent. Otherwise one
             draw, and one pretraining, serves all targets.
         extra_groups: Groups that a grid runs in addition to methods, ratios and lengths.
+        diagnostics: Whether what each cell keeps is diagnosed, in features of the sweep's surrogate.
 
     Raises:
         InputError: If a field is empty or out of range.
@@ -91,6 +92,7 @@ class Sweep:
     match_images: str | None = None
     draw_per_target: bool = False
     extra_groups: tuple[Group, ...] = ()
+    diagnostics: bool = False
 
     def __post_init__(self) -> None:
         """Validates the plan."""
@@ -107,6 +109,8 @@ class Sweep:
             raise InputError(f"`equal` must be among epochs and steps, got {', '.join(self.match_budget) or 'none'}")
         if self.seeds < 1:
             raise InputError(f"`seeds` must be at least 1, got {self.seeds}")
+        if self.diagnostics and self.surrogate is None:
+            raise InputError("`diagnostics` needs `surrogate`, whose features are compared")
         pruning = [method for method in self.methods if method != NONE]
         if self.match_images is not None and self.match_images not in pruning:
             near = did_you_mean(self.match_images, pruning)

@@ -25,9 +25,11 @@ from tlprune.selection.selector import Selector
 from tlprune.storage.fingerprint import digest_file, digest_json, digest_tensors
 from tlprune.storage.journal import Done, Journal, Stage
 from tlprune.storage.named import digest_own_code
+from tlprune.storage.paths import expanded
 
 __all__ = [
     "Kept",
+    "diagnosis_stage",
     "differs_by_target",
     "file_name",
     "kept_of",
@@ -154,6 +156,10 @@ def surrogate_and_seconds(sweep: Sweep, method: str, seed: int) -> tuple[str, fl
     path = sweep.surrogate_of(method)
     if path is None:
         raise RuntimeError(f"{method}: no surrogate")
+    return _weights_and_seconds(sweep, path, seed)
+
+
+def _weights_and_seconds(sweep: Sweep, path: str, seed: int) -> tuple[str, float] | None:
     if not is_config(path):
         return path, read_weights(path).seconds or 0.0
     done = surrogate_stage(sweep, path, seed).done
@@ -282,6 +288,25 @@ def pretrain_stage(sweep: Sweep, group: Group, seed: int) -> tuple[Stage, Kept] 
 def _finished_pretraining(sweep: Sweep, group: Group, seed: int) -> Done | None:
     found = pretrain_stage(sweep, group, seed)
     return None if found is None else found[0].done
+
+
+def diagnosis_stage(sweep: Sweep, target: str, seed: int, kept: Kept) -> tuple[Stage, str] | None:
+    """Returns the stage that diagnoses kept images, and the surrogate's weights; None if these are not trained yet."""
+    surrogate = _weights_and_seconds(sweep, expanded(str(sweep.surrogate)), seed)
+    if surrogate is None:
+        return None
+    data = {name: sweep.pretrain.data.get(name) for name in _OF_SELECTION}
+    stage = _stage(
+        sweep,
+        f"diagnose-{file_name(target)}-{seed}",
+        source=_source_mark(sweep),
+        target=_target_mark(target, "{}", sweep.pretrain.verify_content),
+        surrogate=_weights_mark(surrogate[0]),
+        kept=kept.digest,
+        data=data,
+        options=_as_json(vars(sweep.pretrain.select_options)),
+    )
+    return stage, surrogate[0]
 
 
 def transfer_stage(sweep: Sweep, target: str, seed: int, mode: str, weights: Path) -> Stage:

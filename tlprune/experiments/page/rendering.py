@@ -17,6 +17,7 @@ from tlprune.experiments.curves import ablation_figure, accuracy_figure
 from tlprune.experiments.marks import marks_of
 from tlprune.experiments.page import findings
 from tlprune.experiments.page.conclusions import Headline, conclusion, headlines
+from tlprune.experiments.page.diagnostics import diagnostics_table
 from tlprune.experiments.page.evidence import Evidence
 from tlprune.experiments.page.explanations import WHAT_METHODS_DO
 from tlprune.experiments.page.files import cells_csv, latex_tables, summary_csv
@@ -117,6 +118,7 @@ def render_page(results: Results | None, evidence: Sequence[Evidence], notes: Se
         notes=notes,
         winning=None if results is None else _winning(results),
         ablations=[] if results is None else _ablations(results),
+        diagnosed=None if results is None else diagnostics_table(results),
         evidence=evidence,
         curves=[_curve(one, place) for place, one in enumerate(evidence)],
         explained=_explained(results, evidence),
