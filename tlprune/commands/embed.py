@@ -14,6 +14,7 @@ from tlprune.commands.arguments import (
     require_writable,
 )
 from tlprune.commands.launching import add_processes, finish, launch
+from tlprune.data.feature_names import require_feature_suffix
 from tlprune.errors import InputError
 
 __all__ = ["run"]
@@ -36,6 +37,7 @@ def run(arguments: list[str]) -> None:
     given = parse(_parser(), arguments)
     if (given.source is None) == (given.target is None):
         raise InputError("give --source or --target, " + ("not both" if given.source else "got neither"))
+    require_feature_suffix(given.output)
     require_writable(given.output)
     fabric = launch(given)
     from tlprune.data.feature_files import open_features

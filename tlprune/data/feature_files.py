@@ -126,10 +126,12 @@ def _open_npy(file: Path, where: str, _: object) -> _Content:
 
 
 def _open_npz(file: Path, where: str, cache: str | os.PathLike[str] | None) -> _Content:
-    with np.load(file, allow_pickle=False) as arrays:
-        if "features" not in arrays.files:
-            raise InputError(f"{where}: no array 'features' in it, only {', '.join(arrays.files) or 'nothing'}")
-        small = {name: arrays[name] for name in ("labels", "classes", "paths", EMBEDDING_KEY) if name in arrays.files}
+    with file.open("rb") as opened:
+        arrays = np.load(opened, allow_pickle=False)
+        names = getattr(arrays, "files", ["one array"])
+        if "features" not in names:
+            raise InputError(f"{where}: no array 'features' in it, only {', '.join(names) or 'nothing'}")
+        small = {name: arrays[name] for name in ("labels", "classes", "paths", EMBEDDING_KEY) if name in names}
 
     def copy(target: Path) -> None:
         with zipfile.ZipFile(file) as archive, archive.open("features.npy") as member, target.open("wb") as output:

@@ -1,12 +1,13 @@
 """Names of sources and targets that are files of features: ``features:FILE``. No file is opened."""
 
+import os
 from pathlib import Path
 from typing import TypeGuard
 
 from tlprune.errors import InputError
 from tlprune.storage.paths import user_path
 
-__all__ = ["SUFFIXES", "absolute_features", "check_features", "is_features", "sidecars"]
+__all__ = ["SUFFIXES", "absolute_features", "check_features", "is_features", "require_feature_suffix", "sidecars"]
 
 SUFFIXES = (".npy", ".npz", ".safetensors", ".parquet")
 """Suffixes of files of features."""
@@ -45,6 +46,19 @@ def check_features(name: str) -> Path:
 def absolute_features(name: str) -> str:
     """Returns ``features:FILE`` with an absolute path."""
     return f"{_KIND}{user_path(name.removeprefix(_KIND)).absolute()}"
+
+
+def require_feature_suffix(output: str | os.PathLike[str]) -> None:
+    """Refuses to write features to a file of an unknown kind.
+
+    Args:
+        output: The file.
+
+    Raises:
+        InputError: Its suffix is unknown.
+    """
+    if user_path(output).suffix.lower() not in SUFFIXES:
+        raise InputError(f"cannot write {output}: features are written to {', '.join(SUFFIXES)}")
 
 
 def sidecars(file: Path) -> tuple[Path, Path]:

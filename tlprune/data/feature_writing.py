@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tlprune.data.feature_files import EMBEDDING_KEY
-from tlprune.data.feature_names import SUFFIXES, sidecars
+from tlprune.data.feature_names import require_feature_suffix, sidecars
 from tlprune.data.feature_set import FeatureSet
 from tlprune.errors import InputError
 from tlprune.storage.atomic import atomic_path, write_bytes
@@ -38,9 +38,8 @@ def check_feature_output(output: str | os.PathLike[str]) -> Path:
         InputError: Its suffix is unknown, its library is missing, or a file beside it that is not ours would be lost.
     """
     file = user_path(output)
+    require_feature_suffix(file)
     suffix = file.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise InputError(f"cannot write {output}: features are written to {', '.join(SUFFIXES)}")
     if suffix == ".parquet":
         try:
             import pyarrow  # noqa: F401

@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from tlprune.errors import InputError
+from tlprune.preprocessing import Preprocessing
 
 __all__ = ["GivenFeatures", "check_given_features", "config_of_features"]
 
@@ -92,7 +93,8 @@ def _check_embedded_alike(first: GivenFeatures, other: GivenFeatures) -> None:
 
 
 def _seen(one: GivenFeatures) -> str:
-    return ", ".join(f"{value}" for value in one.transform_config.values())
+    view = one.transform_config
+    return f"as {view.get('view')} of {Preprocessing.from_transform_config(view).described()}"
 
 
 def _of_features_only() -> list[str]:
