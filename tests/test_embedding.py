@@ -177,6 +177,7 @@ def test_foreign_features_with_paths_fit_the_images_of_these_paths(before, their
     assert "this source is not made of files" in capsys.readouterr().err
     assert main(["export", "s.safetensors", "--format=indices", "--output=kept.txt", "--prune_ratio=0.6"]) == 0
     assert main(["explain", "s.safetensors", "--unit=ant"]) == 0
+    assert main(["report", "s.safetensors", "--output=page"]) == 0
 
 
 def test_a_folder_less_than_the_images_have_fits_too(theirs, source, voting, class_folder):
