@@ -11,6 +11,7 @@ from tlprune.data.image_size import ImageSize
 from tlprune.data.transformed import TransformedDataset
 from tlprune.distributed import broadcast_from_rank0
 from tlprune.preprocessing import Preprocessing
+from tlprune.pruning import require_source
 from tlprune.selection.diagnostics import Diagnosis, diagnose_kept
 from tlprune.selection.ranking import Budget
 from tlprune.selection.selection import Selection
@@ -93,7 +94,7 @@ def diagnose(
     check_names(source, [target], [surrogate], options)
     kept = found.kept(Budget(ratio, units, images, coverage, exactly)).samples
     opened = without_skipped(open_images(source, cache), found)
-    found.require_source(opened.fingerprint(), f"source {source if isinstance(source, str) else ''}".strip())
+    require_source(found, opened, f"source {source if isinstance(source, str) else ''}".strip())
     [(_, voters)] = training_images([target], target_seed)
     size = ImageSize(image_size, usual_size(source))
     how = (options, size, num_workers, cache, verify_content, device)

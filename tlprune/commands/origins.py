@@ -6,6 +6,8 @@ from typing import Any
 from torch import Tensor
 
 from tlprune.data.datasets import ImageSet
+from tlprune.data.feature_files import open_features
+from tlprune.data.feature_names import is_features
 from tlprune.data.target_splits import open_target
 from tlprune.errors import InputError
 from tlprune.selection.selection import Selection
@@ -27,12 +29,14 @@ def opened_source(selection: Selection, source: str | None, cache: str | None) -
     name = source or selection.metadata.get("source")
     if name is None:
         raise InputError("this selection does not say where its source lies; give --source")
-    from tlprune.data.sources import open_source  # these load torchvision, which opening targets does not need
+    # these load torchvision, which opening targets does not need
+    from tlprune.data.sources import open_source
     from tlprune.diagnosing import without_skipped
+    from tlprune.pruning import require_source
 
     images, _ = open_source(name, cache)
     images = without_skipped(images, selection)
-    selection.require_source(images.fingerprint(), f"source {name}")
+    require_source(selection, images, f"source {name}")
     return images
 
 
@@ -82,16 +86,21 @@ def opened_targets(selection: Selection, targets: list[str] | None) -> list[Vote
     begin = 0
     for name, settings in zip(names, voted or [None] * len(names), strict=True):
         try:
-            opened = open_target(name, int(selection.metadata.get("target_seed", 0)))
+            if is_features(name):
+                parts: tuple[str, ImageSet, ImageSet | None] = (name, open_features(name), None)
+            else:
+                opened = open_target(name, int(selection.metadata.get("target_seed", 0)))
+                parts = (opened.name, opened.train, opened.test)
         except InputError as error:
             raise error if targets else InputError(f"{error}; say with --target where it is now") from error
-        if settings is not None and opened.train.fingerprint() != settings["digest"]:
+        called, train, test = parts
+        if settings is not None and train.fingerprint() != settings["digest"]:
             raise InputError(f"target {name}: not the images that voted")
         place = len(found)
         own_votes = selection.target_votes[place : place + 1]
-        end = begin + (len(opened.train) if bool(own_votes.any()) or len(own_votes) == 0 else 0)
+        end = begin + (len(train) if bool(own_votes.any()) or len(own_votes) == 0 else 0)
         votes, asked_by = selection.assignments[begin:end], selection.asked_by.long() - begin
-        found.append(Voters(opened.name, opened.train, opened.test, votes, asked_by))
+        found.append(Voters(called, train, test, votes, asked_by))
         begin = end
     if begin > len(selection.assignments):  # some votes were counted without recording who cast them
         return [replace(one, assignments=selection.assignments[:0]) for one in found]

@@ -13,6 +13,7 @@ from tlprune.datamodules.arguments import refuse_moved
 from tlprune.datamodules.source import SourceDataModule
 from tlprune.distributed import broadcast_from_rank0
 from tlprune.errors import InputError
+from tlprune.pruning import require_source
 from tlprune.selection.label_mapping import LabelMapping
 from tlprune.selection.ranking import Budget, require_training_images, warn_beyond_votes
 from tlprune.selection.selection import Selection, UnitKind
@@ -247,5 +248,5 @@ class PrunedSourceDataModule(SourceDataModule):
             what = f"selection {self.selection_file or ''}: it skipped {len(selection.skipped)} bad images"
             raise InputError(f"{what}; set `on_bad_image: skip`")
         for made in filter(None, (self._like, selection)):
-            made.require_source(source.fingerprint(), "the source at hand")
+            require_source(made, source, "the source at hand")
         return selection
