@@ -46,6 +46,7 @@ class Voters:
     Args:
         name: Name of the target.
         images: Images that voted.
+        val: Validation images of the target, which did not vote.
         test: Test images of the target, which did not vote; None if it has none.
         assignments: Int64 tensor ``[M]``, the unit that each image voted for; empty without votes.
         asked_by: Int64 tensor ``[U]``, the image each unit is kept for, outside [0, M) for other targets, or empty.
@@ -53,6 +54,7 @@ class Voters:
 
     name: str
     images: ImageSet
+    val: ImageSet
     test: ImageSet | None
     assignments: Tensor
     asked_by: Tensor
@@ -94,7 +96,7 @@ def opened_targets(selection: Selection, targets: list[str] | None) -> list[Vote
         own_votes = selection.target_votes[place : place + 1]
         end = begin + (len(opened.train) if bool(own_votes.any()) or len(own_votes) == 0 else 0)
         votes, asked_by = selection.assignments[begin:end], selection.asked_by.long() - begin
-        found.append(Voters(opened.name, opened.train, opened.test, votes, asked_by))
+        found.append(Voters(opened.name, opened.train, opened.val, opened.test, votes, asked_by))
         begin = end
     if begin > len(selection.assignments):  # some votes were counted without recording who cast them
         return [replace(one, assignments=selection.assignments[:0]) for one in found]
