@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tlprune.data.datasets import ImageSet
@@ -47,6 +48,7 @@ class Voters:
     Args:
         name: Name of the target.
         images: Images that voted.
+        val: Validation images of the target, which did not vote.
         test: Test images of the target, which did not vote; None if it has none.
         assignments: Int64 tensor ``[M]``, the unit that each image voted for; empty without votes.
         asked_by: Int64 tensor ``[U]``, the image each unit is kept for, outside [0, M) for other targets, or empty.
@@ -54,6 +56,7 @@ class Voters:
 
     name: str
     images: ImageSet
+    val: ImageSet
     test: ImageSet | None
     assignments: Tensor
     asked_by: Tensor
@@ -87,20 +90,22 @@ def opened_targets(selection: Selection, targets: list[str] | None) -> list[Vote
     for name, settings in zip(names, voted or [None] * len(names), strict=True):
         try:
             if is_features(name):
-                parts: tuple[str, ImageSet, ImageSet | None] = (name, open_features(name), None)
+                features = open_features(name)
+                nothing = features.subset(torch.arange(0))
+                parts: tuple[str, ImageSet, ImageSet, ImageSet | None] = (name, features, nothing, None)
             else:
                 opened = open_target(name, int(selection.metadata.get("target_seed", 0)))
-                parts = (opened.name, opened.train, opened.test)
+                parts = (opened.name, opened.train, opened.val, opened.test)
         except InputError as error:
             raise error if targets else InputError(f"{error}; say with --target where it is now") from error
-        called, train, test = parts
+        called, train, val, test = parts
         if settings is not None and train.fingerprint() != settings["digest"]:
             raise InputError(f"target {name}: not the images that voted")
         place = len(found)
         own_votes = selection.target_votes[place : place + 1]
         end = begin + (len(train) if bool(own_votes.any()) or len(own_votes) == 0 else 0)
         votes, asked_by = selection.assignments[begin:end], selection.asked_by.long() - begin
-        found.append(Voters(called, train, test, votes, asked_by))
+        found.append(Voters(called, train, val, test, votes, asked_by))
         begin = end
     if begin > len(selection.assignments):  # some votes were counted without recording who cast them
         return [replace(one, assignments=selection.assignments[:0]) for one in found]

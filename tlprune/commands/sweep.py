@@ -18,6 +18,7 @@ from tlprune.storage.paths import user_path
 
 if TYPE_CHECKING:
     from tlprune.experiments.results import Cell, Results
+    from tlprune.experiments.statistics import Estimate
     from tlprune.experiments.sweep_plan import Sweep
 
 __all__ = ["run"]
@@ -65,7 +66,7 @@ def _parser() -> ArgumentParser:
     add("--pretrain", type=str, required=True, help="config of 'tlprune fit' for source models")
     text = "by mode, the first decides: a config of 'tlprune fit', {solver: lbfgs}, or {num_neighbours: 20} for kNN"
     add("--transfers", type=dict[str, str | dict], required=True, help=text)  # type: ignore[type-arg]
-    text = "by name, a Selector, or 'selector' with 'label', 'surrogate', 'ablates'"
+    text = "by name, a Selector, or 'selector' with 'label', 'surrogate', 'ablates', 'sampling'"
     # With the type dict[str, Any], the parser would import a class_path and fill in its defaults
     method = str | dict | list | float | None  # type: ignore[type-arg]
     add("--methods", type=dict[str, method], default={"label_mapping": selector_names()[0]}, help=text)
@@ -121,6 +122,7 @@ def _tell_plan(sweep: "Sweep", results: "Results", console: Console) -> None:
     """Prints a line for each group, and the forecast for the whole sweep."""
     from tlprune.experiments.forecast import forecast
     from tlprune.experiments.sweep import shared_pretraining
+    from tlprune.experiments.sweep_included import surrogate_sees_target
 
     costs = forecast(sweep, results)
     table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
@@ -140,7 +142,9 @@ def _tell_plan(sweep: "Sweep", results: "Results", console: Console) -> None:
         console.print("* pretrained once for all targets: this is the transfer alone")
     if sweep.search == "bisection":
         console.print("bisection runs a part of these: a third or so of the ratios")
-    surrogates = 0.0 if costs.surrogate is None else costs.surrogate * sweep.seeds
+    own = any(surrogate_sees_target(sweep, method) for method in sweep.methods)
+    count = sweep.seeds * (len(sweep.targets) if own else 1)
+    surrogates = 0.0 if costs.surrogate is None else costs.surrogate * count
     how = "from what finished cells took" if costs.measured else "from a few steps on random images, loading apart"
     console.print(
         f"{cells} cells left; {total:,.0f} s, and {surrogates:,.0f} s for surrogates, on one device, {how}",
@@ -204,8 +208,17 @@ def _add_columns(table: Table, sweep: "Sweep", others: tuple[str, ...]) -> dict[
     return labels
 
 
+def _points(found: "Estimate | None") -> str:
+    """Formats a difference with its interval."""
+    if found is None:
+        return "-"
+    return f"{found.mean:+.1f}" + (f" [{found.low:+.1f}, {found.high:+.1f}]" if found.count > 1 else "")
+
+
 def _tell_winners(sweep: "Sweep", results: "Results", console: Console) -> None:
     """Prints the winning subsets, and where to find more details."""
+    from tlprune.experiments.results import NONE, Group
+
     mode = results.modes[0]
     title = f"winning subsets by {mode}, chosen on validation images"
     table = Table(
@@ -214,15 +227,14 @@ def _tell_winners(sweep: "Sweep", results: "Results", console: Console) -> None:
     labels = _add_columns(table, sweep, ("equal", "pruned", "on test images", "unclear up to"))
     for target in sweep.targets:
         for method, info in results.methods.items():
-            for match_budget in sweep.match_budget if method != "none" else ():
+            for match_budget in sweep.match_budget if results.prunes(method) else ():
                 found = results.winning(target, method, mode, match_budget)
-                points = "-"
-                if found.test is not None:
-                    points = f"{found.test.mean:+.1f}"
-                    if found.test.count > 1:
-                        points += f" [{found.test.low:+.1f}, {found.test.high:+.1f}]"
+                points = _points(found.test)
                 ratios = ["none" if one is None else f"{one:.0%}" for one in (found.ratio, found.not_clearly_below)]
                 table.add_row(labels[target], info.label, match_budget, ratios[0], points, ratios[1])
+            if method != NONE and not results.prunes(method):
+                found_of_all = results.difference(Group(target, method), Group(target, NONE), mode)
+                table.add_row(labels[target], info.label, "steps", "nothing", _points(found_of_all), "-")
     console.print(table)
     text = "on test images: minus no pruning, in points, with its 95 % interval over seeds; "
     console.print(f"{text}unclear up to: the largest ratio that is not clearly below no pruning", soft_wrap=True)

@@ -91,4 +91,5 @@ def _seconds(recipe: Recipe, size: int, batch: int, classes: int, images: int) -
         each = training_seconds_per_image(recipe.backbone, size, batch, max(classes, 1))
     finally:
         torch.set_num_threads(threads)
-    return each * images * recipe.epochs
+    included = recipe.data.get("include_target") or 0.0
+    return each * images * recipe.epochs / (1 - included)

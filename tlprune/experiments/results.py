@@ -53,12 +53,14 @@ class MethodInfo:
         unit_kind: Kind of unit kept or dropped as a whole: ``class``, ``cluster`` or ``sample``.
         uses_surrogate: Whether the method needs a surrogate, whose cost is counted.
         ablates: Values of the varied factors, such as ``{"K": 50}``; empty for a method that is not an ablation.
+        sampling: ``once`` for a method that prunes; ``weighted`` for one that draws from the whole source.
     """
 
     label: str
     unit_kind: str = "class"
     uses_surrogate: bool = True
     ablates: dict[str, str | float] = field(default_factory=dict)
+    sampling: str = "once"
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,10 @@ class Results:
     def compared(self) -> list[str]:
         """Methods in display order, without those of ablations."""
         return [name for name, info in self.methods.items() if not info.ablates]
+
+    def prunes(self, method: str) -> bool:
+        """Returns whether a method leaves out a part of the source."""
+        return method != NONE and self.methods[method].sampling == "once"
 
     def groups(self, target: str, method: str | None = None, match_budget: MatchBudget | None = None) -> list[Group]:
         """Returns the groups of a target, ordered by method, length and ratio.

@@ -21,6 +21,7 @@ from tlprune.experiments.frozen_transfers import FrozenTransfer
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import Cell, Score
 from tlprune.experiments.sweep_diagnostics import diagnose_cell, diagnostics_if_finished
+from tlprune.experiments.sweep_included import included_options
 from tlprune.experiments.sweep_plan import Spec, Sweep
 from tlprune.experiments.sweep_stages import (
     Kept,
@@ -46,15 +47,16 @@ __all__ = ["cell_if_finished", "make_selection", "run_cell", "train_surrogate"]
 _BEST_WEIGHTS = {"class_path": "tlprune.experiments.best_weights.BestWeights"}
 
 
-def train_surrogate(sweep: Sweep, path: str, seed: int) -> None:
+def train_surrogate(sweep: Sweep, path: str, seed: int, target: str) -> None:
     """Trains a surrogate on the whole source, unless it is finished.
 
     Args:
         sweep: Sweep that defines the source.
         path: Path of the training config.
         seed: Seed of the initial weights and the sample order.
+        target: Downstream set whose images batches include, if the config says so.
     """
-    stage = surrogate_stage(sweep, path, seed)
+    stage = surrogate_stage(sweep, path, seed, target)
     with locked(stage.folder):
         if stage.done is not None:
             return
@@ -64,7 +66,7 @@ def train_surrogate(sweep: Sweep, path: str, seed: int) -> None:
             stage.folder,
             sweep.output / "tensorboard" / f"surrogate-{seed}",
             1000 + seed,  # an equal seed would start from the weights of a source model
-            {"source": sweep.source},
+            {"source": sweep.source, **included_options(recipe, target)},
             callbacks=(_export(weights),),
         )
         seconds = fit(stage, config).seconds
@@ -81,7 +83,7 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
         target: Downstream set; ignored by a method that uses none.
         seed: Seed of the surrogate, and of the method if it is random.
     """
-    surrogate = surrogate_and_seconds(sweep, method, seed) if uses_surrogate(sweep, method) else None
+    surrogate = surrogate_and_seconds(sweep, method, seed, target) if uses_surrogate(sweep, method) else None
     stage = selection_stage(sweep, method, target, seed)
     if stage is None:
         raise RuntimeError(f"{method}: its surrogate is not trained")
@@ -128,7 +130,7 @@ def run_cell(sweep: Sweep, spec: Spec) -> Cell:
     if found is None:
         raise RuntimeError(f"{spec}: what it needs is not finished")
     stage, kept = found
-    if sweep.diagnostics and diagnostics_if_finished(sweep, spec, kept) is None and kept.selection is not None:
+    if sweep.diagnostics and diagnostics_if_finished(sweep, spec, kept) is None and kept.budget is not None:
         seconds = diagnose_cell(sweep, spec, kept)
         target = target_labels(sweep.targets)[spec.group.target]
         _tell(f"diagnostics for {target} of {_what(sweep, spec)}", spec.seed, seconds)
@@ -170,7 +172,7 @@ def cell_if_finished(sweep: Sweep, spec: Spec) -> Cell | None:
         scores[mode] = Score(**scored.result)
     kept, known = found[1], done.result
     diagnostics = diagnostics_if_finished(sweep, spec, kept) if sweep.diagnostics else None
-    if sweep.diagnostics and diagnostics is None and kept.selection is not None:
+    if sweep.diagnostics and diagnostics is None and kept.budget is not None:
         return None
     whole = kept.selection is None
     paid = kept.paid or {"surrogate_seconds": 0.0, "selection_seconds": 0.0}
@@ -199,11 +201,14 @@ def _export(path: Path) -> dict[str, Any]:
 
 def _pretrain(sweep: Sweep, spec: Spec, stage: Stage, kept: Kept) -> None:
     weights = stage.folder / "weights.safetensors"
-    data: dict[str, Any] = {"source": sweep.source}
-    if kept.budget is not None:
+    data: dict[str, Any] = {"source": sweep.source, **included_options(sweep.pretrain, spec.group.target)}
+    if kept.selection is not None:
         data["selection"] = str(kept.selection)
+    if kept.budget is not None:
         exactly, ratio = kept.budget.exactly, kept.budget.ratio
         data |= {"prune_ratio": ratio} if exactly is None else {"keep_exactly": exactly}
+    elif kept.selection is not None:
+        data["sampling"] = "weighted"
     steps = stage.depends["steps"]
     config = sweep.pretrain.prepared(
         stage.folder,

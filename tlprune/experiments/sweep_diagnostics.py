@@ -60,6 +60,6 @@ def diagnostics_if_finished(sweep: Sweep, spec: Spec, kept: Kept) -> dict[str, f
         spec: Cell and seed.
         kept: What the cell keeps.
     """
-    found = None if kept.selection is None else diagnosis_stage(sweep, spec.group.target, spec.seed, kept)
+    found = None if kept.budget is None else diagnosis_stage(sweep, spec.group.target, spec.seed, kept)
     done = None if found is None else found[0].done
     return None if done is None else dict(done.result)

@@ -14,6 +14,7 @@ from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import NONE, Group, MatchBudget
 from tlprune.experiments.sweep_selectors import named_selector
 from tlprune.selection.baselines import RandomSelector, ReverseSelector
+from tlprune.selection.sampling_weights import require_weights
 from tlprune.storage.paths import expanded
 
 __all__ = ["MethodSpec", "Spec", "Sweep", "methods_of", "transfer_of"]
@@ -28,12 +29,14 @@ class MethodSpec:
         label: Display name.
         surrogate: Config to train the method's surrogates with, or a weights file; None for the sweep's surrogate.
         ablates: Values of the varied factors, by name.
+        sampling: ``once`` prunes; ``weighted`` keeps the whole source and draws from it by the selector's weights.
     """
 
     selector: dict[str, Any] | None
     label: str
     surrogate: str | None = None
     ablates: dict[str, str | float] = field(default_factory=dict)
+    sampling: Literal["once", "weighted"] = "once"
 
 
 @dataclass(frozen=True)
@@ -111,22 +114,27 @@ class Sweep:
             raise InputError(f"`seeds` must be at least 1, got {self.seeds}")
         if self.diagnostics and self.surrogate is None:
             raise InputError("`diagnostics` needs `surrogate`, whose features are compared")
-        pruning = [method for method in self.methods if method != NONE]
+        pruning = [method for method in self.methods if self.prunes(method)]
         if self.match_images is not None and self.match_images not in pruning:
             near = did_you_mean(self.match_images, pruning)
             raise InputError(f"`match_images` names no method that prunes, {self.match_images!r}: {near}")
 
     def groups(self) -> Iterator[Group]:
-        """Yields every group of a grid: no pruning, then the extra groups, then by method, length and ratio."""
-        for target in self.targets:
-            yield Group(target, NONE)
+        """Yields every group of a grid: the whole source, then the extra groups, then by method, length and ratio."""
+        for method in self.methods:
+            if not self.prunes(method):
+                yield from (Group(target, method) for target in self.targets)
         yield from self.extra_groups
         for method in self.methods:
-            if method != NONE:
+            if self.prunes(method):
                 for target in self.targets:
                     for match_budget in self.match_budget:
                         for ratio in self.ratios:
                             yield Group(target, method, ratio, match_budget)
+
+    def prunes(self, method: str) -> bool:
+        """Returns whether a method leaves out a part of the source; the others run at full length, at no ratio."""
+        return method != NONE and self.methods[method].sampling == "once"
 
     def surrogate_of(self, method: str) -> str | None:
         """Returns the config or weights file of a method's surrogates."""
@@ -155,7 +163,7 @@ def methods_of(given: Mapping[str, Any], controls: bool) -> dict[str, MethodSpec
 
     Args:
         given: Methods by name: a Selector's class name, its ``class_path`` and ``init_args``, or ``selector`` with any
-            of ``label``, ``surrogate`` and ``ablates``.
+            of ``label``, ``surrogate``, ``ablates`` and ``sampling``.
         controls: Whether to add random pruning and the reverse of the first method that uses the target.
 
     Raises:
@@ -180,7 +188,7 @@ def methods_of(given: Mapping[str, Any], controls: bool) -> dict[str, MethodSpec
 
 
 def _method(name: str, given: Any) -> MethodSpec:
-    known = {"selector", "label", "surrogate", "ablates"}
+    known = {"selector", "label", "surrogate", "ablates", "sampling"}
     whole = given if isinstance(given, dict) and "selector" in given else {"selector": given}
     if odd := sorted(set(whole) - known):
         raise InputError(f"method {name!r}: `{odd[0]}` is not one of {', '.join(sorted(known))}")
@@ -194,5 +202,11 @@ def _method(name: str, given: Any) -> MethodSpec:
     built = named_selector(selector, 0).selector
     plain = (built.label or name) if type(built).__module__.startswith("tlprune.") else name
     varied = ", ".join(f"{factor} {value}" for factor, value in ablates.items())
+    sampling = whole.get("sampling", "once")
+    if sampling not in ("once", "weighted"):
+        raise InputError(f"method {name!r}: `sampling` must be 'once' or 'weighted', got {sampling!r}")
+    if sampling == "weighted":
+        require_weights(built.method, f"method {name!r}")
+        plain += ", weighted"
     label = str(whole.get("label") or (f"{plain}, {varied}" if varied else plain))
-    return MethodSpec(selector, label, whole.get("surrogate"), ablates)
+    return MethodSpec(selector, label, whole.get("surrogate"), ablates, sampling)

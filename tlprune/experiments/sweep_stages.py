@@ -20,6 +20,7 @@ from tlprune.experiments.sweep_plan import Sweep
 from tlprune.experiments.sweep_selectors import NamedSelector, named_selector
 from tlprune.models.weights import read_weights
 from tlprune.selection.ranking import Budget
+from tlprune.selection.sampling_weights import log_odds
 from tlprune.selection.selection import Selection
 from tlprune.selection.selector import Selector
 from tlprune.storage.fingerprint import digest_file, digest_json, digest_tensors
@@ -105,7 +106,7 @@ def uses_surrogate(sweep: Sweep, method: str) -> bool:
 
 def source_of(sweep: Sweep) -> PrunedSourceDataModule:
     """Opens the unpruned source as the pretraining config defines it; once per process."""
-    return _source(sweep.source, _as_json(sweep.pretrain.data))
+    return _source(sweep.source, _as_json(sweep.pretrain.source_data))
 
 
 @cache
@@ -121,7 +122,7 @@ def _as_json(options: dict[str, Any]) -> str:
 
 def _source_mark(sweep: Sweep) -> list[Any]:
     """Returns a value that changes when any image of the source does."""
-    return _marks_of_source(sweep.source, _as_json(sweep.pretrain.data))
+    return _marks_of_source(sweep.source, _as_json(sweep.pretrain.source_data))
 
 
 @cache
@@ -144,25 +145,33 @@ def file_name(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name).strip("-.")[-60:]
 
 
-def surrogate_stage(sweep: Sweep, path: str, seed: int) -> Stage:
-    """Returns the stage that trains a surrogate with the config ``path``."""
+def surrogate_stage(sweep: Sweep, path: str, seed: int, target: str) -> Stage:
+    """Returns the stage that trains a surrogate with the config ``path``; ``target`` counts if batches include it."""
     recipe = Recipe.read(path, "PrunedSourceDataModule")
-    source = _source_mark(sweep)
-    return _stage(sweep, f"surrogate-{seed}", source=source, recipe=recipe.decides, seed=seed, **recipe.depends_on)
+    depends = {"source": _source_mark(sweep), "recipe": recipe.decides, "seed": seed, **recipe.depends_on}
+    return _stage(sweep, f"surrogate-{seed}", **depends, **_included_mark(sweep, recipe, target))
 
 
-def surrogate_and_seconds(sweep: Sweep, method: str, seed: int) -> tuple[str, float] | None:
+def _included_mark(sweep: Sweep, recipe: Recipe, target: str) -> dict[str, Any]:
+    """Returns what a training depends on whose batches include images of the target; empty for others."""
+    if not recipe.includes_target:
+        return {}
+    mark = _target_mark(target, "{}", sweep.pretrain.verify_content)
+    return {"included": [mark, recipe.select_options.target_seed]}
+
+
+def surrogate_and_seconds(sweep: Sweep, method: str, seed: int, target: str) -> tuple[str, float] | None:
     """Returns the weights of a method's surrogate and its training seconds; None if it is not trained yet."""
     path = sweep.surrogate_of(method)
     if path is None:
         raise RuntimeError(f"{method}: no surrogate")
-    return _weights_and_seconds(sweep, path, seed)
+    return _weights_and_seconds(sweep, path, seed, target)
 
 
-def _weights_and_seconds(sweep: Sweep, path: str, seed: int) -> tuple[str, float] | None:
+def _weights_and_seconds(sweep: Sweep, path: str, seed: int, target: str) -> tuple[str, float] | None:
     if not is_config(path):
         return path, read_weights(path).seconds or 0.0
-    done = surrogate_stage(sweep, path, seed).done
+    done = surrogate_stage(sweep, path, seed, target).done
     return None if done is None else (str(done.outputs[0]), float(done.result["seconds"]))
 
 
@@ -170,7 +179,10 @@ def selection_stage(sweep: Sweep, method: str, target: str, seed: int) -> Stage 
     """Returns the stage of a method's ranking, shared by targets if it uses none; None without its surrogate."""
     selector, named = _named(sweep, method, seed_of(sweep, method, target, seed))
     surrogate = None
-    if selector.needs_surrogate is not None and (surrogate := surrogate_and_seconds(sweep, method, seed)) is None:
+    if (
+        selector.needs_surrogate is not None
+        and (surrogate := surrogate_and_seconds(sweep, method, seed, target)) is None
+    ):
         return None
     weights = None if surrogate is None else surrogate[0]
     options = sweep.pretrain.select_options
@@ -217,7 +229,7 @@ class Kept:
     Args:
         selection: Path of the Selection; None for the whole source.
         digest: Digest of the kept images and of whether kept classes are renumbered; None for the whole source.
-        budget: Number of units or images kept; None for the whole source.
+        budget: Number of units or images kept; None for the whole source, or one that is drawn by weights.
         units_total: Number of ranked units; 0 without a ranking.
         units_kept: Number of kept units.
         paid: Seconds of surrogate training and selection.
@@ -236,7 +248,9 @@ def kept_of(sweep: Sweep, group: Group, seed: int) -> Kept | None:
     if group.method == NONE:
         return Kept()
     done = _finished_selection(sweep, group.method, group.target, seed)
-    budget = _budget(sweep, group, seed)
+    budget = _budget(sweep, group, seed) if sweep.prunes(group.method) else None
+    if done is not None and not sweep.prunes(group.method):
+        return _weighted(done)
     if done is None or budget is None:
         return None
     selection = Selection.load(done.outputs[0])
@@ -244,6 +258,13 @@ def kept_of(sweep: Sweep, group: Group, seed: int) -> Kept | None:
     units = len(selection.units_kept(budget))
     digest = digest_json([selection.unit_kind == "class", kept])
     return Kept(done.outputs[0], digest, budget, selection.num_units, units, done.result)
+
+
+def _weighted(done: Done) -> Kept:
+    """Returns the whole source with the weights of a Selection."""
+    selection = Selection.load(done.outputs[0])
+    digest = digest_tensors({"log_odds": log_odds(selection)})
+    return Kept(done.outputs[0], digest, None, selection.num_units, selection.num_units, done.result)
 
 
 def _finished_selection(sweep: Sweep, method: str, target: str, seed: int) -> Done | None:
@@ -281,6 +302,7 @@ def pretrain_stage(sweep: Sweep, group: Group, seed: int) -> tuple[Stage, Kept] 
         steps=steps,
         seed=seed,
         **sweep.pretrain.depends_on,
+        **_included_mark(sweep, sweep.pretrain, group.target),
     )
     return stage, kept
 
@@ -292,7 +314,7 @@ def _finished_pretraining(sweep: Sweep, group: Group, seed: int) -> Done | None:
 
 def diagnosis_stage(sweep: Sweep, target: str, seed: int, kept: Kept) -> tuple[Stage, str] | None:
     """Returns the stage that diagnoses kept images, and the surrogate's weights; None if these are not trained yet."""
-    surrogate = _weights_and_seconds(sweep, expanded(str(sweep.surrogate)), seed)
+    surrogate = _weights_and_seconds(sweep, expanded(str(sweep.surrogate)), seed, target)
     if surrogate is None:
         return None
     data = {name: sweep.pretrain.data.get(name) for name in _OF_SELECTION}

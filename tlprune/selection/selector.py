@@ -75,6 +75,9 @@ class Selector(ABC):
     scores_are_negative: ClassVar[bool] = False
     """Whether scores are displayed without their sign, for example when they are negated distances."""
 
+    scores_are_log_weights: ClassVar[bool] = False
+    """Whether images may be drawn with odds ``exp(strength * score)``, with ``strength`` among the options."""
+
     unit_kind: UnitKind = "class"
     """Kind of unit that is ranked. A selector that lets the user choose sets it in its constructor."""
 

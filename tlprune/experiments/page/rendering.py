@@ -141,8 +141,18 @@ def _lead(results: Results | None, evidence: Sequence[Evidence]) -> str:
         f"How much of the source {source!r} can be left out of pretraining, and which part, for "
         f"{_and(list(results.targets))}? "
         f"Compared: {_and(methods)}; {len(results.cells)} cells, "
-        f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}."
+        f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}.{_included(results)}"
     )
+
+
+def _included(results: Results) -> str:
+    """What pretraining batches hold beside the source, in a sentence; empty if nothing."""
+    config = (results.recipes.get("pretrain") or {}).get("config") or {}
+    share = ((config.get("data") or {}).get("init_args") or {}).get("include_target")
+    if share is None:
+        return ""
+    what = f" Of each pretraining batch {share:.0%} are training images of the target, without labels, for every method"
+    return f"{what}; they are not counted as kept."
 
 
 def _and(words: list[str]) -> str:
