@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from tlprune.experiments.statistics import correlation_within, estimate, paired_difference
+from tlprune.experiments.statistics import correlation_within, estimate, paired_difference, pooled
 
 
 def test_interval_holds_the_truth_as_often_as_it_says():
@@ -74,3 +74,40 @@ def test_what_does_not_vary_within_groups_has_no_correlation():
     found = correlation_within([1, 2, 3], [3, 2, 1], "aaa", "aaa")
     assert found.value == pytest.approx(-1)
     assert math.isnan(found.low)
+
+
+def slow_interval(grid):
+    """Targets and seeds drawn with replacement, value by value."""
+    rng = np.random.default_rng(5)
+    rows, columns = len(grid), len(grid[0])
+    means = []
+    for _ in range(4000):
+        some, others = rng.integers(0, rows, rows), rng.integers(0, columns, columns)
+        means.append(sum(grid[row][column] for row in some for column in others) / (rows * columns))
+    return np.quantile(means, [0.025, 0.975])
+
+
+@pytest.mark.parametrize("case", range(5))
+def test_pooled_intervals_draw_targets_and_seeds(case):
+    rng = np.random.default_rng(case)
+    grid = rng.normal(1, 1, (12, 1)) + rng.normal(0, 1 + case, (1, 3)) + rng.normal(0, 0.5, (12, 3))
+    found = pooled({(f"t{row}", column): grid[row, column] for row in range(12) for column in range(3)})
+    assert found.mean == pytest.approx(grid.mean())
+    assert (found.low, found.high) == pytest.approx(slow_interval(grid.tolist()), abs=0.25)
+    assert (found.targets, found.seeds, found.won) == (12, 3, int((grid.mean(1) > 0).sum()))
+
+
+def test_pooled_intervals_hold_the_truth_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for _ in range(200):
+        values = rng.normal(2, 3, 20)
+        found = pooled({(row, 0): value for row, value in enumerate(values.tolist())})
+        hits += found.low <= 2 <= found.high
+    assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_missing_pairs_are_left_out_and_a_single_value_has_no_interval():
+    found = pooled({("a", 0): 1.0, ("a", 1): 3.0, ("b", 0): -1.0})
+    assert (found.mean, found.won, found.targets, found.seeds) == (0.5, 1, 2, 2)
+    assert math.isnan(pooled({("a", 0): 1.0}).low)

@@ -1,14 +1,14 @@
 """Results of a sweep: a cell for each method, ratio, length, target and seed, and statistics over them."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
 from tlprune.errors import InputError
-from tlprune.experiments.statistics import Estimate, estimate, paired_difference
+from tlprune.experiments.statistics import Estimate, Pooled, estimate, paired_difference, pooled
 from tlprune.storage.atomic import write_bytes
 
 __all__ = ["NONE", "RESULTS", "Cell", "Group", "MatchBudget", "MethodInfo", "Results", "Score", "Winning"]
@@ -254,6 +254,26 @@ class Results:
         )
         both = sorted(first.keys() & second.keys())
         return paired_difference([first[seed] for seed in both], [second[seed] for seed in both]) if both else None
+
+    def pooled(self, group: Group, other: Group, mode: str) -> Pooled | None:
+        """Averages the test accuracy of one group minus another's, in points, over all targets and seeds.
+
+        Args:
+            group: Group of any target.
+            other: Group to compare with, of any target.
+            mode: Transfer mode.
+
+        Returns:
+            None if no target and seed has both.
+        """
+        scores: list[dict[tuple[str, int], float]] = [{}, {}]
+        for cell in self.cells:
+            for wanted, found in zip((group, other), scores, strict=True):
+                if cell.group == replace(wanted, target=cell.target) and mode in cell.scores:
+                    found[cell.target, cell.seed] = cell.scores[mode].test
+        first, second = scores
+        both: dict[tuple[Hashable, Hashable], float] = {key: first[key] - second[key] for key in first if key in second}
+        return pooled(both) if both else None
 
     def seconds(self, group: Group) -> tuple[float, float, float]:
         """Computes median seconds of surrogate (S), selection (L), and pretraining on the kept images."""

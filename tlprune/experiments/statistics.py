@@ -1,13 +1,13 @@
 """Means over seeds and correlations over cells, with confidence intervals."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Correlation", "Estimate", "correlation_within", "estimate", "paired_difference"]
+__all__ = ["Correlation", "Estimate", "Pooled", "correlation_within", "estimate", "paired_difference", "pooled"]
 
 _DRAWS = 1000
 """Bootstrap samples behind an interval."""
@@ -73,6 +73,62 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Estima
         second: Values of the same seeds.
     """
     return estimate([a - b for a, b in zip(first, second, strict=True)])
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Mean over targets and seeds with its 95 % interval.
+
+    Args:
+        mean: Mean of the targets' means.
+        low: Lower end of the interval; NaN with a single target and seed.
+        high: Upper end of the interval; NaN with a single target and seed.
+        targets: Number of targets.
+        seeds: Number of seeds.
+        won: Number of targets whose mean is above 0.
+    """
+
+    mean: float
+    low: float
+    high: float
+    targets: int
+    seeds: int
+    won: int
+
+
+def pooled(values: Mapping[tuple[Hashable, Hashable], float]) -> Pooled:
+    """Averages values over targets and seeds. The interval is a two-way bootstrap: both are drawn with replacement.
+
+    Targets and seeds are two samples of their own, since runs of one target, or of one seed and its surrogate, depend
+    on each other (Owen, "The pigeonhole bootstrap", 2007). Draws have a fixed seed.
+
+    Args:
+        values: Value of each target and seed, at least one; pairs may be missing.
+
+    Example:
+        >>> found = pooled({("a", 0): 1.0, ("a", 1): 3.0, ("b", 0): 2.0, ("b", 1): -4.0})
+        >>> found.mean, found.targets, found.seeds, found.won
+        (0.5, 2, 2, 1)
+    """
+    targets, seeds = (list(dict.fromkeys(key[side] for key in values)) for side in (0, 1))
+    grid = np.full((len(targets), len(seeds)), np.nan)
+    for (target, seed), value in values.items():
+        grid[targets.index(target), seeds.index(seed)] = value
+    present = ~np.isnan(grid)
+    means = np.where(present, grid, 0).sum(1) / present.sum(1)
+    known = {"targets": len(targets), "seeds": len(seeds), "won": int((means > 0).sum())}
+    if grid.size == 1:
+        return Pooled(float(means.mean()), math.nan, math.nan, **known)
+    rng = np.random.default_rng(0)
+    drawn = np.empty(_DRAWS)
+    for place in range(_DRAWS):
+        rows, columns = (rng.integers(0, count, count) for count in grid.shape)
+        part, there = (of[np.ix_(rows, columns)] for of in (grid, present))
+        counts = there.sum(1)
+        sums = np.where(there, part, 0).sum(1)[counts > 0]
+        drawn[place] = (sums / counts[counts > 0]).mean() if len(sums) else np.nan
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return Pooled(float(means.mean()), float(low), float(high), **known)
 
 
 @dataclass(frozen=True)
