@@ -13,6 +13,7 @@ from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import NONE, Group
 from tlprune.experiments.sweep_cells import cell_if_finished, make_selection, run_cell
 from tlprune.experiments.sweep_plan import Spec, Sweep, methods_of
+from tlprune.preprocessing import Preprocessing
 
 
 @pytest.fixture
@@ -161,3 +162,18 @@ def test_a_training_that_ran_out_of_time_is_no_finished_stage(sweep):
     assert cell_if_finished(planned, spec) is None
     enough = sweep({"augment": "none"}, trainer=trainer | {"max_time": "00:01:00:00"})
     assert run_cell(enough, spec).pretraining_seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("data", "recorded", "size"),
+    [
+        ({}, None, 32),
+        ({}, 16, None),
+        ({"eval_size": 48}, None, 48),
+        ({"selection": {"image_size": 20}}, 16, 20),
+    ],
+)
+def test_images_that_vote_have_the_size_that_a_surrogate_records(sweep, surrogate_file, data, recorded, size):
+    weights = surrogate_file(2, preprocessing=Preprocessing(image_size=recorded))
+    assert sweep_stages.voting_size(sweep(data), str(weights)) == size
+    assert sweep_stages.voting_size(sweep(data), None) == (20 if "selection" in data else data.get("eval_size", 32))

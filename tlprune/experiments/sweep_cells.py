@@ -36,6 +36,7 @@ from tlprune.experiments.sweep_stages import (
     surrogate_stage,
     transfer_stage,
     uses_surrogate,
+    voting_size,
 )
 from tlprune.experiments.wording import target_labels
 from tlprune.pruning import select
@@ -93,7 +94,6 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
         selector = selector_of(sweep, method, seed_of(sweep, method, target, seed))
         weights, trained = surrogate or (None, 0.0)
         options = {name: value for name, value in sweep.pretrain.data.items() if name in OF_SELECTING}
-        size = sweep.pretrain.data.get("eval_size") or sweep.pretrain.data.get("image_size")
         with quiet():
             begin = time.perf_counter()
             selection = select(
@@ -104,7 +104,7 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
                 surrogate_preprocessing=sweep.pretrain.select_options.surrogate_preprocessing,
                 surrogate_backbone=surrogate_backbone(sweep, method),
                 target_seed=sweep.pretrain.select_options.target_seed,
-                image_size=size,
+                image_size=voting_size(sweep, weights),
                 **options,
             )
             wall = time.perf_counter() - begin

@@ -9,7 +9,7 @@ from tlprune.diagnosing import diagnose
 from tlprune.experiments.fitting import quiet
 from tlprune.experiments.recipes import is_config
 from tlprune.experiments.sweep_plan import Spec, Sweep
-from tlprune.experiments.sweep_stages import Kept, diagnosis_stage
+from tlprune.experiments.sweep_stages import Kept, diagnosis_stage, voting_size
 from tlprune.storage.cache import locked
 
 __all__ = ["diagnose_cell", "diagnostics_if_finished"]
@@ -42,7 +42,7 @@ def diagnose_cell(sweep: Sweep, spec: Spec, kept: Kept) -> float:
                 surrogate_backbone=None if is_config(str(sweep.surrogate)) else options.surrogate_backbone,
                 surrogate_preprocessing=options.surrogate_preprocessing,
                 target_seed=options.target_seed,
-                image_size=data.get("eval_size") or data.get("image_size"),
+                image_size=voting_size(sweep, weights),
                 num_workers=data.get("num_workers") or 0,
                 cache=data.get("cache"),
                 verify_content=sweep.pretrain.verify_content,

@@ -44,6 +44,7 @@ __all__ = [
     "surrogate_stage",
     "transfer_stage",
     "uses_surrogate",
+    "voting_size",
 ]
 
 _BETWEEN_TARGETS = 1000
@@ -188,6 +189,8 @@ def selection_stage(sweep: Sweep, method: str, target: str, seed: int) -> Stage 
     options = sweep.pretrain.select_options
     looked_at = {name: sweep.pretrain.data.get(name) for name in _OF_SELECTION}
     looked_at["target_seed"] = options.target_seed or None
+    if options.image_size is not None:
+        looked_at["selection.image_size"] = options.image_size
     if options.surrogate_preprocessing is not None:
         looked_at["surrogate_preprocessing"] = options.surrogate_preprocessing.as_json()
     return _stage(
@@ -215,6 +218,20 @@ def surrogate_backbone(sweep: Sweep, method: str) -> str | None:
     """
     path = sweep.surrogate_of(method)
     return None if path is None or is_config(path) else sweep.pretrain.select_options.surrogate_backbone
+
+
+def voting_size(sweep: Sweep, weights: str | None) -> int | None:
+    """Returns the height and width in pixels of images that vote; None for the size that the surrogate records.
+
+    Args:
+        sweep: Sweep whose pretraining config may set it.
+        weights: Weights of the surrogate; None without one.
+    """
+    given = sweep.pretrain.select_options.image_size
+    if given is not None or (weights is not None and read_weights(weights).preprocessing.image_size is not None):
+        return given
+    size = sweep.pretrain.data.get("eval_size") or sweep.pretrain.data.get("image_size")
+    return None if size is None else int(size)
 
 
 def _weights_mark(weights: str) -> Any:
