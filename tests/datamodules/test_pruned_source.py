@@ -463,10 +463,8 @@ def test_surrogates_see_images_of_the_size_that_they_record(coloured, target, su
     names = [f"colour{label:02}" for label in range(6)]
     weights = surrogate_file(names, preprocessing=Preprocessing(image_size=recorded))
     options = SelectOptions(image_size=wanted)
-    source = coloured(6, 10)
-    data = PrunedSourceDataModule(
-        source, target, surrogate=str(weights), image_size=24, prune_ratio=0.5, selection=options
-    )
+    how = {"surrogate": str(weights), "keep_units": 1, "selection": options}
+    data = PrunedSourceDataModule(coloured(6, 10), target, image_size=24, **how)
     data.setup()
     assert data.selection.config["view"]["image_size"] == seen
     assert next(iter(data.train_dataloader()))[0].shape[-1] == 24
