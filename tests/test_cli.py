@@ -158,7 +158,7 @@ def test_how_weights_expect_images_is_given_in_yaml(source, pets, surrogate_file
     )
     export = ["--trainer.callbacks=ExportBackbone", "--trainer.callbacks.path=out.safetensors"]
     assert main(["fit", "--config=half.yaml", "--trainer.max_epochs=1", *SMALL, *export]) == 0
-    assert read_weights("out.safetensors").preprocessing.as_json() == half
+    assert read_weights("out.safetensors").preprocessing.as_json() == half | {"image_size": 32}
     odd = ["--data.selection.surrogate_preprocessing.mean=[124,116,104]"]
     assert main(["fit", "--config=half.yaml", "--trainer.max_epochs=1", *SMALL, *odd]) == 2
 

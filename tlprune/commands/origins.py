@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from tlprune.data.datasets import ImageSet
@@ -56,7 +55,7 @@ class Voters:
 
     name: str
     images: ImageSet
-    val: ImageSet
+    val: ImageSet | None
     test: ImageSet | None
     assignments: Tensor
     asked_by: Tensor
@@ -90,9 +89,7 @@ def opened_targets(selection: Selection, targets: list[str] | None) -> list[Vote
     for name, settings in zip(names, voted or [None] * len(names), strict=True):
         try:
             if is_features(name):
-                features = open_features(name)
-                nothing = features.subset(torch.arange(0))
-                parts: tuple[str, ImageSet, ImageSet, ImageSet | None] = (name, features, nothing, None)
+                parts: tuple[str, ImageSet, ImageSet | None, ImageSet | None] = (name, open_features(name), None, None)
             else:
                 opened = open_target(name, int(selection.metadata.get("target_seed", 0)))
                 parts = (opened.name, opened.train, opened.val, opened.test)
