@@ -15,11 +15,8 @@ __all__ = ["Rounds", "order_in_rounds"]
 _HELD = 2**23
 """Images in all lists together, 12 bytes each."""
 
-_SHARES = 4
-"""How many times as long a list is as what its anchor takes in all, where there is room: others want its images too."""
-
-_FEWEST, _ENOUGH = 64, 1024
-"""Length of a list that it has where there is no room, and that is little even where its anchor takes few images."""
+_FEWEST = 64
+"""Length of a list where there are very many anchors."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +77,7 @@ def order_in_rounds(
         held: Images in the list of each anchor, at least 1; None for what fits in memory.
     """
     state = _State(total)
-    room, wanted = _HELD // len(anchors), _SHARES * total // len(anchors)
-    held = held or max(min(room, max(wanted, _ENOUGH)), _FEWEST)
-    lists = AnchorLists(anchors, blocks, state, min(held, total))
+    lists = AnchorLists(anchors, blocks, state, min(held or max(_HELD // len(anchors), _FEWEST), total))
     sizes = []
     while state.left:
         sizes.append(_one_round(state, lists))
