@@ -29,7 +29,10 @@ _REFILL = 4
 """Where one list has ended, all lists are filled again that have less than this part of their length left."""
 
 _AHEAD = 4
-"""Entries of a list that are looked at in a first step, and by how much a next step is longer."""
+"""Entries of a list that are looked at in a first step, and how many times as many in each further one."""
+
+_ENTRIES_AT_ONCE = 2**18
+"""Entries of all lists that a further step looks at."""
 
 
 class Takers(Protocol):
@@ -100,7 +103,7 @@ class AnchorLists:
             place = np.minimum(place + np.where(found, free.argmax(1), ahead), length)
             self.place[moving] = place
             moving = moving[~found & (place < length)]
-            ahead *= _AHEAD
+            ahead = max(_AHEAD, min(ahead * _AHEAD, _ENTRIES_AT_ONCE // max(1, len(moving))))
         ended: NDArray[np.bool_] = self.place[asking] >= self.length[asking]
         return ended
 

@@ -13,7 +13,7 @@ from tlprune.selection.anchor_lists import UNIT, AnchorLists
 __all__ = ["Rounds", "order_in_rounds"]
 
 _HELD = 2**23
-"""Images in all lists together, 12 bytes each."""
+"""Images in all lists together, 12 to 16 bytes each."""
 
 _FEWEST = 64
 """Length of a list where there are very many anchors."""
