@@ -18,14 +18,17 @@ MAY_IMPORT = {
     "data": {"storage"},
     "modules": {"models"},
     "surrogates.py": {"selection", "data", "models", "storage"},
-    "pruning.py": {"selection_inputs", "selection", "data", "models", "storage"},
+    "diagnosing.py": {"pruning", "selection_inputs", "surrogates", "selection", "data", "models", "storage"},
+    "pruning.py": {"selection_inputs", "surrogates", "selection", "data", "models", "storage"},
+    "embedding.py": {"selection_inputs", "surrogates", "selection", "data", "models", "storage"},
     "selection_inputs.py": {"surrogates", "selection", "data", "models", "storage"},
     "distributed.py": set(),
     "datamodules": {"pruning", "selection_inputs", "selection", "data", "models", "storage"},
     "callbacks": {"selection", "models", "storage", "data"},
     "experiments": {"pruning", "selection_inputs", "storage", "models", "selection", "data", "modules", "datamodules"}
-    | {"callbacks"},
-    "commands": {"pruning", "storage", "models", "selection", "data", "datamodules", "experiments"},
+    | {"callbacks", "diagnosing"},
+    "commands": {"pruning", "storage", "models", "selection", "data", "datamodules", "experiments"}
+    | {"diagnosing", "embedding", "selection_inputs"},
 }
 WITHOUT_LIGHTNING = {"storage", "models", "selection", "data"} | {room for room in MAY_IMPORT if room.endswith(".py")}
 

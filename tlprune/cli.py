@@ -71,6 +71,7 @@ def _in_commands(command: str) -> Callable[[list[str]], None]:
 _COMMANDS: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "demo": (_demo, "prune, pretrain, transfer and compare on embedded data, in minutes"),
     "select": (_select, "vote, rank, and write a Selection, without training"),
+    "embed": (_in_commands("embed"), "features of a source or a target to a file, to select from without images"),
     "show": (_in_commands("show"), "what a Selection was made from, and what it keeps"),
     "explain": (_in_commands("explain"), "who voted for a unit, and why it is kept or dropped"),
     "diff": (_in_commands("diff"), "units and images that two Selections do not share"),

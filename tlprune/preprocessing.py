@@ -94,6 +94,15 @@ class Preprocessing:
         words += [f"crop share {said['crop_share']:.4g}"] if "crop_share" in said else []
         return ", ".join([*words, *(said[name] for name in ("interpolation", "crop_mode") if name in said)])
 
+    def as_trained(self, data: object) -> Self:
+        """Adds the image size that a DataModule of tlprune evaluates its model with; others leave it as it is.
+
+        Args:
+            data: A DataModule with ``eval_image_size``, or anything else.
+        """
+        size = getattr(data, "eval_image_size", None)
+        return replace(self, image_size=size) if isinstance(size, int) else self
+
     @classmethod
     def from_json(cls, value: object) -> Self:
         """Reads what :meth:`as_json` gave.

@@ -12,9 +12,12 @@ import torch
 from torch.utils.data import Dataset
 
 from tlprune.data.damaged_images import known_path
+from tlprune.data.datasets import ImageSet
+from tlprune.data.feature_files import open_features
 from tlprune.data.image_size import ImageSize
 from tlprune.data.pruned_dataset import PrunedDataset
 from tlprune.distributed import broadcast_from_rank0
+from tlprune.errors import InputError
 from tlprune.preprocessing import Preprocessing
 from tlprune.selection.label_mapping import LabelMapping
 from tlprune.selection.multi_target import Combination
@@ -34,8 +37,10 @@ from tlprune.selection_inputs import (
     usual_size,
 )
 from tlprune.storage.cache import cache_root, forget
+from tlprune.storage.fingerprint import digest_json
+from tlprune.surrogates import default_device
 
-__all__ = ["prune", "select"]
+__all__ = ["prune", "require_source", "select"]
 
 
 def select(
@@ -115,7 +120,7 @@ def select(
         selector or LabelMapping(),
         options,
         ImageSize(image_size, usual_size(source)),
-        device=torch.device(device) if device is not None else _default_device(),
+        device=torch.device(device) if device is not None else default_device(),
         source_name=source if isinstance(source, str) else None,
         skipped=skipped,
         cache=cache,
@@ -137,6 +142,7 @@ def prune(
     units: int | None = None,
     images: int | None = None,
     coverage: float | None = None,
+    exactly: int | None = None,
 ) -> PrunedDataset:
     """Keeps of a data set what a Selection keeps within a budget.
 
@@ -147,6 +153,7 @@ def prune(
         units: Units to keep.
         images: The most images to keep.
         coverage: Share of votes that the kept units hold, in (0, 1].
+        exactly: Images to keep; the last unit is cut.
 
     Returns:
         A :class:`torch.utils.data.Subset`. Where classes are pruned, labels are numbered from 0 in the order of the
@@ -156,10 +163,67 @@ def prune(
         InputError: The budget is out of range, or the Selection was made for another data set.
     """
     found = selection if isinstance(selection, Selection) else Selection.load(selection)
-    kept = found.kept(Budget(ratio=ratio, units=units, images=images, coverage=coverage))
+    kept = found.kept(Budget(ratio, units, images, coverage, exactly))
     classes = found.unit_names if found.unit_kind == "class" else None
     return PrunedDataset(dataset, kept.samples, len(found.unit_of_sample), classes, kept.units)
 
 
-def _default_device() -> torch.device:
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+def require_source(selection: Selection, images: ImageSet, where: str) -> None:
+    """Refuses images other than those that a Selection was made for.
+
+    A Selection that was made from somebody's own features fits images of the same paths in the same order. Paths may
+    all begin with one folder more or less.
+
+    Args:
+        selection: The Selection.
+        images: The images.
+        where: Name of the images in the error message.
+
+    Raises:
+        InputError: These are other images, or features without paths do not say which images they are of.
+    """
+    listed = selection.config.get("source_paths")
+    fingerprint = images.fingerprint()
+    if listed is None or selection.config.get("source_digest") == fingerprint:
+        selection.require_source(fingerprint, where)
+        return
+    made_from = str((selection.metadata.get("features") or {}).get("source"))
+    if not listed:
+        no_paths = "features that do not say which images they are of; give them paths and select again"
+        raise InputError(f"{where}: this selection was made from {made_from}, {no_paths}")
+    names = [images.name(index) for index in range(len(images))]
+    aligned = _aligned(names, listed["first"])
+    if digest_json(aligned) != listed["digest"]:
+        difference = _difference(made_from, listed, len(selection.unit_of_sample), aligned)
+        raise InputError(f"{where}: this selection was made from {made_from}, {difference}")
+    if selection.unit_kind == "class" and not torch.equal(selection.unit_of_sample.long(), images.labels):
+        place = int((selection.unit_of_sample.long() != images.labels).nonzero()[0])
+        theirs, ours = int(selection.unit_of_sample[place]), int(images.labels[place])
+        classes = f"where {names[place]} has class number {theirs}; here it has {ours}"
+        raise InputError(f"{where}: this selection was made from {made_from}, {classes}")
+
+
+def _aligned(names: list[str], first: str) -> list[str]:
+    """Puts the folder before all names that the first path has before the first name, or takes it away."""
+    if first.endswith(f"/{names[0]}"):
+        return [f"{first.removesuffix(names[0])}{name}" for name in names]
+    folder = names[0].removesuffix(first)
+    if names[0].endswith(f"/{first}") and all(name.startswith(folder) for name in names):
+        return [name.removeprefix(folder) for name in names]
+    return names
+
+
+def _difference(made_from: str, listed: dict[str, str], total: int, names: list[str]) -> str:
+    """How the paths of features differ from names of images, in words."""
+    counts = f"{total:,} rows; here are {len(names):,} images"
+    try:
+        paths = open_features(made_from).paths or ()
+    except InputError:
+        paths = ()
+    if digest_json(paths) != listed["digest"]:  # moved or changed since
+        return f"{counts}, in another order or of other paths (first {listed['first']!r}, here {names[0]!r})"
+    differing = [row for row, pair in enumerate(zip(paths, names, strict=False)) if pair[0] != pair[1]]
+    if not differing:
+        return counts
+    row = differing[0]
+    return f"{counts}; {len(differing):,} paths differ, first row {row}: {paths[row]!r}, here {names[row]!r}"

@@ -12,10 +12,13 @@ from .callbacks.selection_monitor import SelectionMonitor as SelectionMonitor
 from .checkpoint_io import AtomicCheckpointIO as AtomicCheckpointIO
 from .checkpoint_io import WholeCheckpointIO as WholeCheckpointIO
 from .data.datasets import ImageSet as ImageSet
+from .data.feature_set import FeatureSet as FeatureSet
 from .data.pruned_dataset import PrunedDataset as PrunedDataset
 from .datamodules.downstream import DownstreamDataModule as DownstreamDataModule
 from .datamodules.pruned import PrunedDataModule as PrunedDataModule
 from .datamodules.pruned_source import PrunedSourceDataModule as PrunedSourceDataModule
+from .diagnosing import diagnose as diagnose
+from .embedding import embed as embed
 from .errors import InputError as InputError
 from .modules.adversarial import LitAdversarialClassifier as LitAdversarialClassifier
 from .modules.classifier import LitClassifier as LitClassifier

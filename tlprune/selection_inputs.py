@@ -15,22 +15,26 @@ from torch.utils.data import Dataset
 from tlprune.data.adapters import as_images
 from tlprune.data.damaged_images import without_damaged
 from tlprune.data.datasets import ImageSet, TensorImages
+from tlprune.data.feature_files import open_features
+from tlprune.data.feature_names import absolute_features, check_features, is_features
+from tlprune.data.feature_set import FeatureSet
 from tlprune.data.image_size import ImageSize
 from tlprune.data.sources import BUILT_IN_SOURCE, absolute_source, check_source, open_source
 from tlprune.data.target_splits import TargetSplits, absolute_target, check_target, open_target
 from tlprune.data.transformed import TransformedDataset
-from tlprune.data.transforms import MAX_SIZE
+from tlprune.data.transforms import MAX_SIZE, EvalTransform
 from tlprune.distributed import broadcast_from_rank0
 from tlprune.errors import InputError, require_within
 from tlprune.models.weights import check_weights
 from tlprune.preprocessing import Preprocessing
+from tlprune.selection.given_features import check_given_features
 from tlprune.selection.multi_target import Combination, MultiTarget
 from tlprune.selection.selection import Selection
 from tlprune.selection.selector import Selector
 from tlprune.storage.cache import cache_root, forget
 from tlprune.storage.fingerprint import digest_json
 from tlprune.storage.job_lock import one_job_at_a_time
-from tlprune.surrogates import ReadSurrogate, Surrogate, common_transform
+from tlprune.surrogates import ReadSurrogate, Surrogate, common_transform, refuse_surrogates
 
 __all__ = [
     "SelectOptions",
@@ -108,8 +112,8 @@ class SelectionInputs:
     """
 
     selector: Selector
-    source: TransformedDataset
-    targets: tuple[TransformedDataset, ...]
+    source: TransformedDataset | FeatureSet
+    targets: tuple[TransformedDataset | FeatureSet, ...]
     network: nn.Module | None
     multi_target: MultiTarget
     cache: Path
@@ -151,19 +155,22 @@ class SelectionInputs:
             InputError: Something that the selector needs is missing, or does not fit.
         """
         name = type(selector).__name__
+        if given := isinstance(source, FeatureSet):
+            refuse_surrogates(source.where, surrogates, options.surrogate_backbone, options.surrogate_preprocessing)
         used = (
             [ReadSurrogate.read(one, options.surrogate_preprocessing) for one in surrogates]
-            if selector.needs_surrogate
+            if selector.needs_surrogate and not given
             else []
         )
         transform = common_transform(used, image_size)
         if selector.needs_target and not targets:
             raise InputError(f"{name} needs `target`: whose images shall vote?")
-        if selector.needs_surrogate and not used:
+        voters = training_images(targets, options.target_seed, cache) if selector.needs_target else []
+        through = _seen_through(source, transform)
+        opened = tuple(_seen_through(images, transform) for _, images in voters)
+        check_given_features(name, selector.needs, through, opened)
+        if selector.needs_surrogate and not used and not given:
             raise InputError(f"{name} needs `surrogate`: weights of a model of the whole source")
-        voters = training_images(targets, options.target_seed) if selector.needs_target else []
-        through = TransformedDataset(source, transform)
-        opened = tuple(TransformedDataset(images, transform) for _, images in voters)
         selector.check(through, opened)
         networks = [
             one.network(selector.needs_surrogate, options.surrogate_backbone, source.classes).to(device) for one in used
@@ -171,7 +178,7 @@ class SelectionInputs:
         for one in used:
             image_size.warn_if_far(one.preprocessing, f"surrogate {one.name}")
         metadata: dict[str, Any] = {"targets": [name for name, _ in voters]}
-        metadata["surrogates"] = [_absolute(one.name) for one in used]
+        metadata["surrogates"] = [one.location for one in used]
         if source_name is not None:
             metadata["source"] = absolute_source(source_name)
         seconds = [one.saved.seconds if one.saved is not None else None for one in used]
@@ -182,6 +189,9 @@ class SelectionInputs:
         if source.display_names != source.classes:
             metadata["titles"] = list(source.display_names)
         metadata |= {"image_size": transform.image_size, "target_seed": options.target_seed}
+        if isinstance(source, FeatureSet):
+            metadata |= source.metadata([images for _, images in voters])
+            networks = [nn.Identity()]
         network, combined = selector.network(networks), options.multi_target
         return cls(selector, through, opened, network, combined, cache_root(cache), verify_content, metadata)
 
@@ -216,7 +226,7 @@ class SelectionInputs:
             ``[U, D]`` float32; None where the selector does not know, and with ``verify_content``, which would read
             every file.
         """
-        if self.verify_content or not self.selector.deterministic:
+        if self.verify_content or not self.selector.deterministic or isinstance(self.source, FeatureSet):
             return None
         self.source.version = self.source.images.listed_fingerprint
         return self.selector.unit_features(self.source, self.network, self.cache)
@@ -228,6 +238,8 @@ class SelectionInputs:
 
     def _set_versions(self) -> None:
         for one in (self.source, *self.targets):
+            if isinstance(one, FeatureSet):  # its digest covers every byte
+                continue
             if self.verify_content:
                 one.version = broadcast_from_rank0(partial(one.images.fingerprint, "bytes"))
             else:
@@ -237,17 +249,18 @@ class SelectionInputs:
     def _path(self) -> Path:
         """The cached Selection; its name covers all that the Selection depends on."""
         config = self.selector.config(self.source, self.targets, self.network, self.multi_target)
-        key = digest_json([config, self.source.version, [one.version for one in self.targets]])
+        source, *targets = ("" if isinstance(one, FeatureSet) else one.version for one in (self.source, *self.targets))
+        key = digest_json([config, source, targets])
         return self.cache / "selections" / f"{key[:32]}.safetensors"
 
 
 def check_names(
-    source: Source, targets: Sequence[Target], surrogates: Sequence[Surrogate], options: SelectOptions
+    source: Source | None, targets: Sequence[Target], surrogates: Sequence[Surrogate], options: SelectOptions
 ) -> None:
     """Refuses names that lead nowhere, or do not go together, without opening anything.
 
     Args:
-        source: The set to prune.
+        source: The set to prune; None where there is none.
         targets: Whose images vote.
         surrogates: Weights or networks.
         options: How the Selection is made.
@@ -257,7 +270,10 @@ def check_names(
     """
     names = [one for one in targets if isinstance(one, str)]
     for name in names:
-        check_target(name)
+        if is_features(name):
+            check_features(name)
+        else:
+            check_target(name)
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise InputError(f"target {twice} is named twice")
     weights = options.multi_target.weights
@@ -299,6 +315,10 @@ def usable_images(
     """
     if on_bad_image not in ("error", "skip"):
         raise InputError(f"`on_bad_image` must be 'error' or 'skip', got {on_bad_image!r}")
+    if on_bad_image == "skip" and isinstance(images, FeatureSet):
+        raise InputError(
+            f"source {images.where} is given as features, so `on_bad_image: skip` has no use; leave it out"
+        )
     return without_damaged(images, cache_root(cache), num_workers) if on_bad_image == "skip" else (images, ())
 
 
@@ -307,19 +327,24 @@ def usual_size(source: Source) -> int:
     return 32 if source == BUILT_IN_SOURCE or isinstance(source, TensorImages) else 224
 
 
-def training_images(targets: Sequence[Target], seed: int) -> list[tuple[str, ImageSet]]:
+def training_images(
+    targets: Sequence[Target], seed: int, cache: str | os.PathLike[str] | None = None
+) -> list[tuple[str, ImageSet]]:
     """Each target's name, and its images that may vote.
 
     Args:
         targets: Names, opened targets, or training images.
         seed: Seed of the split of targets that have no split of their own.
+        cache: The cache folder; None for the user's.
 
     Raises:
         InputError: A target cannot be opened.
     """
     found: list[tuple[str, ImageSet]] = []
     for one in targets:
-        if isinstance(one, str):
+        if is_features(one):
+            found.append((absolute_features(one), open_features(one, cache)))
+        elif isinstance(one, str):
             found.append((absolute_target(one), open_target(one, seed).train))
         elif isinstance(one, TargetSplits):
             found.append((absolute_target(one.name), one.train))
@@ -333,6 +358,10 @@ def as_list(given: Any) -> list[Any]:
     if given is None:
         return []
     return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def _seen_through(images: ImageSet, transform: EvalTransform) -> TransformedDataset | FeatureSet:
+    return images if isinstance(images, FeatureSet) else TransformedDataset(images, transform)
 
 
 def _warn_of_few_units(selection: Selection) -> None:
@@ -356,7 +385,3 @@ def _read_cached(path: Path) -> Selection | None:
     except InputError as error:
         warn(f"{error}; selecting again", stacklevel=2)
         return None
-
-
-def _absolute(name: str) -> str:
-    return str(Path(name).absolute()) if Path(name).exists() else name

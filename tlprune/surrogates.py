@@ -3,8 +3,10 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
+import torch
 from torch import nn
 
 from tlprune.data.image_size import ImageSize
@@ -14,7 +16,7 @@ from tlprune.models.weights import SavedWeights, load_backbone, load_classifier,
 from tlprune.preprocessing import Preprocessing
 from tlprune.selection.selector import SurrogatePart
 
-__all__ = ["ReadSurrogate", "Surrogate", "common_transform"]
+__all__ = ["ReadSurrogate", "Surrogate", "common_transform", "default_device", "refuse_surrogates"]
 
 Surrogate: TypeAlias = str | os.PathLike[str] | nn.Module
 """A surrogate by its weights' name or file, or the network itself."""
@@ -55,6 +57,11 @@ class ReadSurrogate:
         saved = read_weights(os.fspath(surrogate))
         return cls(str(saved.path), given.over(saved.preprocessing), saved)
 
+    @property
+    def location(self) -> str:
+        """The name, with an absolute path where it is that of a file."""
+        return str(Path(self.name).absolute()) if Path(self.name).exists() else self.name
+
     def network(self, part: SurrogatePart | None, backbone: str | None, classes: tuple[str, ...]) -> nn.Module:
         """Builds the network.
 
@@ -92,3 +99,28 @@ def common_transform(surrogates: Sequence[ReadSurrogate], image_size: ImageSize)
             pair = f"{surrogates[0].name} ({first}) and {one.name} ({other})"
             raise InputError(f"surrogates expect images in different ways: {pair}")
     return transforms[0]
+
+
+def refuse_surrogates(
+    source: str, surrogates: Sequence[Surrogate], backbone: str | None, preprocessing: Preprocessing | None
+) -> None:
+    """Refuses what says how images become features, where features are given.
+
+    Args:
+        source: Name of the features.
+        surrogates: Weights or networks.
+        backbone: Name of their network.
+        preprocessing: How they expect images.
+
+    Raises:
+        InputError: Any of these is given.
+    """
+    asked: dict[str, object] = {"surrogate": list(surrogates), "surrogate_backbone": backbone}
+    asked |= {"surrogate_preprocessing": None if preprocessing == Preprocessing() else preprocessing}
+    if odd := next((name for name, value in asked.items() if value), None):
+        raise InputError(f"source {source} is given as features already, so `{odd}` has no use; leave it out")
+
+
+def default_device() -> torch.device:
+    """A GPU if there is one, else the processor."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")

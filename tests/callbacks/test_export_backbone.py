@@ -4,11 +4,12 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision.models
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
 
-from tlprune import ExportBackbone, LitClassifier, PrunedSourceDataModule, TransferModule
+from tlprune import DownstreamDataModule, ExportBackbone, LitClassifier, PrunedSourceDataModule, TransferModule
 from tlprune.errors import InputError
 from tlprune.models.weights import load_backbone, load_classifier, read_weights
 
@@ -117,3 +118,39 @@ def test_one_of_our_backbones_in_a_users_module_is_recognised(coloured, tmp_path
     network = create_backbone("resnet8_w8")
     trainer(ExportBackbone(str(path))).fit(Own(network, 32), datamodule=PrunedSourceDataModule(coloured(3, 8)))
     assert read_weights(path).backbone == "resnet8_w8"
+
+
+class OwnData(LightningDataModule):
+    """A user's DataModule, which says nothing of sizes."""
+
+    def train_dataloader(self):
+        return DataLoader(TensorDataset(torch.rand(8, 3, 24, 24), torch.arange(8) % 2), batch_size=4)
+
+    val_dataloader = train_dataloader
+
+
+@pytest.mark.parametrize("image_size", [24, 48])
+def test_files_and_checkpoints_record_the_size_of_images(coloured, tmp_path, image_size):
+    data = PrunedSourceDataModule(coloured(3, 20), image_size=16, eval_size=image_size, batch_size=8)
+    fitting = trainer(ExportBackbone(str(tmp_path / "m.safetensors")))
+    fitting.fit(LitClassifier("resnet8_w8"), datamodule=data)
+    fitting.save_checkpoint(tmp_path / "m.ckpt")
+    assert read_weights(tmp_path / "m.safetensors").preprocessing.image_size == image_size
+    assert read_weights(tmp_path / "m.ckpt").preprocessing.image_size == image_size
+
+
+def test_weights_of_other_data_modules_record_the_size_of_their_batches(tmp_path):
+    fitting = trainer(ExportBackbone(str(tmp_path / "m.safetensors")))
+    fitting.fit(LitClassifier("resnet8_w8", num_classes=2), datamodule=OwnData())
+    assert read_weights(tmp_path / "m.safetensors").preprocessing.image_size == 24
+
+
+def test_a_transfer_shows_weights_images_of_the_size_they_were_trained_with(coloured, tmp_path, class_folder):
+    fitting = trainer(ExportBackbone(str(tmp_path / "m.safetensors")))
+    fitting.fit(LitClassifier("resnet8_w8"), datamodule=PrunedSourceDataModule(coloured(3, 20), batch_size=8))
+    for part in ("train", "val"):
+        class_folder(f"target/{part}", {"cat": 6, "dog": 6})
+    data = DownstreamDataModule(str(tmp_path / "target"))
+    assert data.eval_image_size == 224  # of folders, where weights say nothing
+    trainer().fit(TransferModule(mode="finetune", weights=str(tmp_path / "m.safetensors")), datamodule=data)
+    assert data.eval_image_size == 32

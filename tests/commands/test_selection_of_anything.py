@@ -130,6 +130,30 @@ def test_audit_finds_test_images_in_the_kept_source(source, pets, inputs, capsys
     assert not {row["kept source image"].split("/")[0] for row in leaks()} & dropped
 
 
+def test_audit_compares_with_training_images_of_the_target_where_these_are_included(source, pets, inputs, capsys):
+    """A test image lies among the training images; validation images are the same as training images."""
+    shutil.copy(pets / "test/y/001.bmp", pets / "train/y/leak.bmp")
+    assert main(["select", f"--source={source}", *inputs]) == 0
+    audit = ["audit", "s.safetensors", "--output=leaks.csv", "--prune_ratio=0.5"]
+    assert main(audit) == 0
+    assert "part" not in Path("leaks.csv").read_text().splitlines()[0]
+    assert not [row for row in leaks() if row["look alike"] == "yes"]
+    capsys.readouterr()
+    assert main([*audit, "--include_target"]) == 0
+    said = capsys.readouterr().out
+    assert "test images lie within" in said
+    assert "validation images lie within" in said
+    found = {
+        (row["part"], row["test image"], row["kept source image"], row["trained on"])
+        for row in leaks()
+        if row["look alike"] == "yes"
+    }
+    assert ("test", "y/001.bmp", "y/leak.bmp", "pets") in found
+    assert ("val", "x/000.png", "x/000.png", "pets") in found
+    assert {row["trained on"] for row in leaks()} <= {"source", "pets"}
+    assert all(row["part"] == "test" for row in leaks() if row["trained on"] == "source")
+
+
 def test_parquet_and_webdataset_keys_name_the_same_images(source, inputs):
     from pyarrow import parquet
 

@@ -97,3 +97,53 @@ def test_what_varies_follows_from_seed_epoch_and_batch():
     assert torch.equal(first.__getitems__([3, 14])[0], values)
     assert not torch.equal(first.__getitems__([13, 24])[0], values)
     assert not torch.equal(Reproducible(noisy, seed=2).__getitems__([3, 14])[0], values)
+
+
+ODDS = torch.tensor([3.0, 0.0, -1.0, 0.0, -60.0, 1.5, 0.5, 2.0])
+
+
+def drawn(log_odds, epochs, seed=1):
+    sampler = EpochSampler(len(log_odds), 4, seed, log_odds=log_odds)
+    return torch.tensor([code % len(log_odds) for number in range(epochs) for code in epoch(sampler, number)])
+
+
+def chi_square(counts, expected):
+    return float(((counts - expected) ** 2 / expected).sum())
+
+
+def test_weighted_draws_are_as_frequent_as_those_of_torch():
+    """20,000 draws of eight images, of which one has odds of nothing: chi-square of 6 degrees of freedom."""
+    counts = drawn(ODDS, 2500).bincount(minlength=8)
+    weights = ODDS.double().exp()
+    assert counts[4] == 0
+    there = weights > 1e-9
+    expected = (20_000 * weights / weights.sum())[there]
+    assert chi_square(counts[there], expected) < 28  # one in 10,000 for a fair draw
+    theirs = torch.multinomial(weights, 20_000, replacement=True, generator=torch.Generator().manual_seed(3))
+    theirs = theirs.bincount(minlength=8)
+    pooled = (counts + theirs)[there] / 2
+    assert chi_square(counts[there], pooled) + chi_square(theirs[there], pooled) < 28
+    assert chi_square(counts[there], torch.full((7,), 20_000 / 7)) > 1000  # and they are not even
+
+
+def test_without_strength_a_weighted_draw_is_even_and_with_replacement():
+    counts = drawn(torch.zeros(8), 2500).bincount(minlength=8)
+    assert chi_square(counts, torch.full((8,), 2500.0)) < 30  # 7 degrees of freedom
+    assert any(len(set(drawn(torch.zeros(8), 1, seed).tolist())) < 8 for seed in range(3))
+
+
+def test_a_weighted_draw_is_independent_of_how_large_weights_are():
+    assert torch.equal(drawn(ODDS, 5), drawn(ODDS + 1000, 5))
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_ranks_share_a_weighted_draw_which_goes_on_anywhere(world):
+    samplers = [EpochSampler(50, 4, 1, log_odds=torch.arange(50) / 10) for _ in range(world)]
+    whole = epoch(EpochSampler(50, 4, 1, log_odds=torch.arange(50) / 10), 2)
+    for rank, sampler in enumerate(samplers):
+        sampler.share(rank, world)
+        own = epoch(sampler, 2)
+        assert own == whole[: 50 // world * world][rank::world]
+        sampler.skip = 8
+        assert epoch(sampler, 2) == own[8:]
+    assert epoch(samplers[0], 3) != epoch(samplers[0], 2)

@@ -26,6 +26,7 @@ from tlprune.data.scanning import scan_class_folder
 from tlprune.data.synthetic import synthetic_classes
 from tlprune.errors import InputError
 from tlprune.models.weights import save_classifier
+from tlprune.preprocessing import Preprocessing
 
 
 @pytest.fixture(scope="session")
@@ -453,3 +454,17 @@ def test_predict_gives_probabilities_of_the_validation_images_in_order(class_fol
     images = torch.cat([images for images, _ in data.val_dataloader()])
     assert probabilities.shape == (4, 2)
     torch.testing.assert_close(probabilities, module.eval()(images).softmax(1), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "wanted", "seen"), [(16, None, 16), (None, None, 24), (16, 20, 20)], ids=["own", "source", "given"]
+)
+def test_surrogates_see_images_of_the_size_that_they_record(coloured, target, surrogate_file, recorded, wanted, seen):
+    names = [f"colour{label:02}" for label in range(6)]
+    weights = surrogate_file(names, preprocessing=Preprocessing(image_size=recorded))
+    options = SelectOptions(image_size=wanted)
+    how = {"surrogate": str(weights), "keep_units": 1, "selection": options}
+    data = PrunedSourceDataModule(coloured(6, 10), target, image_size=24, **how)
+    data.setup()
+    assert data.selection.config["view"]["image_size"] == seen
+    assert next(iter(data.train_dataloader()))[0].shape[-1] == 24

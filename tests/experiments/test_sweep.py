@@ -196,10 +196,9 @@ def test_controls_keep_as_many_images_and_neighbours_need_no_training(place):
     assert not list(Path("out/stages").glob("knn-*/fit.yaml"))
     seen = {(one.method, one.ratio): one for one in found.cells}
     for ratio in (0.34, 0.5):
-        kept = {method: len(_kept(seen[method, ratio], ratio, seen["fm", ratio])) for method in ("random", "reverse")}
         reference = len(Selection.load(Path("out") / seen["fm", ratio].selection).keep(ratio=ratio))
-        assert kept["random"] == reference  # single images reach it exactly
-        assert 0 < kept["reverse"] <= reference  # clusters as far as whole ones fit
+        for method in ("random", "reverse"):
+            assert len(_kept(seen[method, ratio], ratio, seen["fm", ratio])) == reference  # the last cluster is cut
     before = stages()
     assert cli.main(place(**changes | {"transfers": transfers | {"knn": {"num_neighbours": 5}}})) == 0
     assert len(stages("knn-*")) == 2 * len(found.cells)
@@ -212,8 +211,19 @@ def _kept(cell, ratio, reference):
     options = yaml.safe_load((folder / "fit.yaml").read_text())["data"]["init_args"]
     assert "prune_ratio" not in options
     wanted = len(Selection.load(Path("out") / reference.selection).keep(ratio=ratio))
-    assert options["keep_images"] == wanted
-    return Selection.load(Path("out") / cell.selection).keep(images=wanted)
+    assert options["keep_exactly"] == wanted
+    return Selection.load(Path("out") / cell.selection).keep(exactly=wanted)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_random_pruning_is_drawn_for_each_target_where_wanted(place, apart):
+    command = place(seeds=2, ratios=[0.5], targets=["digits", "photos"], draw_per_target=apart)
+    assert cli.main(command) == 0
+    files = {(one.target, one.seed): one.selection for one in results().cells if one.method == "random"}
+    rankings = {Selection.load(Path("out") / file).ranking for file in files.values()}
+    assert len(set(files.values())) == len({tuple(one.tolist()) for one in rankings}) == (4 if apart else 2)
+    assert len(stages("pretrain-random*")) == (4 if apart else 2)
+    assert len(stages("select-reverse*")) == 4
 
 
 def test_configs_without_checkpoints_come_to_the_same(place):
@@ -248,6 +258,7 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(place, capsys):
         ({"methods": {"x": {"selector": "LabelMapping", "lable": "a"}}}, "method 'x': `lable` is not one of"),
         ({"methods": {"x": 3}}, "method 'x': give a Selector's name"),
         ({"surrogate": None}, "method 'label_mapping' needs `surrogate`"),
+        ({"surrogate": None, "diagnostics": True}, "`diagnostics` needs `surrogate`, whose features are compared"),
         ({"surrogate": "nothing.yaml"}, "nothing.yaml: No such file"),
         ({"pretrain": "probe.yaml"}, "`data` must be a PrunedSourceDataModule, got DownstreamDataModule"),
         ({"pretrain": "sweep.yaml"}, "`model` must be given by `class_path`"),

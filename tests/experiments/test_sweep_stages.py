@@ -13,6 +13,7 @@ from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import NONE, Group
 from tlprune.experiments.sweep_cells import cell_if_finished, make_selection, run_cell
 from tlprune.experiments.sweep_plan import Spec, Sweep, methods_of
+from tlprune.preprocessing import Preprocessing
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def keys(sweep, weights):
         pretrained,
         sweep_stages.selection_stage(sweep, "random", target, 0),
         sweep_stages.transfer_stage(sweep, target, 0, "probe", weights),
-        sweep_stages.surrogate_stage(sweep, sweep.pretrain.path, 0),
+        sweep_stages.surrogate_stage(sweep, sweep.pretrain.path, 0, target),
     ]
     return [one.folder.name for one in some]
 
@@ -79,6 +80,20 @@ def test_with_verify_content_an_image_that_was_rewritten_in_place_makes_other_st
     rewritten(next((tmp_path / "target" / "val").glob("*/*")), 1)
     last = keys(sweep(options), weights)
     assert [one != other for one, other in zip(after, last, strict=True)] == [False, False, verify, False]
+
+
+def test_a_target_whose_images_batches_include_is_in_the_keys_of_all_that_is_trained_on_them(sweep, tmp_path):
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"weights")
+    plain, options = {"augment": "simclr", "batch_size": 4}, {"include_target": 0.5}
+    before = keys(sweep(plain), weights), keys(sweep(plain | options), weights)
+    assert [one != other for one, other in zip(*before, strict=True)] == [True, False, False, True]
+    seeds = keys(sweep(plain | options | {"selection": {"target_seed": 1}}), weights)
+    assert (seeds[0] != before[1][0], seeds[3] != before[1][3]) == (True, True)
+    next((tmp_path / "target" / "train").glob("*/*")).unlink()
+    after = keys(sweep(plain), weights), keys(sweep(plain | options), weights)
+    for number, expected in enumerate(([False, False, True, False], [True, False, True, True])):
+        assert [one != other for one, other in zip(before[number], after[number], strict=True)] == expected
 
 
 @pytest.mark.parametrize("verify", [False, True])
@@ -147,3 +162,18 @@ def test_a_training_that_ran_out_of_time_is_no_finished_stage(sweep):
     assert cell_if_finished(planned, spec) is None
     enough = sweep({"augment": "none"}, trainer=trainer | {"max_time": "00:01:00:00"})
     assert run_cell(enough, spec).pretraining_seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("data", "recorded", "size"),
+    [
+        ({}, None, 32),
+        ({}, 16, None),
+        ({"eval_size": 48}, None, 48),
+        ({"selection": {"image_size": 20}}, 16, 20),
+    ],
+)
+def test_images_that_vote_have_the_size_that_a_surrogate_records(sweep, surrogate_file, data, recorded, size):
+    weights = surrogate_file(2, preprocessing=Preprocessing(image_size=recorded))
+    assert sweep_stages.voting_size(sweep(data), str(weights)) == size
+    assert sweep_stages.voting_size(sweep(data), None) == (20 if "selection" in data else data.get("eval_size", 32))

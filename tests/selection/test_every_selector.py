@@ -2,6 +2,8 @@
 
 import inspect
 import json
+import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import torch
 from PIL import Image
 
 import tlprune
+from forked import run_ranks
 from tlprune import ImageSet, InputError, Selection, Selector, select
 from tlprune.selection import registry
 from tlprune.selection.forgetting import ForgettingCounts
@@ -195,3 +198,18 @@ def test_sets_written_with_former_names_still_work():
     images = Former()
     assert [images.fingerprint(), images.fingerprint("stat"), images.fingerprint("bytes")] == ["mine", "today", ""]
     assert images.display_names == ("A", "B")
+
+
+def test_orders_of_single_images_are_those_of_one_process_whatever_ranks_and_workers(
+    class_folder, surrogate_file, tmp_path
+):
+    source = class_folder("source", {f"class{label}": 30 for label in range(6)})  # three batches
+    class_folder("target/train", {"cat": 40, "dog": 50})
+    class_folder("target/val", {"cat": 1, "dog": 1})
+    said = set()
+    for world, workers in ((1, 0), (1, 2), (2, 0)):
+        inputs = [source, tmp_path / "target", surrogate_file(6), tmp_path / f"cache-{world}-{workers}"]
+        command = [sys.executable, Path(__file__).with_name("select_on_ranks.py"), world, workers, *inputs]
+        said |= {tuple(re.findall(r"<(.*?)>", out)) for out in run_ranks(world, command, tmp_path)}
+    [digests] = said
+    assert len(digests) == len(set(digests)) == 5

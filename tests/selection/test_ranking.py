@@ -1,10 +1,11 @@
 import random
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tlprune.errors import InputError
-from tlprune.selection.ranking import Budget, coverage, kept_samples, rank_units
+from tlprune.selection.ranking import Budget, coverage, kept, kept_samples, rank_units
 
 
 def slow_ranking(votes, scores):
@@ -48,6 +49,25 @@ def test_an_image_budget_below_the_best_unit_names_both_numbers():
         Budget(images=4).units_kept(torch.tensor([5, 1]), torch.ones(2))
 
 
+@pytest.mark.parametrize(("exactly", "units"), [(1, 1), (5, 1), (6, 2), (10, 2), (14, 3), (15, 3)])
+def test_an_exact_number_of_images_cuts_the_last_unit(exactly, units):
+    of_sample = torch.arange(15) % 3
+    order = SimpleNamespace(ranking=torch.tensor([2, 0, 1]), unit_of_sample=of_sample)
+    order.unit_sizes, order.covered = torch.tensor([5, 5, 5]), torch.ones(3)
+    found = kept(order, Budget(exactly=exactly))
+    assert found.units.tolist() == [2, 0, 1][:units]
+    assert len(found.samples) == exactly
+    assert found.samples.tolist() == sorted(set(found.samples.tolist()))
+    whole = {2, 0, 1} if exactly == 15 else set([2, 0, 1][: exactly // 5])
+    assert {unit for unit in range(3) if (of_sample[found.samples] == unit).sum() == 5} == whole
+    assert kept(order, Budget(exactly=exactly)).samples.tolist() == found.samples.tolist()
+
+
+def test_more_exact_images_than_there_are_names_both_numbers():
+    with pytest.raises(InputError, match="`keep_exactly` is 7, the source has 6 images"):
+        Budget(exactly=7).units_kept(torch.tensor([5, 1]), torch.ones(2))
+
+
 @pytest.mark.parametrize("ratio", [1.0, 1.1, -0.1, float("nan")])
 def test_ratio_out_of_range_is_refused(ratio):
     with pytest.raises(InputError, match=r"`prune_ratio` must be in \[0, 1\), got"):
@@ -60,7 +80,7 @@ def test_exactly_one_budget(options, message):
         Budget(**options)
 
 
-@pytest.mark.parametrize("options", [{"units": 0}, {"images": 0}])
+@pytest.mark.parametrize("options", [{"units": 0}, {"images": 0}, {"exactly": 0}])
 def test_nothing_kept_is_refused(options):
     with pytest.raises(InputError, match="must be at least 1, got 0"):
         Budget(**options)

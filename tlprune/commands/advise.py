@@ -1,42 +1,55 @@
-"""``tlprune advise``: suggests how much to prune and forecasts the savings."""
+"""``tlprune advise``: suggests how much to prune, forecasts the savings, and diagnoses what is kept."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from jsonargparse import Namespace
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from tlprune.commands.arguments import (
     add_budget,
+    add_origins,
     given_budget,
     make_console,
     make_parser,
     parse,
     require_selections,
     require_writable,
+    required_budget,
 )
-from tlprune.errors import InputError
+from tlprune.errors import InputError, require_within
 from tlprune.storage.atomic import atomic_path
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from tlprune.selection.advisor import Forecast
+    from tlprune.selection.ranking import Budget
     from tlprune.selection.selection import Selection
 
 __all__ = ["run"]
 
+_OF_ONE = ("backbone", "epochs", "full_seconds", "surrogate_seconds", "output")
+"""Options that make no sense for several Selections."""
+
+_OF_DIAGNOSING = ("surrogate", "surrogate_backbone", "source", "target")
+"""Options that are used for diagnostics alone."""
+
 
 def run(arguments: list[str]) -> None:
-    """Suggests a ratio from the coverage curve and forecasts what it saves.
+    """Suggests a ratio from the coverage curve and forecasts what it saves; diagnoses what one or several keep.
 
     Args:
         arguments: Arguments after ``advise`` on the command line.
 
     Raises:
-        InputError: If the input is invalid, or nobody voted.
+        InputError: If the input is invalid, nobody voted, or source or targets are not those of the Selections.
     """
-    parser = make_parser("advise", "Suggest how much to prune, and forecast what that saves.")
+    parser = make_parser("advise", "Suggest how much to prune, forecast what that saves, and diagnose what is kept.")
     add = parser.add_argument
-    add("selection", type=str, help="a saved Selection")
+    add("selections", type=str, nargs="+", help="a saved Selection; several of one source are diagnosed side by side")
     add("--backbone", type=str | None, default=None, help="the model to pretrain; a few of its steps are timed here")
     add("--epochs", type=int | None, default=None, help="epochs of its pretraining")
     add("--image_size", type=int | None, default=None, help="pixels (default: as the surrogate saw them)")
@@ -49,36 +62,100 @@ def run(arguments: list[str]) -> None:
         help="its training (default: as its file says)",
     )
     add("--output", type=str | None, default=None, help="picture to write, *.png")
+    text = "say how near what a budget keeps is to the target, how varied, and how many are copies, in features"
+    add("--diagnose", action="store_true", help=text)
+    text = "whose features are compared with --diagnose (default: as when selected)"
+    add("--surrogate", type=str | None, default=None, help=text)
+    add("--surrogate_backbone", type=str | None, default=None, help="its network, if the file is silent")
+    add("--num_workers", type=int, default=0, help="processes that load images with --diagnose")
+    add_origins(parser, targets=True)
     add_budget(parser)
     given = parse(parser, arguments)
+    diagnosing = given.diagnose or len(given.selections) > 1
+    _check(given, diagnosing)
+    require_selections(*given.selections)
+    budget = required_budget(given) if diagnosing else given_budget(given)
+    from tlprune.selection.selection import Selection  # loads torch, which takes seconds
+
+    selections = {path: Selection.load(path) for path in given.selections}
+    console = make_console()
+    opened = None
+    if diagnosing and budget is not None:
+        from tlprune.commands.diagnostics import Opened  # loads torchvision
+
+        opened = Opened.open(selections, given, budget)
+    picture = None
+    if len(selections) == 1:
+        [selection] = selections.values()
+        if opened is None or _has_advice(selection) or any(given[name] is not None for name in _OF_ONE):
+            picture = _advise(selection, given, budget, console)
+        else:
+            console.print(f"no suggestion: a selection by {selection.method!r} has no votes to suggest from")
+    if opened is not None:
+        opened.print_diagnostics(console)
+    if given.output is not None and picture is not None:
+        with atomic_path(given.output) as temporary:
+            picture().savefig(temporary, format="png", dpi=110)
+        console.print(f"picture: {given.output}", soft_wrap=True)
+
+
+def _check(given: Namespace, diagnosing: bool) -> None:
+    """Rejects options that do not go together, before any file is read."""
     require_writable(given.output)
+    require_within("num_workers", given.num_workers, 0)
     if given.backbone is not None and given.full_seconds is not None:
         raise InputError("give --backbone, to time it here, or --full_seconds, not both")
     if given.epochs is not None and given.epochs < 1:
         raise InputError(f"`epochs` must be at least 1, got {given.epochs}")
     if given.backbone is not None and given.epochs is None and given.full_seconds is None:
         raise InputError("to forecast a pretraining, give --epochs beside --backbone")
-    require_selections(given.selection)
-    from tlprune.selection.advisor import SUGGESTED_COVERAGE, advise  # loads torch, which takes seconds
-    from tlprune.selection.selection import Selection
+    several = len(given.selections)
+    if several > 1 and (odd := next((name for name in _OF_ONE if given[name] is not None), None)):
+        raise InputError(f"--{odd} goes with one Selection, {several} are given")
+    if not diagnosing and (odd := next((name for name in _OF_DIAGNOSING if given[name] is not None), None)):
+        raise InputError(f"--{odd} goes with --diagnose, or with several Selections")
+    if twice := next((path for path in given.selections if given.selections.count(path) > 1), None):
+        raise InputError(f"{twice}: given twice")
 
-    selection = Selection.load(given.selection)
+
+def _has_advice(selection: "Selection") -> bool:
+    return selection.method != "reverse" and float(selection.covered[-1]) > 0
+
+
+def _advise(
+    selection: "Selection", given: Namespace, budget: "Budget | None", console: Console
+) -> "Callable[[], Figure]":
+    """Prints what is suggested, and what that saves. Returns a function that draws it."""
+    from tlprune.selection.advisor import SUGGESTED_COVERAGE, advise
+
     advice = advise(selection)
     rows = [("elbow", advice.elbow), ("SUGGESTED", advice.suggested)]
-    budget = given_budget(given)
+    by_similarity = _suggested_images(selection)
+    if by_similarity is not None:
+        rows.append(("by similarity", by_similarity))
     if budget is not None:
         rows.append(("as you say", len(selection.units_kept(budget))))
-    console = make_console()
     forecast = _forecast(selection, given, console)
     console.print(_table(selection, rows, forecast))
     ratio = 1 - advice.suggested / selection.num_units
     console.print(f"suggested: --prune_ratio {ratio:.4g}   (or --vote_coverage {SUGGESTED_COVERAGE:g})")
-    if given.output is not None:
+    if by_similarity is not None:
+        text = "similarity to the target's images falls beyond it"
+        console.print(f"suggested by similarity: --keep_images {by_similarity}   ({text})")
+
+    def picture() -> "Figure":
         from tlprune.selection.figures import advice_figure  # loads matplotlib
 
-        with atomic_path(given.output) as temporary:
-            advice_figure(selection, dict(rows), forecast).savefig(temporary, format="png", dpi=110)
-        console.print(f"picture: {given.output}", soft_wrap=True)
+        return advice_figure(selection, dict(rows), forecast)
+
+    return picture
+
+
+def _suggested_images(selection: "Selection") -> int | None:
+    """Returns the number of images at which similarity falls, if the selector noted it."""
+    noted = selection.metadata.get("suggested_images")
+    known = isinstance(noted, int) and not isinstance(noted, bool) and 1 <= noted <= selection.num_units
+    return noted if known and selection.unit_kind == "sample" else None
 
 
 def _forecast(selection: "Selection", given: object, console: Console) -> "Forecast | None":

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from tlprune.errors import InputError
 from tlprune.parser_messages import Refusal, in_short
+from tlprune.preprocessing import CropMode, Interpolation, Preprocessing
 from tlprune.storage.paths import user_path
 
 if TYPE_CHECKING:
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
 __all__ = [
     "add_budget",
     "add_origins",
+    "add_preprocessing",
     "build",
     "given_budget",
+    "given_preprocessing",
     "make_console",
     "make_parser",
     "parse",
@@ -34,11 +37,13 @@ __all__ = [
     "required_budget",
 ]
 
+_PREPROCESSING = ("mean", "std", "crop_share", "interpolation", "crop_mode")
 _BUDGETS: dict[str, tuple[Callable[[str], float], str]] = {
     "prune_ratio": (float, "share of units to remove, in [0, 1)"),
     "keep_units": (int, "units to keep"),
     "keep_images": (int, "the most images to keep"),
     "vote_coverage": (float, "share of votes that is kept, in (0, 1]"),
+    "keep_exactly": (int, "images to keep; the last unit is cut"),
 }
 
 
@@ -122,7 +127,7 @@ def build(parser: ArgumentParser, given: Namespace) -> Namespace:
 
 
 def add_budget(parser: ArgumentParser) -> None:
-    """Adds the four options that define a budget."""
+    """Adds the options that define a budget."""
     for name, (kind, text) in _BUDGETS.items():
         parser.add_argument(f"--{name}", type=kind | None, default=None, help=text)  # type: ignore[operator]
 
@@ -147,6 +152,27 @@ def required_budget(given: Namespace) -> "Budget":
     if budget is None:
         raise InputError(f"say how much is kept: one of {', '.join(f'--{name}' for name in _BUDGETS)}")
     return budget
+
+
+def add_preprocessing(parser: ArgumentParser) -> None:
+    """Adds the options that say how weights expect images."""
+    add = parser.add_argument
+    text = "how the surrogate's weights expect images, if the file is silent: mean of the channels, in [0, 1]"
+    add("--mean", type=float, nargs=3, default=None, help=text)
+    add("--std", type=float, nargs=3, default=None, help="likewise, their standard deviation, in (0, 1]")
+    text = "likewise, share of the resized short side that a centre crop shows"
+    add("--crop_share", type=float | None, default=None, help=text)
+    add("--interpolation", type=Interpolation | None, default=None, help="likewise, how images are resized")
+    add("--crop_mode", type=CropMode | None, default=None, help="likewise, 'squash' resizes both sides")
+
+
+def given_preprocessing(given: Namespace) -> Preprocessing:
+    """Returns how weights expect images, as far as the command line says it.
+
+    Raises:
+        InputError: If a value is out of range.
+    """
+    return Preprocessing.from_json({name: given[name] for name in _PREPROCESSING if given[name] is not None})
 
 
 def add_origins(parser: ArgumentParser, targets: bool) -> None:

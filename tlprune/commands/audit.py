@@ -1,4 +1,4 @@
-"""``tlprune audit``: finds test images of the target among the images that a Selection keeps."""
+"""``tlprune audit``: finds test images of the target among the images that are trained on."""
 
 import csv
 import io
@@ -21,13 +21,17 @@ from tlprune.storage.atomic import atomic_path, write_bytes
 from tlprune.storage.cache import cache_root
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from torch import Tensor
+
+    from tlprune.data.datasets import ImageSet
+    from tlprune.selection.leaks import Leaks
 
 __all__ = ["run"]
 
 
 def run(arguments: list[str]) -> None:
-    """Lists test images that are near-duplicates of kept source images.
+    """Lists test images that are near-duplicates of kept source images, or of included images of the target.
 
     Args:
         arguments: Arguments after ``audit`` on the command line.
@@ -49,6 +53,8 @@ def run(arguments: list[str]) -> None:
     add("--num_workers", type=int, default=0, help="processes that load images")
     add("--output", type=str, required=True, help="list to write, *.csv")
     add("--picture", type=str | None, default=None, help="picture of the nearest pairs, *.png")
+    text = "training includes the target's training images: compare its test and validation images with these too"
+    add("--include_target", action="store_true", help=text)
     add_origins(parser, targets=True)
     add_budget(parser)
     given = parse(parser, arguments)
@@ -63,7 +69,7 @@ def run(arguments: list[str]) -> None:
     from tlprune.data.transforms import EvalTransform
     from tlprune.models.weights import load_backbone, read_weights
     from tlprune.selection.features import SourceFeatures, extract_features
-    from tlprune.selection.leaks import ALIKE, copy_distance, find_leaks, pixel_difference
+    from tlprune.selection.leaks import copy_distance, find_leaks, leaks_among
     from tlprune.selection.ranking import Budget
     from tlprune.selection.selection import Selection
 
@@ -85,48 +91,86 @@ def run(arguments: list[str]) -> None:
     features = SourceFeatures(backbone, TransformedDataset(source, view), cache_root(given.cache), given.num_workers)
     features.extract()
     console = make_console()
+    included = [one for one in targets if given.include_target and len(one.images)]
     pairs: list[_Pair] = []
+
+    def features_of(images: "ImageSet") -> "Tensor":
+        return extract_features(backbone, TransformedDataset(images, view), given.num_workers)
+
     for target in targets:
         if target.test is None:
             raise InputError(f"target {target.name} has no test images to audit")
-        seen = TransformedDataset(target.test, view)
-        threshold = given.threshold
-        if threshold is None:
-            threshold = copy_distance(backbone, seen, given.num_workers)
-        leaks = find_leaks(extract_features(backbone, seen, given.num_workers), features, kept, threshold)
-        suspects = leaks.suspects
-        found = []
-        for test in suspects.tolist():
-            near = int(leaks.source[test])
-            mine, theirs = target.test[test][0], source[near][0]
-            difference = pixel_difference(mine, theirs)
-            names = (target.name, target.test.name(test), source.name(near))
-            alike = difference <= ALIKE
-            found.append(_Pair(*names, float(leaks.distance[test]), difference, alike, mine, theirs))
-        console.print(
-            f"{target.name}: {len(found):,} of {len(seen):,} test images lie within {threshold:.4g} of one of "
-            f"{len(kept):,} kept source images in feature space; {sum(pair.alike for pair in found):,} of them look "
-            f"alike too (nearest {leaks.distance.min():.4g}, median {leaks.distance.median():.4g})",
-            soft_wrap=True,
-        )
-        pairs += found
+    trained = [features_of(one.images) for one in included]
+    for target in targets:
+        for part, images in (("test", target.test), ("val", target.val)):
+            if images is None or len(images) == 0 or (part == "val" and not included):
+                continue
+            seen = features_of(images)
+            threshold = given.threshold
+            if threshold is None:
+                threshold = copy_distance(backbone, TransformedDataset(images, view), given.num_workers)
+            compared = _Compared(target.name, part, images)
+            if part == "test":
+                what = f"one of {len(kept):,} kept source images"
+                pairs += compared.pairs(find_leaks(seen, features, kept, threshold), "source", source, what, console)
+            for one, rows in zip(included, trained, strict=True):
+                what = f"one of {len(rows):,} training images of {one.name}"
+                pairs += compared.pairs(leaks_among(seen, rows, threshold), one.name, one.images, what, console)
     pairs.sort(key=lambda pair: (pair.difference, pair.distance))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["target", "test image", "kept source image", "feature distance", "pixel difference", "look alike"])
-    writer.writerows([*pair.cells, "yes" if pair.alike else "no"] for pair in pairs)
-    write_bytes(given.output, text.getvalue().encode(errors="surrogateescape"))
+    listed = io.StringIO()
+    writer = csv.writer(listed, lineterminator="\n")
+    heading = ["target", "test image", "kept source image", "feature distance", "pixel difference", "look alike"]
+    writer.writerow([*heading, *(["part", "trained on"] if included else [])])
+    for pair in pairs:
+        more = [pair.part, pair.trained_on] if included else []
+        writer.writerow([*pair.cells, "yes" if pair.alike else "no", *more])
+    write_bytes(given.output, listed.getvalue().encode(errors="surrogateescape"))
     for pair in pairs[:10]:
-        console.print(f"  {'  '.join(pair.cells[1:])}{'  LOOK ALIKE' if pair.alike else ''}", soft_wrap=True)
+        where = [f"{pair.part} and {pair.trained_on}:"] if included else []
+        line = "  ".join([*where, *pair.cells[1:], *(["LOOK ALIKE"] if pair.alike else [])])
+        console.print(f"  {line}", soft_wrap=True)
     console.print(f"list: {given.output}, {len(pairs):,} pairs, those that differ least first", soft_wrap=True)
     if given.picture is not None:
         from tlprune.selection.figures import leaks_figure  # loads matplotlib
 
         shown = [(pair.mine, pair.theirs, pair.caption) for pair in pairs[:12]]
         title = f"the most alike of {len(pairs):,} suspected pairs: feature distance | pixel difference"
+        lines = ("test\nor val", "trained\non") if included else ("test", "kept\nsource")
         with atomic_path(given.picture) as temporary:
-            leaks_figure(shown, title).savefig(temporary, format="png", dpi=110)
+            leaks_figure(shown, title, lines).savefig(temporary, format="png", dpi=110)
         console.print(f"picture: {given.picture}", soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Images of a target that must not be trained on."""
+
+    target: str
+    part: str
+    images: "ImageSet"
+
+    def pairs(
+        self, leaks: "Leaks", trained_on: str, trained: "ImageSet", what: str, console: "Console"
+    ) -> list["_Pair"]:
+        """Prints how many lie near an image that is trained on, and returns them with that image."""
+        from tlprune.selection.leaks import ALIKE, pixel_difference
+
+        found = []
+        for index in leaks.suspects.tolist():
+            near = int(leaks.source[index])
+            mine, theirs = self.images[index][0], trained[near][0]
+            difference = pixel_difference(mine, theirs)
+            names = (self.target, self.images.name(index), trained.name(near))
+            pair = (*names, float(leaks.distance[index]), difference, difference <= ALIKE, mine, theirs)
+            found.append(_Pair(*pair, self.part, trained_on))
+        words = {"test": "test images", "val": "validation images"}[self.part]
+        console.print(
+            f"{self.target}: {len(found):,} of {len(self.images):,} {words} lie within {leaks.threshold:.4g} of {what} "
+            f"in feature space; {sum(pair.alike for pair in found):,} of them look alike too (nearest "
+            f"{leaks.distance.min():.4g}, median {leaks.distance.median():.4g})",
+            soft_wrap=True,
+        )
+        return found
 
 
 @dataclass(frozen=True)
@@ -139,6 +183,8 @@ class _Pair:
     alike: bool
     mine: "Tensor"
     theirs: "Tensor"
+    part: str
+    trained_on: str
 
     @property
     def caption(self) -> str:

@@ -61,15 +61,16 @@ def run(arguments: list[str]) -> None:
     shown: list[tuple[Tensor, str]] = []
     for target in voters:
         own = target.of_unit(unit)
-        counts = target.images.labels[own].bincount(minlength=len(target.images.classes))
+        classes = target.images.classes or ("none known",)
+        counts = target.images.labels[own].bincount(minlength=len(classes))
         for label in counts.argsort(descending=True, stable=True).tolist():
             if counts[label] > 0:
-                of = f"{target.images.classes[label]!r}{f' of {target.name}' if len(voters) > 1 else ''}"
+                of = f"{classes[label]!r}{f' of {target.name}' if len(voters) > 1 else ''}"
                 count = int(counts[label])
                 console.print(f"  {count:>4} {'image' if count == 1 else 'images'} of class {of}", soft_wrap=True)
         if given.output is not None:
             pairs = (target.images[index] for index in own[: 36 // len(voters)].tolist())
-            shown += [(image, target.images.classes[label]) for image, label in pairs]
+            shown += [(image, classes[label]) for image, label in pairs]
     images = None if given.output is given.source is None else opened_source(selection, given.source, given.cache)
     if given.output is not None and images is not None:
         if len(shown) < len(found.voters):

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from tlprune.data.datasets import ImageSet
+from tlprune.data.feature_files import open_features
+from tlprune.data.feature_names import is_features
 from tlprune.data.target_splits import open_target
 from tlprune.errors import InputError
 from tlprune.selection.selection import Selection
@@ -28,14 +30,14 @@ def opened_source(selection: Selection, source: str | None, cache: str | None) -
     name = source or selection.metadata.get("source")
     if name is None:
         raise InputError("this selection does not say where its source lies; give --source")
-    from tlprune.data.sources import open_source  # loads torchvision, which opening targets does not need
+    # these load torchvision, which opening targets does not need
+    from tlprune.data.sources import open_source
+    from tlprune.diagnosing import without_skipped
+    from tlprune.pruning import require_source
 
     images, _ = open_source(name, cache)
-    if selection.skipped:
-        left_out = set(selection.skipped)
-        stay = [index for index in range(len(images)) if images.name(index) not in left_out]
-        images = images.subset(torch.tensor(stay, dtype=torch.int64))
-    selection.require_source(images.fingerprint(), f"source {name}")
+    images = without_skipped(images, selection)
+    require_source(selection, images, f"source {name}")
     return images
 
 
@@ -46,6 +48,7 @@ class Voters:
     Args:
         name: Name of the target.
         images: Images that voted.
+        val: Validation images of the target, which did not vote.
         test: Test images of the target, which did not vote; None if it has none.
         assignments: Int64 tensor ``[M]``, the unit that each image voted for; empty without votes.
         asked_by: Int64 tensor ``[U]``, the image each unit is kept for, outside [0, M) for other targets, or empty.
@@ -53,6 +56,7 @@ class Voters:
 
     name: str
     images: ImageSet
+    val: ImageSet
     test: ImageSet | None
     assignments: Tensor
     asked_by: Tensor
@@ -85,16 +89,23 @@ def opened_targets(selection: Selection, targets: list[str] | None) -> list[Vote
     begin = 0
     for name, settings in zip(names, voted or [None] * len(names), strict=True):
         try:
-            opened = open_target(name, int(selection.metadata.get("target_seed", 0)))
+            if is_features(name):
+                features = open_features(name)
+                nothing = features.subset(torch.arange(0))
+                parts: tuple[str, ImageSet, ImageSet, ImageSet | None] = (name, features, nothing, None)
+            else:
+                opened = open_target(name, int(selection.metadata.get("target_seed", 0)))
+                parts = (opened.name, opened.train, opened.val, opened.test)
         except InputError as error:
             raise error if targets else InputError(f"{error}; say with --target where it is now") from error
-        if settings is not None and opened.train.fingerprint() != settings["digest"]:
+        called, train, val, test = parts
+        if settings is not None and train.fingerprint() != settings["digest"]:
             raise InputError(f"target {name}: not the images that voted")
         place = len(found)
         own_votes = selection.target_votes[place : place + 1]
-        end = begin + (len(opened.train) if bool(own_votes.any()) or len(own_votes) == 0 else 0)
+        end = begin + (len(train) if bool(own_votes.any()) or len(own_votes) == 0 else 0)
         votes, asked_by = selection.assignments[begin:end], selection.asked_by.long() - begin
-        found.append(Voters(opened.name, opened.train, opened.test, votes, asked_by))
+        found.append(Voters(called, train, val, test, votes, asked_by))
         begin = end
     if begin > len(selection.assignments):  # some votes were counted without recording who cast them
         return [replace(one, assignments=selection.assignments[:0]) for one in found]

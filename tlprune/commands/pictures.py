@@ -125,7 +125,8 @@ def _votes(selection: Selection, names: list[str], notes: list[str], must: bool)
             raise
         notes.append(f"Votes are not split by the target's classes: {error}; --target says where it is.")
         return []
-    return [Votes(one.name, one.images.display_names, one.images.labels, one.assignments) for one in voters]
+    labelled = [one for one in voters if one.images.classes]
+    return [Votes(one.name, one.images.display_names, one.images.labels, one.assignments) for one in labelled]
 
 
 class _Sources:

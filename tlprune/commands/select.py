@@ -5,11 +5,19 @@ from typing import Literal
 from jsonargparse import ArgumentParser
 
 import tlprune
-from tlprune.commands.arguments import add_budget, build, given_budget, make_parser, parse, require_writable
+from tlprune.commands.arguments import (
+    add_budget,
+    add_preprocessing,
+    build,
+    given_budget,
+    given_preprocessing,
+    make_parser,
+    parse,
+    require_writable,
+)
 from tlprune.commands.launching import add_processes, finish, launch
 from tlprune.commands.show import show
 from tlprune.errors import InputError
-from tlprune.preprocessing import CropMode, Interpolation, Preprocessing
 from tlprune.selection.registry import selector_names
 
 __all__ = ["run"]
@@ -18,14 +26,14 @@ _SELECTOR_HELP = (
     f"how to order: {', '.join(selector_names())}, or a class_path (default: the first); "
     "its options: --selector.help NAME"
 )
-_PREPROCESSING = ("mean", "std", "crop_share", "interpolation", "crop_mode")
 _PASSED_ON = (
     *("source", "target", "surrogate", "selector", "surrogate_backbone", "combine", "target_weights", "image_size"),
     *("on_bad_image", "num_workers", "cache", "verify_content", "fresh"),
 )
 _Combination = Literal["worst_case", "union", "weighted_sum"]  # the type in multi_target.py would load torch
 _SOURCE_HELP = (
-    "'drawn', a folder, linked:FOLDER, unlabelled:FOLDER, a list file, torchvision:NAME:FOLDER, huggingface:NAME"
+    "'drawn', a folder, linked:FOLDER, unlabelled:FOLDER, a list file, torchvision:NAME:FOLDER, huggingface:NAME, "
+    "features:FILE"
 )
 _SIZE_HELP = "pixels (default: as the surrogate's weights say, or 32 for 'drawn', else 224)"
 
@@ -55,11 +63,10 @@ def run(arguments: list[str]) -> None:
     built = build(parser, given)
     budget = given_budget(given)
     require_writable(given.output)
-    preprocessing = {name: built[name] for name in _PREPROCESSING if built[name] is not None}
     barrier()  # from here on, each process also notices when another one is lost
     selection = tlprune.select(
         **{name: built[name] for name in _PASSED_ON},
-        surrogate_preprocessing=Preprocessing.from_json(preprocessing),
+        surrogate_preprocessing=given_preprocessing(built),
         device=fabric.device,
     )
     if budget is not None:
@@ -81,18 +88,24 @@ def _parser(selector: object) -> ArgumentParser:
     add = parser.add_argument
     add("--config", action="config", help="yaml file with any of these; the command line beats it")
     add("--source", type=str, required=True, help=_SOURCE_HELP)
-    add("--target", type=str, nargs="+", default=None, help="'digits', 'photos', a folder, or several of these")
+    add(
+        "--target",
+        type=str,
+        nargs="+",
+        default=None,
+        help="'digits', 'photos', a folder, features:FILE, or several of these",
+    )
     add("--combine", type=_Combination, default="worst_case", help="how several targets share one order")
     add("--target_weights", type=float, nargs="+", default=None, help="what each target counts in a weighted_sum")
-    add("--surrogate", type=str, nargs="+", default=None, help="weights of a small model of the whole source")
+    add(
+        "--surrogate",
+        type=str,
+        nargs="+",
+        default=None,
+        help="weights of a small model of the whole source; none for features",
+    )
     add("--surrogate_backbone", type=str | None, default=None, help="its network, if the file is silent")
-    text = "how the surrogate's weights expect images, if the file is silent: mean of the channels, in [0, 1]"
-    add("--mean", type=float, nargs=3, default=None, help=text)
-    add("--std", type=float, nargs=3, default=None, help="likewise, their standard deviation, in (0, 1]")
-    text = "likewise, share of the resized short side that a centre crop shows"
-    add("--crop_share", type=float | None, default=None, help=text)
-    add("--interpolation", type=Interpolation | None, default=None, help="likewise, how images are resized")
-    add("--crop_mode", type=CropMode | None, default=None, help="likewise, 'squash' resizes both sides")
+    add_preprocessing(parser)
     add("--selector", type=selector, default=None, help=_SELECTOR_HELP)
     add("--image_size", type=int | None, default=None, help=_SIZE_HELP)
     text = "what is done about source images that cannot be decoded: 'error', or 'skip' and note them"

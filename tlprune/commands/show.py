@@ -95,6 +95,8 @@ def origin(selection: "Selection") -> list[tuple[str, str]]:
         rows.append(("combined", f"{several['combine'].replace('_', ' ')}{weights}"))
     if digest := settings.get("surrogate_digest"):
         rows.append(("surrogate", f"{', '.join(record.get('surrogates', [])) or unnamed}, digest {digest[:12]}"))
+    if features := record.get("features"):
+        rows.append(("features", ", ".join([features["source"], *features["targets"]])))
     if view := settings.get("view"):
         rows.append(
             ("seen as", f"{view['view']} of {Preprocessing.from_transform_config(view).described()}, eval mode")

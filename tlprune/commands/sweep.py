@@ -1,6 +1,7 @@
 """``tlprune sweep``: compares methods over ratios, seeds and targets, and reuses finished work."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,6 +19,7 @@ from tlprune.storage.paths import user_path
 
 if TYPE_CHECKING:
     from tlprune.experiments.results import Cell, Results
+    from tlprune.experiments.statistics import Estimate
     from tlprune.experiments.sweep_plan import Sweep
 
 __all__ = ["run"]
@@ -63,21 +65,25 @@ def _parser() -> ArgumentParser:
     text = "config of 'tlprune fit' to train surrogates by, one for each seed; or the weights file of one for all"
     add("--surrogate", type=str | None, default=None, help=text)
     add("--pretrain", type=str, required=True, help="config of 'tlprune fit' for source models")
-    text = "by mode, the first decides: a config of 'tlprune fit', or {num_neighbours: 20, temperature: 0.1} for kNN"
+    text = "by mode, the first decides: a config of 'tlprune fit', {solver: lbfgs}, or {num_neighbours: 20} for kNN"
     add("--transfers", type=dict[str, str | dict], required=True, help=text)  # type: ignore[type-arg]
-    text = "by name, a Selector, or 'selector' with 'label', 'surrogate', 'ablates'"
+    text = "by name, a Selector, or 'selector' with 'label', 'surrogate', 'ablates', 'sampling'"
     # With the type dict[str, Any], the parser would import a class_path and fill in its defaults
     method = str | dict | list | float | None  # type: ignore[type-arg]
     add("--methods", type=dict[str, method], default={"label_mapping": selector_names()[0]}, help=text)
     add("--controls", type=bool, default=True, help="run random pruning and the reverse of the first method too")
     text = "method whose number of images all others keep too (default: each removes the same share of its own units)"
     add("--match_images", type=str | None, default=None, help=text)
+    text = "draw random pruning for each target; else one draw, and one pretraining, serves all (default: false)"
+    add("--draw_per_target", type=bool, default=False, help=text)
     add("--ratios", type=list[float], default=[0.1, 0.3, 0.5, 0.7, 0.9], help="shares of units removed, in (0, 1)")
     text = "what pruned models have as much of as the whole source's: [epochs], [steps] or both"
     add("--equal", type=list[str], default=["epochs"], help=text)
     add("--seeds", type=int, default=3, help="how many times all is repeated")
     text = "'grid': every ratio; 'bisection': as few as it takes to find each winning subset"
     add("--search", type=Literal["grid", "bisection"], default="grid", help=text)
+    text = "say of every cell how near what it keeps is to the target, in features of the surrogate; reports show it"
+    add("--diagnostics", type=bool, default=False, help=text)
     add("--output", type=str | None, default=None, help="the sweep's folder (default: runs/sweep-NAME of the config)")
     text = "cells at a time without --slurm (default: one for each GPU, else each core)"
     add("--workers", type=int | None, default=None, help=text)
@@ -108,6 +114,8 @@ def _sweep(given: Namespace) -> "Sweep":
         search=given.search,
         output=user_path(given.output or f"runs/{name}").absolute(),
         match_images=given.match_images,
+        draw_per_target=given.draw_per_target,
+        diagnostics=given.diagnostics,
     )
 
 
@@ -115,6 +123,7 @@ def _tell_plan(sweep: "Sweep", results: "Results", console: Console) -> None:
     """Prints a line for each group, and the forecast for the whole sweep."""
     from tlprune.experiments.forecast import forecast
     from tlprune.experiments.sweep import shared_pretraining
+    from tlprune.experiments.sweep_included import surrogate_sees_target
 
     costs = forecast(sweep, results)
     table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
@@ -134,7 +143,9 @@ def _tell_plan(sweep: "Sweep", results: "Results", console: Console) -> None:
         console.print("* pretrained once for all targets: this is the transfer alone")
     if sweep.search == "bisection":
         console.print("bisection runs a part of these: a third or so of the ratios")
-    surrogates = 0.0 if costs.surrogate is None else costs.surrogate * sweep.seeds
+    own = any(surrogate_sees_target(sweep, method) for method in sweep.methods)
+    count = sweep.seeds * (len(sweep.targets) if own else 1)
+    surrogates = 0.0 if costs.surrogate is None else costs.surrogate * count
     how = "from what finished cells took" if costs.measured else "from a few steps on random images, loading apart"
     console.print(
         f"{cells} cells left; {total:,.0f} s, and {surrogates:,.0f} s for surrogates, on one device, {how}",
@@ -198,8 +209,17 @@ def _add_columns(table: Table, sweep: "Sweep", others: tuple[str, ...]) -> dict[
     return labels
 
 
+def _points(found: "Estimate | None") -> str:
+    """Formats a difference with its interval."""
+    if found is None:
+        return "-"
+    return f"{found.mean:+.1f}" + (f" [{found.low:+.1f}, {found.high:+.1f}]" if found.count > 1 else "")
+
+
 def _tell_winners(sweep: "Sweep", results: "Results", console: Console) -> None:
     """Prints the winning subsets, and where to find more details."""
+    from tlprune.experiments.results import NONE, Group
+
     mode = results.modes[0]
     title = f"winning subsets by {mode}, chosen on validation images"
     table = Table(
@@ -208,18 +228,49 @@ def _tell_winners(sweep: "Sweep", results: "Results", console: Console) -> None:
     labels = _add_columns(table, sweep, ("equal", "pruned", "on test images", "unclear up to"))
     for target in sweep.targets:
         for method, info in results.methods.items():
-            for match_budget in sweep.match_budget if method != "none" else ():
+            for match_budget in sweep.match_budget if results.prunes(method) else ():
                 found = results.winning(target, method, mode, match_budget)
-                points = "-"
-                if found.test is not None:
-                    points = f"{found.test.mean:+.1f}"
-                    if found.test.count > 1:
-                        points += f" [{found.test.low:+.1f}, {found.test.high:+.1f}]"
+                points = _points(found.test)
                 ratios = ["none" if one is None else f"{one:.0%}" for one in (found.ratio, found.not_clearly_below)]
                 table.add_row(labels[target], info.label, match_budget, ratios[0], points, ratios[1])
+            if method != NONE and not results.prunes(method):
+                found_of_all = results.difference(Group(target, method), Group(target, NONE), mode)
+                table.add_row(labels[target], info.label, "steps", "nothing", _points(found_of_all), "-")
     console.print(table)
     text = "on test images: minus no pruning, in points, with its 95 % interval over seeds; "
     console.print(f"{text}unclear up to: the largest ratio that is not clearly below no pruning", soft_wrap=True)
+    if len(sweep.targets) > 1:
+        _tell_pooled(sweep, results, console)
     console.print(
         f"In {sweep.output}: results.json, selections, tensorboard. Next: tlprune report {sweep.output}", soft_wrap=True
     )
+
+
+def _tell_pooled(sweep: "Sweep", results: "Results", console: Console) -> None:
+    """Prints how each method differs from random and from no pruning over all targets and seeds."""
+    from tlprune.experiments.wording import pooled_text
+
+    others = ["random", "none"] if "random" in results.methods else ["none"]
+    title = f"over {len(sweep.targets)} targets: difference on test images"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0))
+    for heading in (
+        "method",
+        "equal",
+        "pruned",
+        "transfer",
+        *(f"minus {results.methods[one].label}" for one in others),
+    ):
+        table.add_column(heading, justify="left" if heading in ("method", "equal", "transfer") else "right")
+    groups = dict.fromkeys(replace(one, target="") for one in sweep.groups() if one.method != "none")
+    for group in groups:
+        for mode in results.modes:
+            row = [results.methods[group.method].label, group.match_budget, f"{group.ratio:.0%}", mode]
+            for other in others:
+                control = replace(group, method=other)
+                if other == "none" or group.ratio == 0:
+                    control = replace(control, ratio=0.0, match_budget="epochs")
+                row.append("-" if group.method == other else pooled_text(results.pooled(group, control, mode)))
+            table.add_row(*row)
+    console.print(table)
+    text = "in points, with the 95 % interval of a two-way bootstrap over targets and seeds, and the targets above 0"
+    console.print(text, soft_wrap=True)

@@ -14,7 +14,7 @@ from tlprune.data.decoding import EXTENSIONS
 from tlprune.data.listed import in_short, read_lines
 from tlprune.errors import InputError
 
-__all__ = ["ENDINGS", "is_list_file", "open_list"]
+__all__ = ["ENDINGS", "is_list_file", "open_list", "read_table"]
 
 ENDINGS = (".csv", ".tsv", ".txt")
 """File extensions of list files."""
@@ -49,7 +49,7 @@ def open_list(file: Path) -> FolderImages:
         InputError: The file is unreadable, is not UTF-8 or UTF-16, lists no or the same image twice; several columns
             match paths or labels; only some images have labels; or images are missing.
     """
-    rows = _lines(file) if file.suffix.lower() == ".txt" else _table(file)
+    rows = _lines(file) if file.suffix.lower() == ".txt" else read_table(file)
     if not rows:
         raise InputError(f"{file}: lists no images")
     paths = [path for path, _ in rows]
@@ -84,7 +84,19 @@ def _lines(file: Path) -> list[tuple[str, str]]:
     return rows
 
 
-def _table(file: Path) -> list[tuple[str, str]]:
+def read_table(file: Path, needs_path: bool = True) -> list[tuple[str, str]]:
+    """Reads the columns of paths and labels of a ``.csv`` or ``.tsv`` file, as :func:`open_list` describes it.
+
+    Args:
+        file: The file.
+        needs_path: Whether the table must have a column of paths, with a path in each row.
+
+    Returns:
+        Path and label of each row; empty where the table has no such column.
+
+    Raises:
+        InputError: The file is unreadable, or has no column of paths.
+    """
     lines = read_lines(file)
     if not lines:
         raise InputError(f"{file}: not a table: it is empty")
@@ -94,19 +106,19 @@ def _table(file: Path) -> list[tuple[str, str]]:
         raise InputError(f"{file}: not a table: {error}") from error
     names = [name.strip() for name in header]
     path = path_column(names, str(file))
-    if path is None:
+    if path is None and needs_path:
         raise InputError(f"{file}: its first line must name a column 'path', got {in_short(header)}")
     label = label_column(names, str(file))
     others = [name for name in names if name not in (path, label)]
     if label is None and len(others) == 1 and not like_a_label(others[0]):
         warn(f"{file}: no labels are read from {others[0]!r}; they are read from a column 'label'", stacklevel=2)
-    columns = [names.index(name) for name in (path, label) if name is not None]
+    columns = [len(names) if name is None else names.index(name) for name in (path, label)]
     rows = []
     for number, row in enumerate(table, 2):
-        cells = [row[column].strip() if column < len(row) else "" for column in columns]
-        if not cells[0]:
+        in_path, in_label = (row[column].strip() if column < min(len(row), len(names)) else "" for column in columns)
+        if path is not None and not in_path:
             raise InputError(f"{file}: row {number} has no path")
-        rows.append((cells[0], cells[1] if len(cells) > 1 else ""))
+        rows.append((in_path, in_label))
     for name in (name for name in others if name.lower() in _PARTS):
         if len({row[names.index(name)].strip() for row in table if names.index(name) < len(row)}) > 1:
             warn(

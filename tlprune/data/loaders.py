@@ -6,8 +6,10 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol, cast
 
 import torch
+from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
+from tlprune.data.mixed import MixedDataset, MixedSampler
 from tlprune.data.sampler import Batched, EpochCounter, EpochSampler, Reproducible
 from tlprune.data.size_schedule import SizeSchedule
 from tlprune.data.transformed import Batch, TransformedDataset
@@ -27,6 +29,7 @@ def batches(
     pin_memory: bool = False,
     run: "Run | None" = None,
     epochs: EpochCounter | None = None,
+    log_odds: Tensor | None = None,
 ) -> "ResumableLoader":
     """Creates a DataLoader of images ``[B, 3, S, S]`` float32 and labels ``[B]`` int64.
 
@@ -41,14 +44,19 @@ def batches(
         pin_memory: Whether to put batches in pinned memory, from which copies to a GPU overlap with computation.
         run: The training run, which knows its progress; None for any other loop.
         epochs: Counter for epochs that a loop does not announce; None for a new counter.
+        log_odds: Log of the odds by which shuffled images are drawn with replacement, ``[N]``; None gives each image
+            once per epoch. With a :class:`MixedDataset`, of its first part.
     """
-    sampler = None
+    sampler: EpochSampler | None = None
     if isinstance(images, TransformedDataset):
         images = copy(images)  # each loader decides separately whether its batches stay bytes
     if shuffle and len(images) > 0:
         on_set_epoch = None if run is None else run.on_set_epoch
-        sampler = EpochSampler(len(images), batch_size, seed, epochs, on_set_epoch)
-        by_epoch = None if sizes is None else _BySize(cast(TransformedDataset, images), sizes)
+        if isinstance(images, MixedDataset):
+            sampler = MixedSampler(images, batch_size, seed, epochs, on_set_epoch, log_odds)
+        else:
+            sampler = EpochSampler(len(images), batch_size, seed, epochs, on_set_epoch, log_odds)
+        by_epoch = None if sizes is None else _BySize(cast(TransformedDataset | MixedDataset, images), sizes)
         images = Reproducible(images, seed, by_epoch)
     return ResumableLoader(
         cast("Dataset[Batch]", images),
@@ -75,6 +83,7 @@ class EpochLayout:
         processes: Number of processes that share an epoch.
         batches: Number of batches per epoch and process.
         content: Identifier that distinguishes training sets of the same size; empty if not known.
+        included: Number of images in a batch that are of another set than the training images.
     """
 
     images: int
@@ -82,6 +91,7 @@ class EpochLayout:
     processes: int
     batches: int
     content: str = ""
+    included: int = 0
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "EpochLayout":
@@ -91,6 +101,7 @@ class EpochLayout:
     def changes(self, before: "EpochLayout") -> list[str]:
         """Describes changes that give batches of the same number other images; empty if nothing changed."""
         names = {"images": "training images", "batch_size": "images in a batch", "processes": "processes"}
+        names["included"] = "target images in a batch"
         differences = [
             f"{words} were {getattr(before, name)}, are {getattr(self, name)}"
             for name, words in names.items()
@@ -175,7 +186,9 @@ class ResumableLoader(DataLoader[Batch]):
         sampler = self._share()
         if sampler is None:
             return None
-        return EpochLayout(sampler.count, sampler.batch_size, sampler.num_replicas, super().__len__())
+        included = sampler.included if isinstance(sampler, MixedSampler) else 0
+        batches = super().__len__()
+        return EpochLayout(sampler.count, sampler.batch_size, sampler.num_replicas, batches, included=included)
 
     def reseed(self, seed: int) -> None:
         """Sets another seed for the order and augmentation of epochs that have not begun."""
@@ -239,11 +252,13 @@ def _normalized(batch: Batch, dataset: Any) -> Batch:
 class _BySize:
     """The Dataset of each epoch by its image size."""
 
-    def __init__(self, images: TransformedDataset, sizes: SizeSchedule) -> None:
+    def __init__(self, images: TransformedDataset | MixedDataset, sizes: SizeSchedule) -> None:
         self.sizes = sizes
-        self.seen = {sizes.at(epoch): images.at_size(sizes.at(epoch)) for epoch in range(sizes.end + 1)}
+        self.seen: dict[int, TransformedDataset | MixedDataset] = {
+            sizes.at(epoch): images.at_size(sizes.at(epoch)) for epoch in range(sizes.end + 1)
+        }
 
-    def __call__(self, epoch: int) -> TransformedDataset:
+    def __call__(self, epoch: int) -> TransformedDataset | MixedDataset:
         return self.seen[self.sizes.at(epoch)]
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-__all__ = ["Batched", "EpochCounter", "EpochSampler", "Reproducible"]
+__all__ = ["Batched", "EpochCounter", "EpochSampler", "Reproducible", "seed_from"]
 
 
 class Batched(Protocol):
@@ -44,7 +44,7 @@ class EpochCounter:
 
 
 class EpochSampler(DistributedSampler[int]):
-    """Samples image numbers in the order of an epoch. Each number encodes the epoch: ``epoch * count + index``.
+    """Samples image numbers in the order of an epoch. Each number encodes the epoch: ``epoch * length + index``.
 
     The class is a DistributedSampler, so that Lightning and Fabric do not replace it and call :meth:`set_epoch` for
     each epoch. Without such a call, every iteration is a new epoch. The sampler gives all images until :meth:`share`
@@ -56,6 +56,8 @@ class EpochSampler(DistributedSampler[int]):
         seed: Seed of the order of every epoch.
         epochs: Counter for epochs that are not announced; None for a new counter.
         on_set_epoch: Callback for epochs announced by :meth:`set_epoch`.
+        log_odds: Log of the odds of each image, ``[count]`` float, finite: an epoch then draws ``count`` images with
+            replacement. None for an epoch that holds each image once.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class EpochSampler(DistributedSampler[int]):
         seed: int,
         epochs: EpochCounter | None = None,
         on_set_epoch: Callable[[], None] | None = None,
+        log_odds: Tensor | None = None,
     ) -> None:
         dataset = cast("Dataset[int]", range(count))
         super().__init__(dataset, num_replicas=1, rank=0, seed=seed)
@@ -72,6 +75,7 @@ class EpochSampler(DistributedSampler[int]):
         self.batch_size = batch_size
         self.epochs = epochs or EpochCounter()
         self.on_set_epoch = on_set_epoch
+        self.log_odds = log_odds
         self.skip = 0
         self._announced = False
         self.share(0, 1)
@@ -116,11 +120,29 @@ class EpochSampler(DistributedSampler[int]):
         """Iterates over this process's part of the epoch, without its first ``skip`` images."""
         self.epoch = self.epochs.advance(self.epoch if self._announced else None)
         self._announced = False
-        generator = torch.Generator().manual_seed(_mixed(self.seed, self.epoch))
-        order = torch.randperm(self.count, generator=generator)
-        own = order.repeat(-(-self.total_size // self.count))[: self.total_size][self.rank :: self.num_replicas]
+        own = self._own_images()
         begin, self.skip = self.skip, 0
-        return iter((own[begin:] + self.epoch * self.count).tolist())
+        return iter((own[begin:] + self.epoch * self.length).tolist())
+
+    @property
+    def length(self) -> int:
+        """Number of images that are numbered in an epoch."""
+        return self.count
+
+    def _own_images(self) -> Tensor:
+        """Returns this process's images of the epoch in order, ``[num_samples]`` int64."""
+        order = self._order()
+        own = max(self.count // self.num_replicas, 1) * self.num_replicas
+        return order.repeat(-(-own // self.count))[:own][self.rank :: self.num_replicas]
+
+    def _order(self) -> Tensor:
+        """Returns the images of the epoch of all processes, ``[count]`` int64."""
+        generator = torch.Generator().manual_seed(seed_from(self.seed, self.epoch))
+        if self.log_odds is None:
+            return torch.randperm(self.count, generator=generator)
+        below = self.log_odds.double().softmax(0).cumsum(0)
+        drawn = torch.rand(self.count, generator=generator, dtype=torch.float64)
+        return torch.searchsorted(below / below[-1], drawn, right=True)
 
 
 class Reproducible(Dataset[tuple[Tensor, int]]):
@@ -149,7 +171,7 @@ class Reproducible(Dataset[tuple[Tensor, int]]):
         state = torch.get_rng_state()
         try:
             # torch.manual_seed also checks for accelerators, which takes longer than loading a small batch
-            torch.default_generator.manual_seed(_mixed(self.seed, *numbers))
+            torch.default_generator.manual_seed(seed_from(self.seed, *numbers))
             count = len(self.images)
             images = self.images if self.by_epoch is None else self.by_epoch(numbers[0] // count)
             return images.__getitems__([number % count for number in numbers])
@@ -157,6 +179,6 @@ class Reproducible(Dataset[tuple[Tensor, int]]):
             torch.set_rng_state(state)
 
 
-def _mixed(*numbers: int) -> int:
+def seed_from(*numbers: int) -> int:
     """Derives a seed for torch from integers; the hash of a tuple of integers is the same in every process."""
     return hash(numbers) & 0x7FFF_FFFF_FFFF_FFFF

@@ -1,4 +1,4 @@
-"""Opens sources by name: the built-in source, folders, list files, and sets of torchvision and Hugging Face.
+"""Opens sources by name: the built-in source, folders, list files, sets of torchvision and Hugging Face, and features.
 
 Listing a source decodes no image.
 """
@@ -8,6 +8,8 @@ from pathlib import Path
 
 from tlprune.data.datasets import FolderImages, ImageSet
 from tlprune.data.display_names import class_titles
+from tlprune.data.feature_files import open_features
+from tlprune.data.feature_names import absolute_features, check_features, is_features
 from tlprune.data.huggingface import open_huggingface
 from tlprune.data.list_files import ENDINGS, is_list_file, open_list
 from tlprune.data.parts import PartFolders, find_parts, warn_of_parts_taken_for_classes
@@ -34,6 +36,9 @@ def check_source(source: str) -> None:
     Raises:
         InputError: There is no such file or folder, or torchvision has no such set.
     """
+    if is_features(source):
+        check_features(source)
+        return
     kind, rest = _kind_of(source)
     if kind == "torchvision":
         from tlprune.data.torchvision_sets import check_torchvision
@@ -62,7 +67,7 @@ def source_classes(source: str, cache: str | os.PathLike[str] | None = None) -> 
     if source == BUILT_IN_SOURCE:
         return tuple(drawn.name for drawn in synthetic_classes())
     kind, _ = _kind_of(source)
-    if not kind and not is_list_file(source):
+    if not kind and not is_features(source) and not is_list_file(source):
         root = _path_of(source, source)
         parts = find_parts(root)
         if names := folder_names(root if parts is None else parts.train):
@@ -78,7 +83,8 @@ def open_source(source: str, cache: str | os.PathLike[str] | None = None) -> tup
             ``train`` and optionally ``val`` (or ``valid``, ``validation``, ``dev``), in any capitalisation;
             ``linked:FOLDER``, which also follows links to folders inside classes; ``unlabelled:FOLDER``, all images in
             a folder and its subfolders, whatever their names; a file ``.csv``, ``.tsv`` or ``.txt`` that lists paths
-            and labels; ``torchvision:NAME:FOLDER``; ``huggingface:FOLDER`` or ``huggingface:NAME``.
+            and labels; ``torchvision:NAME:FOLDER``; ``huggingface:FOLDER`` or ``huggingface:NAME``; ``features:FILE``,
+            features in place of images (:mod:`tlprune.data.feature_files`).
         cache: Cache folder; None for the default.
 
     Returns:
@@ -89,6 +95,8 @@ def open_source(source: str, cache: str | os.PathLike[str] | None = None) -> tup
             same part, or the two parts have different classes.
     """
     check_source(source)
+    if is_features(source):
+        return open_features(source, cache), None
     kind, rest = _kind_of(source)
     if kind == "torchvision":
         from tlprune.data.torchvision_sets import open_torchvision
@@ -118,6 +126,8 @@ def absolute_source(source: str) -> str:
     kind, rest = _kind_of(source)
     if source == BUILT_IN_SOURCE:
         return source
+    if is_features(source):
+        return absolute_features(source)
     before, path = _name_and_folder(rest) if kind == "torchvision" else ("", rest)
     absolute = str(user_path(path).absolute()) if _exists(path) else path
     return ":".join(filter(None, (kind, before, absolute)))

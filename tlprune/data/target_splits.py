@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from tlprune.data.built_in_targets import digits, photos
 from tlprune.data.datasets import ImageSet, TensorImages
+from tlprune.data.feature_names import is_features
 from tlprune.data.named_targets import named_target, open_set
 from tlprune.data.parts import find_parts, warn_of_parts_taken_for_classes
 from tlprune.data.scanning import folder_names, scan_class_folder
@@ -64,6 +65,8 @@ def check_target(target: str) -> None:
     """
     if target in _BUILT_IN or named_target(target) is not None or user_path(target).is_dir():
         return
+    if is_features(target):
+        raise InputError(f"target {target}: features can vote for a source and no more; give the target's images")
     name, colon, _ = target.partition(":")
     if colon and name in _BUILT_IN:
         raise InputError(f"target {target}: {name!r} comes with tlprune and takes no folder")

@@ -5,13 +5,16 @@ from dataclasses import fields
 from tlprune.errors import InputError
 from tlprune.selection_inputs import SelectOptions
 
-__all__ = ["BUDGETS", "MOVED", "OF_SELECTING", "WHAT_IS_KEPT", "WITHOUT_EFFECT", "refuse_moved"]
+__all__ = ["BUDGETS", "INCLUDED", "MOVED", "OF_SELECTING", "WHAT_IS_KEPT", "WITHOUT_EFFECT", "refuse_moved"]
 
-BUDGETS = ("prune_ratio", "keep_units", "keep_images", "vote_coverage", "images_like")
+BUDGETS = ("prune_ratio", "keep_units", "keep_images", "vote_coverage", "keep_exactly", "images_like")
 """How much is kept."""
 
-WHAT_IS_KEPT = (*BUDGETS, "target", "selector", "surrogate", "selection")
-"""All that decides which part of the source is kept."""
+WHAT_IS_KEPT = (*BUDGETS, "target", "selector", "surrogate", "selection", "sampling")
+"""All that decides which part of the source is kept, or how often an image of it is drawn."""
+
+INCLUDED = ("include_target",)
+"""What training batches hold beside the source."""
 
 OF_SELECTING = ("on_bad_image", "num_workers", "cache", "verify_content")
 """Arguments of loading that ``tlprune.select`` takes by the same name."""

@@ -88,6 +88,11 @@ class DownstreamDataModule(ResumableDataModule):
         """Number of classes; known before :meth:`setup`."""
         return len(self.classes)
 
+    @property
+    def eval_image_size(self) -> int:
+        """Height and width in pixels of images, which checkpoints of a trained model record."""
+        return ImageSize(self.image_size, self.opened.image_size).expected(self._expected())
+
     def check_inputs(self) -> None:
         """Opens the target without other effects, so that wrong input is reported before anything is written.
 
@@ -165,8 +170,7 @@ class DownstreamDataModule(ResumableDataModule):
         return images.with_transform(self._view(part)) if isinstance(images, TransformedDataset) else images
 
     def _view(self, part: str) -> Transform:
-        expected = self._expected()
-        size = ImageSize(self.image_size, self.opened.image_size).expected(expected)
+        expected, size = self._expected(), self.eval_image_size
         return TrainTransform(size, self.augment, expected) if part == "train" else EvalTransform(size, expected)
 
     def _expected(self) -> Preprocessing:

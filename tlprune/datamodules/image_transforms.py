@@ -1,6 +1,5 @@
 """The transforms of a source in training and in validation."""
 
-from dataclasses import replace
 from typing import cast
 
 from tlprune.data.image_size import ImageSize
@@ -34,8 +33,8 @@ class SourceTransforms:
         self.augment = augment
 
     def voting_size(self, given: int | None) -> ImageSize:
-        """Returns the size of voting images: ``given``, else the size of validation images."""
-        return replace(self.eval_size, given=self.eval_size.given if given is None else given)
+        """Returns the size of voting images: ``given``, else that of the surrogate, else that of validation images."""
+        return ImageSize(given, self.eval_size.given or self.eval_size.usual)
 
     def train(self, preprocessing: Preprocessing) -> Transform:
         """Returns the transform of training images for weights with this preprocessing."""

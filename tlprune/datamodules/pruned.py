@@ -37,6 +37,7 @@ class PrunedDataModule(OfLightning, LightningDataModule):
         keep_units: Units to keep.
         keep_images: The most images to keep.
         vote_coverage: Share of votes that the kept units hold, in (0, 1].
+        keep_exactly: Images to keep; the last unit is cut at random to reach it.
 
     Raises:
         InputError: The budget is out of range, or there is no such Selection.
@@ -50,11 +51,12 @@ class PrunedDataModule(OfLightning, LightningDataModule):
         keep_units: int | None = None,
         keep_images: int | None = None,
         vote_coverage: float | None = None,
+        keep_exactly: int | None = None,
     ) -> None:
         super().__init__()
         self.datamodule = datamodule
         self.selection = selection if isinstance(selection, Selection) else Selection.load(selection)
-        self.budget = Budget(prune_ratio, keep_units, keep_images, vote_coverage)
+        self.budget = Budget(prune_ratio, keep_units, keep_images, vote_coverage, keep_exactly)
         self._kept = self.selection.kept(self.budget)
         for hook in _HOOKS:  # Lightning asks whether a hook is overridden, and calls the module's if it is not
             setattr(self, hook, getattr(datamodule, hook))

@@ -1,22 +1,27 @@
 """The pruned source as a DataModule: it selects when it is set up, then gives loaders over what is kept."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from tlprune.data.datasets import ImageSet
 from tlprune.data.sources import BUILT_IN_SOURCE
 from tlprune.data.target_splits import TargetSplits
+from tlprune.data.transformed import Batch
 from tlprune.datamodules.arguments import refuse_moved
+from tlprune.datamodules.given_selection import GivenSelection, check_sampling, selection_like
+from tlprune.datamodules.included_target import IncludedTarget
+from tlprune.datamodules.kept_part import kept_part
 from tlprune.datamodules.source import SourceDataModule
 from tlprune.distributed import broadcast_from_rank0
 from tlprune.errors import InputError
 from tlprune.selection.label_mapping import LabelMapping
-from tlprune.selection.ranking import Budget, require_training_images, warn_beyond_votes
+from tlprune.selection.ranking import Budget
+from tlprune.selection.sampling_weights import log_odds
 from tlprune.selection.selection import Selection, UnitKind
-from tlprune.selection.selection_file import check_selection_file
 from tlprune.selection.selector import Selector
 from tlprune.selection_inputs import SelectionInputs, SelectOptions, Target, as_list, check_names, training_images
 
@@ -26,10 +31,10 @@ __all__ = ["PrunedSourceDataModule"]
 class PrunedSourceDataModule(SourceDataModule):
     """Loaders over the part of a source that a target votes for.
 
-    Give a budget to prune (``prune_ratio``, ``keep_units``, ``keep_images`` or ``vote_coverage``); without one, all of
-    the source is loaded, as for training a surrogate. Batches are images ``[B, 3, S, S]`` float32, normalised, and
-    labels ``[B]`` int64 from 0 to ``num_classes - 1``. Where classes are pruned, those kept are numbered from 0 in
-    their order; where clusters or single images are, labels stay as they are. A source without labels gives zeros.
+    Give a budget to prune (``prune_ratio``, ``keep_units``, ``keep_images``, ``vote_coverage`` or ``keep_exactly``);
+    without one, all of the source is loaded, as for training a surrogate. Batches are images ``[B, 3, S, S]`` float32,
+    normalised, and labels ``[B]`` int64 from 0 to ``num_classes - 1``. Where classes are pruned, those kept are
+    numbered from 0 in their order; elsewhere labels stay as they are. A source without labels gives zeros.
 
     Args:
         source: The set to prune, as :class:`tlprune.datamodules.source.SourceDataModule` takes it.
@@ -44,8 +49,13 @@ class PrunedSourceDataModule(SourceDataModule):
         keep_units: Units to keep, at least 1.
         keep_images: The most source images to keep, held-out ones counted, at least 1.
         vote_coverage: Share of votes that the kept units hold, in (0, 1].
+        keep_exactly: Source images to keep, held-out ones counted; the last unit is cut at random to reach it.
         images_like: A saved Selection of the same source. At most as many images are kept as it keeps within the
             budget: a control is compared with a method at equal cost. Single images reach that number exactly.
+        sampling: ``once``: every kept image is in an epoch once. ``weighted``, without a budget: the whole source is
+            kept, and an epoch draws as many images as it has with replacement, by the weights of the selector.
+        include_target: Share of each training batch, in (0, 1), that training images of ``target`` make up, without
+            labels: for two views. They are not counted as kept.
         **loading: Arguments of :class:`tlprune.datamodules.source.SourceDataModule`.
 
     Attributes:
@@ -67,33 +77,46 @@ class PrunedSourceDataModule(SourceDataModule):
         keep_units: int | None = None,
         keep_images: int | None = None,
         vote_coverage: float | None = None,
+        keep_exactly: int | None = None,
         images_like: str | None = None,
+        sampling: Literal["once", "weighted"] = "once",
+        include_target: float | None = None,
         **loading: Any,
     ) -> None:
         refuse_moved(loading)
         super().__init__(source=source, **loading)
-        budget = (prune_ratio, keep_units, keep_images, vote_coverage)
+        budget = (prune_ratio, keep_units, keep_images, vote_coverage, keep_exactly)
         self.budget = None if set(budget) == {None} else Budget(*budget)
-        self._like: Selection | None = None
+        like: Selection | None = None
         if images_like is not None:
-            check_selection_file(images_like, "images_like")
-            if self.budget is None:
-                raise InputError("`images_like` needs a budget such as `prune_ratio`: as many as it keeps within that")
-            self._like = Selection.load(images_like)
-            self.budget = Budget(images=len(self._like.kept(self.budget).samples))
+            like, self.budget = selection_like(images_like, self.budget)
         self.targets: list[Target] = as_list(target)
         self.surrogates: list[str] = as_list(surrogate)
         self.selector = selector if selector is not None else LabelMapping()
         self.options = selection if isinstance(selection, SelectOptions) else SelectOptions()
         check_names(self.source, self.targets, self.surrogates, self.options)
-        self._given: Selection | None = selection if isinstance(selection, Selection) else None
-        self.selection_file = selection if isinstance(selection, str) else None
-        if self.selection_file is not None:
-            check_selection_file(self.selection_file)
-        if (self._given or self.selection_file) and self.budget is None:
-            raise InputError("a `selection` ranks all units; give a budget such as `prune_ratio` beside it")
+        self._given = GivenSelection(selection, like)
+        self.sampling = sampling
+        check_sampling(sampling, self.budget, self._given, self.selector)
+        self._included = (
+            None
+            if include_target is None
+            else IncludedTarget(include_target, self.targets, self.augment, self.batch_size)
+        )
         self.selection: Selection | None = None
         self._kept_units: Tensor | None = None
+        self._log_odds: Tensor | None = None
+
+    @property
+    def _selects(self) -> bool:
+        """Whether there is a Selection: to keep a part of the source, or to draw from it by weights."""
+        return self.budget is not None or self.sampling == "weighted"
+
+    @property
+    def _target_seed(self) -> int:
+        """Seed of the split of targets: that of the Selection, or of what one is made from."""
+        made = self._given.selection
+        return self.options.target_seed if made is None else int(made.metadata.get("target_seed", 0))
 
     @property
     def num_classes(self) -> int:
@@ -110,17 +133,16 @@ class PrunedSourceDataModule(SourceDataModule):
             return len(self.classes)
         if self.budget is None or self.unit_kind != "class":
             return total
-        if (made := self._made_selection()) is not None:
+        if (made := self._given.selection) is not None:
             return len(made.units_kept(self.budget))
-        if self.budget.images is not None or self.budget.coverage is not None:
-            name = "keep_images" if self.budget.images is not None else "vote_coverage"
-            raise InputError(f"with `{name}` the number of classes is known only after setup(); use `keep_units`")
+        if self.budget.ratio is None and self.budget.units is None:
+            raise InputError(f"with {self.budget} the number of classes is known only after setup(); use `keep_units`")
         return self.budget.units_kept(torch.ones(total), torch.ones(total))
 
     @property
     def unit_kind(self) -> UnitKind:
         """The kind of unit that is pruned: classes, clusters or single images."""
-        made = self._made_selection()
+        made = self._given.selection
         return self.selector.unit_kind if made is None else made.unit_kind
 
     @property
@@ -153,10 +175,14 @@ class PrunedSourceDataModule(SourceDataModule):
             InputError: As :meth:`setup`.
         """
         super().check_inputs()
-        if self.on_bad_image == "skip" or self.budget is None:  # which images there are is known after a look at all
+        if self._included is not None:
+            self._included.opened(self._target_seed)
+        if self.sampling == "weighted" and self._given.selection is not None:
+            log_odds(self._given.selection)
+        if self.on_bad_image == "skip" or not self._selects:  # which images there are is known after a look at all
             return
         source = self._split()[0]
-        if self._selection_for(source) is None:
+        if self._given.of_source(source, self.on_bad_image) is None:
             self._inputs(source)
 
     def start_over(self) -> None:
@@ -166,7 +192,7 @@ class PrunedSourceDataModule(SourceDataModule):
             InputError: As :meth:`setup`.
         """
         looked = broadcast_from_rank0(lambda: all(path.is_file() for path in self._known_damage))
-        if looked and self.budget is not None and self._made_selection() is None:
+        if looked and self._selects and self._given.selection is None:
             self._inputs(self._split()[0]).forget()
         super().start_over()
 
@@ -179,30 +205,24 @@ class PrunedSourceDataModule(SourceDataModule):
         """
         if self._sets:
             return
-        source, stay, held, own_val = self._split()
+        source, stay, *_ = split = self._split()
         self.source_images = source
-        keep = torch.ones(len(source), dtype=torch.bool)
-        new_labels = keep_classes = None
-        self._kept_units = torch.arange(len(source.classes))
-        if self.budget is not None:
-            self.selection = self._selection_for(source) or self._inputs(source).select()
-            kept = self.selection.kept(self.budget)
-            if len(self.selection.asked_by) == 0:
-                warn_beyond_votes(self.selection.votes, len(kept.units))
-            self._kept_units = kept.units.sort().values
-            keep = torch.zeros(len(source), dtype=torch.bool).index_fill_(0, kept.samples, True)
-            if self.selection.unit_kind == "class":
-                keep_classes = torch.zeros(len(source.classes), dtype=torch.bool).index_fill_(0, kept.units, True)
-                new_labels = torch.where(keep_classes, keep_classes.cumsum(0) - 1, -1)
-        if own_val is None:
-            # single images are pruned to train on fewer, not to be examined on fewer
-            by_sample = self.selection is not None and self.selection.unit_kind == "sample"
-            val = source.subset(held if by_sample else held[keep[held]])
-        else:
-            val = own_val if keep_classes is None else own_val.subset(keep_classes[own_val.labels].nonzero().squeeze(1))
-        train = source.subset(stay[keep[stay]])
-        require_training_images(self.budget, len(self._kept_units), int(keep.sum()), len(train))
-        self._load(train, val, new_labels)
+        if self._selects:
+            made = self._given.of_source(source, self.on_bad_image)
+            self.selection = made or self._inputs(source).select()
+        if self.selection is not None and self.sampling == "weighted":
+            self._log_odds = log_odds(self.selection)[stay]
+        part = kept_part(split, self.selection, self.budget)
+        self._kept_units = part.units
+        if self._included is not None:
+            self._included.load(self._target_seed, self._at_hand, self.in_memory)
+        self._load(part.train, part.val, part.new_labels)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled batches of kept images, perhaps with images of the target; a resumed run goes on in that order."""
+        images = self._sets["train"].with_transform(self.transforms.train(self._expected()))
+        mixed = images if self._included is None else self._included.beside(images)
+        return self._train_loader(mixed, self.batch_size, self.num_workers, self._log_odds)
 
     def unit_features(self) -> Tensor | None:
         """Where units lie in the surrogate's feature space, after :meth:`setup`; no image is looked at.
@@ -210,13 +230,14 @@ class PrunedSourceDataModule(SourceDataModule):
         Returns:
             ``[U, D]`` float32; None where nothing is known of it.
         """
-        if self.budget is None or self._made_selection() is not None or self.source_images is None:
+        if not self._selects or self._given.selection is not None or self.source_images is None:
             return None
         return self._inputs(self.source_images).unit_features()
 
     def _all_images(self) -> Sequence[ImageSet | None]:
-        voting = training_images(self.targets if self.selector.needs_target else [], self.options.target_seed)
-        return *super()._all_images(), *(images for _, images in voting)
+        wanted = self.selector.needs_target or self._included is not None
+        seen = training_images(self.targets if wanted else [], self._target_seed)
+        return *super()._all_images(), *(images for _, images in seen)
 
     def _inputs(self, source: ImageSet) -> SelectionInputs:
         return SelectionInputs.open(
@@ -232,19 +253,3 @@ class PrunedSourceDataModule(SourceDataModule):
             cache=self.cache,
             verify_content=self.verify_content,
         )
-
-    def _made_selection(self) -> Selection | None:
-        """The Selection that was given, or that is in the file that was given."""
-        if self._given is None and self.selection_file is not None:
-            self._given = Selection.load(self.selection_file)
-        return self._given
-
-    def _selection_for(self, source: ImageSet) -> Selection | None:
-        """The Selection that was given, if any; refuses one that was made for another source."""
-        selection = self._made_selection()
-        if selection is not None and selection.skipped and self.on_bad_image == "error":
-            what = f"selection {self.selection_file or ''}: it skipped {len(selection.skipped)} bad images"
-            raise InputError(f"{what}; set `on_bad_image: skip`")
-        for made in filter(None, (self._like, selection)):
-            made.require_source(source.fingerprint(), "the source at hand")
-        return selection

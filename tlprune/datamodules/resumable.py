@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from tlprune.data.datasets import FolderImages, ImageSet, TensorImages
 from tlprune.data.loaders import EpochLayout, ResumableLoader, batches
+from tlprune.data.mixed import MixedDataset
 from tlprune.data.sampler import Batched, EpochCounter
 from tlprune.data.size_schedule import SizeSchedule
 from tlprune.data.transformed import Batch, TransformedDataset
@@ -60,7 +61,7 @@ class ResumableDataModule(OfLightning, LightningDataModule):
     def __init__(self) -> None:
         super().__init__()
         self._epochs = EpochCounter()
-        self._identity: tuple[ImageSet, str] | None = None
+        self._identity: tuple[list[ImageSet], str] | None = None
 
     def depends_on(self, whole: bool | None = None) -> list[Any]:
         """Returns JSON values that change with any image. Lists all images without opening one.
@@ -121,7 +122,9 @@ class ResumableDataModule(OfLightning, LightningDataModule):
             batch = type(batch)((images, *batch[1:]))
         return self.trainer.lightning_module.on_after_batch_transfer(batch, dataloader_idx)
 
-    def _train_loader(self, images: Batched, batch_size: int, num_workers: int) -> DataLoader[Batch]:
+    def _train_loader(
+        self, images: Batched, batch_size: int, num_workers: int, log_odds: Tensor | None = None
+    ) -> DataLoader[Batch]:
         fitting = self.trainer is not None and _fits(self.trainer)  # otherwise other processes may not take part
         if self._run_seed is None or (self._seed_is_spent and fitting):
             self._run_seed, self._seed_is_spent = broadcast_from_rank0(torch.initial_seed), False
@@ -135,6 +138,7 @@ class ResumableDataModule(OfLightning, LightningDataModule):
             pin_memory=self._on_gpu,
             run=self,
             epochs=self._epochs,
+            log_odds=log_odds,
         )
 
     def teardown(self, stage: str) -> None:
@@ -210,15 +214,20 @@ class ResumableDataModule(OfLightning, LightningDataModule):
         """Returns the composition of an epoch of the Trainer's training loader."""
         layout = cast(EpochLayout, loader.layout)
         content = self._content(loader.dataset.images)  # type: ignore[attr-defined]
+        if (log_odds := loader.sampler.log_odds) is not None:  # type: ignore[attr-defined]
+            content = digest_json([content, digest_tensors({"log_odds": log_odds})])
         batches_of_trainer = trainer.num_training_batches  # infinite next to another loader without an end
         return replace(layout, batches=int(min(batches_of_trainer, sys.maxsize)), content=content)
 
     def _content(self, images: Batched) -> str:
         """Identifies a training set with little reading; cached, because every checkpoint needs it."""
-        if not isinstance(images, TransformedDataset):
+        if not isinstance(images, (TransformedDataset, MixedDataset)):
             return ""
-        if self._identity is None or self._identity[0] is not images.images:
-            self._identity = images.images, _identity(images.images)
+        parts = images.parts if isinstance(images, MixedDataset) else (images,)
+        sets = [part.images for part in parts]
+        if self._identity is None or [*map(id, sets)] != [*map(id, self._identity[0])]:
+            known = [_identity(one) for one in sets]
+            self._identity = sets, known[0] if len(known) == 1 else digest_json(known)
         return self._identity[1]
 
 

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from tlprune.data.adapters import as_images
 from tlprune.data.damaged_images import known_path
 from tlprune.data.datasets import ImageSet
+from tlprune.data.feature_files import refuse_features
 from tlprune.data.packed import Packing
 from tlprune.data.sources import BUILT_IN_SOURCE, check_source, open_source, source_classes
 from tlprune.data.splits import stratified_holdout
@@ -85,6 +86,7 @@ class SourceDataModule(ResumableDataModule):
             raise InputError(f"`val_share` must be in [0, 1), got {val_share}")
         if on_bad_image not in ("error", "skip"):
             raise InputError(f"`on_bad_image` must be 'error' or 'skip', got {on_bad_image!r}")
+        refuse_features(source)
         if isinstance(source, str):
             check_source(source)
         check_packing(image_cache, in_memory)
@@ -118,6 +120,11 @@ class SourceDataModule(ResumableDataModule):
     def image_size(self) -> int:
         """Height and width in pixels of training images."""
         return self.transforms.train_size.expected(self._expected())
+
+    @property
+    def eval_image_size(self) -> int:
+        """Height and width in pixels of images that validate, which exported weights and checkpoints record."""
+        return self.transforms.eval_size.expected(self._expected())
 
     def check_inputs(self) -> None:
         """Opens the source and changes nothing: wrong input is reported before anything is written.

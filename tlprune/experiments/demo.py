@@ -134,7 +134,11 @@ def images_left(sweep: Sweep, results: Results) -> int:
     images = shares * _epochs(sweep.pretrain) * source
     images += sum(_epochs(one) for one in sweep.transfers.values() if isinstance(one, Recipe)) * target * len(left)
     config = str(sweep.surrogate)
-    untrained = [seed for seed in {seed for _, seed in left} if surrogate_stage(sweep, config, seed).done is None]
+    untrained = [
+        seed
+        for seed in {seed for _, seed in left}
+        if surrogate_stage(sweep, config, seed, sweep.targets[0]).done is None
+    ]
     images += len(untrained) * _epochs(Recipe.read(config, "PrunedSourceDataModule")) * source
     return round(images)
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import yaml
 
 from tlprune.data.sources import BUILT_IN_SOURCE
+from tlprune.experiments.frozen_transfers import FrozenTransfer
 from tlprune.experiments.neighbours import Neighbours
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import Group
@@ -47,7 +48,7 @@ def demo_sweep(
         InputError: ``seeds`` is below 1, or the folder cannot be written.
     """
     surrogate, pretrain = _supervised(quick, cache) if method == "lm" else _unlabelled(quick, cache)
-    transfers: dict[str, Recipe | Neighbours] = {} if method == "lm" else {"knn": Neighbours(20, 0.1)}
+    transfers: dict[str, Recipe | FrozenTransfer] = {} if method == "lm" else {"knn": Neighbours(20, 0.1)}
     for mode, config in (("probe", _transfer("probe", 50, 0.03)), ("finetune", _transfer("finetune", 20, 0.003))):
         transfers[mode] = Recipe.read(_written(folder, mode, config), "DownstreamDataModule")
     name, middle = DEMO_METHODS[method], _RATIOS[method][1]

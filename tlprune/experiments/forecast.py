@@ -6,7 +6,7 @@ from statistics import median
 import torch
 
 from tlprune.errors import InputError
-from tlprune.experiments.neighbours import Neighbours
+from tlprune.experiments.frozen_transfers import FrozenTransfer
 from tlprune.experiments.recipes import Recipe, is_config
 from tlprune.experiments.results import NONE, Cell, Group, Results
 from tlprune.experiments.sweep_plan import Sweep
@@ -75,8 +75,8 @@ def _full_seconds(cell: Cell) -> float:
     return cell.pretraining_seconds / share
 
 
-def _passes(recipe: Recipe | Neighbours) -> int:
-    if isinstance(recipe, Neighbours):
+def _passes(recipe: Recipe | FrozenTransfer) -> int:
+    if isinstance(recipe, FrozenTransfer):
         return 1
     probes = (recipe.config["model"].get("init_args") or {}).get("mode") == "probe"
     return 1 if probes else recipe.epochs or 1
@@ -91,4 +91,5 @@ def _seconds(recipe: Recipe, size: int, batch: int, classes: int, images: int) -
         each = training_seconds_per_image(recipe.backbone, size, batch, max(classes, 1))
     finally:
         torch.set_num_threads(threads)
-    return each * images * recipe.epochs
+    included = recipe.data.get("include_target") or 0.0
+    return each * images * recipe.epochs / (1 - included)

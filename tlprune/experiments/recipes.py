@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from tlprune.datamodules.arguments import WHAT_IS_KEPT, refuse_moved
+from tlprune.datamodules.arguments import INCLUDED, WHAT_IS_KEPT, refuse_moved
 from tlprune.errors import InputError
 from tlprune.preprocessing import Preprocessing
 from tlprune.selection_inputs import SelectOptions
@@ -89,6 +89,16 @@ class Recipe:
         """Options of the DataModule, except those that choose the kept images."""
         given = self.config["data"].get("init_args") or {}
         return {name: value for name, value in given.items() if name not in WHAT_IS_KEPT}
+
+    @property
+    def source_data(self) -> dict[str, Any]:
+        """Options of :attr:`data` that concern the source, and nothing beside it."""
+        return {name: value for name, value in self.data.items() if name not in INCLUDED}
+
+    @property
+    def includes_target(self) -> bool:
+        """Whether training batches hold images of the target, so that the outcome depends on it."""
+        return self.data.get("include_target") is not None
 
     @property
     def select_options(self) -> SelectOptions:

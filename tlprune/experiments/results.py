@@ -1,14 +1,14 @@
 """Results of a sweep: a cell for each method, ratio, length, target and seed, and statistics over them."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
 from tlprune.errors import InputError
-from tlprune.experiments.statistics import Estimate, estimate, paired_difference
+from tlprune.experiments.statistics import Estimate, Pooled, estimate, paired_difference, pooled
 from tlprune.storage.atomic import write_bytes
 
 __all__ = ["NONE", "RESULTS", "Cell", "Group", "MatchBudget", "MethodInfo", "Results", "Score", "Winning"]
@@ -53,12 +53,14 @@ class MethodInfo:
         unit_kind: Kind of unit kept or dropped as a whole: ``class``, ``cluster`` or ``sample``.
         uses_surrogate: Whether the method needs a surrogate, whose cost is counted.
         ablates: Values of the varied factors, such as ``{"K": 50}``; empty for a method that is not an ablation.
+        sampling: ``once`` for a method that prunes; ``weighted`` for one that draws from the whole source.
     """
 
     label: str
     unit_kind: str = "class"
     uses_surrogate: bool = True
     ablates: dict[str, str | float] = field(default_factory=dict)
+    sampling: str = "once"
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,8 @@ class Cell:
         source_accuracy: Percent accuracy on held-out source images of the kept classes; None if no labels are learned.
         scores: Scores by transfer mode.
         selection: Path of the Selection in the sweep's folder; None without pruning.
+        diagnostics: Numbers of :class:`~tlprune.selection.diagnostics.Diagnostics` for the kept images by name, and
+            with ``random_`` before the name for as many random images; None if they were not computed.
     """
 
     target: str
@@ -115,6 +119,7 @@ class Cell:
     source_accuracy: float | None
     scores: dict[str, Score]
     selection: str | None = None
+    diagnostics: dict[str, float] | None = None
 
     @property
     def group(self) -> Group:
@@ -210,6 +215,10 @@ class Results:
         """Methods in display order, without those of ablations."""
         return [name for name, info in self.methods.items() if not info.ablates]
 
+    def prunes(self, method: str) -> bool:
+        """Returns whether a method leaves out a part of the source."""
+        return method != NONE and self.methods[method].sampling == "once"
+
     def groups(self, target: str, method: str | None = None, match_budget: MatchBudget | None = None) -> list[Group]:
         """Returns the groups of a target, ordered by method, length and ratio.
 
@@ -245,6 +254,26 @@ class Results:
         )
         both = sorted(first.keys() & second.keys())
         return paired_difference([first[seed] for seed in both], [second[seed] for seed in both]) if both else None
+
+    def pooled(self, group: Group, other: Group, mode: str) -> Pooled | None:
+        """Averages the test accuracy of one group minus another's, in points, over all targets and seeds.
+
+        Args:
+            group: Group of any target.
+            other: Group to compare with, of any target.
+            mode: Transfer mode.
+
+        Returns:
+            None if no target and seed has both.
+        """
+        scores: list[dict[tuple[str, int], float]] = [{}, {}]
+        for cell in self.cells:
+            for wanted, found in zip((group, other), scores, strict=True):
+                if cell.group == replace(wanted, target=cell.target) and mode in cell.scores:
+                    found[cell.target, cell.seed] = cell.scores[mode].test
+        first, second = scores
+        both: dict[tuple[Hashable, Hashable], float] = {key: first[key] - second[key] for key in first if key in second}
+        return pooled(both) if both else None
 
     def seconds(self, group: Group) -> tuple[float, float, float]:
         """Computes median seconds of surrogate (S), selection (L), and pretraining on the kept images."""

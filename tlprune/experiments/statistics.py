@@ -1,10 +1,19 @@
-"""Means over seeds with confidence intervals."""
+"""Means over seeds and correlations over cells, with confidence intervals."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Estimate", "estimate", "paired_difference"]
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Correlation", "Estimate", "Pooled", "correlation_within", "estimate", "paired_difference", "pooled"]
+
+_DRAWS = 1000
+"""Bootstrap samples behind an interval."""
+
+_DIGITS = 9
+"""Decimals of a deviation: less is rounding, and equal deviations share a rank."""
 
 
 @dataclass(frozen=True)
@@ -64,3 +73,134 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Estima
         second: Values of the same seeds.
     """
     return estimate([a - b for a, b in zip(first, second, strict=True)])
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Mean over targets and seeds with its 95 % interval.
+
+    Args:
+        mean: Mean of the targets' means.
+        low: Lower end of the interval; NaN with a single target and seed.
+        high: Upper end of the interval; NaN with a single target and seed.
+        targets: Number of targets.
+        seeds: Number of seeds.
+        won: Number of targets whose mean is above 0.
+    """
+
+    mean: float
+    low: float
+    high: float
+    targets: int
+    seeds: int
+    won: int
+
+
+def pooled(values: Mapping[tuple[Hashable, Hashable], float]) -> Pooled:
+    """Averages values over targets and seeds. The interval is a two-way bootstrap: both are drawn with replacement.
+
+    Targets and seeds are two samples of their own, since runs of one target, or of one seed and its surrogate, depend
+    on each other (Owen, "The pigeonhole bootstrap", 2007). Draws have a fixed seed.
+
+    Args:
+        values: Value of each target and seed, at least one; pairs may be missing.
+
+    Example:
+        >>> found = pooled({("a", 0): 1.0, ("a", 1): 3.0, ("b", 0): 2.0, ("b", 1): -4.0})
+        >>> found.mean, found.targets, found.seeds, found.won
+        (0.5, 2, 2, 1)
+    """
+    targets, seeds = (list(dict.fromkeys(key[side] for key in values)) for side in (0, 1))
+    grid = np.full((len(targets), len(seeds)), np.nan)
+    for (target, seed), value in values.items():
+        grid[targets.index(target), seeds.index(seed)] = value
+    present = ~np.isnan(grid)
+    means = np.where(present, grid, 0).sum(1) / present.sum(1)
+    known = {"targets": len(targets), "seeds": len(seeds), "won": int((means > 0).sum())}
+    if grid.size == 1:
+        return Pooled(float(means.mean()), math.nan, math.nan, **known)
+    rng = np.random.default_rng(0)
+    drawn = np.empty(_DRAWS)
+    for place in range(_DRAWS):
+        rows, columns = (rng.integers(0, count, count) for count in grid.shape)
+        part, there = (of[np.ix_(rows, columns)] for of in (grid, present))
+        counts = there.sum(1)
+        sums = np.where(there, part, 0).sum(1)[counts > 0]
+        drawn[place] = (sums / counts[counts > 0]).mean() if len(sums) else np.nan
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    return Pooled(float(means.mean()), float(low), float(high), **known)
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Rank correlation with its 95 % interval.
+
+    Args:
+        value: Spearman's coefficient, in [-1, 1].
+        low: Lower end of the interval; NaN with a single cluster.
+        high: Upper end of the interval; NaN with a single cluster.
+        count: Number of pairs of values.
+        clusters: Number of clusters that the interval was bootstrapped over.
+    """
+
+    value: float
+    low: float
+    high: float
+    count: int
+    clusters: int
+
+
+def correlation_within(
+    first: Sequence[float], second: Sequence[float], groups: Sequence[Hashable], clusters: Sequence[Hashable]
+) -> Correlation | None:
+    """Computes Spearman's correlation of what differs within groups: each value minus the mean of its group.
+
+    The interval is a percentile bootstrap over whole clusters, since values of one cluster depend on each other. Its
+    draws have a fixed seed.
+
+    Args:
+        first: Values.
+        second: Values, in the same order.
+        groups: Group of each pair; pairs that are alone in theirs are left out.
+        clusters: Cluster of each pair.
+
+    Returns:
+        None if a side does not vary within any group.
+
+    Example:
+        >>> found = correlation_within([1, 2, 11, 13], [5, 6, 8, 9], "aabb", "aabb")
+        >>> round(found.value, 3), found.count, found.clusters
+        (0.949, 4, 2)
+    """
+    members: dict[Hashable, list[int]] = {}
+    for place, group in enumerate(groups):
+        members.setdefault(group, []).append(place)
+    several = [places for places in members.values() if len(places) > 1]
+    if not several:
+        return None
+    pairs = np.array([first, second], dtype=np.float64)
+    within = np.concatenate([pairs[:, some] - pairs[:, some].mean(1, keepdims=True) for some in several], 1)
+    within = within.round(_DIGITS)
+    value = _spearman(within)
+    if math.isnan(value):
+        return None
+    cluster_of = [clusters[place] for some in several for place in some]
+    names = list(dict.fromkeys(cluster_of))
+    if len(names) == 1:
+        return Correlation(value, math.nan, math.nan, within.shape[1], 1)
+    columns = [np.array([place for place, one in enumerate(cluster_of) if one == name]) for name in names]
+    rng = np.random.default_rng(0)
+    draws = [rng.integers(0, len(names), len(names)) for _ in range(_DRAWS)]
+    values = [_spearman(within[:, np.concatenate([columns[one] for one in draw])]) for draw in draws]
+    low, high = np.nanquantile(values, [0.025, 0.975])
+    return Correlation(value, float(low), float(high), within.shape[1], len(names))
+
+
+def _spearman(pairs: NDArray[np.float64]) -> float:
+    """Pearson's correlation of ranks, ties sharing theirs; NaN if a row of ``[2, n]`` is constant."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(pairs, axis=1)
+    ranks -= ranks.mean(1, keepdims=True)
+    lengths = np.sqrt((ranks**2).sum(1))
+    return float(ranks[0] @ ranks[1] / lengths.prod()) if lengths.all() else math.nan

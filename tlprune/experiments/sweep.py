@@ -16,8 +16,10 @@ from tlprune.experiments.executors import Executor, Job
 from tlprune.experiments.recipes import Recipe, is_config
 from tlprune.experiments.results import NONE, Cell, Group, MethodInfo, Results
 from tlprune.experiments.sweep_cells import cell_if_finished, make_selection, run_cell, train_surrogate
+from tlprune.experiments.sweep_included import check_included, includes_target, surrogate_sees_target
 from tlprune.experiments.sweep_plan import Spec, Sweep
-from tlprune.experiments.sweep_stages import selector_of, source_of, uses_surrogate
+from tlprune.experiments.sweep_stages import differs_by_target, selector_of, source_of, uses_surrogate
+from tlprune.storage.paths import expanded
 
 __all__ = ["begin", "finished", "next_groups", "run_sweep", "save_settings", "shared_pretraining"]
 
@@ -51,9 +53,12 @@ def begin(sweep: Sweep, command: str) -> Results:
         if needs and surrogate is None:
             raise InputError(f"method {name!r} needs `surrogate`: a config to train it by, or a weights file")
         if needs and surrogate is not None and is_config(surrogate):
-            Recipe.read(surrogate, "PrunedSourceDataModule")
+            check_included(sweep, Recipe.read(surrogate, "PrunedSourceDataModule"))
         kind = "class" if selector is None else selector.unit_kind
-        infos[name] = MethodInfo(method.label, kind, needs, method.ablates)
+        infos[name] = MethodInfo(method.label, kind, needs, method.ablates, method.sampling)
+    check_included(sweep, sweep.pretrain)
+    if sweep.diagnostics and sweep.surrogate is not None and is_config(sweep.surrogate):
+        check_included(sweep, Recipe.read(sweep.surrogate, "PrunedSourceDataModule"))
     source = source_of(sweep)
     source.check_inputs()
     images = source.transformed_source.images
@@ -110,7 +115,7 @@ def next_groups(sweep: Sweep, results: Results) -> list[Group]:
     wanted = [group for group in sweep.groups() if len(results.of(group)) < sweep.seeds]
     if sweep.search == "grid":
         return wanted
-    missing = [group for group in wanted if group.method == NONE]
+    missing = [group for group in wanted if not sweep.prunes(group.method)]
     if missing:
         return missing
     middles = (
@@ -118,7 +123,7 @@ def next_groups(sweep: Sweep, results: Results) -> list[Group]:
         for target in sweep.targets
         for method in sweep.methods
         for match_budget in sweep.match_budget
-        if method != NONE
+        if sweep.prunes(method)
     )
     return [group for group in middles if group is not None]
 
@@ -159,10 +164,13 @@ class _Board:
         needs: list[str] = []
         if group.method != NONE:
             needs.append(self._selection(sweep, group, seed))
-            if sweep.match_images is not None:
+            if sweep.match_images is not None and sweep.prunes(group.method):
                 needs.append(self._selection(sweep, replace(group, method=sweep.match_images), seed))
+            if sweep.diagnostics and sweep.surrogate is not None:
+                needs += self._surrogate(sweep, expanded(sweep.surrogate), group.target, seed)
         if group.match_budget == "steps":
-            needs += self._there(Group(sweep.targets[0], NONE), seed)
+            whole = group.target if sweep.pretrain.includes_target else sweep.targets[0]
+            needs += self._there(Group(whole, NONE), seed)
         if shared_pretraining(sweep, group):
             before = sweep.targets[: sweep.targets.index(group.target)]
             alike = [Group(target, group.method, group.ratio, group.match_budget) for target in before]
@@ -173,13 +181,21 @@ class _Board:
         target = group.target if _uses_target(sweep, group.method) else ""
         name = f"select {group.method} {target} {seed}"
         if name not in self.tasks:
-            needs: tuple[str, ...] = ()
+            needs: list[str] = []
             surrogate = sweep.surrogate_of(group.method)
-            if uses_surrogate(sweep, group.method) and surrogate is not None and is_config(surrogate):
-                needs = (f"surrogate {surrogate} {seed}",)
-                self.tasks.setdefault(needs[0], _Task(train_surrogate, (sweep, surrogate, seed), ()))
-            self.tasks[name] = _Task(make_selection, (sweep, group.method, group.target, seed), needs)
+            if uses_surrogate(sweep, group.method) and surrogate is not None:
+                needs = self._surrogate(sweep, surrogate, group.target, seed)
+            self.tasks[name] = _Task(make_selection, (sweep, group.method, group.target, seed), tuple(needs))
         return name
+
+    def _surrogate(self, sweep: Sweep, path: str, target: str, seed: int) -> list[str]:
+        """Adds the training of a surrogate; there is none for a weights file."""
+        if not is_config(path):
+            return []
+        seen = target if includes_target(path) else ""
+        name = f"surrogate {path} {seed} {seen}"
+        self.tasks.setdefault(name, _Task(train_surrogate, (sweep, path, seed, target), ()))
+        return [name]
 
     def _there(self, group: Group, seed: int) -> list[str]:
         name = _cell_name(group, seed)
@@ -187,14 +203,16 @@ class _Board:
 
 
 def shared_pretraining(sweep: Sweep, group: Group) -> bool:
-    """Returns whether an earlier target has the same pretraining, because its kept images ignore the target."""
+    """Returns whether an earlier target has the same pretraining, because its images ignore the target."""
+    if sweep.pretrain.includes_target:
+        return False
     if group.target == sweep.targets[0] or group.method == NONE:
         return group.target != sweep.targets[0]
     return not any(_uses_target(sweep, method) for method in {group.method, sweep.match_images or group.method})
 
 
 def _uses_target(sweep: Sweep, method: str) -> bool:
-    return selector_of(sweep, method, 0).needs_target
+    return differs_by_target(sweep, method) or surrogate_sees_target(sweep, method)
 
 
 def _cell_name(group: Group, seed: int) -> str:

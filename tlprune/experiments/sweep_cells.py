@@ -17,14 +17,18 @@ from tlprune.datamodules.arguments import OF_SELECTING
 from tlprune.experiments.best_weights import BestWeights
 from tlprune.experiments.executors import is_counted
 from tlprune.experiments.fitting import fit, quiet
-from tlprune.experiments.neighbours import Neighbours
+from tlprune.experiments.frozen_transfers import FrozenTransfer
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import Cell, Score
+from tlprune.experiments.sweep_diagnostics import diagnose_cell, diagnostics_if_finished
+from tlprune.experiments.sweep_included import included_options
 from tlprune.experiments.sweep_plan import Spec, Sweep
 from tlprune.experiments.sweep_stages import (
     Kept,
+    differs_by_target,
     file_name,
     pretrain_stage,
+    seed_of,
     selection_stage,
     selector_of,
     surrogate_and_seconds,
@@ -32,6 +36,7 @@ from tlprune.experiments.sweep_stages import (
     surrogate_stage,
     transfer_stage,
     uses_surrogate,
+    voting_size,
 )
 from tlprune.experiments.wording import target_labels
 from tlprune.pruning import select
@@ -43,15 +48,16 @@ __all__ = ["cell_if_finished", "make_selection", "run_cell", "train_surrogate"]
 _BEST_WEIGHTS = {"class_path": "tlprune.experiments.best_weights.BestWeights"}
 
 
-def train_surrogate(sweep: Sweep, path: str, seed: int) -> None:
+def train_surrogate(sweep: Sweep, path: str, seed: int, target: str) -> None:
     """Trains a surrogate on the whole source, unless it is finished.
 
     Args:
         sweep: Sweep that defines the source.
         path: Path of the training config.
         seed: Seed of the initial weights and the sample order.
+        target: Downstream set whose images batches include, if the config says so.
     """
-    stage = surrogate_stage(sweep, path, seed)
+    stage = surrogate_stage(sweep, path, seed, target)
     with locked(stage.folder):
         if stage.done is not None:
             return
@@ -61,7 +67,7 @@ def train_surrogate(sweep: Sweep, path: str, seed: int) -> None:
             stage.folder,
             sweep.output / "tensorboard" / f"surrogate-{seed}",
             1000 + seed,  # an equal seed would start from the weights of a source model
-            {"source": sweep.source},
+            {"source": sweep.source, **included_options(recipe, target)},
             callbacks=(_export(weights),),
         )
         seconds = fit(stage, config).seconds
@@ -78,17 +84,16 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
         target: Downstream set; ignored by a method that uses none.
         seed: Seed of the surrogate, and of the method if it is random.
     """
-    surrogate = surrogate_and_seconds(sweep, method, seed) if uses_surrogate(sweep, method) else None
+    surrogate = surrogate_and_seconds(sweep, method, seed, target) if uses_surrogate(sweep, method) else None
     stage = selection_stage(sweep, method, target, seed)
     if stage is None:
         raise RuntimeError(f"{method}: its surrogate is not trained")
     with locked(stage.folder):
         if stage.done is not None:
             return
-        selector = selector_of(sweep, method, seed)
+        selector = selector_of(sweep, method, seed_of(sweep, method, target, seed))
         weights, trained = surrogate or (None, 0.0)
         options = {name: value for name, value in sweep.pretrain.data.items() if name in OF_SELECTING}
-        size = sweep.pretrain.data.get("eval_size") or sweep.pretrain.data.get("image_size")
         with quiet():
             begin = time.perf_counter()
             selection = select(
@@ -99,7 +104,7 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
                 surrogate_preprocessing=sweep.pretrain.select_options.surrogate_preprocessing,
                 surrogate_backbone=surrogate_backbone(sweep, method),
                 target_seed=sweep.pretrain.select_options.target_seed,
-                image_size=size,
+                image_size=voting_size(sweep, weights),
                 **options,
             )
             wall = time.perf_counter() - begin
@@ -110,7 +115,7 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
         noted = selection.metadata.get("seconds")
         seconds = sum(noted.values()) if noted else wall
         stage.finish({"surrogate_seconds": trained, "selection_seconds": seconds}, [file])
-    voter = f" for {target_labels(sweep.targets)[target]}" if selector.needs_target else ""
+    voter = f" for {target_labels(sweep.targets)[target]}" if differs_by_target(sweep, method) else ""
     _tell(f"selection by {sweep.methods[method].label}{voter}", seed, seconds)
 
 
@@ -125,6 +130,10 @@ def run_cell(sweep: Sweep, spec: Spec) -> Cell:
     if found is None:
         raise RuntimeError(f"{spec}: what it needs is not finished")
     stage, kept = found
+    if sweep.diagnostics and diagnostics_if_finished(sweep, spec, kept) is None and kept.budget is not None:
+        seconds = diagnose_cell(sweep, spec, kept)
+        target = target_labels(sweep.targets)[spec.group.target]
+        _tell(f"diagnostics for {target} of {_what(sweep, spec)}", spec.seed, seconds)
     with locked(stage.folder):
         done = stage.done
         if done is None:
@@ -162,6 +171,9 @@ def cell_if_finished(sweep: Sweep, spec: Spec) -> Cell | None:
             return None
         scores[mode] = Score(**scored.result)
     kept, known = found[1], done.result
+    diagnostics = diagnostics_if_finished(sweep, spec, kept) if sweep.diagnostics else None
+    if sweep.diagnostics and diagnostics is None and kept.budget is not None:
+        return None
     whole = kept.selection is None
     paid = kept.paid or {"surrogate_seconds": 0.0, "selection_seconds": 0.0}
     return Cell(
@@ -178,6 +190,7 @@ def cell_if_finished(sweep: Sweep, spec: Spec) -> Cell | None:
         source_accuracy=known["source_accuracy"],
         scores=scores,
         selection=None if kept.selection is None else f"selections/{kept.selection.name}",
+        diagnostics=diagnostics,
         **paid,
     )
 
@@ -188,10 +201,14 @@ def _export(path: Path) -> dict[str, Any]:
 
 def _pretrain(sweep: Sweep, spec: Spec, stage: Stage, kept: Kept) -> None:
     weights = stage.folder / "weights.safetensors"
-    data: dict[str, Any] = {"source": sweep.source}
-    if kept.budget is not None:
+    data: dict[str, Any] = {"source": sweep.source, **included_options(sweep.pretrain, spec.group.target)}
+    if kept.selection is not None:
         data["selection"] = str(kept.selection)
-        data |= {"keep_images": kept.budget.images} if kept.budget.images else {"prune_ratio": kept.budget.ratio}
+    if kept.budget is not None:
+        exactly, ratio = kept.budget.exactly, kept.budget.ratio
+        data |= {"prune_ratio": ratio} if exactly is None else {"keep_exactly": exactly}
+    elif kept.selection is not None:
+        data["sampling"] = "weighted"
     steps = stage.depends["steps"]
     config = sweep.pretrain.prepared(
         stage.folder,
@@ -222,8 +239,8 @@ def _pretrain(sweep: Sweep, spec: Spec, stage: Stage, kept: Kept) -> None:
 
 def _transfer(sweep: Sweep, spec: Spec, mode: str, stage: Stage, weights: Path) -> None:
     recipe = sweep.transfers[mode]
-    if isinstance(recipe, Neighbours):
-        score = recipe.score(weights, open_target(spec.group.target))
+    if isinstance(recipe, FrozenTransfer):
+        score = recipe.score(weights, open_target(spec.group.target), spec.seed)
     else:
         score = _trained(sweep, spec, mode, recipe, stage, weights)
     stage.finish(asdict(score))

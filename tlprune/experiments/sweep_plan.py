@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tlprune.errors import InputError, did_you_mean
+from tlprune.experiments.frozen_transfers import FrozenTransfer
+from tlprune.experiments.linear_probe import LinearProbe
 from tlprune.experiments.neighbours import Neighbours
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import NONE, Group, MatchBudget
 from tlprune.experiments.sweep_selectors import named_selector
 from tlprune.selection.baselines import RandomSelector, ReverseSelector
+from tlprune.selection.sampling_weights import require_weights
 from tlprune.storage.paths import expanded
 
 __all__ = ["MethodSpec", "Spec", "Sweep", "methods_of", "transfer_of"]
@@ -26,12 +29,14 @@ class MethodSpec:
         label: Display name.
         surrogate: Config to train the method's surrogates with, or a weights file; None for the sweep's surrogate.
         ablates: Values of the varied factors, by name.
+        sampling: ``once`` prunes; ``weighted`` keeps the whole source and draws from it by the selector's weights.
     """
 
     selector: dict[str, Any] | None
     label: str
     surrogate: str | None = None
     ablates: dict[str, str | float] = field(default_factory=dict)
+    sampling: Literal["once", "weighted"] = "once"
 
 
 @dataclass(frozen=True)
@@ -57,17 +62,19 @@ class Sweep:
         targets: Names or folders of the downstream sets.
         surrogate: Config to train one surrogate per seed with, or the weights file of a single surrogate.
         pretrain: Config of the source models.
-        transfers: Transfer modes, the deciding mode first: a training config, or neighbours that vote without training.
+        transfers: Transfer modes, the deciding mode first: a training config, or a classifier of frozen features.
         methods: Methods by name, including no pruning.
         ratios: Prune ratios in (0, 1), ascending.
         match_budget: Training lengths to run.
         seeds: Number of repetitions.
         search: ``grid`` runs every ratio; ``bisection`` runs only the ratios needed to find the winning subset.
         output: Folder of the sweep.
-        match_images: Method whose number of images all other methods keep, at each ratio, seed and target. Single
-            images match it exactly, classes and clusters as closely as whole units allow. With None, every method
-            removes the same share of its own units.
+        match_images: Method whose number of images all other methods keep, at each ratio, seed and target, to the
+            image: the last class or cluster is cut. With None, every method removes the same share of its own units.
+        draw_per_target: Whether random pruning is drawn for each target, so that targets are independent. Otherwise one
+            draw, and one pretraining, serves all targets.
         extra_groups: Groups that a grid runs in addition to methods, ratios and lengths.
+        diagnostics: Whether what each cell keeps is diagnosed, in features of the sweep's surrogate.
 
     Raises:
         InputError: If a field is empty or out of range.
@@ -78,7 +85,7 @@ class Sweep:
     targets: tuple[str, ...]
     surrogate: str | None
     pretrain: Recipe
-    transfers: dict[str, Recipe | Neighbours]
+    transfers: dict[str, Recipe | FrozenTransfer]
     methods: dict[str, MethodSpec]
     ratios: tuple[float, ...]
     match_budget: tuple[MatchBudget, ...]
@@ -86,7 +93,9 @@ class Sweep:
     search: Literal["grid", "bisection"]
     output: Path
     match_images: str | None = None
+    draw_per_target: bool = False
     extra_groups: tuple[Group, ...] = ()
+    diagnostics: bool = False
 
     def __post_init__(self) -> None:
         """Validates the plan."""
@@ -103,22 +112,29 @@ class Sweep:
             raise InputError(f"`equal` must be among epochs and steps, got {', '.join(self.match_budget) or 'none'}")
         if self.seeds < 1:
             raise InputError(f"`seeds` must be at least 1, got {self.seeds}")
-        pruning = [method for method in self.methods if method != NONE]
+        if self.diagnostics and self.surrogate is None:
+            raise InputError("`diagnostics` needs `surrogate`, whose features are compared")
+        pruning = [method for method in self.methods if self.prunes(method)]
         if self.match_images is not None and self.match_images not in pruning:
             near = did_you_mean(self.match_images, pruning)
             raise InputError(f"`match_images` names no method that prunes, {self.match_images!r}: {near}")
 
     def groups(self) -> Iterator[Group]:
-        """Yields every group of a grid: no pruning, then the extra groups, then by method, length and ratio."""
-        for target in self.targets:
-            yield Group(target, NONE)
+        """Yields every group of a grid: the whole source, then the extra groups, then by method, length and ratio."""
+        for method in self.methods:
+            if not self.prunes(method):
+                yield from (Group(target, method) for target in self.targets)
         yield from self.extra_groups
         for method in self.methods:
-            if method != NONE:
+            if self.prunes(method):
                 for target in self.targets:
                     for match_budget in self.match_budget:
                         for ratio in self.ratios:
                             yield Group(target, method, ratio, match_budget)
+
+    def prunes(self, method: str) -> bool:
+        """Returns whether a method leaves out a part of the source; the others run at full length, at no ratio."""
+        return method != NONE and self.methods[method].sampling == "once"
 
     def surrogate_of(self, method: str) -> str | None:
         """Returns the config or weights file of a method's surrogates."""
@@ -126,17 +142,20 @@ class Sweep:
         return None if path is None else expanded(path)
 
 
-def transfer_of(mode: str, given: str | Mapping[str, Any]) -> Recipe | Neighbours:
+def transfer_of(mode: str, given: str | Mapping[str, Any]) -> Recipe | FrozenTransfer:
     """Parses one transfer mode.
 
     Args:
         mode: Name of the mode.
-        given: Config of ``tlprune fit``, or the options of :class:`Neighbours`.
+        given: Config of ``tlprune fit``, or the options of :class:`LinearProbe` (with ``solver``) or of
+            :class:`Neighbours`.
 
     Raises:
         InputError: If it is neither.
     """
-    return Recipe.read(given, "DownstreamDataModule") if isinstance(given, str) else Neighbours.read(mode, given)
+    if isinstance(given, str):
+        return Recipe.read(given, "DownstreamDataModule")
+    return LinearProbe.read(mode, given) if "solver" in given else Neighbours.read(mode, given)
 
 
 def methods_of(given: Mapping[str, Any], controls: bool) -> dict[str, MethodSpec]:
@@ -144,7 +163,7 @@ def methods_of(given: Mapping[str, Any], controls: bool) -> dict[str, MethodSpec
 
     Args:
         given: Methods by name: a Selector's class name, its ``class_path`` and ``init_args``, or ``selector`` with any
-            of ``label``, ``surrogate`` and ``ablates``.
+            of ``label``, ``surrogate``, ``ablates`` and ``sampling``.
         controls: Whether to add random pruning and the reverse of the first method that uses the target.
 
     Raises:
@@ -169,7 +188,7 @@ def methods_of(given: Mapping[str, Any], controls: bool) -> dict[str, MethodSpec
 
 
 def _method(name: str, given: Any) -> MethodSpec:
-    known = {"selector", "label", "surrogate", "ablates"}
+    known = {"selector", "label", "surrogate", "ablates", "sampling"}
     whole = given if isinstance(given, dict) and "selector" in given else {"selector": given}
     if odd := sorted(set(whole) - known):
         raise InputError(f"method {name!r}: `{odd[0]}` is not one of {', '.join(sorted(known))}")
@@ -183,5 +202,11 @@ def _method(name: str, given: Any) -> MethodSpec:
     built = named_selector(selector, 0).selector
     plain = (built.label or name) if type(built).__module__.startswith("tlprune.") else name
     varied = ", ".join(f"{factor} {value}" for factor, value in ablates.items())
+    sampling = whole.get("sampling", "once")
+    if sampling not in ("once", "weighted"):
+        raise InputError(f"method {name!r}: `sampling` must be 'once' or 'weighted', got {sampling!r}")
+    if sampling == "weighted":
+        require_weights(built.method, f"method {name!r}")
+        plain += ", weighted"
     label = str(whole.get("label") or (f"{plain}, {varied}" if varied else plain))
-    return MethodSpec(selector, label, whole.get("surrogate"), ablates)
+    return MethodSpec(selector, label, whole.get("surrogate"), ablates, sampling)

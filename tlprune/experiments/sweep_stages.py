@@ -13,24 +13,29 @@ from typing import Any
 from tlprune import __version__
 from tlprune.datamodules.downstream import DownstreamDataModule
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
-from tlprune.experiments.neighbours import Neighbours
+from tlprune.experiments.frozen_transfers import FrozenTransfer
 from tlprune.experiments.recipes import Recipe, is_config
 from tlprune.experiments.results import NONE, Group
 from tlprune.experiments.sweep_plan import Sweep
 from tlprune.experiments.sweep_selectors import NamedSelector, named_selector
 from tlprune.models.weights import read_weights
 from tlprune.selection.ranking import Budget
+from tlprune.selection.sampling_weights import log_odds
 from tlprune.selection.selection import Selection
 from tlprune.selection.selector import Selector
 from tlprune.storage.fingerprint import digest_file, digest_json, digest_tensors
 from tlprune.storage.journal import Done, Journal, Stage
 from tlprune.storage.named import digest_own_code
+from tlprune.storage.paths import expanded
 
 __all__ = [
     "Kept",
+    "diagnosis_stage",
+    "differs_by_target",
     "file_name",
     "kept_of",
     "pretrain_stage",
+    "seed_of",
     "selection_stage",
     "selector_of",
     "source_of",
@@ -39,7 +44,11 @@ __all__ = [
     "surrogate_stage",
     "transfer_stage",
     "uses_surrogate",
+    "voting_size",
 ]
+
+_BETWEEN_TARGETS = 1000
+"""Distance between the seeds of two targets."""
 
 _OF_SELECTION = ("image_size", "eval_size", "num_workers", "on_bad_image", "cache", "val_share", "seed")
 """Arguments of the pretraining's source in the key of a selection stage."""
@@ -59,6 +68,31 @@ def selector_of(sweep: Sweep, method: str, seed: int) -> Selector:
     return _named(sweep, method, seed).selector
 
 
+def differs_by_target(sweep: Sweep, method: str) -> bool:
+    """Returns whether a method has a ranking for each target: the target votes, or chance is drawn for each."""
+    selector = selector_of(sweep, method, 0)
+    return selector.needs_target or (sweep.draw_per_target and _draws(sweep, method))
+
+
+def seed_of(sweep: Sweep, method: str, target: str, seed: int) -> int:
+    """Returns the seed of a method's selector: the seed of the repetition, or one for each target as well.
+
+    Args:
+        sweep: Sweep that defines the method.
+        method: Name of the method.
+        target: Downstream set.
+        seed: Seed of the repetition.
+    """
+    apart = sweep.draw_per_target and _draws(sweep, method)
+    return seed + _BETWEEN_TARGETS * sweep.targets.index(target) if apart else seed
+
+
+def _draws(sweep: Sweep, method: str) -> bool:
+    """Returns whether a method depends on its seed alone."""
+    selector = selector_of(sweep, method, 0)
+    return not selector.needs and selector.options != selector_of(sweep, method, 1).options
+
+
 def _named(sweep: Sweep, method: str, seed: int) -> NamedSelector:
     given = sweep.methods[method].selector
     if given is None:
@@ -73,7 +107,7 @@ def uses_surrogate(sweep: Sweep, method: str) -> bool:
 
 def source_of(sweep: Sweep) -> PrunedSourceDataModule:
     """Opens the unpruned source as the pretraining config defines it; once per process."""
-    return _source(sweep.source, _as_json(sweep.pretrain.data))
+    return _source(sweep.source, _as_json(sweep.pretrain.source_data))
 
 
 @cache
@@ -89,7 +123,7 @@ def _as_json(options: dict[str, Any]) -> str:
 
 def _source_mark(sweep: Sweep) -> list[Any]:
     """Returns a value that changes when any image of the source does."""
-    return _marks_of_source(sweep.source, _as_json(sweep.pretrain.data))
+    return _marks_of_source(sweep.source, _as_json(sweep.pretrain.source_data))
 
 
 @cache
@@ -112,40 +146,57 @@ def file_name(name: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name).strip("-.")[-60:]
 
 
-def surrogate_stage(sweep: Sweep, path: str, seed: int) -> Stage:
-    """Returns the stage that trains a surrogate with the config ``path``."""
+def surrogate_stage(sweep: Sweep, path: str, seed: int, target: str) -> Stage:
+    """Returns the stage that trains a surrogate with the config ``path``; ``target`` counts if batches include it."""
     recipe = Recipe.read(path, "PrunedSourceDataModule")
-    source = _source_mark(sweep)
-    return _stage(sweep, f"surrogate-{seed}", source=source, recipe=recipe.decides, seed=seed, **recipe.depends_on)
+    depends = {"source": _source_mark(sweep), "recipe": recipe.decides, "seed": seed, **recipe.depends_on}
+    return _stage(sweep, f"surrogate-{seed}", **depends, **_included_mark(sweep, recipe, target))
 
 
-def surrogate_and_seconds(sweep: Sweep, method: str, seed: int) -> tuple[str, float] | None:
+def _included_mark(sweep: Sweep, recipe: Recipe, target: str) -> dict[str, Any]:
+    """Returns what a training depends on whose batches include images of the target; empty for others."""
+    if not recipe.includes_target:
+        return {}
+    mark = _target_mark(target, "{}", sweep.pretrain.verify_content)
+    return {"included": [mark, recipe.select_options.target_seed]}
+
+
+def surrogate_and_seconds(sweep: Sweep, method: str, seed: int, target: str) -> tuple[str, float] | None:
     """Returns the weights of a method's surrogate and its training seconds; None if it is not trained yet."""
     path = sweep.surrogate_of(method)
     if path is None:
         raise RuntimeError(f"{method}: no surrogate")
+    return _weights_and_seconds(sweep, path, seed, target)
+
+
+def _weights_and_seconds(sweep: Sweep, path: str, seed: int, target: str) -> tuple[str, float] | None:
     if not is_config(path):
         return path, read_weights(path).seconds or 0.0
-    done = surrogate_stage(sweep, path, seed).done
+    done = surrogate_stage(sweep, path, seed, target).done
     return None if done is None else (str(done.outputs[0]), float(done.result["seconds"]))
 
 
 def selection_stage(sweep: Sweep, method: str, target: str, seed: int) -> Stage | None:
     """Returns the stage of a method's ranking, shared by targets if it uses none; None without its surrogate."""
-    selector, named = _named(sweep, method, seed)
+    selector, named = _named(sweep, method, seed_of(sweep, method, target, seed))
     surrogate = None
-    if selector.needs_surrogate is not None and (surrogate := surrogate_and_seconds(sweep, method, seed)) is None:
+    if (
+        selector.needs_surrogate is not None
+        and (surrogate := surrogate_and_seconds(sweep, method, seed, target)) is None
+    ):
         return None
     weights = None if surrogate is None else surrogate[0]
     options = sweep.pretrain.select_options
     looked_at = {name: sweep.pretrain.data.get(name) for name in _OF_SELECTION}
     looked_at["target_seed"] = options.target_seed or None
+    if options.image_size is not None:
+        looked_at["selection.image_size"] = options.image_size
     if options.surrogate_preprocessing is not None:
         looked_at["surrogate_preprocessing"] = options.surrogate_preprocessing.as_json()
     return _stage(
         sweep,
         f"select-{file_name(method)}-{file_name(target)}-{seed}"
-        if selector.needs_target
+        if differs_by_target(sweep, method)
         else f"select-{file_name(method)}-{seed}",
         source=_source_mark(sweep),
         target=_target_mark(target, "{}", sweep.pretrain.verify_content) if selector.needs_target else None,
@@ -169,6 +220,20 @@ def surrogate_backbone(sweep: Sweep, method: str) -> str | None:
     return None if path is None or is_config(path) else sweep.pretrain.select_options.surrogate_backbone
 
 
+def voting_size(sweep: Sweep, weights: str | None) -> int | None:
+    """Returns the height and width in pixels of images that vote; None for the size that the surrogate records.
+
+    Args:
+        sweep: Sweep whose pretraining config may set it.
+        weights: Weights of the surrogate; None without one.
+    """
+    given = sweep.pretrain.select_options.image_size
+    if given is not None or (weights is not None and read_weights(weights).preprocessing.image_size is not None):
+        return given
+    size = sweep.pretrain.data.get("eval_size") or sweep.pretrain.data.get("image_size")
+    return None if size is None else int(size)
+
+
 def _weights_mark(weights: str) -> Any:
     """Returns a value that changes when the weights or the transform of their images change."""
     return digest_file(weights) if Path(weights).is_file() else [weights, read_weights(weights).preprocessing.as_json()]
@@ -181,7 +246,7 @@ class Kept:
     Args:
         selection: Path of the Selection; None for the whole source.
         digest: Digest of the kept images and of whether kept classes are renumbered; None for the whole source.
-        budget: Number of units or images kept; None for the whole source.
+        budget: Number of units or images kept; None for the whole source, or one that is drawn by weights.
         units_total: Number of ranked units; 0 without a ranking.
         units_kept: Number of kept units.
         paid: Seconds of surrogate training and selection.
@@ -200,7 +265,9 @@ def kept_of(sweep: Sweep, group: Group, seed: int) -> Kept | None:
     if group.method == NONE:
         return Kept()
     done = _finished_selection(sweep, group.method, group.target, seed)
-    budget = _budget(sweep, group, seed)
+    budget = _budget(sweep, group, seed) if sweep.prunes(group.method) else None
+    if done is not None and not sweep.prunes(group.method):
+        return _weighted(done)
     if done is None or budget is None:
         return None
     selection = Selection.load(done.outputs[0])
@@ -208,6 +275,13 @@ def kept_of(sweep: Sweep, group: Group, seed: int) -> Kept | None:
     units = len(selection.units_kept(budget))
     digest = digest_json([selection.unit_kind == "class", kept])
     return Kept(done.outputs[0], digest, budget, selection.num_units, units, done.result)
+
+
+def _weighted(done: Done) -> Kept:
+    """Returns the whole source with the weights of a Selection."""
+    selection = Selection.load(done.outputs[0])
+    digest = digest_tensors({"log_odds": log_odds(selection)})
+    return Kept(done.outputs[0], digest, None, selection.num_units, selection.num_units, done.result)
 
 
 def _finished_selection(sweep: Sweep, method: str, target: str, seed: int) -> Done | None:
@@ -221,7 +295,7 @@ def _budget(sweep: Sweep, group: Group, seed: int) -> Budget | None:
     if reference in (None, group.method):
         return Budget(ratio=group.ratio)
     done = _finished_selection(sweep, str(reference), group.target, seed)
-    return None if done is None else Budget(images=len(Selection.load(done.outputs[0]).keep(ratio=group.ratio)))
+    return None if done is None else Budget(exactly=len(Selection.load(done.outputs[0]).keep(ratio=group.ratio)))
 
 
 def pretrain_stage(sweep: Sweep, group: Group, seed: int) -> tuple[Stage, Kept] | None:
@@ -245,6 +319,7 @@ def pretrain_stage(sweep: Sweep, group: Group, seed: int) -> tuple[Stage, Kept] 
         steps=steps,
         seed=seed,
         **sweep.pretrain.depends_on,
+        **_included_mark(sweep, sweep.pretrain, group.target),
     )
     return stage, kept
 
@@ -254,12 +329,31 @@ def _finished_pretraining(sweep: Sweep, group: Group, seed: int) -> Done | None:
     return None if found is None else found[0].done
 
 
+def diagnosis_stage(sweep: Sweep, target: str, seed: int, kept: Kept) -> tuple[Stage, str] | None:
+    """Returns the stage that diagnoses kept images, and the surrogate's weights; None if these are not trained yet."""
+    surrogate = _weights_and_seconds(sweep, expanded(str(sweep.surrogate)), seed, target)
+    if surrogate is None:
+        return None
+    data = {name: sweep.pretrain.data.get(name) for name in _OF_SELECTION}
+    stage = _stage(
+        sweep,
+        f"diagnose-{file_name(target)}-{seed}",
+        source=_source_mark(sweep),
+        target=_target_mark(target, "{}", sweep.pretrain.verify_content),
+        surrogate=_weights_mark(surrogate[0]),
+        kept=kept.digest,
+        data=data,
+        options=_as_json(vars(sweep.pretrain.select_options)),
+    )
+    return stage, surrogate[0]
+
+
 def transfer_stage(sweep: Sweep, target: str, seed: int, mode: str, weights: Path) -> Stage:
     """Returns the stage that transfers weights to a target."""
     recipe = sweep.transfers[mode]
     name, whole = f"{file_name(mode)}-{file_name(target)}-{seed}", sweep.pretrain.verify_content
     known = {"weights": digest_file(weights), "seed": seed}
-    if isinstance(recipe, Neighbours):
-        return _stage(sweep, name, **known, target=_target_mark(target, "{}", whole), neighbours=recipe.as_json)
+    if isinstance(recipe, FrozenTransfer):
+        return _stage(sweep, name, **known, target=_target_mark(target, "{}", whole), **{recipe.key: recipe.as_json})
     mark = _target_mark(target, _as_json(recipe.data), whole)
     return _stage(sweep, name, **known, target=mark, recipe=recipe.decides, **recipe.depends_on)

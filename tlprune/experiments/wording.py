@@ -1,10 +1,11 @@
 """How modes, targets and numbers are written, in every table, picture and page."""
 
+import math
 from collections.abc import Iterable
 
-from tlprune.experiments.statistics import Estimate
+from tlprune.experiments.statistics import Estimate, Pooled
 
-__all__ = ["MODE_LABELS", "difference", "interval_of", "percent", "seconds", "share", "target_labels"]
+__all__ = ["MODE_LABELS", "difference", "interval_of", "percent", "pooled_text", "seconds", "share", "target_labels"]
 
 MODE_LABELS = {"probe": "linear probe", "finetune": "full finetuning", "knn": "nearest neighbours"}
 """Modes of transfer, for people."""
@@ -20,6 +21,14 @@ def difference(found: Estimate | None) -> str:
     if found is None:
         return "-"
     return f"{found.mean:+.1f}" if found.count == 1 else f"{found.mean:+.1f} {interval_of(found)}"
+
+
+def pooled_text(found: Pooled | None) -> str:
+    """A difference over targets with its interval and the targets above 0: ``+2.4 [+0.3, +4.6] 16 of 20``."""
+    if found is None:
+        return "-"
+    interval = "" if math.isnan(found.low) else f" [{found.low:+.1f}, {found.high:+.1f}]"
+    return f"{found.mean:+.1f}{interval} {found.won} of {found.targets}"
 
 
 def interval_of(found: Estimate) -> str:

@@ -149,7 +149,7 @@ class ClassificationModule(OfLightning, LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Saves class names and preprocessing with the weights."""
         checkpoint["classes"] = self.classes
-        checkpoint["preprocessing"] = self.preprocessing.as_json()
+        checkpoint["preprocessing"] = self.preprocessing.as_trained(getattr(self.trainer, "datamodule", None)).as_json()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Runs :meth:`check_checkpoint` and restores class names and preprocessing."""

@@ -1,6 +1,6 @@
 """Self-supervised pretraining with SimCLR and MoCo v2."""
 
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
@@ -174,6 +174,10 @@ class LitSSL(OfLightning, LightningModule):
         places = (self.queue_place + torch.arange(len(everybodys), device=keys.device)) % len(self.queue)
         self.queue[places] = everybodys.to(self.queue.dtype)
         self.queue_place.add_(len(everybodys)).remainder_(len(self.queue))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Saves the preprocessing with the weights."""
+        checkpoint["preprocessing"] = self.preprocessing.as_trained(getattr(self.trainer, "datamodule", None)).as_json()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Builds the optimiser and schedule over backbone and projection head; the key encoder is frozen."""

@@ -1,5 +1,7 @@
 """Image features: the target's are held in memory, the source's on disk and computed once for all targets.
 
+Features that are given in place of images are read where they are.
+
 Source features are written as float16 shards, each written atomically and with a checksum. Memory use does not grow
 with the source, a restart computes only missing shards, ranks share the work, and damaged shards are recomputed.
 """
@@ -31,6 +33,7 @@ from tlprune.selection.fixed_batches import (
     own_batches,
 )
 from tlprune.selection.forward import FORWARD, Precision, device_of, running
+from tlprune.selection.given_features import GivenFeatures
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 from tlprune.storage.job_lock import one_job_at_a_time
@@ -53,13 +56,15 @@ def extract_features(
         precision: Precision of the backbone.
 
     Returns:
-        Float32 tensor ``[N, D]`` on the CPU, rounded to float16 like the source's features.
+        Float32 tensor ``[N, D]`` on the CPU, rounded to float16 like the source's features; given ones are not rounded.
 
     Raises:
         InputError: If there are no images, or features are not finite; the images are named.
     """
     if len(images) == 0:
         raise InputError("there are no images to take features of")
+    if isinstance(images, GivenFeatures):
+        return images.read_features(range(len(images)))
     world = rank_and_world()[1]
     features = raise_on_all_ranks(lambda: _own_features(backbone, images, num_workers, precision))
     if world > 1:
@@ -91,11 +96,12 @@ class _Named(Protocol):
 
 
 class SourceFeatures:
-    """Features of a source, stored in shards on disk.
+    """Features of a source, stored in shards on disk, or given and read from there in parts.
 
     Args:
-        backbone: Network that maps ``[B, 3, H, W]`` to features ``[B, D]``.
-        images: Source in evaluation; the folder name depends on its fingerprint, version, transform and the weights.
+        backbone: Network that maps ``[B, 3, H, W]`` to features ``[B, D]``; not used for features that are given.
+        images: Source in evaluation, or its features; the folder name depends on its fingerprint, version, transform
+            and the weights.
         cache: Cache folder, which all ranks must share.
         num_workers: Number of processes that load images on each rank.
         precision: Precision of the backbone.
@@ -113,6 +119,10 @@ class SourceFeatures:
         self.images = images
         self.num_workers = num_workers
         self.precision = precision
+        if isinstance(images, GivenFeatures):
+            self.key = digest_json(["given", images.digest_features()])
+            self.folder = cache / "features" / self.key[:32]  # stays empty
+            return
         named = {
             "digest": images.fingerprint() if isinstance(images, _Named) else None,
             "stamp": getattr(images, "version", None),
@@ -136,6 +146,8 @@ class SourceFeatures:
     @property
     def missing(self) -> list[int]:
         """Returns the numbers of the shards that do not exist yet."""
+        if isinstance(self.images, GivenFeatures):
+            return []
         return [number for number in range(len(self.shards)) if not self._path(number).is_file()]
 
     def extract(self) -> int:
@@ -147,6 +159,8 @@ class SourceFeatures:
         Raises:
             InputError: If features are not finite (images are named), the disk is full, or ranks share no folder.
         """
+        if isinstance(self.images, GivenFeatures):
+            return 0
         with one_job_at_a_time(self.folder):
             missing = self.missing
             barrier()  # no rank may write before all ranks have listed the missing shards
@@ -189,7 +203,7 @@ class SourceFeatures:
             wanted: Bool tensor ``[N]``.
 
         Yields:
-            Image indices, int64 ``[n]``, ascending, and their features, float16 ``[n, D]``.
+            Image indices, int64 ``[n]``, ascending, and features ``[n, D]``: float16, or float32 where they are given.
         """
         for number, images in enumerate(self.shards):
             indices = wanted[images.start : images.stop].nonzero().squeeze(1)
@@ -221,8 +235,11 @@ class SourceFeatures:
     def _read(self, number: int) -> Tensor:
         """Reads a shard as float16 ``[n, D]``; recomputes it with a warning if it is damaged.
 
-        The checksum of a file is compared when this object reads it first, and again once the file has changed.
+        Features that are given are read as float32. The checksum of a file is compared when this object reads it first,
+        and again once the file has changed.
         """
+        if isinstance(self.images, GivenFeatures):
+            return self.images.read_features(self.shards[number])
         path = self._path(number)
         for again in (False, True):
             try:

@@ -170,12 +170,15 @@ def advice_figure(selection: Selection, marked: dict[str, int], forecast: Foreca
     return figure
 
 
-def leaks_figure(pairs: Sequence[tuple[Tensor, Tensor, str]], title: str) -> Figure:
-    """Plots test images above the kept source images that they resemble.
+def leaks_figure(
+    pairs: Sequence[tuple[Tensor, Tensor, str]], title: str, lines: tuple[str, str] = ("test", "kept\nsource")
+) -> Figure:
+    """Plots test images above the training images that they resemble.
 
     Args:
-        pairs: Test image, source image (uint8 ``[3, H, W]`` each) and caption; the first twelve pairs are shown.
+        pairs: Test image, training image (uint8 ``[3, H, W]`` each) and caption; the first twelve pairs are shown.
         title: Title of the figure.
+        lines: Names of the two lines of images.
 
     Returns:
         Matplotlib figure.
@@ -188,7 +191,7 @@ def leaks_figure(pairs: Sequence[tuple[Tensor, Tensor, str]], title: str) -> Fig
     if not pairs:
         figure.text(0.5, 0.5, "none", ha="center", va="center", fontsize=14)
         return figure
-    for line, text in zip(grid, ("test", "kept\nsource"), strict=True):
+    for line, text in zip(grid, lines, strict=True):
         line[0].text(-0.1, 0.5, text, ha="right", va="center", transform=line[0].transAxes, fontsize=10)
     for place, (test, source, caption) in enumerate(pairs[:_LABELLED]):
         grid[0, place].imshow(test.permute(1, 2, 0).numpy())

@@ -47,6 +47,7 @@ class ImportanceResampling(SelectorOf):
     method = "importance_resampling"
     label = "importance resampling"
     score_label = "log weight"
+    scores_are_log_weights = True
 
     def __init__(
         self,

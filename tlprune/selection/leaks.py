@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tlprune.selection.features import SourceFeatures, extract_features
 from tlprune.selection.fixed_batches import Images
 
-__all__ = ["ALIKE", "Leaks", "copy_distance", "find_leaks", "pixel_difference"]
+__all__ = ["ALIKE", "Leaks", "copy_distance", "find_leaks", "leaks_among", "pixel_difference"]
 
 ALIKE = 0.05
 """Largest :func:`pixel_difference` at which two images look alike."""
@@ -54,16 +54,38 @@ def find_leaks(test: Tensor, features: SourceFeatures, kept: Tensor, threshold: 
         own = kept[bounds[number] : bounds[number + 1]]
         if len(own) == 0:
             continue
-        rows = shard[own - images.start]
-        half = rows.square().sum(1) / 2
-        for start in range(0, len(test), _ROWS):
-            block = slice(start, min(start + _ROWS, len(test)))
-            nearest = torch.addmm(half, test[block], rows.T, alpha=-1).argmin(1)
-            distance = (test[block].double() - rows[nearest].double()).norm(dim=1)
-            closer = distance < best[block]
-            best[block] = torch.where(closer, distance, best[block])
-            found[block] = torch.where(closer, own[nearest], found[block])
+        nearest, distance = _nearest(test, shard[own - images.start])
+        closer = distance < best
+        best = torch.where(closer, distance, best)
+        found = torch.where(closer, own[nearest], found)
     return Leaks(found, best, threshold)
+
+
+def leaks_among(test: Tensor, trained: Tensor, threshold: float) -> Leaks:
+    """Finds the nearest of other training images, such as those of a target, for every test image.
+
+    Args:
+        test: Float32 tensor ``[T, D]``, features of the test images.
+        trained: Float32 tensor ``[n, D]``, features of the training images, at least one.
+        threshold: Largest distance at which two images count as near-duplicates.
+
+    Example:
+        >>> rows = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
+        >>> leaks_among(torch.tensor([[3.0, 3.5]]), rows, 1.0).suspects.tolist()
+        [0]
+    """
+    return Leaks(*_nearest(test, trained), threshold)
+
+
+def _nearest(test: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the nearest row of each test image, ``[T]`` int64, and its distance, ``[T]`` float64."""
+    found, best = torch.zeros(len(test), dtype=torch.int64), torch.zeros(len(test), dtype=torch.float64)
+    half = rows.square().sum(1) / 2
+    for start in range(0, len(test), _ROWS):
+        block = slice(start, min(start + _ROWS, len(test)))
+        found[block] = torch.addmm(half, test[block], rows.T, alpha=-1).argmin(1)
+        best[block] = (test[block].double() - rows[found[block]].double()).norm(dim=1)
+    return found, best
 
 
 def pixel_difference(first: Tensor, second: Tensor) -> float:

@@ -68,6 +68,7 @@ class Budget:
         units: Number of units to keep, at least 1.
         images: Maximum number of images to keep; the best units within this limit are kept.
         coverage: Share of votes in (0, 1] to keep; the fewest best units that reach it are kept.
+        exactly: Number of images to keep. The last unit is cut at random where it has more images than are left.
 
     Raises:
         InputError: If no field or several fields are given, or a value is out of range.
@@ -86,11 +87,11 @@ class Budget:
     units: int | None = None
     images: int | None = None
     coverage: float | None = None
+    exactly: int | None = None
 
     def __post_init__(self) -> None:
         """Validates the fields; errors name the offending option."""
-        given = {"prune_ratio": self.ratio, "keep_units": self.units, "keep_images": self.images}
-        given["vote_coverage"] = self.coverage
+        given = self._by_option
         named = {name: value for name, value in given.items() if value is not None}
         if len(named) != 1:
             got = " and ".join(f"`{name}`" for name in named) or "none"
@@ -99,15 +100,18 @@ class Budget:
             raise InputError(f"`prune_ratio` must be in [0, 1), got {self.ratio}")
         if self.coverage is not None and not 0 < self.coverage <= 1:
             raise InputError(f"`vote_coverage` must be in (0, 1], got {self.coverage}")
-        for name in ("keep_units", "keep_images"):
+        for name in ("keep_units", "keep_images", "keep_exactly"):
             if name in named and int(named[name]) < 1:
                 raise InputError(f"`{name}` must be at least 1, got {named[name]}")
 
     def __str__(self) -> str:
         """Returns the budget as the user gave it, such as "`keep_units` 5"."""
+        return next(f"`{name}` {value}" for name, value in self._by_option.items() if value is not None)
+
+    @property
+    def _by_option(self) -> dict[str, float | None]:
         given = {"prune_ratio": self.ratio, "keep_units": self.units, "keep_images": self.images}
-        given["vote_coverage"] = self.coverage
-        return next(f"`{name}` {value}" for name, value in given.items() if value is not None)
+        return given | {"vote_coverage": self.coverage, "keep_exactly": self.exactly}
 
     def units_kept(self, sizes_in_order: Tensor, covered: Tensor) -> int:
         """Returns the number of best units that this budget keeps.
@@ -121,8 +125,8 @@ class Budget:
             Number of units, in [1, U].
 
         Raises:
-            InputError: If the budget exceeds the number of units, allows fewer images than the best unit has, or is a
-                share of votes and there are no votes.
+            InputError: If the budget exceeds the number of units or of images, allows fewer images than the best unit
+                has, or is a share of votes and there are no votes.
         """
         total = len(sizes_in_order)
         if self.ratio is not None:
@@ -136,6 +140,10 @@ class Budget:
             if not covered[-1] > 0:
                 raise InputError("`vote_coverage` needs votes, and this order was made without any; use `prune_ratio`")
             return min(int((covered < self.coverage - 1e-9).sum()) + 1, total)
+        if self.exactly is not None:
+            if self.exactly > (have := int(sizes_in_order.sum())):
+                raise InputError(f"`keep_exactly` is {self.exactly}, the source has {have} images")
+            return int((sizes_in_order.cumsum(0) < self.exactly).sum()) + 1
         images = min(int(self.images or 0), int(sizes_in_order.sum()))
         within = int((sizes_in_order.cumsum(0) <= images).sum())
         if within == 0:
@@ -171,7 +179,8 @@ class Kept(NamedTuple):
 
     Args:
         units: Int64 tensor ``[k]``, best unit first.
-        samples: Int64 tensor ``[n]`` of the samples of these units, ascending (dataset order).
+        samples: Int64 tensor ``[n]`` of the samples of these units, ascending (dataset order). An exact number of
+            images leaves some of the last unit's out.
     """
 
     units: Tensor
@@ -198,7 +207,16 @@ def kept(order: Ranked, budget: Budget) -> Kept:
         [1, 2, 3]
     """
     units = order.ranking[: budget.units_kept(order.unit_sizes[order.ranking], order.covered)]
-    return Kept(units, kept_samples(order.unit_of_sample, units, len(order.ranking)))
+    samples = kept_samples(order.unit_of_sample, units, len(order.ranking))
+    over = 0 if budget.exactly is None else len(samples) - budget.exactly
+    return Kept(units, _without(samples, order.unit_of_sample[samples] == units[-1], over) if over else samples)
+
+
+def _without(samples: Tensor, of_last_unit: Tensor, count: int) -> Tensor:
+    """Removes ``count`` samples of the last unit. They are drawn by a fixed seed, so every caller removes the same."""
+    last = of_last_unit.nonzero().squeeze(1)
+    drawn = torch.randperm(len(last), generator=torch.Generator().manual_seed(0))[:count]
+    return samples[torch.ones(len(samples), dtype=torch.bool).index_fill_(0, last[drawn], False)]
 
 
 def kept_samples(unit_of_sample: Tensor, kept_units: Tensor, num_units: int) -> Tensor:

@@ -212,13 +212,10 @@ class Selection:
         return kept(self, budget)
 
     def units_kept(self, budget: Budget) -> Tensor:
-        """Returns the best units within a budget.
+        """Returns the best units within a budget, ``[k]`` int64, best first.
 
         Args:
             budget: Amount to keep.
-
-        Returns:
-            Int64 tensor ``[k]``, best first.
 
         Raises:
             InputError: If the budget exceeds the number of units, or is a share of votes and there are no votes.
@@ -232,6 +229,7 @@ class Selection:
         units: int | None = None,
         images: int | None = None,
         coverage: float | None = None,
+        exactly: int | None = None,
     ) -> Tensor:
         """Returns the source samples of the best units within a budget. Exactly one argument must be given.
 
@@ -240,6 +238,7 @@ class Selection:
             units: Number of units to keep.
             images: Maximum number of images to keep.
             coverage: Share of votes that the kept units must hold, in (0, 1].
+            exactly: Number of images to keep; the last unit is cut.
 
         Returns:
             Int64 tensor of the *kept* sample indices, ascending (dataset order).
@@ -247,7 +246,7 @@ class Selection:
         Raises:
             InputError: See :class:`tlprune.selection.ranking.Budget` and :meth:`units_kept`.
         """
-        return self.kept(Budget(ratio=ratio, units=units, images=images, coverage=coverage)).samples
+        return self.kept(Budget(ratio, units, images, coverage, exactly)).samples
 
     def coverage(self, units: int) -> float:
         """Returns the share of votes of the best ``units`` units, in [0, 1]."""

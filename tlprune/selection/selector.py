@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tlprune.errors import InputError
 from tlprune.selection.fixed_batches import Images
+from tlprune.selection.given_features import GivenFeatures, check_given_features, config_of_features
 from tlprune.selection.multi_target import MultiTarget
 from tlprune.selection.selection import Selection, UnitKind
 from tlprune.storage.cache import cache_root
@@ -73,6 +74,9 @@ class Selector(ABC):
 
     scores_are_negative: ClassVar[bool] = False
     """Whether scores are displayed without their sign, for example when they are negated distances."""
+
+    scores_are_log_weights: ClassVar[bool] = False
+    """Whether images may be drawn with odds ``exp(strength * score)``, with ``strength`` among the options."""
 
     unit_kind: UnitKind = "class"
     """Kind of unit that is ranked. A selector that lets the user choose sets it in its constructor."""
@@ -179,7 +183,7 @@ class Selector(ABC):
         Args:
             source: Source to prune.
             target: Training images of one or several downstream sets, under the evaluation transform.
-            surrogate: Small model trained on the source; several models for a selector that averages.
+            surrogate: Small model trained on the source; several for a selector that averages; None for features.
             several: Rule that combines several targets; None for the worst case.
             cache: Cache folder; None for the user's default.
 
@@ -190,6 +194,8 @@ class Selector(ABC):
             InputError: If a requirement of this selector is missing or does not fit.
         """
         targets = _listed(target)
+        if surrogate is None and isinstance(source, GivenFeatures):
+            surrogate = nn.Identity()
         network = self.network(surrogate)
         self.check(source, targets)
         config = self.config(source, targets, network, several)
@@ -210,7 +216,8 @@ class Selector(ABC):
             targets: Targets that vote.
 
         Raises:
-            InputError: If a dataset is empty or missing, or has no labels although they are required.
+            InputError: If a dataset is empty or missing, has no labels although they are required, or its features do
+                not fit.
         """
         if self.needs_target and not targets:
             raise InputError(f"{type(self).__name__} needs a target")
@@ -221,6 +228,7 @@ class Selector(ABC):
             raise InputError(f"{name} needs a labelled source, and this one has no labels (clusters need none)")
         if self.needs_target and any(len(one.labels) == 0 for one in targets):
             raise InputError("the target has no training images, so nobody can vote")
+        check_given_features(type(self).__name__, self.needs, source, targets)
 
     def network(self, surrogate: nn.Module | Sequence[nn.Module] | None) -> nn.Module | None:
         """Returns the part of the surrogate that this selector uses.
@@ -265,7 +273,7 @@ class Selector(ABC):
         """
         voters = targets if self.needs_target else ()
         combined = (several or MultiTarget()).options if len(voters) > 1 else None
-        return {
+        config = {
             "method": self.method,
             "selector": f"{type(self).__module__}.{type(self).__qualname__}",
             "options": self.options,
@@ -275,6 +283,10 @@ class Selector(ABC):
             "surrogate_digest": None if network is None else digest_tensors(network.state_dict()),
             "view": None if network is None else source.transform_config,
         }
+        if isinstance(source, GivenFeatures):
+            config |= {} if network is None else config_of_features(self.options, source, voters)
+            config |= {} if source.source_paths is None else {"source_paths": source.source_paths}
+        return config
 
 
 def _listed(target: TargetImages | Sequence[TargetImages] | None) -> tuple[TargetImages, ...]:

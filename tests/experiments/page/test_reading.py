@@ -84,7 +84,10 @@ def test_what_is_no_run_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"method": "unheard"}, {"target": "x"}, {"ratio": float("nan")}, {"scores": {}}, {"pretraining_seconds": "1"}],
+    [
+        *({"method": "unheard"}, {"target": "x"}, {"ratio": float("nan")}, {"scores": {}}),
+        *({"pretraining_seconds": "1"}, {"diagnostics": {"similarity": None}}, {"diagnostics": [1.0]}),
+    ],
     ids=str,
 )
 def test_cells_that_do_not_fit_are_refused(tmp_path, changes):

@@ -73,7 +73,7 @@ def conclusion(results: Results, target: str) -> str:
     opening = f"By {MODE_LABELS.get(mode, mode)}, over {seeds} {'seed' if seeds == 1 else 'seeds'}:"
     if not _has_baseline(results, target, mode):
         return f"{opening} nothing was run without pruning, so no loss or gain can be measured."
-    methods = [name for name in results.compared if name != NONE and _was_run(results, target, mode, name)]
+    methods = [name for name in results.compared if results.prunes(name) and _was_run(results, target, mode, name)]
     tried = [name for name in methods if name not in CONTROLS]
     best = leader(results, target, mode)
     said = [opening]
@@ -86,6 +86,7 @@ def conclusion(results: Results, target: str) -> str:
         labels = [f"{results.methods[name].label} {_reach(results, target, mode, name)}" for name in others]
         said.append(f"The others' winning subsets: {', '.join(labels)}.")
     said.append(_against_random(results, target, mode, tried))
+    said += [_of_weighted(results, target, mode, name) for name in results.compared if name not in (*methods, NONE)]
     said += [_of_other_mode(results, target, other) for other in results.modes if other != mode]
     if seeds == 1:
         said.append("With one seed there are no intervals: nothing here is clear.")
@@ -113,6 +114,17 @@ def _of_leader(results: Results, target: str, method: str, winning: Winning) -> 
         return f"{text}."
     change = f"saves {share(saving)} of the time" if saving >= 0 else f"takes {share(-saving)} more time"
     return f"{text}. It {change}, surrogate and selection paid."
+
+
+def _of_weighted(results: Results, target: str, mode: str, method: str) -> str:
+    """What a method does that prunes nothing and draws by weights, as long as no pruning; empty if it was not run."""
+    found = None
+    if not results.prunes(method):
+        found = results.difference(Group(target, method), Group(target, NONE), mode)
+    if found is None:
+        return ""
+    held = f"{difference(found)} points on test images, {_TO_NONE[verdict(found)]} no pruning"
+    return f"{results.methods[method].label}, from the whole source in as many steps: {held}."
 
 
 def _against_random(results: Results, target: str, mode: str, methods: Sequence[str]) -> str:

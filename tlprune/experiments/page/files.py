@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 
+from tlprune.experiments.page.diagnostics import DIAGNOSTICS
 from tlprune.experiments.page.findings import accuracy_rows, cost_rows, verdict, winning_rows
 from tlprune.experiments.results import Results, Winning
 from tlprune.experiments.statistics import Estimate
@@ -26,6 +27,7 @@ _CELL = [
     "selection_seconds",
     "pretraining_seconds",
     "source_accuracy",
+    *DIAGNOSTICS,
 ]
 _ESCAPED = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%"}
 _ESCAPED |= {
@@ -42,6 +44,7 @@ def cells_csv(results: Results) -> str:
     rows = []
     for cell in results.cells:
         known = {"label": results.methods[cell.method].label, "equal": cell.match_budget} | vars(cell)
+        known |= dict.fromkeys(DIAGNOSTICS) | (cell.diagnostics or {})
         for mode in results.modes:
             if mode in cell.scores:
                 score = cell.scores[mode]

@@ -104,7 +104,7 @@ def winning_rows(results: Results) -> Iterator[tuple[str, dict[tuple[str, str], 
             for mode in results.modes
             if any(results.accuracies(group, mode) for group in results.groups(target, method, "epochs"))
         }
-        if method != NONE and found:
+        if results.prunes(method) and found:
             yield method, found
 
 
@@ -195,7 +195,7 @@ def leader(results: Results, target: str, mode: str) -> tuple[str, Winning] | No
     """
     found = []
     for method in results.compared:
-        if method not in CONTROLS:
+        if method not in CONTROLS and results.prunes(method):
             winning = results.winning(target, method, mode)
             if winning.ratio is not None and winning.val is not None:
                 found.append((winning.ratio, winning.val.mean, method, winning))
@@ -215,7 +215,7 @@ def shown_group(results: Results, target: str) -> Group | None:
     there = [
         cell for cell in results.cells if cell.target == target and cell.selection and cell.match_budget == "epochs"
     ]
-    methods = [name for name in results.compared if any(cell.method == name for cell in there)]
+    methods = [name for name in results.compared if results.prunes(name) and any(cell.method == name for cell in there)]
     voting = [name for name in methods if name in _VOTING] or [name for name in methods if name not in CONTROLS]
     if not voting:
         return None

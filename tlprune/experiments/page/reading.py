@@ -67,6 +67,9 @@ def _check(results: Results, path: Path) -> None:
         raise InputError(f"{path}: damaged (its targets have no names)")
     for cell in results.cells:
         numbers = [cell.ratio, cell.surrogate_seconds, cell.selection_seconds, cell.pretraining_seconds]
+        if not isinstance(cell.diagnostics, dict | None):
+            raise InputError(f"{path}: damaged (diagnostics of a cell of seed {cell.seed} have no names)")
+        numbers += (cell.diagnostics or {}).values()
         numbers += [value for score in cell.scores.values() for value in (score.val, score.test)]
         if not all(isinstance(number, int | float) and isfinite(number) for number in numbers):
             raise InputError(f"{path}: damaged (a cell of seed {cell.seed} has values that are no numbers)")

@@ -17,6 +17,7 @@ from tlprune.experiments.curves import ablation_figure, accuracy_figure
 from tlprune.experiments.marks import marks_of
 from tlprune.experiments.page import findings
 from tlprune.experiments.page.conclusions import Headline, conclusion, headlines
+from tlprune.experiments.page.diagnostics import diagnostics_table
 from tlprune.experiments.page.evidence import Evidence
 from tlprune.experiments.page.explanations import WHAT_METHODS_DO
 from tlprune.experiments.page.files import cells_csv, latex_tables, summary_csv
@@ -117,6 +118,7 @@ def render_page(results: Results | None, evidence: Sequence[Evidence], notes: Se
         notes=notes,
         winning=None if results is None else _winning(results),
         ablations=[] if results is None else _ablations(results),
+        diagnosed=None if results is None else diagnostics_table(results),
         evidence=evidence,
         curves=[_curve(one, place) for place, one in enumerate(evidence)],
         explained=_explained(results, evidence),
@@ -139,8 +141,18 @@ def _lead(results: Results | None, evidence: Sequence[Evidence]) -> str:
         f"How much of the source {source!r} can be left out of pretraining, and which part, for "
         f"{_and(list(results.targets))}? "
         f"Compared: {_and(methods)}; {len(results.cells)} cells, "
-        f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}."
+        f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}.{_included(results)}"
     )
+
+
+def _included(results: Results) -> str:
+    """What pretraining batches hold beside the source, in a sentence; empty if nothing."""
+    config = (results.recipes.get("pretrain") or {}).get("config") or {}
+    share = ((config.get("data") or {}).get("init_args") or {}).get("include_target")
+    if share is None:
+        return ""
+    what = f" Of each pretraining batch {share:.0%} are training images of the target, without labels, for every method"
+    return f"{what}; they are not counted as kept."
 
 
 def _and(words: list[str]) -> str:
