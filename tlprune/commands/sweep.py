@@ -1,7 +1,6 @@
 """``tlprune sweep``: compares methods over ratios, seeds and targets, and reuses finished work."""
 
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -248,29 +247,20 @@ def _tell_winners(sweep: "Sweep", results: "Results", console: Console) -> None:
 
 def _tell_pooled(sweep: "Sweep", results: "Results", console: Console) -> None:
     """Prints how each method differs from random and from no pruning over all targets and seeds."""
+    from tlprune.experiments.pooled import controls_of, pooled_rows
     from tlprune.experiments.wording import pooled_text
 
-    others = ["random", "none"] if "random" in results.methods else ["none"]
     title = f"over {len(sweep.targets)} targets: difference on test images"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0))
-    for heading in (
-        "method",
-        "equal",
-        "pruned",
-        "transfer",
-        *(f"minus {results.methods[one].label}" for one in others),
-    ):
-        table.add_column(heading, justify="left" if heading in ("method", "equal", "transfer") else "right")
-    groups = dict.fromkeys(replace(one, target="") for one in sweep.groups() if one.method != "none")
-    for group in groups:
-        for mode in results.modes:
-            row = [results.methods[group.method].label, group.match_budget, f"{group.ratio:.0%}", mode]
-            for other in others:
-                control = replace(group, method=other)
-                if other == "none" or group.ratio == 0:
-                    control = replace(control, ratio=0.0, match_budget="epochs")
-                row.append("-" if group.method == other else pooled_text(results.pooled(group, control, mode)))
-            table.add_row(*row)
+    for heading in ("method", "equal", "transfer"):
+        table.add_column(heading)
+    labels = [results.methods[one].label for one in controls_of(results)]
+    for heading in ("pruned", "images", "accuracy", *(f"minus {label}" for label in labels)):
+        table.add_column(heading, justify="right")
+    for row in pooled_rows(results):
+        method, group = results.methods[row.group.method].label, row.group
+        numbers = [f"{group.ratio:.0%}", f"{row.images:,.0f}", f"{row.accuracy:.1f}"]
+        table.add_row(method, group.match_budget, row.mode, *numbers, *map(pooled_text, row.differences))
     console.print(table)
     text = "in points, with the 95 % interval of a two-way bootstrap over targets and seeds, and the targets above 0"
     console.print(text, soft_wrap=True)

@@ -22,6 +22,7 @@ from tlprune.experiments.page.evidence import Evidence
 from tlprune.experiments.page.explanations import WHAT_METHODS_DO
 from tlprune.experiments.page.files import cells_csv, latex_tables, summary_csv
 from tlprune.experiments.page.svg import inline_svg
+from tlprune.experiments.pooled import controls_of, pooled_rows
 from tlprune.experiments.results import NONE, Group, Results
 from tlprune.experiments.wording import MODE_LABELS
 from tlprune.selection.figures import drawable, votes_figure
@@ -97,6 +98,7 @@ def render_page(results: Results | None, evidence: Sequence[Evidence], notes: Se
     environment.globals |= {
         "difference": wording.difference,
         "percent": wording.percent,
+        "pooled_text": wording.pooled_text,
         "seconds": wording.seconds,
         "share": wording.share,
         "verdict": findings.verdict,
@@ -115,6 +117,7 @@ def render_page(results: Results | None, evidence: Sequence[Evidence], notes: Se
         style=room.joinpath("page.css").read_text(encoding="utf-8"),
         lead=_lead(results, evidence),
         targets=targets,
+        pooled=None if results is None or len(results.targets) < 2 else _pooled(results),
         notes=notes,
         winning=None if results is None else _winning(results),
         ablations=[] if results is None else _ablations(results),
@@ -211,6 +214,19 @@ def _png(results: Results, place: int) -> str:
     names = [re.sub(r"[^A-Za-z0-9._-]+", "-", Path(target).name).strip("-.") for target in results.targets]
     number = "" if names.count(names[place]) == 1 and names[place] else f"-{place + 1}"
     return f"accuracy-{names[place]}{number}.png".replace("--", "-")
+
+
+def _pooled(results: Results) -> dict[str, Any]:
+    """The table over all targets."""
+    return {
+        "targets": len(results.targets),
+        "controls": [results.methods[name].label for name in controls_of(results)],
+        "rows": [
+            (results.methods[row.group.method].label, MODE_LABELS.get(row.mode, row.mode), row)
+            for row in pooled_rows(results)
+            if row.group.method in results.compared
+        ],
+    }
 
 
 def _winning(results: Results) -> dict[str, Any]:
