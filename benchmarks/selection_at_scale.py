@@ -42,7 +42,7 @@ class DrawnFeatures:
         generator.manual_seed(seed + 1)
         self.noise = torch.randn(4099, FEATURES, generator=generator)  # a prime: pairs of class and noise do not repeat
         self.labels = torch.arange(count) * CLASSES // count
-        self.digest = f"drawn {count} {seed}"
+        self.drawn = f"drawn {count} {seed}"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -53,6 +53,9 @@ class DrawnFeatures:
 
     def name(self, index: int) -> str:
         return f"sample {index}"
+
+    def fingerprint(self) -> str:
+        return self.drawn
 
 
 def voters() -> Tensor:

@@ -1,5 +1,6 @@
 """What the benchmarks make of their figures. They themselves take half an hour, and are not run here."""
 
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -51,3 +52,41 @@ def test_every_path_is_there():
     for file in (BENCHMARKS / "paths").glob("*.py"):
         if "def measure(" in file.read_text():
             assert f'"{file.stem}"' in text
+
+
+@pytest.fixture
+def single_images(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    yield importlib.import_module("single_images")
+    for name in ("single_images", "selection_at_scale", "measuring"):
+        sys.modules.pop(name, None)
+
+
+def test_selectors_of_single_images_are_timed_at_a_small_size(single_images, tmp_path):
+    images, voters = 3000, 200
+    for size in (images // 10, images):
+        assert single_images.SourceFeatures(
+            single_images.nn.Flatten(), single_images.DrawnFeatures(size), tmp_path
+        ).extract()
+    search, assign, stream = single_images.few_anchors(images, voters, 1, tmp_path)
+    assert search.bar == 1.5
+    assert search.verdict in ("pass", "SHORT")
+    assert search.facts["features read, in sources"] == search.facts["passes after the mean"] == 1
+    seconds = search.facts["seconds"]
+    assert search.values == [seconds["ours"][0] / seconds["search"][0]]
+    assert assign.values == [seconds["ours"][0] / seconds["assign"][0]]
+    assert stream.values == [seconds["ours"][0] / seconds["stream"][0]]
+    [many] = single_images.many_anchors(images, voters, 1, tmp_path)
+    assert many.facts["anchors"] == 20
+    assert many.facts["rounds"] == 15
+    [draw] = single_images.resampling(images, 1, tmp_path)
+    assert draw.values[0] > 0
+
+
+def test_the_most_that_was_held_is_seen_though_it_is_freed(single_images):
+    if not Path("/proc/self/status").is_file():
+        pytest.skip("reads /proc")
+    large = single_images.most_held(lambda: float(single_images.np.ones(2**23).sum()))
+    small = single_images.most_held(lambda: float(single_images.np.ones(2**16).sum()))
+    assert 60e6 < large < 90e6
+    assert small < 20e6

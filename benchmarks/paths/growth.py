@@ -36,7 +36,6 @@ class Drawn:
     def __init__(self, count: int) -> None:
         self.noise = torch.randn(4099, WIDTH, generator=torch.Generator().manual_seed(0))
         self.labels = torch.arange(count) * CLASSES // count
-        self.digest = f"drawn {count}"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -47,6 +46,9 @@ class Drawn:
 
     def name(self, index: int) -> str:
         return f"sample {index}"
+
+    def fingerprint(self) -> str:
+        return f"drawn {len(self)}"
 
 
 def held(name: str) -> int:

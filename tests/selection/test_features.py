@@ -107,3 +107,33 @@ def test_what_is_no_feature_vector_is_refused(points):
 def test_no_images_are_refused(points):
     with pytest.raises(InputError, match="no images"):
         extract_features(nn.Flatten(), points(torch.randn(0, 2)))
+
+
+def test_features_of_some_images_leave_other_shards_unread(many, tmp_path):
+    features = SourceFeatures(nn.Flatten(), many, tmp_path)
+    features.extract()
+    for indices in ([], [0], [SHARD_SIZE - 1, SHARD_SIZE + 99], range(len(many))):
+        wanted = torch.zeros(len(many), dtype=torch.bool)
+        wanted[list(indices)] = True
+        found = list(features.among(wanted))
+        assert [index for some, _ in found for index in some.tolist()] == list(indices)
+        assert all(torch.equal(rows.float(), rounded(many.points[some])) for some, rows in found)
+    sorted(features.folder.iterdir())[0].unlink()
+    many.asked = 0
+    wanted = torch.arange(len(many)) >= SHARD_SIZE
+    [(_, rows)] = features.among(wanted)
+    assert torch.equal(rows.float(), rounded(many.points[wanted]))
+    assert many.asked == 0
+
+
+def test_a_shard_that_changes_after_it_was_read_is_checked_again(many, tmp_path):
+    features = SourceFeatures(nn.Flatten(), many, tmp_path)
+    features.extract()
+    assert len(list(features)) == 2
+    path = sorted(features.folder.iterdir())[1]
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match=f"{path.name}: damaged; computing"):
+        found = torch.cat([shard for _, shard in features])
+    assert torch.equal(found, rounded(many.points))

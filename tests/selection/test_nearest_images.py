@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from tlprune import InputError, NearestImages, Selection
+from tlprune.selection.features import SHARD_SIZE, SourceFeatures
 from tlprune.selection.ranking import Budget
 from tlprune.selection.rounds import order_in_rounds
-from tlprune.selection.sample_scores import normalized, spherical_centroids
+from tlprune.selection.sample_scores import Directions, normalized, spherical_centroids
 
 
 def slow_rounds(similarities):
@@ -83,6 +84,114 @@ def test_every_anchor_takes_one_image_in_each_whole_round(case):
     for number in range(len(sizes)):
         by = found.anchor[found.round == number].tolist()
         assert len(set(by)) == len(by)
+
+
+def many_images(seed, images, anchors, width, grid):
+    """Directions that crowd around few centres; on a grid, many of them are equally similar."""
+    numbers = np.random.default_rng(seed)
+    centres = numbers.normal(size=(12, width))
+    rows = lambda count, kinds: centres[numbers.integers(0, kinds, count)] + 0.6 * numbers.normal(size=(count, width))  # noqa: E731
+    both = [rows(images, 12), rows(anchors, 3)]
+    if grid:
+        both = [some.round() + np.eye(1, width) * (some.round() == 0).all(1, keepdims=True) for some in both]
+    return [normalized(torch.from_numpy(some)) for some in both]
+
+
+def plain_rounds(images, anchors):
+    """Ranking, rounds and anchors by one sorted list of all pairs in each round."""
+    similarities = (anchors @ images.T).round(decimals=9).numpy()
+    image, anchor = (of.ravel() for of in np.meshgrid(np.arange(len(images)), np.arange(len(anchors))))
+    order = np.lexsort((image, anchor, -similarities.ravel()))
+    pairs = np.stack([image, anchor], 1)[order]
+    rows, number = [], 0
+    while len(pairs):
+        used = set()
+        for i, a in pairs.tolist():
+            if ("image", i) not in used and ("anchor", a) not in used:
+                used |= {("image", i), ("anchor", a)}
+                rows.append((number, -similarities[a, i], i, a))
+                if len(used) == 2 * len(anchors):
+                    break
+        number += 1
+        pairs = pairs[~np.isin(pairs[:, 0], [row[2] for row in rows])]
+    rows.sort()
+    return [row[2] for row in rows], {row[2]: (row[0], row[3]) for row in rows}
+
+
+@pytest.mark.parametrize("sparse", [0.0, 0.2, 2.0])
+@pytest.mark.parametrize(("held", "step"), [(1, 100), (3, 7), (20, 50), (400, 400)])
+def test_short_lists_are_filled_again_and_change_nothing(monkeypatch, sparse, held, step):
+    """Products in float64 alone, in float32 where few images are near enough, and in float32 always."""
+    monkeypatch.setattr("tlprune.selection.anchor_lists._SPARSE", sparse)
+    monkeypatch.setattr("tlprune.selection.anchor_lists._ANCHORS_AT_ONCE", 5)
+    images, anchors = many_images(held, 400, 13, 8, grid=False)
+    ranking, taken = plain_rounds(images, anchors)
+    blocks = [(range(at, min(at + step, 400)), images[at : at + step]) for at in range(0, 400, step)]
+    found = order_in_rounds(anchors, blocks, 400, held)
+    assert found.ranking.tolist() == ranking
+    assert found.round.tolist() == [taken[image][0] for image in range(400)]
+    assert found.anchor.tolist() == [taken[image][1] for image in range(400)]
+    assert (found.passes > 1) == (held < 400)
+    assert 400 <= found.images_read <= 400 * found.passes
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_equal_similarities_and_more_anchors_than_images(seed):
+    """The same order from long and from short lists, from large and from small blocks."""
+    size = (300, 20) if seed % 2 else (60, 90)
+    images, anchors = many_images(seed, *size, 4, grid=True)
+    whole = order_in_rounds(anchors, [(range(len(images)), images)], len(images))
+    similarities = (anchors @ images.T).round(decimals=9)
+    assert len(similarities.unique()) < similarities.numel() / 5
+    for held, step in ((1, 3), (4, 64), (30, 10)):
+        blocks = [
+            (range(at, min(at + step, len(images))), images[at : at + step]) for at in range(0, len(images), step)
+        ]
+        found = order_in_rounds(anchors, blocks, len(images), held)
+        for name in ("ranking", "round", "anchor", "similarity"):
+            assert torch.equal(getattr(found, name), getattr(whole, name))
+
+
+def test_what_float32_cannot_tell_apart_is_decided_in_float64(monkeypatch):
+    """Similarities a billionth apart: products in float32 are wrong by a hundred times as much."""
+    monkeypatch.setattr("tlprune.selection.anchor_lists._SPARSE", 2.0)
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(512, 2, generator=generator, dtype=torch.float64))[0]
+    rank = torch.randperm(3000, generator=generator)
+    cosine = 0.9 - 1e-9 * rank.double()
+    images = torch.stack([cosine, (1 - cosine.square()).sqrt()], 1) @ basis.T
+    found = order_in_rounds(basis[:, :1].T.contiguous(), [(range(3000), images)], 3000, held=100)
+    assert found.ranking.tolist() == rank.argsort().tolist()
+    assert torch.equal(found.similarity, cosine.round(decimals=9))
+
+
+def test_directions_of_some_images_are_those_of_all(points, tmp_path):
+    source = points(torch.randn(SHARD_SIZE + 600, 5, generator=torch.Generator().manual_seed(0)) + 2)
+    features = SourceFeatures(nn.Flatten(), source, tmp_path)
+    features.extract()
+    for center in ("source", "none"):
+        directions = Directions(features, center)
+        every = torch.cat([rows for _, rows in directions])
+        mean = source.points.half().double().mean(0) if center == "source" else 0
+        torch.testing.assert_close(every, normalized(source.points.half().double() - mean), rtol=0, atol=1e-6)
+        wanted = torch.arange(len(source)) % 3 > 0
+        found = [(ids, rows.clone()) for ids, rows in directions.among(wanted)]
+        assert torch.equal(torch.cat([ids for ids, _ in found]), wanted.nonzero().squeeze(1))
+        assert torch.equal(torch.cat([rows for _, rows in found]), every[wanted])
+
+
+def test_lists_of_a_source_on_disk_give_the_same_order(points, tmp_path):
+    """Several shards, and lists that end: only images that are left are read again."""
+    images, anchors = many_images(3, SHARD_SIZE + 600, 30, 8, grid=False)
+    features = SourceFeatures(nn.Flatten(), points(images.float()), tmp_path)
+    features.extract()
+    directions = Directions(features, "none")
+    found = order_in_rounds(anchors, directions, len(features), held=400)
+    whole = order_in_rounds(anchors, list(directions), len(features), held=len(features))
+    for name in ("ranking", "anchor", "distance"):
+        assert torch.equal(getattr(found, name), getattr(whole, name))
+    assert whole.passes == 1 < found.passes
+    assert found.images_read < 0.8 * found.passes * len(features)
 
 
 def planted(seed):

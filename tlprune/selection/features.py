@@ -132,6 +132,7 @@ class SourceFeatures:
         how = [type(backbone).__qualname__, BATCH_SIZE, SHARD_SIZE, FORWARD, precision, "float16"]
         self.key = digest_json([named, weights, how])
         self.folder = cache / "features" / self.key[:32]
+        self._checked: dict[int, tuple[int, int, int]] = {}
 
     def __len__(self) -> int:
         """Returns the number of images, ``N``."""
@@ -195,6 +196,21 @@ class SourceFeatures:
                 found[begin:end] = shard[indices[begin:end] - images.start].float()
         return torch.empty(0, 0) if found is None else found
 
+    def among(self, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields the features of some images, shard by shard; shards without any are not read.
+
+        Args:
+            wanted: Bool tensor ``[N]``.
+
+        Yields:
+            Image indices, int64 ``[n]``, ascending, and features ``[n, D]``: float16, or float32 where they are given.
+        """
+        for number, images in enumerate(self.shards):
+            indices = wanted[images.start : images.stop].nonzero().squeeze(1)
+            if len(indices):
+                shard = self._read(number)
+                yield indices + images.start, shard if len(indices) == len(images) else shard[indices]
+
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:06}.safetensors"
 
@@ -219,17 +235,23 @@ class SourceFeatures:
     def _read(self, number: int) -> Tensor:
         """Reads a shard as float16 ``[n, D]``; recomputes it with a warning if it is damaged.
 
-        Features that are given are read as float32.
+        Features that are given are read as float32. The checksum of a file is compared when this object reads it first,
+        and again once the file has changed.
         """
         if isinstance(self.images, GivenFeatures):
             return self.images.read_features(self.shards[number])
         path = self._path(number)
         for again in (False, True):
             try:
+                state = path.stat()
+                version = (state.st_ino, state.st_size, state.st_mtime_ns)
                 with safe_open(path, framework="pt") as file:
                     features: Tensor = file.get_tensor("features")
                     checksum = (file.metadata() or {}).get("checksum")
+                if self._checked.get(number) == version:
+                    return features
                 if checksum == digest_tensors({"features": features}) and len(features) == len(self.shards[number]):
+                    self._checked[number] = version
                     return features
             except (SafetensorError, OSError, ValueError):
                 pass

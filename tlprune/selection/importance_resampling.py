@@ -22,6 +22,8 @@ from tlprune.selection.selector_of import SelectorOf
 
 __all__ = ["ImportanceResampling", "log_importance", "resampled"]
 
+_AT_ONCE = 2**16
+
 
 class ImportanceResampling(SelectorOf):
     """Draws images without replacement, with odds that follow the votes for their units over the units' sizes.
@@ -143,6 +145,9 @@ def resampled(weights: Tensor, strength: float, seed: int) -> Tensor:
     Returns:
         ``[U]`` int64, a permutation.
     """
-    uniform = torch.rand(len(weights), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    noise = -(-uniform.clamp(min=torch.finfo(torch.float64).tiny).log()).log()
-    return (strength * weights + noise).sort(descending=True, stable=True).indices
+    # In place, since there may be many images. The noise has the other sign, so that the least keys come first
+    keys = torch.rand(len(weights), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    keys.clamp_(min=torch.finfo(torch.float64).tiny).log_().neg_().log_()
+    for some, part in zip(torch.split(keys, _AT_ONCE), torch.split(weights, _AT_ONCE), strict=True):
+        some.sub_(strength * part)
+    return torch.from_numpy(keys.numpy().argsort(kind="stable"))

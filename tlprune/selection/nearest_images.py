@@ -114,7 +114,7 @@ class NearestImages(Selector):
             anchors, anchor_of_image = spherical_centroids(own, self.num_anchors, self.seed)
         found = order_in_rounds(anchors, directions, len(features))
         first = found.first_taken(len(anchors))[anchor_of_image]
-        asked_by = anchor_of_image.argsort(stable=True)[_first_of_each(anchor_of_image, len(anchors))][found.anchor]
+        image_of_anchor = anchor_of_image.argsort(stable=True)[_first_of_each(anchor_of_image, len(anchors))]
         seconds |= {"rounds": time.perf_counter() - begin}
         total = len(features)
         return Selection(
@@ -125,7 +125,7 @@ class NearestImages(Selector):
             scores=found.similarity,
             unit_of_sample=torch.arange(total),
             assignments=first,
-            asked_by=asked_by,
+            asked_by=image_of_anchor[found.anchor.long()],
             metadata={"seconds": seconds, "suggested_images": suggested_images(found)},
             unit_kind="sample",
         )
@@ -148,14 +148,14 @@ def suggested_images(found: Rounds) -> int:
     Returns:
         From 1 to the number of images; all of them where there are no 20 rounds.
     """
-    similarity, number = found.similarity[found.ranking], found.round[found.ranking]
-    rounds = int(number.max()) + 1
-    means = torch.zeros(rounds, dtype=torch.float64).index_add_(0, number, similarity) / number.bincount()
+    rounds = len(found.sizes)
     if rounds < _REFERENCE_ROUND:
-        return len(similarity)
+        return len(found.ranking)
+    number, similarity = torch.arange(rounds).repeat_interleave(found.sizes), found.similarity[found.ranking.long()]
+    means = torch.zeros(rounds, dtype=torch.float64).index_add_(0, number, similarity) / found.sizes
     low = (means[_REFERENCE_ROUND - 1 :] < _SHARE_OF_SIMILARITY * means[_REFERENCE_ROUND - 1]).nonzero()
     end = rounds if len(low) == 0 else _REFERENCE_ROUND - 1 + int(low[0])
-    return max(1, int((number < end).sum()))
+    return int(found.sizes[:end].sum())
 
 
 def _first_of_each(anchor_of_image: Tensor, anchors: int) -> Tensor:

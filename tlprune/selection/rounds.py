@@ -1,42 +1,60 @@
 """Rounds in which anchors take images: a total order that serves every anchor alike."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tlprune.selection.anchor_lists import UNIT, AnchorLists
+
 __all__ = ["Rounds", "order_in_rounds"]
 
-_DIGITS = 9
-"""Decimals of a similarity: less is rounding, and images of equal similarity are ordered by id."""
+_HELD = 2**23
+"""Images in all lists together, 12 to 16 bytes each."""
 
-_AT_ONCE = 2**25
-"""Similarities that are held at once in a small task; a large one holds two entries for each image."""
+_FEWEST = 64
+"""Length of a list where there are very many anchors."""
 
 
-class Rounds(NamedTuple):
+@dataclass(frozen=True)
+class Rounds:
     """Which anchor took which image, and when.
 
     Args:
-        ranking: ``[N]`` int64, images by round, then by similarity, then by id.
-        round: ``[N]`` int64, from 0.
-        anchor: ``[N]`` int64.
-        similarity: ``[N]`` float64, of each image to the anchor that took it.
+        ranking: ``[N]`` int32, images by round, then by similarity, then by id.
+        sizes: Int64, the number of images of each round.
+        anchor: ``[N]`` int32, by which anchor each image was taken.
+        distance: ``[N]`` int32, one less the similarity to that anchor, in billionths.
+        passes: How often the source's features were read.
+        images_read: Features that were read, over all passes.
     """
 
     ranking: Tensor
-    round: Tensor
+    sizes: Tensor
     anchor: Tensor
-    similarity: Tensor
+    distance: Tensor
+    passes: int
+    images_read: int
+
+    @property
+    def round(self) -> Tensor:
+        """The round of each image, ``[N]`` int32, from 0."""
+        numbers = torch.arange(len(self.sizes), dtype=torch.int32).repeat_interleave(self.sizes)
+        return torch.empty_like(numbers).index_copy_(0, self.ranking.long(), numbers)
+
+    @property
+    def similarity(self) -> Tensor:
+        """The similarity of each image to the anchor that took it, ``[N]`` float64."""
+        return (UNIT - self.distance.double()) / UNIT
 
     def first_taken(self, anchors: int) -> Tensor:
         """The image that each anchor took first, ``[A]`` int64; where images ran out, the best image of all."""
         first = torch.full((anchors,), int(self.ranking[0]), dtype=torch.int64)
-        images = (self.round == 0).nonzero().squeeze(1)
-        first[self.anchor[images]] = images
+        images = self.ranking[: int(self.sizes[0])].long()
+        first[self.anchor[images].long()] = images
         return first
 
 
@@ -49,25 +67,22 @@ def order_in_rounds(
     look on: no anchor and image are left that would both gain by being together. The last round serves the most similar
     anchors only.
 
+    Similarities are rounded to nine decimals. Memory is 13 bytes an image beside lists of bounded length; lists that
+    end are filled again by another pass over the images that are left.
+
     Args:
         anchors: ``[A, D]`` float64 of length 1.
         blocks: Images and their directions ``[n, D]`` float64 of length 1; iterated several times if need be.
         total: ``N``, the number of images.
-        held: Images whose similarities to each anchor are held at once, at least 1; None for what fits in memory.
+        held: Images in the list of each anchor, at least 1; None for what fits in memory.
     """
-    count = len(anchors)
-    held = held or max(_AT_ONCE // count, 2 * total // count, 64)
     state = _State(total)
+    lists = AnchorLists(anchors, blocks, state, min(held or max(_HELD // len(anchors), _FEWEST), total))
+    sizes = []
     while state.left:
-        images, similarities = _most_similar(anchors, blocks, state.taken, min(held, state.left))
-        place = np.zeros(count, dtype=np.int64)
-        whole, before = images.shape[1] == state.left, state.left
-        while state.left and _one_round(state, images, similarities, place, whole):
-            pass
-        if state.left == before:  # so many anchors want the same images that longer lists are needed
-            held *= 2
-    ranking = np.lexsort((np.arange(total), -state.similarity, state.round))
-    return Rounds(*(torch.from_numpy(values) for values in (ranking, state.round, state.anchor, state.similarity)))
+        sizes.append(_one_round(state, lists))
+    ranking, anchor, distance = (torch.from_numpy(of) for of in (state.ranking, state.anchor, state.distance))
+    return Rounds(ranking, torch.tensor(sizes), anchor, distance, lists.passes, lists.images_read)
 
 
 class _State:
@@ -75,108 +90,61 @@ class _State:
 
     Attributes:
         taken: ``[N]``, whether an image is taken.
-        round: ``[N]``, in which round.
         anchor: ``[N]``, by which anchor; -1 for none. In the middle of a round, the best that asked so far.
-        similarity: ``[N]``, to that anchor.
+        distance: ``[N]``, to that anchor.
+        ranking: ``[N]``, images in the order in which they are taken.
         left: Images that are not taken.
-        number: The next round.
     """
 
     def __init__(self, total: int) -> None:
         self.taken = np.zeros(total, dtype=bool)
-        self.round = np.zeros(total, dtype=np.int64)
-        self.anchor = np.full(total, -1, dtype=np.int64)
-        self.similarity = np.zeros(total)
+        self.anchor = np.full(total, -1, dtype=np.int32)
+        self.distance = np.zeros(total, dtype=np.int32)
+        self.ranking = np.empty(total, dtype=np.int32)
         self.left = total
-        self.number = 0
 
 
-def _one_round(
-    state: _State, images: NDArray[np.int64], similarities: NDArray[np.float64], place: NDArray[np.int64], whole: bool
-) -> bool:
-    """Serves every anchor once.
+def _one_round(state: _State, lists: AnchorLists) -> int:
+    """Serves every anchor once; gives the number of images that are taken."""
+    asking = np.arange(len(lists.place))
+    asked, waiting = [], [asking[:0]]
+    while len(asking):
+        ended = lists.advance(asking)
+        waiting.append(asking[ended & ~lists.whole[asking]])
+        asking = asking[~ended]
+        if len(asking):
+            first, asking = _ask(state, lists, asking)
+            asked.append(first)
+        if len(asking) == 0 and len(asking := np.sort(np.concatenate(waiting))):
+            lists.refill(asking)
+            waiting = [asking[:0]]
+    chosen = np.concatenate(asked)
+    chosen = chosen[np.lexsort((chosen, state.distance[chosen]))]
+    state.taken[chosen] = True
+    done = len(state.ranking) - state.left
+    state.ranking[done : done + len(chosen)] = chosen
+    state.left -= len(chosen)
+    return len(chosen)
+
+
+def _ask(state: _State, lists: AnchorLists, asking: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Lets anchors ask for the images at which they stand.
 
     Args:
         state: What is taken so far; changed.
-        images: ``[A, R]``, ids, most similar first.
-        similarities: ``[A, R]``.
-        place: ``[A]``, where each anchor stands in its list; changed.
-        whole: Whether the lists hold all images that are left.
+        lists: Where anchors stand.
+        asking: Anchors, ascending.
 
     Returns:
-        False where a list has ended before its anchor was served and holds not all images: nothing is changed then.
+        Images that nobody had asked for in this round, and anchors that have to ask again, ascending.
     """
-    start, length = place.copy(), images.shape[1]
-    asking, asked = np.arange(len(place)), [np.zeros(0, dtype=np.int64)]
-    while len(asking):
-        asking = asking[_advance(state, images, similarities, start, asking) < length]
-        if not whole and (start >= length).any():
-            held = np.concatenate(asked)
-            state.anchor[held] = -1
-            return False
-        if len(asking) == 0:
-            break
-        wanted, similar = images[asking, start[asking]], similarities[asking, start[asking]]
-        order = np.lexsort((asking, -similar, wanted))
-        best = order[np.r_[True, wanted[order][1:] != wanted[order][:-1]]]
-        won, by = wanted[best], asking[best]
-        displaced = state.anchor[won]
-        state.anchor[won], state.similarity[won] = by, similar[best]
-        asked.append(won[displaced < 0])
-        asking = np.sort(np.concatenate([np.delete(asking, best), displaced[displaced >= 0]]))
-    chosen = np.concatenate(asked)
-    state.taken[chosen] = True
-    state.round[chosen] = state.number
-    state.left -= len(chosen)
-    state.number += 1
-    place[:] = start
-    return True
-
-
-def _advance(
-    state: _State,
-    images: NDArray[np.int64],
-    similarities: NDArray[np.float64],
-    place: NDArray[np.int64],
-    asking: NDArray[np.int64],
-) -> NDArray[np.int64]:
-    """Moves anchors past images that are taken, or that a more similar anchor has asked for; gives their places."""
-    moving, length = asking, images.shape[1]
-    while len(moving := moving[place[moving] < length]):
-        wanted, similar = images[moving, place[moving]], similarities[moving, place[moving]]
-        owner, owned = state.anchor[wanted], state.similarity[wanted]
-        better = (owner >= 0) & ((owned > similar) | ((owned == similar) & (owner < moving)))
-        moving = moving[state.taken[wanted] | better]
-        place[moving] += 1
-    return place[asking]
-
-
-def _most_similar(
-    anchors: Tensor, blocks: Iterable[tuple[range, Tensor]], taken: NDArray[np.bool_], count: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The images most similar to each anchor that are not taken, ``[A, count]``: most similar first, then by id."""
-    best_ids = torch.empty(len(anchors), 0, dtype=torch.int64)
-    best = torch.empty(len(anchors), 0, dtype=torch.float64)
-    free = torch.from_numpy(~taken)
-    waiting: list[tuple[Tensor, Tensor]] = []
-    size = 0
-    for images, rows in blocks:
-        ids = free[images.start : images.stop].nonzero().squeeze(1)
-        if len(ids):
-            waiting.append((ids + images.start, (anchors @ rows[ids].T).round_(decimals=_DIGITS)))
-            size += len(ids)
-        if size >= count:
-            best_ids, best = _merged(best_ids, best, waiting, count)
-            waiting, size = [], 0
-    best_ids, best = _merged(best_ids, best, waiting, count)
-    return best_ids.numpy(), best.numpy()
-
-
-def _merged(best_ids: Tensor, best: Tensor, waiting: list[tuple[Tensor, Tensor]], count: int) -> tuple[Tensor, Tensor]:
-    if not waiting:
-        return best_ids, best
-    ids = torch.cat([best_ids, *(ids.expand(len(best), -1) for ids, _ in waiting)], 1)
-    values = torch.cat([best, *(values for _, values in waiting)], 1)
-    # a stable sort leaves equal similarities in the order of ids: lists hold lower ids than blocks that come later
-    sorted_ = values.sort(dim=1, descending=True, stable=True)
-    return ids.gather(1, sorted_.indices[:, :count]), sorted_.values[:, :count]
+    wanted, distance = lists.at(asking)
+    before = state.anchor[wanted]
+    # of several anchors that want an image the last one that is written stays: the nearest, of equal ones the first
+    order = len(asking) - 1 - np.argsort(-distance[::-1], kind="stable")
+    state.anchor[wanted[order]] = asking[order]
+    won = state.anchor[wanted] == asking
+    state.distance[wanted[won]] = distance[won]
+    displaced = before[won]
+    again = np.concatenate([asking[~won], displaced[displaced >= 0]])
+    return wanted[won][displaced < 0], np.sort(again)

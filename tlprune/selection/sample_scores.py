@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from tlprune.errors import InputError
-from tlprune.selection.centroids import class_means
 from tlprune.selection.features import SourceFeatures
 
 __all__ = ["Center", "Directions", "normalized", "spherical_centroids"]
@@ -16,6 +15,12 @@ Center = Literal["source", "each", "none"]
 """What is subtracted from features before they become directions."""
 
 _ITERATIONS = 20
+
+_SHORTEST = 1e-12
+"""Length of rows that are taken for zeros."""
+
+_ROWS = 512
+"""Rows of a block, so that a block stays in the processor's cache."""
 
 
 class Directions:
@@ -34,8 +39,30 @@ class Directions:
     def __iter__(self) -> Iterator[tuple[range, Tensor]]:
         """Each shard's images and their directions ``[n, D]`` float64, in order."""
         for images, shard in self.features:
-            rows = shard.double()
-            yield images, normalized(rows if self.mean is None else rows - self.mean)
+            yield images, self._of(shard.double())
+
+    def among(self, wanted: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Directions of some images.
+
+        Args:
+            wanted: ``[N]`` bool.
+
+        Yields:
+            Ids ``[n]`` int64, ascending, and directions ``[n, D]`` float64: few at a time, so that they stay in the
+            processor's cache. The next block overwrites the directions.
+        """
+        buffer: Tensor | None = None
+        for ids, rows in self.features.among(wanted):
+            if buffer is None:
+                buffer = torch.empty(_ROWS, rows.shape[1], dtype=torch.float64)
+            for some, block in zip(torch.split(ids, _ROWS), torch.split(rows, _ROWS), strict=True):
+                yield some, self._of(buffer[: len(block)].copy_(block))
+
+    def _of(self, rows: Tensor) -> Tensor:
+        """Directions of float64 rows, in their place."""
+        if self.mean is not None:
+            rows.sub_(self.mean)
+        return rows.div_(torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_(min=_SHORTEST))
 
     def of_target(self, wanted: Tensor) -> Tensor:
         """Directions of a target's features.
@@ -60,7 +87,7 @@ class Directions:
 def normalized(rows: Tensor) -> Tensor:
     """Rows of length 1; a row of zeros stays as it is. ``[n, D]`` float64."""
     length: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    return rows / length.clamp(min=1e-12)
+    return rows / length.clamp(min=_SHORTEST)
 
 
 def spherical_centroids(rows: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -87,4 +114,11 @@ def spherical_centroids(rows: Tensor, count: int, seed: int) -> tuple[Tensor, Te
 
 
 def _mean(features: SourceFeatures) -> Tensor:
-    return class_means(features, torch.zeros(len(features), dtype=torch.int64), 1)[0].double()
+    total: Tensor | None = None
+    for _, shard in features.among(torch.ones(len(features), dtype=torch.bool)):
+        for rows in torch.split(shard, _ROWS):
+            part = rows.double().sum(0)
+            total = part if total is None else total.add_(part)
+    if total is None:
+        raise InputError("the source has no images")
+    return (total / len(features)).float().double()
