@@ -4,12 +4,13 @@ import math
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from tlprune import FeatureMapping, ImportanceResampling, InputError, RandomSelector, Selection
-from tlprune.selection.importance_resampling import log_importance, resampled
+from tlprune.selection.importance_resampling import _stable_order, log_importance, resampled
 from tlprune.selection.ranking import Budget
 from tlprune.selection.selector import Selector
 
@@ -132,3 +133,10 @@ def test_no_smoothing_needs_a_vote_for_every_unit(source, tmp_path):
         ImportanceResampling(Voted([1, 0, 3, 0]), smoothing=0.0).select(source, cache=tmp_path)
     found = ImportanceResampling(Voted([1, 1, 3, 2]), smoothing=0.0).select(source, cache=tmp_path)
     assert replace(found, votes=found.votes).num_units == 10
+
+
+@pytest.mark.parametrize("levels", [3, 10**9], ids=["many ties", "none"])
+@pytest.mark.parametrize("count", [1, 2, 65_536, 65_537, 200_000])
+def test_a_sort_in_less_memory_leaves_equal_keys_in_order(count, levels):
+    keys = np.random.default_rng(count).integers(0, levels, count).astype(float)
+    assert (_stable_order(keys) == keys.argsort(kind="stable")).all()

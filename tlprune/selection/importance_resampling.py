@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tlprune.distributed import broadcast_from_rank0
@@ -150,4 +152,14 @@ def resampled(weights: Tensor, strength: float, seed: int) -> Tensor:
     keys.clamp_(min=torch.finfo(torch.float64).tiny).log_().neg_().log_()
     for some, part in zip(torch.split(keys, _AT_ONCE), torch.split(weights, _AT_ONCE), strict=True):
         some.sub_(strength * part)
-    return torch.from_numpy(keys.numpy().argsort(kind="stable"))
+    return torch.from_numpy(_stable_order(keys.numpy()))
+
+
+def _stable_order(keys: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Sorts by key, then by index. A stable sort takes more memory, and is needed only where keys are equal."""
+    order = keys.argsort()
+    for start in range(0, len(order) - 1, _AT_ONCE):
+        part = keys[order[start : start + _AT_ONCE + 1]]
+        if (part[1:] == part[:-1]).any():
+            return keys.argsort(kind="stable")
+    return order
