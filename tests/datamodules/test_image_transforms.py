@@ -100,16 +100,17 @@ def test_what_the_user_says_of_a_silent_file_is_what_a_file_says(coloured, wide,
 def test_what_the_user_says_beats_the_file_one_by_one(coloured, wide, surrogate_file):
     said = str(surrogate_file(CLASSES, preprocessing=HALF))
     mine = Preprocessing(std=(0.5, 0.5, 0.5))
-    options = SelectOptions(surrogate_preprocessing=mine)
-    view = prepared(coloured(6, 5), wide, said, image_size=20, selection=options).selection.config["view"]
+    options = SelectOptions(surrogate_preprocessing=mine, image_size=20)
+    view = prepared(coloured(6, 5), wide, said, selection=options).selection.config["view"]
     assert (view["mean"], view["std"], view["image_size"]) == ([0.5, 0.5, 0.5], [0.5, 0.5, 0.5], 20)
 
 
 def test_a_size_far_from_the_surrogates_is_said(coloured, wide, surrogate_file):
+    weights, size = str(surrogate_file(CLASSES, preprocessing=HALF)), SelectOptions(image_size=8)
     with pytest.warns(
         UserWarning, match="surrogate .*surrogate.safetensors expects images of 24 pixels, and is given 8"
     ):
-        prepared(coloured(6, 5), wide, str(surrogate_file(CLASSES, preprocessing=HALF)), image_size=8)
+        prepared(coloured(6, 5), wide, weights, selection=size)
 
 
 def test_selectors_without_a_surrogate_are_as_before(coloured):

@@ -26,4 +26,5 @@ def main(world: int, workers: int, source: str, target: str, surrogate: str, cac
         dist.destroy_process_group()
 
 
-main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:])
