@@ -120,13 +120,15 @@ def pooled(values: Mapping[tuple[Hashable, Hashable], float]) -> Pooled:
     if grid.size == 1:
         return Pooled(float(means.mean()), math.nan, math.nan, **known)
     rng = np.random.default_rng(0)
-    drawn = np.empty(_DRAWS)
-    for place in range(_DRAWS):
-        rows, columns = (rng.integers(0, count, count) for count in grid.shape)
-        part, there = (of[np.ix_(rows, columns)] for of in (grid, present))
-        counts = there.sum(1)
-        sums = np.where(there, part, 0).sum(1)[counts > 0]
-        drawn[place] = (sums / counts[counts > 0]).mean() if len(sums) else np.nan
+    draws = [[rng.integers(0, count, count) for count in grid.shape] for _ in range(_DRAWS)]
+    # How often each draw holds each target, and each seed
+    rows, columns = (
+        np.stack([np.bincount(draw[side], minlength=count) for draw in draws]) for side, count in enumerate(grid.shape)
+    )
+    sums, counts = (columns @ np.where(present, of, 0).T for of in (grid, present))
+    each = np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
+    held = (rows * (counts > 0)).sum(1)
+    drawn = np.divide((rows * each).sum(1), held, out=np.full(_DRAWS, np.nan), where=held > 0)
     low, high = np.nanquantile(drawn, [0.025, 0.975])
     return Pooled(float(means.mean()), float(low), float(high), **known)
 
