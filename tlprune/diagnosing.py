@@ -9,7 +9,6 @@ from torch import Tensor
 from tlprune.data.datasets import ImageSet
 from tlprune.data.image_size import ImageSize
 from tlprune.data.transformed import TransformedDataset
-from tlprune.distributed import broadcast_from_rank0
 from tlprune.preprocessing import Preprocessing
 from tlprune.pruning import require_source
 from tlprune.selection.diagnostics import Diagnosis, diagnose_kept
@@ -21,6 +20,7 @@ from tlprune.selection_inputs import (
     Target,
     check_names,
     open_images,
+    set_version,
     training_images,
     usual_size,
 )
@@ -137,9 +137,7 @@ def diagnose_images(
     network.to(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
     transform = common_transform([read], image_size)
     seen = [TransformedDataset(images, transform) for images in (source, target)]
-    seen[0].version = (
-        broadcast_from_rank0(lambda: source.fingerprint("bytes")) if verify_content else source.listed_fingerprint
-    )
+    set_version(seen[0], verify_content)
     return diagnose_kept(seen[0], seen[1], network, kept, cache_root(cache), num_workers)
 
 

@@ -28,6 +28,7 @@ from tlprune.selection_inputs import (
     Target,
     check_names,
     open_images,
+    set_version,
     training_images,
     usable_images,
     usual_size,
@@ -103,9 +104,7 @@ def embed(
     network = read.network("backbone", surrogate_backbone, images.classes)
     backbone: nn.Module = getattr(network, "backbone", network)
     seen = TransformedDataset(images, transform)
-    seen.version = (
-        broadcast_from_rank0(lambda: images.fingerprint("bytes")) if verify_content else images.listed_fingerprint
-    )
+    set_version(seen, verify_content)
     where = torch.device(device) if device is not None else default_device()
     features = SourceFeatures(backbone.to(where), seen, cache_root(cache), num_workers, precision)
     if fresh:

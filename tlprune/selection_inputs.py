@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 from warnings import warn
@@ -45,6 +44,7 @@ __all__ = [
     "as_list",
     "check_names",
     "open_images",
+    "set_version",
     "training_images",
     "usable_images",
     "usual_size",
@@ -240,10 +240,7 @@ class SelectionInputs:
         for one in (self.source, *self.targets):
             if isinstance(one, FeatureSet):  # its digest covers every byte
                 continue
-            if self.verify_content:
-                one.version = broadcast_from_rank0(partial(one.images.fingerprint, "bytes"))
-            else:
-                one.version = one.images.listed_fingerprint
+            set_version(one, self.verify_content)
 
     @property
     def _path(self) -> Path:
@@ -358,6 +355,19 @@ def as_list(given: Any) -> list[Any]:
     if given is None:
         return []
     return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def set_version(seen: TransformedDataset, verify_content: bool) -> None:
+    """Notes which images a set holds, so that cached work on others is not used. Every rank calls this.
+
+    Args:
+        seen: The set.
+        verify_content: Whether every byte of every image is read; else path, size and time of change count.
+    """
+    if verify_content:
+        seen.version = broadcast_from_rank0(lambda: seen.images.fingerprint("bytes"))
+    else:
+        seen.version = seen.images.listed_fingerprint
 
 
 def _seen_through(images: ImageSet, transform: EvalTransform) -> TransformedDataset | FeatureSet:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_budget",
+    "add_cache",
     "add_origins",
     "add_preprocessing",
     "build",
@@ -152,6 +153,15 @@ def required_budget(given: Namespace) -> "Budget":
     if budget is None:
         raise InputError(f"say how much is kept: one of {', '.join(f'--{name}' for name in _BUDGETS)}")
     return budget
+
+
+def add_cache(parser: ArgumentParser) -> None:
+    """Adds the options that say which cached work is used."""
+    add = parser.add_argument
+    add("--cache", type=str | None, default=None, help="cache folder")
+    text = "use what is in the cache only if every byte of every image is the same, not size and time of change alone"
+    add("--verify_content", action="store_true", help=text)
+    add("--fresh", action="store_true", help="use nothing that an earlier run left in the cache")
 
 
 def add_preprocessing(parser: ArgumentParser) -> None:

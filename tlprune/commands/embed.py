@@ -6,6 +6,7 @@ from jsonargparse import ArgumentParser
 
 import tlprune
 from tlprune.commands.arguments import (
+    add_cache,
     add_preprocessing,
     given_preprocessing,
     make_console,
@@ -82,10 +83,7 @@ def _parser() -> ArgumentParser:
     add("--num_workers", type=int, default=0, help="processes of each rank that load images")
     text = "'bfloat16' is faster on processors that have it"
     add("--precision", type=Literal["float32", "bfloat16"], default="float32", help=text)
-    add("--cache", type=str | None, default=None, help="cache folder")
-    text = "use what is in the cache only if every byte of every image is the same, not size and time of change alone"
-    add("--verify_content", action="store_true", help=text)
-    add("--fresh", action="store_true", help="use nothing that an earlier run left in the cache")
+    add_cache(parser)
     add("--output", type=str, required=True, help="file to write, *.safetensors, *.npy (and *.csv), *.npz or *.parquet")
     add_processes(parser)
     return parser

@@ -7,6 +7,7 @@ from jsonargparse import ArgumentParser
 import tlprune
 from tlprune.commands.arguments import (
     add_budget,
+    add_cache,
     add_preprocessing,
     build,
     given_budget,
@@ -111,10 +112,7 @@ def _parser(selector: object) -> ArgumentParser:
     text = "what is done about source images that cannot be decoded: 'error', or 'skip' and note them"
     add("--on_bad_image", choices=["error", "skip"], default="error", help=text)
     add("--num_workers", type=int, default=0, help="processes that look for bad images to skip")
-    add("--cache", type=str | None, default=None, help="cache folder")
-    text = "use what is in the cache only if every byte of every image is the same, not size and time of change alone"
-    add("--verify_content", action="store_true", help=text)
-    add("--fresh", action="store_true", help="use nothing that an earlier run left in the cache")
+    add_cache(parser)
     add("--output", type=str, required=True, help="the Selection to write, *.safetensors")
     add_processes(parser)
     add_budget(parser)
