@@ -215,17 +215,6 @@ def _kept(cell, ratio, reference):
     return Selection.load(Path("out") / cell.selection).keep(exactly=wanted)
 
 
-@pytest.mark.parametrize("apart", [False, True])
-def test_random_pruning_is_drawn_for_each_target_where_wanted(place, apart):
-    command = place(seeds=2, ratios=[0.5], targets=["digits", "photos"], draw_per_target=apart)
-    assert cli.main(command) == 0
-    files = {(one.target, one.seed): one.selection for one in results().cells if one.method == "random"}
-    rankings = {Selection.load(Path("out") / file).ranking for file in files.values()}
-    assert len(set(files.values())) == len({tuple(one.tolist()) for one in rankings}) == (4 if apart else 2)
-    assert len(stages("pretrain-random*")) == (4 if apart else 2)
-    assert len(stages("select-reverse*")) == 4
-
-
 def test_configs_without_checkpoints_come_to_the_same(place):
     assert cli.main([*place(seeds=1, ratios=[0.5], controls=False), "--output", "here"]) == 0
     for name in ("pretrain", "probe", "surrogate"):

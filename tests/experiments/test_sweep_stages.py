@@ -1,6 +1,7 @@
 """What the stages of a sweep depend on."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from tlprune.errors import InputError
 from tlprune.experiments import sweep_cells, sweep_stages
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import NONE, Group
+from tlprune.experiments.sweep import shared_pretraining
 from tlprune.experiments.sweep_cells import cell_if_finished, make_selection, run_cell
 from tlprune.experiments.sweep_plan import Spec, Sweep, methods_of
 from tlprune.preprocessing import Preprocessing
@@ -177,3 +179,26 @@ def test_images_that_vote_have_the_size_that_a_surrogate_records(sweep, surrogat
     weights = surrogate_file(2, preprocessing=Preprocessing(image_size=recorded))
     assert sweep_stages.voting_size(sweep(data), str(weights)) == size
     assert sweep_stages.voting_size(sweep(data), None) == (20 if "selection" in data else data.get("eval_size", 32))
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_random_pruning_is_drawn_for_each_target_where_wanted(apart, sweep, class_folder):
+    for part in ("train", "val", "test"):
+        class_folder(f"other/{part}", {"x": 3, "y": 3})
+    planned = sweep()
+    [target] = planned.targets
+    other = str(Path(target).with_name("other"))
+    chance = {"class_path": "RandomSelector", "init_args": {"unit": "sample"}}
+    methods = methods_of({"random": chance}, controls=False)
+    both = replace(planned, targets=(target, other), methods=methods, draw_per_target=apart)
+    folders, rankings = set(), set()
+    for name in both.targets:
+        for seed in range(2):
+            make_selection(both, "random", name, seed)
+            stage, kept = sweep_stages.pretrain_stage(both, Group(name, "random", 0.5), seed)
+            folders.add(stage.folder.name)
+            rankings.add(tuple(Selection.load(kept.selection).ranking.tolist()))
+    assert len(folders) == len(rankings) == (4 if apart else 2)
+    assert shared_pretraining(both, Group(other, "random", 0.5)) is not apart
+    fixed = methods_of({"random": chance | {"init_args": {"unit": "sample", "seed": 7}}}, controls=False)
+    assert shared_pretraining(replace(both, methods=fixed), Group(other, "random", 0.5))
