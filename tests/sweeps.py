@@ -58,7 +58,9 @@ def cell(
     )
 
 
-def made_results(targets=("digits", "photos"), methods=METHODS, ratios=RATIOS, seeds=3, ablations=True):
+def made_results(
+    targets=("digits", "photos"), methods=METHODS, ratios=RATIOS, seeds=3, ablations=True, test_images=1_000_000
+):
     """Targets x methods x ratios x seeds, equal steps at the middle ratio, and two ablations."""
     cells = []
     for target in targets:
@@ -70,7 +72,7 @@ def made_results(targets=("digits", "photos"), methods=METHODS, ratios=RATIOS, s
     found = Results(
         name="a made-up sweep",
         source={"name": "made", "images": SOURCE_IMAGES, "classes": SOURCE_UNITS},
-        targets={target: {"split": "made for tests", "train": 12} for target in targets},
+        targets={target: {"split": "made for tests", "train": 12, "test": test_images} for target in targets},
         methods=dict(methods),
         modes=["probe", "finetune"],
         recipes={"surrogate": {"backbone": "resnet8_w8", "epochs": 6}, "source": {"backbone": "resnet8_w16"}},

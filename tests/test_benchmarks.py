@@ -4,8 +4,10 @@ import importlib
 import importlib.util
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from PIL import Image
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -90,3 +92,29 @@ def test_the_most_that_was_held_is_seen_though_it_is_freed(single_images):
     small = single_images.most_held(lambda: float(single_images.np.ones(2**16).sum()))
     assert 60e6 < large < 90e6
     assert small < 20e6
+
+
+def test_superclasses_are_class_folders_without_an_image_twice(tmp_path):
+    making = load("make_superclasses")
+    names = sorted(one for classes in making.SUPERCLASSES.values() for one in classes)
+    assert len(names) == len(set(names)) == 100
+
+    class Cifar:
+        """As much of torchvision's CIFAR100 as is used: 230 images of each class, told apart by their pixels."""
+
+        class_to_idx: ClassVar = {name: label for label, name in enumerate(names)}
+        targets: ClassVar = [place % 100 for place in range(23_000)]
+
+        def __getitem__(self, place):
+            return Image.new("RGB", (1, 1), (place % 100, place // 100, 0)), place % 100
+
+    few = {"fish": making.SUPERCLASSES["fish"]}
+    making.SUPERCLASSES = few
+    making.write(Cifar(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["fish"]
+    for one in few["fish"]:
+        counts = {part: len(list((tmp_path / "fish" / part / one).iterdir())) for part in ("train", "val", "test")}
+        assert counts == {"train": 20, "val": 20, "test": 180}
+        pixels = {Image.open(path).getpixel((0, 0)) for path in (tmp_path / "fish").glob(f"*/{one}/*.png")}
+        assert len(pixels) == 220
+        assert {red for red, _, _ in pixels} == {names.index(one)}

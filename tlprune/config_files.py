@@ -5,6 +5,7 @@ from pathlib import Path
 import yaml
 
 from tlprune.errors import InputError
+from tlprune.storage.one_value_yaml import load_yaml
 from tlprune.storage.paths import user_path
 
 __all__ = ["check_configs", "own_configs"]
@@ -38,7 +39,7 @@ def check_configs(arguments: list[str], keys: str, lists: tuple[str, ...] = ()) 
             hint = "; 'tlprune configs configs' copies those that come with tlprune to where you are" if ours else ""
             raise InputError(f"--config {path}: no such file{hint}")
         try:
-            content = yaml.safe_load(user_path(path).read_text())
+            content = load_yaml(user_path(path).read_text())
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise InputError(f"--config {path}: not valid yaml: {error}") from error
         if not isinstance(content, dict):

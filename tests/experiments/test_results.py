@@ -37,14 +37,6 @@ def test_differences_are_paired_by_the_seeds_that_both_have(results):
     assert results.difference(Group("t", "lm", 0.9), Group("t", NONE), "probe") is None
 
 
-def test_the_winning_ratio_is_the_largest_that_validation_does_not_see_below_no_pruning(results):
-    won = results.winning("t", "lm", "probe")
-    assert won.ratio == 0.5  # at 0.7 the paired mean is -0.25, though its third seed is best of all
-    assert won.not_clearly_below == 0.7
-    assert won.val == won.test == estimate([1.0, -0.5])
-    assert results.winning("t", "unknown", "probe").ratio is None
-
-
 def test_the_saving_counts_surrogate_and_selection(results):
     group = Group("t", "lm", 0.5)
     assert results.seconds(group) == (2, 1, 5)

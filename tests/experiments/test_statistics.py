@@ -111,3 +111,14 @@ def test_missing_pairs_are_left_out_and_a_single_value_has_no_interval():
     found = pooled({("a", 0): 1.0, ("a", 1): 3.0, ("b", 0): -1.0})
     assert (found.mean, found.won, found.targets, found.seeds) == (0.5, 1, 2, 2)
     assert math.isnan(pooled({("a", 0): 1.0}).low)
+
+
+def test_names_and_order_of_targets_do_not_change_an_interval():
+    rng = np.random.default_rng(2)
+    grid = rng.normal(1, 2, (9, 2))
+    values = {(f"t{row}", seed): grid[row, seed] for row in range(9) for seed in range(2) if (row, seed) != (3, 1)}
+    shuffled = {
+        (f"other {(7 * row) % 9}", seed): grid[row, seed]
+        for row, seed in [(int(name[1:]), seed) for name, seed in reversed(values)]
+    }
+    assert pooled(values) == pooled(shuffled)

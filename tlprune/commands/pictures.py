@@ -11,13 +11,18 @@ from tlprune.commands.show import origin
 from tlprune.data.datasets import ImageSet, TensorImages
 from tlprune.data.sources import BUILT_IN_SOURCE, open_source
 from tlprune.errors import InputError
+from tlprune.experiments.claims import winning
 from tlprune.experiments.page.evidence import Evidence, Votes, gather, suggested_units
 from tlprune.experiments.page.findings import shown_group
 from tlprune.experiments.results import Results
+from tlprune.experiments.wording import target_labels
 from tlprune.selection.ranking import Budget
 from tlprune.selection.selection import Selection
 
 __all__ = ["Shown", "gathered", "shown_selections"]
+
+_SEVERAL = 3
+"""Most targets whose pictures are on one page."""
 
 
 @dataclass(frozen=True)
@@ -62,21 +67,27 @@ def shown_selections(results: Results | None, files: Sequence[Path]) -> tuple[li
         shown.append(Shown(path.stem, selection, kept, why, None, list(selection.metadata.get("targets", []))))
     if results is None:
         return shown, notes
-    for target in results.targets:
+    labels = target_labels(results.targets)
+    if len(labels) > _SEVERAL:
+        text = (
+            f"What is kept and dropped is shown for the first {_SEVERAL} of {len(labels)} targets; 'tlprune report' of"
+        )
+        notes.append(f"{text} a file in the run's `selections` shows any other.")
+    for target, name in list(labels.items())[:_SEVERAL]:
         group = shown_group(results, target)
         if group is None:
-            notes.append(f"No Selection for {target} is in the run, so what is kept and dropped for it is not shown.")
+            notes.append(f"No Selection for {name} is in the run, so what is kept and dropped for it is not shown.")
             continue
         try:
             selection = Selection.load(next(cell.selection for cell in results.of(group) if cell.selection))
         except InputError as error:
-            notes.append(f"What is kept and dropped for {target} is not shown: {error}.")
+            notes.append(f"What is kept and dropped for {name} is not shown: {error}.")
             continue
         label = results.methods[group.method].label
-        won = results.winning(target, group.method, results.modes[0]).ratio == group.ratio
+        won = winning(results, target, group.method, results.modes[0]).ratio == group.ratio
         why = f"{label} at {group.ratio:.0%} pruned, {'its winning subset' if won else 'the ratio in the middle'}"
         kept = len(selection.units_kept(Budget(ratio=group.ratio)))
-        title = f"{label} for {target}"
+        title = f"{label} for {name}"
         shown.append(Shown(title, selection, kept, why, results.source.get("name"), [target]))
     return shown, notes
 

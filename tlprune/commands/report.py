@@ -2,16 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tlprune.commands.arguments import add_origins, make_console, make_parser, parse
 from tlprune.errors import InputError
 from tlprune.storage.paths import user_path
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from tlprune.experiments.results import Results
 
 __all__ = ["run"]
 
@@ -31,6 +25,8 @@ def run(arguments: list[str]) -> None:
     text = "folder to write (default: RUN/report, beside a Selection NAME-report)"
     parser.add_argument("--output", type=str | None, default=None, help=text)
     parser.add_argument("--title", type=str | None, default=None, help="heading of the page")
+    text = "points of accuracy that a winning subset may lose to no pruning (default: the sweep's)"
+    parser.add_argument("--margin", type=float | None, default=None, help=text)
     add_origins(parser, targets=True)
     given = parse(parser, arguments)
     paths = [user_path(path) for path in given.runs]
@@ -43,10 +39,16 @@ def run(arguments: list[str]) -> None:
 
     reported = read_runs(paths)
     results = reported.results
+    if results is not None and given.margin is not None:
+        if not 0 <= given.margin < 100:
+            raise InputError(f"--margin: expected points of accuracy in [0, 100), got {given.margin}")
+        results.provenance["margin"] = given.margin
     from tlprune.commands.pictures import (
         gathered,
         shown_selections,
     )  # these load torch and matplotlib, which take seconds
+    from tlprune.experiments.closing import SEVERAL, print_pooled
+    from tlprune.experiments.page.conclusions import conclusion
     from tlprune.experiments.page.rendering import PAGE, write_report
 
     shown, missing = shown_selections(results, reported.selections)
@@ -56,7 +58,10 @@ def run(arguments: list[str]) -> None:
     written = write_report(results, evidence, notes, title, folder)
     console = make_console()
     if results is not None:
-        _summarise(results, console)
+        for target in results.targets if len(results.targets) <= SEVERAL else ():
+            console.print(f"{target}: {conclusion(results, target)}\n", soft_wrap=True)
+        if len(results.targets) > 1:
+            print_pooled(results, console)
     for text in [*notes, *dict.fromkeys(text for one in evidence for text in one.notes)]:
         console.print(f"NOTE: {text}", soft_wrap=True)
     for name in written:
@@ -74,10 +79,3 @@ def _require_folder(folder: Path) -> None:
     there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise InputError(f"cannot write {folder}: {there} is no folder that can be written to")
-
-
-def _summarise(results: "Results", console: "Console") -> None:
-    from tlprune.experiments.page.conclusions import conclusion
-
-    for target in results.targets:
-        console.print(f"{target}: {conclusion(results, target)}\n", soft_wrap=True)

@@ -18,7 +18,6 @@ from tlprune.storage.paths import user_path
 
 if TYPE_CHECKING:
     from tlprune.experiments.results import Cell, Results
-    from tlprune.experiments.statistics import Estimate
     from tlprune.experiments.sweep_plan import Sweep
 
 __all__ = ["run"]
@@ -82,6 +81,8 @@ def _parser() -> ArgumentParser:
     text = "'grid': every ratio; 'bisection': as few as it takes to find each winning subset"
     add("--search", type=Literal["grid", "bisection"], default="grid", help=text)
     text = "say of every cell how near what it keeps is to the target, in features of the surrogate; reports show it"
+    margin = "points of accuracy that a winning subset may lose to no pruning"
+    add("--margin", type=float, default=1.0, help=margin)
     add("--diagnostics", type=bool, default=False, help=text)
     add("--output", type=str | None, default=None, help="the sweep's folder (default: runs/sweep-NAME of the config)")
     text = "cells at a time without --slurm (default: one for each GPU, else each core)"
@@ -115,6 +116,7 @@ def _sweep(given: Namespace) -> "Sweep":
         match_images=given.match_images,
         draw_per_target=given.draw_per_target,
         diagnostics=given.diagnostics,
+        margin=given.margin,
     )
 
 
@@ -153,6 +155,7 @@ def _tell_plan(sweep: "Sweep", results: "Results", console: Console) -> None:
 
 
 def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console) -> None:
+    from tlprune.experiments.closing import SEVERAL, print_claims, print_pooled
     from tlprune.experiments.executors import cluster, default_workers, local_processes
     from tlprune.experiments.sweep import run_sweep, save_settings
     from tlprune.experiments.wording import target_labels
@@ -181,7 +184,13 @@ def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console)
             save_settings(cell, results, sweep.output / "tensorboard")
 
         run_sweep(sweep, results, executor, on_cell_end)
-    _tell_winners(sweep, results, console)
+    if len(results.targets) <= SEVERAL:
+        print_claims(results, console)
+    if len(results.targets) > 1:
+        print_pooled(results, console)
+    console.print(
+        f"In {sweep.output}: results.json, selections, tensorboard. Next: tlprune report {sweep.output}", soft_wrap=True
+    )
 
 
 def _line(cell: "Cell", results: "Results", labels: dict[str, str]) -> str:
@@ -206,61 +215,3 @@ def _add_columns(table: Table, sweep: "Sweep", others: tuple[str, ...]) -> dict[
     for heading in others:
         table.add_column(heading, justify="left" if heading == "equal" else "right", overflow="fold")
     return labels
-
-
-def _points(found: "Estimate | None") -> str:
-    """Formats a difference with its interval."""
-    if found is None:
-        return "-"
-    return f"{found.mean:+.1f}" + (f" [{found.low:+.1f}, {found.high:+.1f}]" if found.count > 1 else "")
-
-
-def _tell_winners(sweep: "Sweep", results: "Results", console: Console) -> None:
-    """Prints the winning subsets, and where to find more details."""
-    from tlprune.experiments.results import NONE, Group
-
-    mode = results.modes[0]
-    title = f"winning subsets by {mode}, chosen on validation images"
-    table = Table(
-        title=title, title_justify="left", box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False
-    )
-    labels = _add_columns(table, sweep, ("equal", "pruned", "on test images", "unclear up to"))
-    for target in sweep.targets:
-        for method, info in results.methods.items():
-            for match_budget in sweep.match_budget if results.prunes(method) else ():
-                found = results.winning(target, method, mode, match_budget)
-                points = _points(found.test)
-                ratios = ["none" if one is None else f"{one:.0%}" for one in (found.ratio, found.not_clearly_below)]
-                table.add_row(labels[target], info.label, match_budget, ratios[0], points, ratios[1])
-            if method != NONE and not results.prunes(method):
-                found_of_all = results.difference(Group(target, method), Group(target, NONE), mode)
-                table.add_row(labels[target], info.label, "steps", "nothing", _points(found_of_all), "-")
-    console.print(table)
-    text = "on test images: minus no pruning, in points, with its 95 % interval over seeds; "
-    console.print(f"{text}unclear up to: the largest ratio that is not clearly below no pruning", soft_wrap=True)
-    if len(sweep.targets) > 1:
-        _tell_pooled(sweep, results, console)
-    console.print(
-        f"In {sweep.output}: results.json, selections, tensorboard. Next: tlprune report {sweep.output}", soft_wrap=True
-    )
-
-
-def _tell_pooled(sweep: "Sweep", results: "Results", console: Console) -> None:
-    """Prints how each method differs from random and from no pruning over all targets and seeds."""
-    from tlprune.experiments.pooled import controls_of, pooled_rows
-    from tlprune.experiments.wording import pooled_text
-
-    title = f"over {len(sweep.targets)} targets: difference on test images"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0))
-    for heading in ("method", "equal", "transfer"):
-        table.add_column(heading)
-    labels = [results.methods[one].label for one in controls_of(results)]
-    for heading in ("pruned", "images", "accuracy", *(f"minus {label}" for label in labels)):
-        table.add_column(heading, justify="right")
-    for row in pooled_rows(results):
-        method, group = results.methods[row.group.method].label, row.group
-        numbers = [f"{group.ratio:.0%}", f"{row.images:,.0f}", f"{row.accuracy:.1f}"]
-        table.add_row(method, group.match_budget, row.mode, *numbers, *map(pooled_text, row.differences))
-    console.print(table)
-    text = "in points, with the 95 % interval of a two-way bootstrap over targets and seeds, and the targets above 0"
-    console.print(text, soft_wrap=True)

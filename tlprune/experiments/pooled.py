@@ -1,14 +1,36 @@
 """Differences between methods over all targets and seeds of a sweep."""
 
 from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Literal
 
-from tlprune.experiments.results import NONE, Group, Results
+from tlprune.experiments.results import NONE, Cell, Group, Results
 from tlprune.experiments.statistics import Pooled
 
-__all__ = ["PooledRow", "controls_of", "pooled_rows"]
+__all__ = ["RANDOM", "PooledDifference", "PooledRow", "controls_of", "pooled_difference", "pooled_rows"]
 
 RANDOM = "random"
 """Name of random pruning in a sweep."""
+
+
+@dataclass(frozen=True)
+class PooledDifference:
+    """Difference of one method to another over all targets and seeds.
+
+    Args:
+        points: Difference in points of test accuracy.
+        equal: Whether both trained on as many images for as many steps; True where one is no pruning, which is a
+            comparison of a part with the whole.
+    """
+
+    points: Pooled
+    equal: bool
+
+    @property
+    def verdict(self) -> Literal["better", "worse", "unclear", "unequal"]:
+        """Side of zero that the interval lies on; ``unequal`` if that may come from more images or steps."""
+        found = self.points.verdict
+        return found if found == "unclear" or self.equal else "unequal"
 
 
 @dataclass(frozen=True)
@@ -19,15 +41,17 @@ class PooledRow:
         group: Method, ratio and length; its target is empty.
         mode: Transfer mode.
         images: Mean number of kept images.
+        steps: Mean number of optimiser steps; None if it is not recorded.
         accuracy: Mean test accuracy over targets and seeds, in percent.
-        differences: Difference in points to each of :func:`controls_of`; None where nothing can be compared.
+        differences: Difference to each of :func:`controls_of`; None where nothing can be compared.
     """
 
     group: Group
     mode: str
     images: float
+    steps: float | None
     accuracy: float
-    differences: tuple[Pooled | None, ...]
+    differences: tuple[PooledDifference | None, ...]
 
 
 def controls_of(results: Results) -> list[str]:
@@ -42,26 +66,43 @@ def pooled_rows(results: Results) -> list[PooledRow]:
         results: Finished cells.
 
     Returns:
-        Rows by method, length, ratio and mode; no pruning has none.
+        Rows by method, length, ratio and mode, no pruning first.
     """
     order = list(results.methods)
-    groups = {replace(cell.group, target="") for cell in results.cells if cell.method != NONE}
+    groups = {replace(cell.group, target="") for cell in results.cells}
     rows = []
     for group in sorted(groups, key=lambda one: (order.index(one.method), one.match_budget, one.ratio)):
         cells = [cell for cell in results.cells if replace(cell.group, target="") == group]
         for mode in results.modes:
             scores = [cell.scores[mode].test for cell in cells if mode in cell.scores]
             if scores:
-                images = sum(cell.images_kept for cell in cells) / len(cells)
-                found = tuple(_difference(results, group, other, mode) for other in controls_of(results))
-                rows.append(PooledRow(group, mode, images, sum(scores) / len(scores), found))
+                found = tuple(pooled_difference(results, group, other, mode) for other in controls_of(results))
+                images = fmean(cell.images_kept for cell in cells)
+                rows.append(PooledRow(group, mode, images, _steps(cells), fmean(scores), found))
     return rows
 
 
-def _difference(results: Results, group: Group, other: str, mode: str) -> Pooled | None:
-    if group.method == other:
+def pooled_difference(results: Results, group: Group, other: str, mode: str) -> PooledDifference | None:
+    """Compares a group with a method at the same ratio and length; no pruning has one length.
+
+    Args:
+        results: Finished cells.
+        group: Group with an empty target.
+        other: Name of the other method.
+        mode: Transfer mode.
+
+    Returns:
+        None if nothing can be compared.
+    """
+    if group.method in (NONE, other):
         return None
     control = replace(group, method=other)
     if other == NONE or group.ratio == 0:  # the whole source has one length
         control = replace(control, ratio=0.0, match_budget="epochs")
-    return results.pooled(group, control, mode)
+    points = results.pooled(group, control, mode)
+    return None if points is None else PooledDifference(points, other == NONE or results.equally_large(group, control))
+
+
+def _steps(cells: list[Cell]) -> float | None:
+    steps = [cell.steps for cell in cells if cell.steps is not None]
+    return fmean(steps) if len(steps) == len(cells) else None

@@ -12,6 +12,7 @@ from tlprune.errors import InputError
 from tlprune.preprocessing import Preprocessing
 from tlprune.selection_inputs import SelectOptions
 from tlprune.storage.named import class_paths, digest_named_files, digest_own_code
+from tlprune.storage.one_value_yaml import load_yaml
 from tlprune.storage.paths import user_path
 
 __all__ = ["Recipe", "is_config"]
@@ -54,7 +55,7 @@ class Recipe:
             InputError: If the file is missing or not yaml, or model and data are not given by ``class_path``.
         """
         try:
-            config = yaml.safe_load(user_path(path).read_text())
+            config = load_yaml(user_path(path).read_text())
         except OSError as error:
             raise InputError(f"{path}: {error.strerror or error}") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -11,7 +11,7 @@ from tlprune.errors import InputError
 from tlprune.experiments.statistics import Estimate, Pooled, estimate, paired_difference, pooled
 from tlprune.storage.atomic import write_bytes
 
-__all__ = ["NONE", "RESULTS", "Cell", "Group", "MatchBudget", "MethodInfo", "Results", "Score", "Winning"]
+__all__ = ["NONE", "RESULTS", "Cell", "Group", "MatchBudget", "MethodInfo", "Results", "Score"]
 
 RESULTS = "results.json"
 """Name of the file in a sweep's folder."""
@@ -20,6 +20,12 @@ NONE = "none"
 """Name of the method that keeps the whole source."""
 
 _SCHEMA = 1
+
+_MARGIN = 1.0
+"""Points that a winning subset may lose, if a sweep does not say otherwise."""
+
+_TOLERANCE = 0.01
+"""Share by which images and steps of two compared trainings may differ."""
 
 _IN_FILES = {"match_budget": "equal", "uses_surrogate": "pays"}
 _IN_PYTHON = {written: field for field, written in _IN_FILES.items()}
@@ -100,6 +106,7 @@ class Cell:
         source_accuracy: Percent accuracy on held-out source images of the kept classes; None if no labels are learned.
         scores: Scores by transfer mode.
         selection: Path of the Selection in the sweep's folder; None without pruning.
+        steps: Number of optimiser steps of the pretraining; None in results of earlier versions.
         diagnostics: Numbers of :class:`~tlprune.selection.diagnostics.Diagnostics` for the kept images by name, and
             with ``random_`` before the name for as many random images; None if they were not computed.
     """
@@ -120,28 +127,12 @@ class Cell:
     scores: dict[str, Score]
     selection: str | None = None
     diagnostics: dict[str, float] | None = None
+    steps: int | None = None
 
     @property
     def group(self) -> Group:
         """Group of the cell: all its coordinates except the seed."""
         return Group(self.target, self.method, self.ratio, self.match_budget)
-
-
-@dataclass(frozen=True)
-class Winning:
-    """Winning subset of a method: the largest ratio that is not below no pruning on *validation* images.
-
-    Args:
-        ratio: Largest ratio whose mean difference to no pruning is not negative; None if there is none.
-        not_clearly_below: Largest ratio whose 95 % interval reaches zero; None if there is none.
-        val: Difference to no pruning at ``ratio``, in points on validation images, paired by seed.
-        test: Same difference on test images.
-    """
-
-    ratio: float | None
-    not_clearly_below: float | None
-    val: Estimate | None
-    test: Estimate | None
 
 
 @dataclass
@@ -211,6 +202,11 @@ class Results:
         return cls(methods=methods, cells=cells, **rest)
 
     @property
+    def margin(self) -> float:
+        """Points of accuracy that a winning subset may lose, from the settings of the sweep."""
+        return float(self.provenance.get("margin", _MARGIN))
+
+    @property
     def compared(self) -> list[str]:
         """Methods in display order, without those of ablations."""
         return [name for name, info in self.methods.items() if not info.ablates]
@@ -266,14 +262,38 @@ class Results:
         Returns:
             None if no target and seed has both.
         """
-        scores: list[dict[tuple[str, int], float]] = [{}, {}]
-        for cell in self.cells:
-            for wanted, found in zip((group, other), scores, strict=True):
-                if cell.group == replace(wanted, target=cell.target) and mode in cell.scores:
-                    found[cell.target, cell.seed] = cell.scores[mode].test
-        first, second = scores
+        first, second = (
+            {key: cell.scores[mode].test for key, cell in self._over_targets(one).items() if mode in cell.scores}
+            for one in (group, other)
+        )
         both: dict[tuple[Hashable, Hashable], float] = {key: first[key] - second[key] for key in first if key in second}
         return pooled(both) if both else None
+
+    def equally_large(self, group: Group, other: Group) -> bool:
+        """Returns whether two groups, of one target or both of all, trained on as many images for as many steps.
+
+        Means over the shared targets and seeds may differ by 1 %. Of two unequal trainings none can be said to be
+        better for what it trained on.
+
+        Args:
+            group: Group of cells; with an empty target, those of all targets.
+            other: Group to compare with.
+        """
+        first, second = (self._over_targets(one) for one in (group, other))
+        both = [key for key in first if key in second and group.target in ("", key[0])]
+        for name in ("images_kept", "steps"):
+            pairs = [(getattr(first[key], name), getattr(second[key], name)) for key in both]
+            known = [(a, b) for a, b in pairs if a is not None and b is not None]
+            sums = [sum(side) for side in zip(*known, strict=True)]
+            if sums and abs(sums[0] - sums[1]) > _TOLERANCE * max(sums):
+                return False
+        return True
+
+    def _over_targets(self, group: Group) -> dict[tuple[str, int], Cell]:
+        """Returns the cells of a group of any target, by target and seed."""
+        return {
+            (cell.target, cell.seed): cell for cell in self.cells if cell.group == replace(group, target=cell.target)
+        }
 
     def seconds(self, group: Group) -> tuple[float, float, float]:
         """Computes median seconds of surrogate (S), selection (L), and pretraining on the kept images."""
@@ -298,21 +318,6 @@ class Results:
         full = median(cell.pretraining_seconds for cell in whole)
         return 1 - ((0 if reused else surrogate) + selection + pretraining) / full
 
-    def winning(self, target: str, method: str, mode: str, match_budget: MatchBudget = "epochs") -> Winning:
-        """Finds the winning subset of a method; see :class:`Winning`."""
-        whole = Group(target, NONE)
-        differences: list[tuple[Group, Estimate]] = []
-        for group in self.groups(target, method, match_budget):
-            found = self.difference(group, whole, mode, "val")
-            if found is not None:
-                differences.append((group, found))
-        not_below = [(group, found) for group, found in differences if found.mean >= 0]
-        unclear = [group.ratio for group, found in differences if _reaches_zero(found)]
-        if not not_below:
-            return Winning(None, max(unclear, default=None), None, None)
-        group, val = max(not_below, key=lambda one: one[0].ratio)
-        return Winning(group.ratio, max(unclear, default=None), val, self.difference(group, whole, mode))
-
     def seeds(self, groups: Sequence[Group]) -> int:
         """Returns the largest number of seeds of any of the groups."""
         return max((len(self.of(group)) for group in groups), default=0)
@@ -320,7 +325,3 @@ class Results:
 
 def _renamed(fields: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     return {names.get(name, name): value for name, value in fields.items()}
-
-
-def _reaches_zero(found: Estimate) -> bool:
-    return found.mean >= 0 or (found.count > 1 and found.high >= 0)

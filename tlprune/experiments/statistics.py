@@ -3,14 +3,30 @@
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Correlation", "Estimate", "Pooled", "correlation_within", "estimate", "paired_difference", "pooled"]
+__all__ = [
+    "FEWEST_TARGETS",
+    "Correlation",
+    "Estimate",
+    "Pooled",
+    "correlation_within",
+    "estimate",
+    "paired_difference",
+    "pooled",
+]
+
+FEWEST_TARGETS = 6
+"""Fewest targets for a conclusion over targets: five that all agree do so by chance in one of sixteen cases."""
 
 _DRAWS = 1000
-"""Bootstrap samples behind an interval."""
+"""Bootstrap samples behind the interval of a correlation."""
+
+_POOLED_DRAWS = 10_000
+"""Bootstrap samples behind an interval over targets: its ends are exact to a hundredth of their distance."""
 
 _DIGITS = 9
 """Decimals of a deviation: less is rounding, and equal deviations share a rank."""
@@ -86,6 +102,9 @@ class Pooled:
         targets: Number of targets.
         seeds: Number of seeds.
         won: Number of targets whose mean is above 0.
+        lost: Number of targets whose mean is below 0.
+        clearly_won: Number of targets that are above 0 beyond what seeds vary; None with one seed.
+        clearly_lost: Number of targets that are below 0 beyond what seeds vary; None with one seed.
     """
 
     mean: float
@@ -94,6 +113,21 @@ class Pooled:
     targets: int
     seeds: int
     won: int
+    lost: int
+    clearly_won: int | None
+    clearly_lost: int | None
+
+    @property
+    def enough_targets(self) -> bool:
+        """Whether there are :data:`FEWEST_TARGETS`, so that the interval supports a conclusion."""
+        return self.targets >= FEWEST_TARGETS
+
+    @property
+    def verdict(self) -> Literal["better", "worse", "unclear"]:
+        """Side of zero that the interval lies on, if there are enough targets."""
+        if not self.enough_targets or self.low <= 0 <= self.high:
+            return "unclear"
+        return "better" if self.low > 0 else "worse"
 
 
 def pooled(values: Mapping[tuple[Hashable, Hashable], float]) -> Pooled:
@@ -110,27 +144,61 @@ def pooled(values: Mapping[tuple[Hashable, Hashable], float]) -> Pooled:
         >>> found.mean, found.targets, found.seeds, found.won
         (0.5, 2, 2, 1)
     """
-    targets, seeds = (list(dict.fromkeys(key[side] for key in values)) for side in (0, 1))
-    grid = np.full((len(targets), len(seeds)), np.nan)
-    for (target, seed), value in values.items():
-        grid[targets.index(target), seeds.index(seed)] = value
+    grid = _grid(values)
+    targets, seeds = grid.shape
     present = ~np.isnan(grid)
     means = np.where(present, grid, 0).sum(1) / present.sum(1)
-    known = {"targets": len(targets), "seeds": len(seeds), "won": int((means > 0).sum())}
+    clear = _beyond_seeds(grid, means)
+    known: dict[str, Any] = {
+        "targets": targets,
+        "seeds": seeds,
+        "won": int((means > 0).sum()),
+        "lost": int((means < 0).sum()),
+        "clearly_won": None if clear is None else int((clear & (means > 0)).sum()),
+        "clearly_lost": None if clear is None else int((clear & (means < 0)).sum()),
+    }
     if grid.size == 1:
         return Pooled(float(means.mean()), math.nan, math.nan, **known)
     rng = np.random.default_rng(0)
-    draws = [[rng.integers(0, count, count) for count in grid.shape] for _ in range(_DRAWS)]
-    # How often each draw holds each target, and each seed
-    rows, columns = (
-        np.stack([np.bincount(draw[side], minlength=count) for draw in draws]) for side, count in enumerate(grid.shape)
-    )
+    rows, columns = (_drawn(rng, count) for count in grid.shape)
     sums, counts = (columns @ np.where(present, of, 0).T for of in (grid, present))
     each = np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
     held = (rows * (counts > 0)).sum(1)
-    drawn = np.divide((rows * each).sum(1), held, out=np.full(_DRAWS, np.nan), where=held > 0)
+    drawn = np.divide((rows * each).sum(1), held, out=np.full(_POOLED_DRAWS, np.nan), where=held > 0)
     low, high = np.nanquantile(drawn, [0.025, 0.975])
     return Pooled(float(means.mean()), float(low), float(high), **known)
+
+
+def _grid(values: Mapping[tuple[Hashable, Hashable], float]) -> NDArray[np.float64]:
+    """Lays values out as ``[targets, seeds]``, NaN where there is none; names and order of targets do not matter."""
+    targets, seeds = (list(dict.fromkeys(key[side] for key in values)) for side in (0, 1))
+    seeds.sort(key=str)
+    grid = np.full((len(targets), len(seeds)), np.nan)
+    for (target, seed), value in values.items():
+        grid[targets.index(target), seeds.index(seed)] = value
+    return grid[np.lexsort(grid.T[::-1])]
+
+
+def _drawn(rng: np.random.Generator, count: int) -> NDArray[np.int64]:
+    """Draws ``count`` of as many with replacement; returns how often each draw holds each, ``[draws, count]``."""
+    drawn = rng.integers(0, count, (_POOLED_DRAWS, count)) + count * np.arange(_POOLED_DRAWS)[:, None]
+    return np.bincount(drawn.ravel(), minlength=_POOLED_DRAWS * count).reshape(_POOLED_DRAWS, count)
+
+
+def _beyond_seeds(grid: NDArray[np.float64], means: NDArray[np.float64]) -> NDArray[np.bool_] | None:
+    """Returns which means of ``[targets, seeds]`` differ from 0 by Student's t at 5 %; None if no target has two seeds.
+
+    Targets share one variance between seeds, so that two seeds of twenty targets have twenty degrees of freedom.
+    """
+    from scipy.stats import t
+
+    counts = (~np.isnan(grid)).sum(1)
+    degrees = int((counts - 1).sum())
+    if degrees == 0:
+        return None
+    variance = np.nansum((grid - means[:, None]) ** 2) / degrees
+    beyond: NDArray[np.bool_] = np.abs(means) > float(t.ppf(0.975, degrees)) * np.sqrt(variance / counts)
+    return beyond
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
 """What results say of one method on one target: whether it beats random pruning, and at what cost."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tlprune.experiments.claims import Claim, Winning, winning
 from tlprune.experiments.page.findings import CONTROLS, Verdict, shown_group, units_of, verdict
 from tlprune.experiments.results import NONE, Cell, Group, Results
 from tlprune.experiments.statistics import Estimate
@@ -26,17 +28,19 @@ class Difference:
         against: Name of the other method.
         mode: Of transfer.
         points: In percentage points.
+        equal: Whether both trained on as many images for as many steps; True against no pruning.
     """
 
     group: Group
     against: str
     mode: str
     points: Estimate
+    equal: bool = True
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the 95 % interval lies to one side of zero."""
-        return verdict(self.points)
+        """Whether the 95 % interval lies to one side of zero, and not for more images or steps."""
+        return verdict(self.points, self.equal)
 
 
 @dataclass(frozen=True)
@@ -95,9 +99,9 @@ class Summary:
         """The share of the time of no pruning that a group saves; 0 for no pruning itself."""
         return self.results.saving(group, reused) or 0.0
 
-    def winning_ratio(self, mode: str) -> float | None:
-        """The largest ratio at which the method is not below no pruning, by validation accuracy at equal epochs."""
-        return self.results.winning(self.target, self.method, mode).ratio
+    def winning(self, mode: str) -> Winning:
+        """The winning subset of the method at equal epochs, with the claim of each ratio."""
+        return winning(self.results, self.target, self.method, mode)
 
     def differences(self) -> Iterator[Difference]:
         """How the method differs from random and from no pruning, for each mode, length and ratio."""
@@ -107,7 +111,8 @@ class Summary:
                     random = Group(self.target, "random", group.ratio, group.match_budget)
                     for other in (random, self.whole):
                         if (points := self.results.difference(group, other, mode)) is not None:
-                            yield Difference(group, other.method, mode, points)
+                            equal = other.method == NONE or self.results.equally_large(group, other)
+                            yield Difference(group, other.method, mode, points, equal)
 
     def against_random(self) -> str:
         """What may be concluded about the method and random pruning, in a sentence."""
@@ -144,7 +149,9 @@ class Summary:
             "split": self.results.targets[self.target]["split"],
             "seconds": provenance.get("seconds"),
             "reused": provenance.get("reused", 0),
-            "winning_ratio": {mode: self.winning_ratio(mode) for mode in self.results.modes},
+            "winning_ratio": {mode: self.winning(mode).ratio for mode in self.results.modes},
+            "margin": self.results.margin,
+            "claims": {mode: [_claim(one) for one in self.winning(mode).claims] for mode in self.results.modes},
             "against_random": self.against_random(),
             "differences": [
                 {
@@ -174,6 +181,7 @@ class Summary:
             **_group(group),
             "units_kept": first.units_kept,
             "images_kept": first.images_kept,
+            "steps": first.steps,
             "surrogate_seconds": surrogate,
             "selection_seconds": selection,
             "pretraining_seconds": pretraining,
@@ -196,6 +204,12 @@ def _run(cell: Cell) -> dict[str, Any]:
     scores = {mode: asdict(score) for mode, score in cell.scores.items()}
     run = {"arm": _group(cell.group), **{name: getattr(cell, name) for name in names}}
     return run | {"source_accuracy": cell.source_accuracy, "scores": scores}
+
+
+def _claim(claim: Claim) -> dict[str, Any]:
+    known = asdict(claim)
+    ends = [known.pop("low"), known.pop("high")]
+    return known | {"interval_95": None if math.isnan(ends[0]) else ends}
 
 
 def _interval(found: Estimate) -> list[float] | None:

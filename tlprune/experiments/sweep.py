@@ -84,6 +84,7 @@ def begin(sweep: Sweep, command: str) -> Results:
         "seeds": sweep.seeds,
         "search": sweep.search,
         "ratios": list(sweep.ratios),
+        "margin": sweep.margin,
         "versions": {"tlprune": tlprune.__version__, "torch": torch.__version__, "python": platform.python_version()},
         "machine": machine,
     }
@@ -106,7 +107,8 @@ def next_groups(sweep: Sweep, results: Results) -> list[Group]:
     """Returns the groups to run next, given the finished cells; empty when the sweep is complete.
 
     A grid runs all groups at once. For each target, method and length, bisection runs the middle of the remaining
-    ratios: if its validation accuracy is not below that of no pruning, larger ratios remain, otherwise smaller ones.
+    ratios: if its mean validation accuracy is not below that of no pruning by more than the margin, larger ratios
+    remain, otherwise smaller ones.
 
     Args:
         sweep: Sweep to run.
@@ -137,7 +139,7 @@ def _middle(sweep: Sweep, results: Results, series: Group) -> Group | None:
         if len(results.of(group)) < sweep.seeds:
             return group
         difference = results.difference(group, Group(series.target, NONE), mode, "val")
-        if difference is not None and difference.mean >= 0:
+        if difference is not None and difference.mean >= -sweep.margin:
             low = middle + 1
         else:
             high = middle

@@ -191,6 +191,7 @@ def cell_if_finished(sweep: Sweep, spec: Spec) -> Cell | None:
         scores=scores,
         selection=None if kept.selection is None else f"selections/{kept.selection.name}",
         diagnostics=diagnostics,
+        steps=known["steps"],
         **paid,
     )
 

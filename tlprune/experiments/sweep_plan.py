@@ -74,6 +74,7 @@ class Sweep:
         draw_per_target: Whether random pruning is drawn for each target, so that targets are independent. Otherwise one
             draw, and one pretraining, serves all targets.
         extra_groups: Groups that a grid runs in addition to methods, ratios and lengths.
+        margin: Points of accuracy that a winning subset may lose to no pruning, at least 0.
         diagnostics: Whether what each cell keeps is diagnosed, in features of the sweep's surrogate.
 
     Raises:
@@ -96,6 +97,7 @@ class Sweep:
     draw_per_target: bool = False
     extra_groups: tuple[Group, ...] = ()
     diagnostics: bool = False
+    margin: float = 1.0
 
     def __post_init__(self) -> None:
         """Validates the plan."""
@@ -112,6 +114,8 @@ class Sweep:
             raise InputError(f"`equal` must be among epochs and steps, got {', '.join(self.match_budget) or 'none'}")
         if self.seeds < 1:
             raise InputError(f"`seeds` must be at least 1, got {self.seeds}")
+        if not 0 <= self.margin < 100:
+            raise InputError(f"`margin` must be in [0, 100), in points of accuracy, got {self.margin}")
         if self.diagnostics and self.surrogate is None:
             raise InputError("`diagnostics` needs `surrogate`, whose features are compared")
         pruning = [method for method in self.methods if self.prunes(method)]

@@ -1,14 +1,37 @@
 """How modes, targets and numbers are written, in every table, picture and page."""
 
-import math
 from collections.abc import Iterable
 
+from tlprune.experiments.claims import Claim
 from tlprune.experiments.statistics import Estimate, Pooled
 
-__all__ = ["MODE_LABELS", "difference", "interval_of", "percent", "pooled_text", "seconds", "share", "target_labels"]
+__all__ = [
+    "difference",
+    "interval_of",
+    "mode_label",
+    "percent",
+    "pooled_text",
+    "seconds",
+    "share",
+    "target_labels",
+    "targets_text",
+]
 
-MODE_LABELS = {"probe": "linear probe", "finetune": "full finetuning", "knn": "nearest neighbours"}
+_MODE_LABELS = {"probe": "linear probe", "finetune": "full finetuning", "knn": "nearest neighbours"}
 """Modes of transfer, for people."""
+
+
+def mode_label(mode: str) -> str:
+    """Names a mode of transfer for people; ``_5`` at its end are five labelled images per class.
+
+    Example:
+        >>> mode_label("probe"), mode_label("probe_5"), mode_label("mine")
+        ('linear probe', 'linear probe, 5 labels a class', 'mine')
+    """
+    name, _, shots = mode.rpartition("_")
+    if name and shots.isdecimal():
+        return f"{_MODE_LABELS.get(name, name)}, {shots} {'label' if shots == '1' else 'labels'} a class"
+    return _MODE_LABELS.get(mode, mode)
 
 
 def percent(found: Estimate, sign: str = " ± ") -> str:
@@ -20,18 +43,32 @@ def difference(found: Estimate | None) -> str:
     """A difference in points with its interval: ``+2.4 [+0.3, +4.6]``; a dash where there is none."""
     if found is None:
         return "-"
-    return f"{found.mean:+.1f}" if found.count == 1 else f"{found.mean:+.1f} {interval_of(found)}"
+    if found.count == 1:
+        return f"{found.mean:+.1f}"
+    return f"{found.mean:+.1f} {interval_of(found)}"
 
 
-def pooled_text(found: Pooled | None) -> str:
-    """A difference over targets with its interval and the targets above 0: ``+2.4 [+0.3, +4.6] 16 of 20``."""
+def pooled_text(found: Pooled | None, won: bool = True) -> str:
+    """A difference over targets with its interval and the targets above 0: ``+2.4 [+0.3, +4.6] 16 of 20``.
+
+    Too few targets have no interval; without ``won`` the targets are left out.
+    """
     if found is None:
         return "-"
-    interval = "" if math.isnan(found.low) else f" [{found.low:+.1f}, {found.high:+.1f}]"
-    return f"{found.mean:+.1f}{interval} {found.won} of {found.targets}"
+    interval = f" {interval_of(found)}" if found.enough_targets else ""
+    return f"{found.mean:+.1f}{interval}" + (f" {found.won} of {found.targets}" if won else "")
 
 
-def interval_of(found: Estimate) -> str:
+def targets_text(found: Pooled | None) -> str:
+    """Targets won and lost, and how many of them clearly: ``16 (4) / 3 (0)``; a dash where there are none."""
+    if found is None:
+        return "-"
+    if found.clearly_won is None:
+        return f"{found.won} / {found.lost}"
+    return f"{found.won} ({found.clearly_won}) / {found.lost} ({found.clearly_lost})"
+
+
+def interval_of(found: Estimate | Pooled | Claim) -> str:
     """The ends of a difference's interval: ``[+0.3, +4.6]``."""
     return f"[{found.low:+.1f}, {found.high:+.1f}]"
 

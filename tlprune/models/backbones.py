@@ -151,7 +151,7 @@ def _timm(name: str) -> Backbone:
     return Backbone(built, int(getattr(built, "head_hidden_size", None) or built.num_features))
 
 
-_OURS: dict[str, Callable[[], Backbone]] = {f"resnet8_w{width}": partial(_resnet8, width) for width in (8, 16, 32)}
+_OURS: dict[str, Callable[[], Backbone]] = {f"resnet8_w{width}": partial(_resnet8, width) for width in (4, 8, 16, 32)}
 TORCHVISION = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "vit_b_16", "vit_b_32", "vit_l_16")
 """Names of torchvision networks that :func:`create_backbone` accepts."""
 
@@ -182,8 +182,8 @@ def create_backbone(name: str) -> Backbone:
     """Builds a network with random weights.
 
     Args:
-        name: Name of the network: ``resnet8_w8``, ``resnet8_w16``, ``resnet8_w32`` for 32-pixel images; ``resnet18`` to
-            ``resnet152`` and ``vit_b_16``, ``vit_b_32``, ``vit_l_16`` (224-pixel images) of torchvision;
+        name: Name of the network: ``resnet8_w4``, ``resnet8_w8``, ``resnet8_w16``, ``resnet8_w32`` for 32-pixel images;
+            ``resnet18`` to ``resnet152``, ``vit_b_16``, ``vit_b_32``, ``vit_l_16`` (224-pixel images) of torchvision;
             ``vit_b_16_384`` and ``vit_l_16_512`` for images of 384 and 512 pixels; ``timm:NAME`` for any network of
             timm, which the extra ``timm`` installs.
 

@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import sem, t
 
 from sweeps import made_results
+from tlprune.experiments.claims import winning
 from tlprune.experiments.page.files import cells_csv, latex_tables, latex_text, summary_csv
 from tlprune.experiments.results import Group
 
@@ -51,12 +52,12 @@ def test_one_seed_has_no_interval():
 
 def test_latex_has_the_numbers_and_balanced_tables(results):
     text = latex_tables(results)
-    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == text.count(r"\toprule") == 1 + 2 * 2
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == text.count(r"\toprule") == 2 + 2 * 2
     found = results.accuracy(Group("digits", "label_mapping", 0.5), "probe")
-    line = next(line for line in text.splitlines() if line.startswith("    LM & 50 &"))
+    line = next(line for line in text.splitlines() if line.startswith("    LM & 50 & $"))
     assert f"${found.mean:.1f} \\pm {found.half_width:.1f}$" in line
-    test = results.winning("digits", "label_mapping", "probe").test
-    assert f"50\\,\\% (${test.mean:+.1f}\\,[{test.low:+.1f}, {test.high:+.1f}]$)" in text
+    claim = winning(results, "digits", "label_mapping", "probe").claim
+    assert f"50\\,\\% (${claim.mean:+.1f}\\,[{claim.low:+.1f}, {claim.high:+.1f}]$)" in text
     for block in text.split(r"\begin{tabular}")[1:]:
         head, *lines = [line for line in block.splitlines() if "&" in line]
         assert {line.replace(r"\&", "").count("&") for line in lines} == {head.replace(r"\&", "").count("&")}

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from scipy.stats import ttest_rel
 
@@ -43,6 +45,29 @@ def test_verdicts():
     assert verdict(Estimate(-1, 0.9, 3)) == "worse"
     assert verdict(Estimate(1, 1.1, 3)) == "unclear"
     assert verdict(Estimate(9, float("nan"), 1)) == "unclear"
+    assert verdict(Estimate(9, 30, 2)) == "two seeds"
+    assert verdict(Estimate(1, 0.9, 3), equal=False) == verdict(Estimate(-1, 0.9, 3), equal=False) == "unequal"
+    assert verdict(Estimate(1, 1.1, 3), equal=False) == "unclear"
+
+
+def test_more_than_one_percent_more_images_or_steps_are_unequal(results):
+    group = Group("digits", "label_mapping", 0.5)
+    row = next(row for row in accuracy_rows(results, "digits", "probe") if row.group == group)
+    assert row.equal
+    for name, value, equal in (("images_kept", 2020, True), ("images_kept", 2021, False), ("steps", 103, False)):
+        results.cells = [
+            replace(
+                one,
+                **(
+                    {"images_kept": 2000, "steps": 100}
+                    | ({name: value} if replace(one.group, target="digits") == group else {})
+                ),
+            )
+            for one in results.cells
+        ]
+        row = next(row for row in accuracy_rows(results, "digits", "probe") if row.group == group)
+        assert row.equal is equal, (name, value)
+        assert results.equally_large(replace(group, target=""), Group("", "random", 0.5)) is equal
 
 
 def test_winning_subsets_of_every_method_and_place(results):
@@ -76,7 +101,7 @@ def test_ablations_are_lines_over_their_levels(results):
     assert ablation_lines(made_results(ablations=False), "digits", "probe") == {}
 
 
-def test_the_leader_is_chosen_on_validation_and_is_no_control(results):
+def test_the_leader_has_the_largest_winning_subset_and_is_no_control(results):
     method, winning = leader(results, "digits", "probe")
     assert (method, winning.ratio) == ("label_mapping", 0.5)
     results.cells = [one for one in results.cells if one.method in ("none", "reverse", "random")]

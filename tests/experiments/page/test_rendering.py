@@ -69,10 +69,12 @@ def test_numbers_of_the_page_are_those_of_the_cells():
         held = results.difference(group, Group("digits", "none"), "probe")
         word = "better" if held.low > 0 else "worse" if held.high < 0 else "unclear"
         assert row[3] == f"{held.mean:+.1f} [{held.low:+.1f}, {held.high:+.1f}] {word}"
-        assert row[-1] == str(results.of(group)[0].images_kept)
-    winning = next(table for table in tables if table[0][1:2] == ["digits, linear probe"])
-    assert [row[0] for row in winning] == ["method", "LM", "random", "reverse"]
-    assert winning[1][1].startswith("50% ")
+        assert row[-2] == str(results.of(group)[0].images_kept)
+    winning = next(table for table in tables if table[0] == ["target", "LM", "random", "reverse"])
+    assert [row[0] for row in winning[1:]] == [
+        f"{t}, {m}" for t in results.targets for m in ("linear probe", "full finetuning")
+    ]
+    assert winning[1][1].startswith("50%")
     cost = next(table for table in tables if "S + L + P" in table[0])
     row = next(row for row in cost if row[:2] == ["LM", "50%"])
     assert row[2:8] == ["45%", "50%", "5.0 s", "0.50 s", "50 s", "56 s"]

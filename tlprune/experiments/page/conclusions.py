@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tlprune.experiments.claims import FEWEST_SEEDS, Claim, pooled_winning, winning
 from tlprune.experiments.page.findings import CONTROLS, accuracy_rows, leader, units_of, verdict
-from tlprune.experiments.results import NONE, Group, Results, Winning
-from tlprune.experiments.wording import MODE_LABELS, difference, interval_of, share
+from tlprune.experiments.pooled import RANDOM, PooledDifference, pooled_difference
+from tlprune.experiments.results import NONE, Group, Results
+from tlprune.experiments.verdicts import claim_sentence, claim_text
+from tlprune.experiments.wording import difference, mode_label, pooled_text, share
 
-__all__ = ["Headline", "conclusion", "headlines"]
+__all__ = ["Headline", "conclusion", "headlines", "pooled_headlines"]
 
 _TO_NONE = {"better": "clearly better than", "worse": "clearly worse than", "unclear": "not clearly different from"}
 
@@ -26,7 +29,7 @@ class Headline:
 
 
 def headlines(results: Results, target: str) -> list[Headline]:
-    """The leader's winning subset of a target, what it does on test images, and what it saves.
+    """The leader's winning subset of a target, as far as intervals support one, and what it saves.
 
     Args:
         results: All cells.
@@ -34,35 +37,100 @@ def headlines(results: Results, target: str) -> list[Headline]:
     """
     mode = _deciding(results, target)
     best = leader(results, target, mode)
-    words = MODE_LABELS.get(mode, mode)
+    if not _has_baseline(results, target, mode):
+        return []
     if best is None:
-        text = f"of the methods keeps validation accuracy for {target} at any ratio tried, by {words}"
-        return [Headline("none", text)] if _has_baseline(results, target, mode) else []
-    method, winning = best
-    label, ratio = results.methods[method].label, winning.ratio or 0.0
-    group = Group(target, method, ratio)
-    found = [
+        return [_nothing_left(results, f"for {target}, by {mode_label(mode)}")]
+    seeds = results.seeds(results.groups(target))
+    if seeds < FEWEST_SEEDS:
+        return [Headline("open", f"{_too_few(seeds).rstrip('.')} ({target})")]
+    method, won = best
+    label, units = results.methods[method].label, units_of(results, method)
+    claim = won.claim
+    if claim is None:
+        return [_undecided(results, won.open, f"{label} for {target}, by {mode_label(mode)}")]
+    return [
         Headline(
-            share(ratio),
-            f"of the {units_of(results, method)} pruned for {target} by {label}: not below no pruning on validation "
-            f"images, by {words}",
-        )
+            share(claim.ratio),
+            f"of the {units} can go for {target} by {label}: at most {_points(results)} below no pruning, by "
+            f"{mode_label(mode)} ({claim_text(claim)})",
+        ),
+        *_saved(results, Group(target, method, claim.ratio), f"for {target}"),
     ]
-    if winning.test is not None:
-        held = f"{_TO_NONE[verdict(winning.test)]} no pruning"
-        interval = "one seed, no interval" if winning.test.count == 1 else f"95 % interval {interval_of(winning.test)}"
-        found.append(Headline(f"{winning.test.mean:+.1f}", f"points on test images of {target}, {interval}: {held}"))
+
+
+def pooled_headlines(results: Results) -> list[Headline]:
+    """Over all targets: the largest winning subset, the clearest gain over random pruning, and what it saves.
+
+    Args:
+        results: Cells of several targets.
+    """
+    mode = results.modes[0]
+    methods = [name for name in results.compared if name not in CONTROLS and results.prunes(name)]
+    all_won = [(pooled_winning(results, name, mode), name) for name in methods]
+    all_won = [(won, name) for won, name in all_won if won.claims]
+    found = []
+    where = f"over {len(results.targets)} targets, by {mode_label(mode)}"
+    holding = [(won.claim, name) for won, name in all_won if won.claim is not None]
+    opened = [(won.open, name) for won, name in all_won if won.open is not None]
+    saved: list[Headline] = []
+    if holding:
+        claim, name = max(holding, key=lambda one: (one[0].ratio, one[0].mean))
+        text = f"of the {units_of(results, name)} can go by {results.methods[name].label} {where}: at most "
+        found.append(Headline(share(claim.ratio), f"{text}{_points(results)} below no pruning ({claim_text(claim)})"))
+        saved = _saved(results, Group(next(iter(results.targets)), name, claim.ratio), "in the first target")
+    elif opened:
+        claim, name = max(opened, key=lambda one: (one[0].ratio, one[0].mean))
+        found.append(_undecided(results, claim, f"{results.methods[name].label} {where}"))
+    elif all_won:
+        found.append(_nothing_left(results, where))
+    gain = _largest_gain(results, methods, mode)
+    if gain is not None:
+        group, points = gain
+        word = f"clearly {points.verdict}" if points.verdict in ("better", "worse") else points.verdict
+        text = f"points to random pruning for {results.methods[group.method].label} at {share(group.ratio)} pruned, "
+        found.append(Headline(f"{points.points.mean:+.1f}", f"{text}{where}: {pooled_text(points.points)}, {word}"))
+    return found + saved
+
+
+def _largest_gain(results: Results, methods: Sequence[str], mode: str) -> tuple[Group, PooledDifference] | None:
+    """The group whose difference to random pruning has the highest lower end, of those with as many images."""
+    groups = {Group("", cell.method, cell.ratio, cell.match_budget) for cell in results.cells if cell.method in methods}
+    found = []
+    for group in sorted(groups, key=lambda one: (results.compared.index(one.method), one.ratio, one.match_budget)):
+        points = pooled_difference(results, group, RANDOM, mode) if RANDOM in results.methods else None
+        if points is not None and points.equal and points.points.enough_targets:
+            found.append((group, points))
+    return max(found, key=lambda one: one[1].points.low, default=None)
+
+
+def _points(results: Results) -> str:
+    return f"{results.margin:g} {'point' if results.margin == 1 else 'points'}"
+
+
+def _undecided(results: Results, claim: Claim | None, where: str) -> Headline:
+    if claim is None:
+        raise RuntimeError("no open claim")
+    text = f"whether {share(claim.ratio)} pruned costs more than {_points(results)}, {where} ({claim_text(claim)}): "
+    return Headline("open", text + claim.needs)
+
+
+def _nothing_left(results: Results, where: str) -> Headline:
+    return Headline("none", f"of the methods stays within {_points(results)} of no pruning at any ratio tried, {where}")
+
+
+def _saved(results: Results, group: Group, where: str) -> list[Headline]:
     saving, reused = results.saving(group), results.saving(group, reused=True)
-    if saving is not None:
-        paid = f", surrogate and selection paid; {share(reused)} with the surrogate at hand"
-        if not results.methods[method].uses_surrogate:
-            paid = ", selection paid"
-        found.append(Headline(share(saving), f"of the pretraining time saved for {target}{paid}"))
-    return found
+    if saving is None:
+        return []
+    paid = f", surrogate and selection paid; {share(reused)} with the surrogate at hand"
+    if not results.methods[group.method].uses_surrogate:
+        paid = ", selection paid"
+    return [Headline(share(saving), f"of the pretraining time saved {where}{paid}")]
 
 
 def conclusion(results: Results, target: str) -> str:
-    """A paragraph on one target: what wins where by the deciding mode, against whom, at what cost, what is unclear.
+    """A paragraph on one target: what intervals support by the deciding mode, at what cost, and what is unclear.
 
     Args:
         results: All cells.
@@ -70,50 +138,41 @@ def conclusion(results: Results, target: str) -> str:
     """
     mode = _deciding(results, target)
     seeds = results.seeds(results.groups(target))
-    opening = f"By {MODE_LABELS.get(mode, mode)}, over {seeds} {'seed' if seeds == 1 else 'seeds'}:"
+    opening = f"By {mode_label(mode)}, over {seeds} {'seed' if seeds == 1 else 'seeds'}:"
     if not _has_baseline(results, target, mode):
         return f"{opening} nothing was run without pruning, so no loss or gain can be measured."
     methods = [name for name in results.compared if results.prunes(name) and _was_run(results, target, mode, name)]
     tried = [name for name in methods if name not in CONTROLS]
-    best = leader(results, target, mode)
     said = [opening]
-    if best is None and tried:
-        said.append("no method keeps validation accuracy at any ratio that was tried.")
-    if best is not None:
-        said.append(_of_leader(results, target, *best))
-    others = [name for name in methods if best is None or name != best[0]]
-    if best is not None and others:
-        labels = [f"{results.methods[name].label} {_reach(results, target, mode, name)}" for name in others]
-        said.append(f"The others' winning subsets: {', '.join(labels)}.")
+    if seeds < FEWEST_SEEDS:
+        said.append(_too_few(seeds))
+    for name in tried if seeds >= FEWEST_SEEDS else ():
+        won = winning(results, target, name, mode)
+        said.append(claim_sentence(results.methods[name].label, won, units_of(results, name)))
+        if won.ratio is not None:
+            said.append(_of_saving(results, Group(target, name, won.ratio)))
     said.append(_against_random(results, target, mode, tried))
     said += [_of_weighted(results, target, mode, name) for name in results.compared if name not in (*methods, NONE)]
-    said += [_of_other_mode(results, target, other) for other in results.modes if other != mode]
-    if seeds == 1:
-        said.append("With one seed there are no intervals: nothing here is clear.")
+    if seeds >= FEWEST_SEEDS:
+        said += [_of_other_mode(results, target, other) for other in results.modes if other != mode]
     return " ".join(filter(None, said))
+
+
+def _too_few(seeds: int) -> str:
+    why = "one seed has no interval" if seeds == 1 else "an interval of two seeds reaches nine deviations to each side"
+    return f"{why}, so nothing is claimed about this target alone; run {FEWEST_SEEDS} seeds or more."
 
 
 def _was_run(results: Results, target: str, mode: str, method: str) -> bool:
     return any(results.accuracies(group, mode) for group in results.groups(target, method, "epochs"))
 
 
-def _reach(results: Results, target: str, mode: str, method: str) -> str:
-    ratio = results.winning(target, method, mode).ratio
-    return "none" if ratio is None else share(ratio)
-
-
-def _of_leader(results: Results, target: str, method: str, winning: Winning) -> str:
-    text = f"{results.methods[method].label} keeps validation accuracy with {share(winning.ratio)} of the "
-    text += f"{units_of(results, method)} pruned"
-    if winning.test is not None:
-        text += (
-            f"; on test images that is {difference(winning.test)} points, {_TO_NONE[verdict(winning.test)]} no pruning"
-        )
-    saving = results.saving(Group(target, method, winning.ratio or 0.0))
+def _of_saving(results: Results, group: Group) -> str:
+    saving = results.saving(group)
     if saving is None:
-        return f"{text}."
+        return ""
     change = f"saves {share(saving)} of the time" if saving >= 0 else f"takes {share(-saving)} more time"
-    return f"{text}. It {change}, surrogate and selection paid."
+    return f"It {change}, surrogate and selection paid."
 
 
 def _of_weighted(results: Results, target: str, mode: str, method: str) -> str:
@@ -132,9 +191,12 @@ def _against_random(results: Results, target: str, mode: str, methods: Sequence[
     rows = accuracy_rows(results, target, mode)
     said = []
     for method in methods:
-        found = [row.to_random for row in rows if row.group.method == method and row.to_random is not None]
-        verdicts = [verdict(one) for one in found]
+        held = [row for row in rows if row.group.method == method and row.to_random is not None]
+        found = [row.to_random for row in held]
+        verdicts = [verdict(row.to_random, row.equal) for row in held if row.to_random is not None]
         clear = [f"clearly {word} in {verdicts.count(word)}" for word in ("better", "worse") if word in verdicts]
+        if "unequal" in verdicts:
+            clear.append(f"not comparable in {verdicts.count('unequal')}, with more images or steps on one side,")
         text = f"{' and '.join(clear) or 'clearly different in none'} of {len(found)}"
         if len(found) == 1:
             text = f"{verdicts[0]} ({difference(found[0])} points)"
@@ -147,15 +209,11 @@ def _of_other_mode(results: Results, target: str, mode: str) -> str:
     if not _has_baseline(results, target, mode):
         return ""
     best = leader(results, target, mode)
-    words = MODE_LABELS.get(mode, mode)
-    if best is None:
-        return f"By {words} no method has a winning subset."
-    method, winning = best
-    held = ""
-    if winning.test is not None:
-        held = f" ({difference(winning.test)} points on test images, {_TO_NONE[verdict(winning.test)]} no pruning)"
-    label = results.methods[method].label
-    return f"By {words} the largest winning subset is that of {label}, {winning.ratio:.0%} pruned{held}."
+    words = mode_label(mode)
+    if best is None or best[1].claim is None:
+        return f"By {words} no method is shown to stay within {_points(results)} of no pruning."
+    method, won = best
+    return f"By {words}: {claim_sentence(results.methods[method].label, won, units_of(results, method))}"
 
 
 def _deciding(results: Results, target: str) -> str:

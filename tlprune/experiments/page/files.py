@@ -4,13 +4,15 @@ import csv
 import io
 from collections.abc import Sequence
 
+from tlprune.experiments.claims import Winning
 from tlprune.experiments.page.diagnostics import DIAGNOSTICS
 from tlprune.experiments.page.findings import accuracy_rows, cost_rows, verdict, winning_rows
-from tlprune.experiments.results import Results, Winning
+from tlprune.experiments.pooled import PooledDifference, controls_of, pooled_rows
+from tlprune.experiments.results import Results
 from tlprune.experiments.statistics import Estimate
-from tlprune.experiments.wording import MODE_LABELS
+from tlprune.experiments.wording import mode_label
 
-__all__ = ["cells_csv", "latex_tables", "latex_text", "summary_csv"]
+__all__ = ["cells_csv", "latex_tables", "latex_text", "pooled_csv", "summary_csv"]
 
 _CELL = [
     "target",
@@ -23,6 +25,7 @@ _CELL = [
     "units_kept",
     "images_total",
     "images_kept",
+    "steps",
     "surrogate_seconds",
     "selection_seconds",
     "pretraining_seconds",
@@ -54,7 +57,7 @@ def cells_csv(results: Results) -> str:
 
 def summary_csv(results: Results) -> str:
     """One row for each group and mode of transfer: means, intervals, differences, verdicts, median seconds, savings."""
-    headings = ["target", "method", "label", "ratio", "equal", "mode", "seeds", "units_kept", "images_kept"]
+    headings = ["target", "method", "label", "ratio", "equal", "mode", "seeds", "units_kept", "images_kept", "steps"]
     headings += ["test_accuracy", "low_95", "high_95"]
     for other in ("none", "random"):
         headings += [f"minus_{other}", f"minus_{other}_low_95", f"minus_{other}_high_95", f"minus_{other}_verdict"]
@@ -66,27 +69,55 @@ def summary_csv(results: Results) -> str:
             for row in accuracy_rows(results, target, mode):
                 group, cost = row.group, costs[row.group]
                 found: list[object] = [target, group.method, results.methods[group.method].label, group.ratio]
-                found += [group.match_budget, mode, row.accuracy.count, row.units_kept, row.images_kept]
+                found += [group.match_budget, mode, row.accuracy.count, row.units_kept, row.images_kept, row.steps]
                 found += _estimate(row.accuracy)
-                for one in (row.to_none, row.to_random):
-                    found += [None] * 4 if one is None else [*_estimate(one), verdict(one)]
+                for one, equal in ((row.to_none, True), (row.to_random, row.equal)):
+                    found += [None] * 4 if one is None else [*_estimate(one), verdict(one, equal)]
                 found += [cost.surrogate, cost.selection, cost.pretraining, cost.saving, cost.reused]
                 rows.append(found)
     return _csv(headings, rows)
 
 
+def pooled_csv(results: Results) -> str:
+    """One row for each method, ratio, length and mode of transfer: differences over all targets and seeds."""
+    headings = ["method", "label", "ratio", "equal", "mode", "images_kept", "steps", "test_accuracy"]
+    names = controls_of(results)
+    for other in names:
+        headings += [f"minus_{other}{end}" for end in ("", "_low_95", "_high_95", "_won", "_lost", "_verdict")]
+    rows = []
+    for row in pooled_rows(results):
+        group = row.group
+        found: list[object] = [group.method, results.methods[group.method].label, group.ratio, group.match_budget]
+        found += [row.mode, row.images, row.steps, row.accuracy]
+        for one in row.differences:
+            found += [None] * 6 if one is None else _pooled(one)
+        rows.append(found)
+    return _csv(headings, rows)
+
+
+def _pooled(found: PooledDifference) -> list[object]:
+    points = found.points
+    ends = [points.low, points.high] if points.enough_targets else [None, None]
+    return [points.mean, *ends, points.won, points.lost, found.verdict]
+
+
 def latex_tables(results: Results) -> str:
-    """Winning subsets, accuracies and costs, as tables for the package booktabs."""
+    """Winning subsets, accuracies and costs, as tables for the package booktabs; differences over all targets first."""
     places = [(target, mode) for target in results.targets for mode in results.modes]
     places = [place for place in places if any(place in found for _, found in winning_rows(results))]
-    headings = ["method", *(f"{target}, {MODE_LABELS.get(mode, mode)}" for target, mode in places)]
+    headings = ["method", *(f"{target}, {mode_label(mode)}" for target, mode in places)]
     rows = [
         [latex_text(results.methods[method].label), *(_winning(found.get(place)) for place in places)]
         for method, found in winning_rows(results)
     ]
-    caption = "Winning subsets: the largest prune ratio whose mean validation accuracy is not below no pruning; in "
-    caption += "brackets the difference on test images in points, paired by seed, with its 95 % interval."
+    margin = f"{results.margin:g} {'point' if results.margin == 1 else 'points'}"
+    caption = (
+        "Winning subsets: the largest prune ratio at which the 95 % interval of the difference to no pruning, on test "
+    )
+    caption += f"images, lies above -{margin}, and at each smaller ratio; in brackets that difference in points."
     tables = [_latex(caption, headings, rows)]
+    if len(results.targets) > 1:
+        tables.insert(0, _pooled_latex(results))
     for target in results.targets:
         modes = [mode for mode in results.modes if accuracy_rows(results, target, mode)]
         by_group: dict[object, list[str]] = {}
@@ -95,7 +126,7 @@ def latex_tables(results: Results) -> str:
                 first = [latex_text(row.label), f"{100 * row.group.ratio:.4g}"]
                 cells = by_group.setdefault(row.group, first + [""] * len(modes))
                 cells[2 + place] = _plus_minus(row.accuracy)
-        headings = ["method", "pruned (%)", *(MODE_LABELS.get(mode, mode) for mode in modes)]
+        headings = ["method", "pruned (%)", *(mode_label(mode) for mode in modes)]
         caption = f"Test accuracy on {target} in percent, mean over seeds with 95 % interval."
         tables.append(_latex(caption, headings, list(by_group.values())))
         headings = ["method", "pruned (%)", "S (s)", "L (s)", "P (s)", "saved (%)", "surrogate at hand (%)"]
@@ -135,13 +166,31 @@ def _plus_minus(found: Estimate) -> str:
 def _winning(found: Winning | None) -> str:
     if found is None:
         return "--"
-    if found.ratio is None:
-        return "none"
-    text = f"{100 * found.ratio:.4g}\\,\\%"
-    if found.test is not None:
-        interval = "" if found.test.count == 1 else f"\\,[{found.test.low:+.1f}, {found.test.high:+.1f}]"
-        text += f" (${found.test.mean:+.1f}{interval}$)"
-    return text
+    if (claim := found.claim) is None:
+        return "none" if found.open is None else "open"
+    return f"{100 * claim.ratio:.4g}\\,\\% (${claim.mean:+.1f}\\,[{claim.low:+.1f}, {claim.high:+.1f}]$)"
+
+
+def _pooled_latex(results: Results) -> str:
+    names = [results.methods[name].label for name in controls_of(results)]
+    headings = ["method", "pruned (%)", "equal", "transfer", "accuracy", *(f"minus {name}" for name in names)]
+    rows = []
+    for row in pooled_rows(results):
+        label = latex_text(results.methods[row.group.method].label)
+        first = [label, f"{100 * row.group.ratio:.4g}", row.group.match_budget, latex_text(mode_label(row.mode))]
+        rows.append([*first, f"${row.accuracy:.1f}$", *map(_pooled_points, row.differences)])
+    caption = (
+        f"Differences over {len(results.targets)} targets in points of test accuracy, with the 95 % interval of a "
+    )
+    return _latex(caption + "two-way bootstrap over targets and seeds.", headings, rows)
+
+
+def _pooled_points(found: PooledDifference | None) -> str:
+    if found is None:
+        return "--"
+    points = found.points
+    interval = f"\\,[{points.low:+.1f}, {points.high:+.1f}]" if points.enough_targets else ""
+    return f"${points.mean:+.1f}{interval}$"
 
 
 def _latex(caption: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,11 +1,12 @@
 """Rows of the page's tables, from results alone: accuracies, winning subsets, costs, ablations."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from tlprune.experiments.results import NONE, Group, Results, Winning
+from tlprune.experiments.claims import Winning, winning
+from tlprune.experiments.results import NONE, Group, Results
 from tlprune.experiments.statistics import Estimate
 from tlprune.selection.selection import UNIT_WORDS
 
@@ -29,14 +30,21 @@ CONTROLS = (NONE, "random", "reverse")
 
 _VOTING = ("label_mapping", "feature_mapping")
 
-Verdict = Literal["better", "worse", "unclear"]
+Verdict = Literal["better", "worse", "unclear", "unequal", "two seeds"]
 
 
-def verdict(found: Estimate) -> Verdict:
-    """Whether a difference's 95 % interval lies to one side of zero; one seed alone is never clear."""
-    if found.low > 0:
-        return "better"
-    return "worse" if found.high < 0 else "unclear"
+def verdict(found: Estimate, equal: bool = True) -> Verdict:
+    """Whether a difference's 95 % interval lies to one side of zero; one seed alone is never clear.
+
+    The interval of two seeds reaches nine deviations to each side: where it decides nothing, that is what is said.
+
+    Args:
+        found: The difference.
+        equal: Whether both trained on as many images for as many steps; else nothing is clear, but ``unequal``.
+    """
+    if found.low > 0 or found.high < 0:
+        return "unequal" if not equal else "better" if found.low > 0 else "worse"
+    return "two seeds" if found.count == 2 else "unclear"
 
 
 def units_of(results: Results, method: str, count: int = 2) -> str:
@@ -60,8 +68,10 @@ class AccuracyRow:
         accuracy: On test images, in percent.
         to_none: Difference to no pruning in points, paired by seed; None without that, and for no pruning itself.
         to_random: The same to random pruning at the same ratio and length.
+        equal: Whether random pruning trained on as many images for as many steps.
         images_kept: Median over seeds.
         units_kept: Median over seeds.
+        steps: Median over seeds; None if they were not recorded.
     """
 
     group: Group
@@ -69,8 +79,10 @@ class AccuracyRow:
     accuracy: Estimate
     to_none: Estimate | None
     to_random: Estimate | None
+    equal: bool
     images_kept: int
     units_kept: int
+    steps: int | None
 
 
 def accuracy_rows(results: Results, target: str, mode: str) -> list[AccuracyRow]:
@@ -88,18 +100,25 @@ def accuracy_rows(results: Results, target: str, mode: str) -> list[AccuracyRow]
                 accuracy=results.accuracy(group, mode),
                 to_none=None if group.method == NONE else results.difference(group, Group(target, NONE), mode),
                 to_random=None if group.method in (NONE, "random") else results.difference(group, random, mode),
+                equal=results.equally_large(group, random),
                 images_kept=round(median(cell.images_kept for cell in cells)),
                 units_kept=round(median(cell.units_kept for cell in cells)),
+                steps=_median_steps([cell.steps for cell in cells]),
             )
         )
     return rows
+
+
+def _median_steps(steps: Sequence[int | None]) -> int | None:
+    known = [one for one in steps if one is not None]
+    return round(median(known)) if known else None
 
 
 def winning_rows(results: Results) -> Iterator[tuple[str, dict[tuple[str, str], Winning]]]:
     """For each method that prunes, its winning subsets by target and mode, where it was run."""
     for method in results.compared:
         found = {
-            (target, mode): results.winning(target, method, mode)
+            (target, mode): winning(results, target, method, mode)
             for target in results.targets
             for mode in results.modes
             if any(results.accuracies(group, mode) for group in results.groups(target, method, "epochs"))
@@ -188,21 +207,24 @@ def ablation_lines(results: Results, target: str, mode: str) -> dict[str, dict[s
 
 
 def leader(results: Results, target: str, mode: str) -> tuple[str, Winning] | None:
-    """The method with the largest winning subset, controls apart; of several the one with more validation accuracy.
+    """The method with the largest winning subset, controls apart; of several the one with more accuracy.
+
+    Where none has a winning subset, the one whose claim is open at the largest ratio.
 
     Returns:
-        Its name and its winning subset; None if no method has one.
+        Its name and its winning subset; None if every claim fails, or none was made.
     """
     found = []
     for method in results.compared:
         if method not in CONTROLS and results.prunes(method):
-            winning = results.winning(target, method, mode)
-            if winning.ratio is not None and winning.val is not None:
-                found.append((winning.ratio, winning.val.mean, method, winning))
+            won = winning(results, target, method, mode)
+            claim = won.claim or won.open
+            if claim is not None:
+                found.append((won.ratio is not None, claim.ratio, claim.mean, method, won))
     if not found:
         return None
-    _, _, method, winning = max(found, key=lambda one: one[:2])
-    return method, winning
+    *_, method, won = max(found, key=lambda one: one[:3])
+    return method, won
 
 
 def shown_group(results: Results, target: str) -> Group | None:
@@ -223,5 +245,5 @@ def shown_group(results: Results, target: str) -> Group | None:
     best = leader(results, target, mode)
     method = best[0] if best is not None and best[0] in voting else voting[0]
     ratios = sorted({cell.ratio for cell in there if cell.method == method})
-    winning = results.winning(target, method, mode).ratio
-    return Group(target, method, winning if winning in ratios else ratios[len(ratios) // 2])
+    won = winning(results, target, method, mode).ratio
+    return Group(target, method, won if won in ratios else ratios[len(ratios) // 2])

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from statistics import median
@@ -16,15 +16,18 @@ from tlprune.experiments import wording
 from tlprune.experiments.curves import ablation_figure, accuracy_figure
 from tlprune.experiments.marks import marks_of
 from tlprune.experiments.page import findings
-from tlprune.experiments.page.conclusions import Headline, conclusion, headlines
+from tlprune.experiments.page.conclusions import Headline, conclusion, headlines, pooled_headlines
 from tlprune.experiments.page.diagnostics import diagnostics_table
 from tlprune.experiments.page.evidence import Evidence
 from tlprune.experiments.page.explanations import WHAT_METHODS_DO
-from tlprune.experiments.page.files import cells_csv, latex_tables, summary_csv
+from tlprune.experiments.page.files import cells_csv, latex_tables, pooled_csv, summary_csv
 from tlprune.experiments.page.svg import inline_svg
 from tlprune.experiments.pooled import controls_of, pooled_rows
+from tlprune.experiments.pooled_curves import pooled_figure
 from tlprune.experiments.results import NONE, Group, Results
-from tlprune.experiments.wording import MODE_LABELS
+from tlprune.experiments.statistics import FEWEST_TARGETS
+from tlprune.experiments.verdicts import claim_text, pooled_sentences
+from tlprune.experiments.wording import mode_label, target_labels
 from tlprune.selection.figures import drawable, votes_figure
 from tlprune.storage.atomic import atomic_path, write_bytes
 
@@ -32,6 +35,11 @@ __all__ = ["PAGE", "render_page", "write_report"]
 
 PAGE = "index.html"
 """Name of the page in its folder."""
+
+_POOLED = "pooled.png"
+
+_SEVERAL = 3
+"""Most targets that are shown one by one without being asked for."""
 
 _GLYPHS = {"": "━", "o": "●", "s": "■", "D": "◆", "v": "▼", "^": "▲", "P": "✚", "X": "✖", "*": "★", "<": "◀"}
 
@@ -72,16 +80,25 @@ def write_report(
     Raises:
         InputError: The folder cannot be written.
     """
-    page = render_page(results, evidence, notes, title)
+    page = render_page(None if results is None else _short_names(results), evidence, notes, title)
     texts = {PAGE: page}
     written = []
     if results is not None:
+        shown, labels = _short_names(results), target_labels(results.targets)
         texts |= {"cells.csv": cells_csv(results), "summary.csv": summary_csv(results)}
         texts["tables.tex"] = latex_tables(results)
+        if len(results.targets) > 1:
+            texts["pooled.csv"] = pooled_csv(results)
+            if _has_whole(results):
+                with atomic_path(folder / _POOLED) as temporary:
+                    pooled_figure(results, results.modes[0]).savefig(
+                        temporary, format="png", dpi=150, facecolor="white"
+                    )
+                written.append(_POOLED)
         for place, target in enumerate(results.targets):
             name = _png(results, place)
             with atomic_path(folder / name) as temporary:
-                figure = accuracy_figure(results, target, _modes(results, target))
+                figure = accuracy_figure(shown, labels[target], _modes(results, target))
                 figure.savefig(temporary, format="png", dpi=150, facecolor="white")
             written.append(name)
     for name, text in texts.items():
@@ -98,7 +115,9 @@ def render_page(results: Results | None, evidence: Sequence[Evidence], notes: Se
     environment.globals |= {
         "difference": wording.difference,
         "percent": wording.percent,
+        "claim_text": claim_text,
         "pooled_text": wording.pooled_text,
+        "targets_text": wording.targets_text,
         "seconds": wording.seconds,
         "share": wording.share,
         "verdict": findings.verdict,
@@ -119,6 +138,8 @@ def render_page(results: Results | None, evidence: Sequence[Evidence], notes: Se
         targets=targets,
         pooled=None if results is None or len(results.targets) < 2 else _pooled(results),
         notes=notes,
+        several=_SEVERAL,
+        points="" if results is None else f"{results.margin:g} {'point' if results.margin == 1 else 'points'}",
         winning=None if results is None else _winning(results),
         ablations=[] if results is None else _ablations(results),
         diagnosed=None if results is None else diagnostics_table(results),
@@ -128,6 +149,13 @@ def render_page(results: Results | None, evidence: Sequence[Evidence], notes: Se
         comparisons=comparisons,
         provenance=[] if results is None else _provenance(results),
     )
+
+
+def _short_names(results: Results) -> Results:
+    """Calls folders by their last parts."""
+    labels = target_labels(results.targets)
+    cells = [replace(cell, target=labels[cell.target]) for cell in results.cells]
+    return replace(results, targets={labels[name]: known for name, known in results.targets.items()}, cells=cells)
 
 
 def _lead(results: Results | None, evidence: Sequence[Evidence]) -> str:
@@ -142,10 +170,14 @@ def _lead(results: Results | None, evidence: Sequence[Evidence]) -> str:
     source = results.source.get("name", "unnamed")
     return (
         f"How much of the source {source!r} can be left out of pretraining, and which part, for "
-        f"{_and(list(results.targets))}? "
+        f"{_targets(results)}? "
         f"Compared: {_and(methods)}; {len(results.cells)} cells, "
         f"{len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'}.{_included(results)}"
     )
+
+
+def _targets(results: Results) -> str:
+    return _and(list(results.targets)) if len(results.targets) <= _SEVERAL else f"{len(results.targets)} targets"
 
 
 def _included(results: Results) -> str:
@@ -177,7 +209,7 @@ def _target(results: Results, place: int) -> _Target:
         inline_svg(
             accuracy_figure(results, target, [mode], legend=False),
             f"accuracy-{place}-{number}",
-            f"Test accuracy of {target} by {MODE_LABELS.get(mode, mode)} against the share pruned; numbers are below",
+            f"Test accuracy of {target} by {mode_label(mode)} against the share pruned; numbers are below",
         )
         for number, mode in enumerate(modes)
     ]
@@ -196,7 +228,7 @@ def _target(results: Results, place: int) -> _Target:
         png=_png(results, place),
         tables=[
             {
-                "mode": MODE_LABELS.get(mode, mode),
+                "mode": mode_label(mode),
                 "rows": [
                     row for row in findings.accuracy_rows(results, target, mode) if row.group.method in results.compared
                 ],
@@ -216,13 +248,27 @@ def _png(results: Results, place: int) -> str:
     return f"accuracy-{names[place]}{number}.png".replace("--", "-")
 
 
+def _has_whole(results: Results) -> bool:
+    return any(cell.method == NONE for cell in results.cells)
+
+
 def _pooled(results: Results) -> dict[str, Any]:
-    """The table over all targets."""
+    """The figure, sentences and table over all targets."""
+    mode = results.modes[0]
+    picture = ""
+    if _has_whole(results):
+        label = f"Difference to no pruning by {mode_label(mode)} for each target and their mean; numbers are below"
+        picture = inline_svg(pooled_figure(results, mode), "pooled", label)
     return {
         "targets": len(results.targets),
+        "fewest": FEWEST_TARGETS,
+        "headlines": pooled_headlines(results),
+        "picture": picture,
+        "png": _POOLED,
+        "sentences": pooled_sentences(results, mode, [findings.units_of(results, name) for name in results.compared]),
         "controls": [results.methods[name].label for name in controls_of(results)],
         "rows": [
-            (results.methods[row.group.method].label, MODE_LABELS.get(row.mode, row.mode), row)
+            (results.methods[row.group.method].label, mode_label(row.mode), row)
             for row in pooled_rows(results)
             if row.group.method in results.compared
         ],
@@ -230,12 +276,16 @@ def _pooled(results: Results) -> dict[str, Any]:
 
 
 def _winning(results: Results) -> dict[str, Any]:
-    rows = list(findings.winning_rows(results))
+    """Methods as columns, a row for each target and mode: there may be many targets."""
+    found = list(findings.winning_rows(results))
     places = [(target, mode) for target in results.targets for mode in results.modes]
-    places = [place for place in places if any(place in found for _, found in rows)]
     return {
-        "places": [f"{target}, {MODE_LABELS.get(mode, mode)}" for target, mode in places],
-        "rows": [(results.methods[method].label, [found.get(place) for place in places]) for method, found in rows],
+        "methods": [results.methods[method].label for method, _ in found],
+        "rows": [
+            (f"{target}, {mode_label(mode)}", [won.get((target, mode)) for _, won in found])
+            for target, mode in places
+            if any((target, mode) in won for _, won in found)
+        ],
     }
 
 

@@ -1,0 +1,181 @@
+"""Writes the tables and figures of docs/results.md from the results of the sweeps on real images.
+
+    python benchmarks/real_results.py
+
+Results are in benchmarks/results/real/NAME/results.json, as configs/experiment/real_*.yaml leaves them. In the page a
+line ``<!-- KIND NAME ARGUMENTS -->`` opens a table, which ends at ``<!-- end -->``; what lies between is written here.
+"""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+
+from tlprune.experiments.claims import pooled_winning, winning
+from tlprune.experiments.pooled import PooledDifference, PooledRow, controls_of, pooled_rows
+from tlprune.experiments.pooled_curves import pooled_figure
+from tlprune.experiments.results import NONE, Group, Results
+from tlprune.experiments.statistics import Pooled
+from tlprune.experiments.verdicts import claim_text
+from tlprune.experiments.wording import difference, interval_of, mode_label, share, target_labels
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "results.md"
+RESULTS = ROOT / "benchmarks" / "results" / "real"
+
+_TABLE = re.compile(r"(<!-- (\w+) (\S+) ?(.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def written(page: str) -> str:
+    """Returns the page with each of its tables computed from the results that it names."""
+    return _TABLE.sub(lambda found: found[1] + _KINDS[found[2]](load(found[3]), *found[4].split()) + found[5], page)
+
+
+def load(name: str) -> Results:
+    """Reads the results of an experiment."""
+    return Results.load(RESULTS / name)
+
+
+def differences(results: Results, *modes: str) -> str:
+    """Accuracy and differences over all targets; a row for each method and ratio, columns for each mode of transfer."""
+    rows: dict[Group, list[PooledRow]] = {}
+    for row in pooled_rows(results):
+        if row.mode in modes:
+            rows.setdefault(row.group, []).append(row)
+    names = controls_of(results)
+    heads = ["method", "pruned", "images", "steps"]
+    for mode in modes:
+        heads += [mode_label(mode), *(f"minus {results.methods[name].label}" for name in names)]
+    lines = []
+    ordered = sorted(rows, key=lambda one: (one.ratio, one.match_budget, -rows[one][0].accuracy))
+    for group in ordered:
+        first = rows[group][0]
+        line = [_label(results, group), share(group.ratio), f"{first.images:,.0f}", f"{first.steps:,.0f}"]
+        for row in rows[group]:
+            line += [f"{row.accuracy:.1f}", *map(_points, row.differences)]
+        lines.append(line)
+    return _table(heads, lines, left=1)
+
+
+def pairs(results: Results, ratio: str, *names: str) -> str:
+    """Differences between methods over all targets: ``names`` alternate candidate and other."""
+    heads = ["difference", *map(mode_label, results.modes)]
+    lines = []
+    for first, second in zip(names[::2], names[1::2], strict=True):
+        a, b = Group("", first, float(ratio)), Group("", second, float(ratio))
+        found = [results.pooled(a, b, mode) for mode in results.modes]
+        labels = [results.methods[name].label for name in (first, second)]
+        lines.append([f"{labels[0]} minus {labels[1]}", *map(_pooled, found)])
+    return _table(heads, lines, left=1)
+
+
+def claims(results: Results, mode: str) -> str:
+    """Whether each method at each ratio costs at most the margin, over all targets."""
+    lines = []
+    for method, info in results.methods.items():
+        if results.prunes(method):
+            lines += [
+                [info.label, share(claim.ratio), claim_text(claim), claim.standing, claim.needs or "-"]
+                for claim in pooled_winning(results, method, mode).claims
+            ]
+    return _table(["method", "pruned", "minus no pruning", "at most 1 point lost", "what would decide"], lines, left=1)
+
+
+def targets(results: Results, mode: str, method: str) -> str:
+    """One method for each target: difference to random and to no pruning at each ratio, means over seeds."""
+    ratios = sorted({cell.ratio for cell in results.cells if cell.method == method})
+    heads = ["target", "no pruning"]
+    heads += [f"{share(ratio)}: minus {other}" for ratio in ratios for other in ("random images", "no pruning")]
+    lines = []
+    for target, label in target_labels(results.targets).items():
+        line = [label, f"{results.accuracy(Group(target, NONE), mode).mean:.1f}"]
+        for ratio in ratios:
+            group = Group(target, method, ratio)
+            for other in (replace(group, method="random"), Group(target, NONE)):
+                found = results.difference(group, other, mode)
+                line.append("-" if found is None else f"{found.mean:+.1f}")
+        lines.append(line)
+    return _table(heads, lines, left=1)
+
+
+def searched(results: Results, mode: str) -> str:
+    """What bisection ran for each target and what it found."""
+    lines = []
+    for target, label in target_labels(results.targets).items():
+        for method, info in results.methods.items():
+            if results.prunes(method):
+                won = winning(results, target, method, mode)
+                groups = results.groups(target, method, "epochs")
+                found = [(one.ratio, results.difference(one, Group(target, NONE), mode)) for one in groups]
+                found_of_val = [results.difference(one, Group(target, NONE), mode, "val") for one in groups]
+                kept = [
+                    one.ratio for one, of in zip(groups, found_of_val, strict=True) if of and of.mean >= -won.margin
+                ]
+                tried = ", ".join(f"{share(ratio)} {difference(points)}" for ratio, points in found)
+                lines.append([label, info.label, share(max(kept, default=0.0)), tried])
+    return _table(["target", "method", "largest by validation", "minus no pruning on test images"], lines, left=2)
+
+
+def cost(results: Results, method: str) -> str:
+    """Seconds of surrogate (S), selection (L) and pretraining, and what is saved: means over targets."""
+    names = list(results.targets)
+    whole = fmean(results.seconds(Group(target, NONE))[2] for target in names)
+    lines = []
+    for ratio in sorted({cell.ratio for cell in results.cells if cell.method == method}):
+        parts = [results.seconds(Group(target, method, ratio)) for target in names]
+        surrogate, selection, pretraining = (fmean(side) for side in zip(*parts, strict=True))
+        saved = 1 - (surrogate + selection + pretraining) / whole
+        reused = 1 - (selection + pretraining) / whole
+        overhead = (surrogate + selection) / whole
+        numbers = [f"{surrogate:.1f} s", f"{selection:.2f} s", f"{pretraining:.1f} s", f"{whole:.1f} s"]
+        paper = {0.2: "15 %", 0.8: "76 %"}.get(ratio, "-")
+        lines.append(
+            [share(ratio), *numbers, f"{100 * overhead:.1f} %", f"{100 * saved:.0f} %", f"{100 * reused:.0f} %", paper]
+        )
+    heads = ["pruned", "S", "L", "P", "T", "(S + L) / T", "saved", "surrogate at hand", "the paper's saving"]
+    return _table(heads, lines)
+
+
+def draw() -> None:
+    """Draws the figures of the page."""
+    for name in ("superclasses", "targets"):
+        figure = pooled_figure(load(name), "probe")
+        figure.savefig(ROOT / "docs" / "images" / f"results-{name}.png", dpi=110, facecolor="white")
+
+
+def _label(results: Results, group: Group) -> str:
+    return results.methods[group.method].label + (", equal steps" if group.match_budget == "steps" else "")
+
+
+def _points(found: PooledDifference | None) -> str:
+    if found is None:
+        return ""
+    text = _pooled(found.points)
+    return f"{text}, {found.points.won} of {found.points.targets}" + ("" if found.equal else ", unequal")
+
+
+def _pooled(found: Pooled | None) -> str:
+    if found is None:
+        return ""
+    text = f"{found.mean:+.1f} {interval_of(found)}" if found.enough_targets else f"{found.mean:+.1f}"
+    return f"**{text}**" if found.verdict != "unclear" else text
+
+
+def _table(heads: list[str], lines: list[list[str]], left: int = 0) -> str:
+    rule = ["---"] * left + ["---:"] * (len(heads) - left)
+    return "".join(f"| {' | '.join(line)} |\n" for line in (heads, rule, *lines))
+
+
+_KINDS = {
+    "differences": differences,
+    "pairs": pairs,
+    "claims": claims,
+    "targets": targets,
+    "searched": searched,
+    "cost": cost,
+}
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text()))
+    draw()

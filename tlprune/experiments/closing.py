@@ -1,0 +1,104 @@
+"""What a sweep ends with in a terminal: claims for each target, and differences over all."""
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from tlprune.experiments.claims import FEWEST_SEEDS, Claim, Winning, winning
+from tlprune.experiments.page.findings import units_of
+from tlprune.experiments.pooled import controls_of, pooled_rows
+from tlprune.experiments.results import NONE, Group, Results
+from tlprune.experiments.statistics import FEWEST_TARGETS
+from tlprune.experiments.verdicts import claim_text, pooled_sentences
+from tlprune.experiments.wording import difference, mode_label, pooled_text, share, target_labels, targets_text
+
+__all__ = ["SEVERAL", "print_claims", "print_pooled"]
+
+SEVERAL = 3
+"""Most targets that are listed one by one; of more, the report has each."""
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False
+    )
+
+
+def print_claims(results: Results, console: Console) -> None:
+    """Prints the winning subsets of each target.
+
+    Args:
+        results: Finished cells.
+        console: Console to print to.
+    """
+    mode = results.modes[0]
+    points = f"{results.margin:g} {'point' if results.margin == 1 else 'points'}"
+    table = _table(f"winning subsets by {mode}: at most {points} below no pruning, on test images")
+    labels = target_labels(results.targets)
+    table.add_column("target", no_wrap=True, min_width=max(map(len, labels.values())))
+    longest = max(len(info.label) for info in results.methods.values())
+    table.add_column("method", overflow="fold", min_width=min(longest, 8))
+    for heading in ("equal", "pruned", "minus no pruning", "what would decide"):
+        table.add_column(heading, justify="right" if heading == "pruned" else "left", overflow="fold")
+    for target in results.targets:
+        for method, info in results.methods.items():
+            for match_budget in ("epochs", "steps") if results.prunes(method) else ():
+                won = winning(results, target, method, mode, match_budget)
+                if won.claims:
+                    table.add_row(labels[target], info.label, match_budget, *_claim(won))
+            if method != NONE and not results.prunes(method):
+                found = results.difference(Group(target, method), Group(target, NONE), mode)
+                table.add_row(labels[target], info.label, "steps", "nothing", difference(found), "")
+    console.print(table)
+    text = "pruned: the largest ratio whose 95 % interval, over seeds and test images, lies above minus the margin, and"
+    console.print(f"{text} those of all smaller ratios; open: it reaches both sides of that", soft_wrap=True)
+    if results.seeds([cell.group for cell in results.cells]) < FEWEST_SEEDS:
+        console.print(f"One or two seeds decide nothing about one target; run {FEWEST_SEEDS} or more", soft_wrap=True)
+
+
+def _claim(won: Winning) -> tuple[str, str, str]:
+    if won.claim is not None:
+        return share(won.claim.ratio), claim_text(won.claim), ""
+    claim: Claim = won.open or won.claims[0]
+    if won.open is None:
+        return "none", claim_text(claim), ""
+    return "open", f"{share(claim.ratio)}: {claim_text(claim)}", claim.needs
+
+
+def print_pooled(results: Results, console: Console) -> None:
+    """Prints how each method differs from random and from no pruning over all targets and seeds.
+
+    Args:
+        results: Finished cells of several targets.
+        console: Console to print to.
+    """
+    mode = results.modes[0]
+    table = _table(f"over {len(results.targets)} targets, by {mode_label(mode)}: points on test images")
+    names = controls_of(results)
+    for heading in ("method", "equal"):
+        table.add_column(heading)
+    headings = [heading for name in names for heading in (f"minus {results.methods[name].label}", "won / lost")]
+    for heading in ("pruned", "images", "steps", "accuracy", *headings):
+        table.add_column(heading, justify="right")
+    for row in pooled_rows(results):
+        if row.mode != mode:
+            continue
+        method, group = results.methods[row.group.method].label, row.group
+        steps = "-" if row.steps is None else f"{row.steps:,.0f}"
+        numbers = [f"{group.ratio:.0%}", f"{row.images:,.0f}", steps, f"{row.accuracy:.1f}"]
+        for one in row.differences:
+            points = None if one is None else one.points
+            numbers += [
+                pooled_text(points, False) + (" unequal" if one and not one.equal else ""),
+                targets_text(points),
+            ]
+        table.add_row(method, group.match_budget, *numbers)
+    console.print(table)
+    text = "in brackets the 95 % interval of a two-way bootstrap over targets and seeds; won / lost: targets above and"
+    console.print(f"{text} below 0, in brackets how many of them beyond what seeds vary", soft_wrap=True)
+    if len(results.targets) < FEWEST_TARGETS:
+        console.print(
+            f"fewer than {FEWEST_TARGETS} targets carry no interval and no conclusion over targets", soft_wrap=True
+        )
+    for said in pooled_sentences(results, mode, [units_of(results, name) for name in results.compared]):
+        console.print(said, soft_wrap=True, highlight=False)

@@ -1,0 +1,78 @@
+"""Sentences on what intervals support, which the terminal, the report and the demo share."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tlprune.experiments.claims import Claim, Winning, pooled_winning, targets_for
+from tlprune.experiments.pooled import RANDOM, pooled_difference
+from tlprune.experiments.results import NONE, Group, Results
+from tlprune.experiments.wording import interval_of, mode_label, pooled_text, share
+
+__all__ = ["claim_sentence", "claim_text", "pooled_sentences"]
+
+
+def claim_text(claim: Claim) -> str:
+    """Writes a claim's difference: ``-0.2 [-0.9, +0.5] points``; without an interval, the mean alone."""
+    interval = "" if claim.low != claim.low else f" {interval_of(claim)}"
+    return f"{claim.mean:+.1f}{interval} points"
+
+
+def claim_sentence(label: str, won: Winning, units: str) -> str:
+    """Says what a method's claims come to.
+
+    Args:
+        label: Name of the method.
+        won: Its claims.
+        units: What it prunes, in the plural.
+    """
+    points = f"{won.margin:g} {'point' if won.margin == 1 else 'points'}"
+    claim, undecided = won.claim, won.open
+    if claim is not None:
+        said = f"{label} with {share(claim.ratio)} of the {units} pruned is at most {points} below no pruning"
+        return f"{said} ({claim_text(claim)})."
+    if undecided is not None:
+        said = f"{label} is not shown to stay within {points} of no pruning"
+        return f"{said}; open up to {share(undecided.ratio)} ({claim_text(undecided)}): {undecided.needs}."
+    if won.claims:
+        first = won.claims[0]
+        return (
+            f"{label} is more than {points} below no pruning from {share(first.ratio)} pruned on ({claim_text(first)})."
+        )
+    return ""
+
+
+def pooled_sentences(results: Results, mode: str, units: Sequence[str]) -> list[str]:
+    """Says, over all targets, what each method gains over random pruning and what it loses to no pruning.
+
+    Args:
+        results: Finished cells of several targets.
+        mode: Transfer mode.
+        units: For each of the compared methods, what it prunes, in the plural.
+    """
+    said = []
+    for method, words in zip(results.compared, units, strict=True):
+        if method in (NONE, RANDOM) or not results.prunes(method):
+            continue
+        groups = {replace(cell.group, target="") for cell in results.cells if cell.method == method}
+        against = [_against_random(results, one, mode) for one in sorted(groups, key=lambda one: one.ratio)]
+        label = results.methods[method].label
+        if any(against):
+            said.append(f"{label} minus random pruning, by {mode_label(mode)}: {'; '.join(filter(None, against))}.")
+        said.append(claim_sentence(label, pooled_winning(results, method, mode), words))
+    return list(filter(None, said))
+
+
+def _against_random(results: Results, group: Group, mode: str) -> str:
+    found = pooled_difference(results, group, RANDOM, mode) if RANDOM in results.methods else None
+    if found is None:
+        return ""
+    where = f"{share(group.ratio)} pruned" + (", equal steps" if group.match_budget == "steps" else "")
+    word = found.verdict
+    if word == "unequal":
+        word_text = "unequal numbers of images or steps, so not comparable"
+    elif word == "unclear":
+        needed = targets_for(found.points, abs(found.points.mean)) if found.points.enough_targets else "too few targets"
+        word_text = f"unclear, {needed}"
+    else:
+        word_text = f"clearly {word}"
+    return f"{where} {pooled_text(found.points)}, {word_text}"
