@@ -9,7 +9,7 @@ from tlprune.data.transforms import EvalTransform
 from tlprune.errors import InputError
 from tlprune.experiments.linear_probe import PENALTIES, LinearProbe
 from tlprune.experiments.neighbours import Neighbours
-from tlprune.experiments.sweep_plan import transfer_of
+from tlprune.experiments.sweep_transfers import transfer_of
 from tlprune.models.weights import load_backbone
 from tlprune.selection.features import extract_features
 
