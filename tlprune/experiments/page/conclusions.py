@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tlprune.experiments.page.findings import CONTROLS, accuracy_rows, leader, units_of, verdict
 from tlprune.experiments.results import NONE, Group, Results, Winning
-from tlprune.experiments.wording import MODE_LABELS, difference, interval_of, share
+from tlprune.experiments.wording import difference, interval_of, mode_label, share
 
 __all__ = ["Headline", "conclusion", "headlines"]
 
@@ -34,7 +34,7 @@ def headlines(results: Results, target: str) -> list[Headline]:
     """
     mode = _deciding(results, target)
     best = leader(results, target, mode)
-    words = MODE_LABELS.get(mode, mode)
+    words = mode_label(mode, results.recipes)
     if best is None:
         text = f"of the methods keeps validation accuracy for {target} at any ratio tried, by {words}"
         return [Headline("none", text)] if _has_baseline(results, target, mode) else []
@@ -70,7 +70,7 @@ def conclusion(results: Results, target: str) -> str:
     """
     mode = _deciding(results, target)
     seeds = results.seeds(results.groups(target))
-    opening = f"By {MODE_LABELS.get(mode, mode)}, over {seeds} {'seed' if seeds == 1 else 'seeds'}:"
+    opening = f"By {mode_label(mode, results.recipes)}, over {seeds} {'seed' if seeds == 1 else 'seeds'}:"
     if not _has_baseline(results, target, mode):
         return f"{opening} nothing was run without pruning, so no loss or gain can be measured."
     methods = [name for name in results.compared if results.prunes(name) and _was_run(results, target, mode, name)]
@@ -147,7 +147,7 @@ def _of_other_mode(results: Results, target: str, mode: str) -> str:
     if not _has_baseline(results, target, mode):
         return ""
     best = leader(results, target, mode)
-    words = MODE_LABELS.get(mode, mode)
+    words = mode_label(mode, results.recipes)
     if best is None:
         return f"By {words} no method has a winning subset."
     method, winning = best

@@ -8,7 +8,7 @@ from tlprune.experiments.page.diagnostics import DIAGNOSTICS
 from tlprune.experiments.page.findings import accuracy_rows, cost_rows, verdict, winning_rows
 from tlprune.experiments.results import Results, Winning
 from tlprune.experiments.statistics import Estimate
-from tlprune.experiments.wording import MODE_LABELS
+from tlprune.experiments.wording import mode_label
 
 __all__ = ["cells_csv", "latex_tables", "latex_text", "summary_csv"]
 
@@ -79,7 +79,7 @@ def latex_tables(results: Results) -> str:
     """Winning subsets, accuracies and costs, as tables for the package booktabs."""
     places = [(target, mode) for target in results.targets for mode in results.modes]
     places = [place for place in places if any(place in found for _, found in winning_rows(results))]
-    headings = ["method", *(f"{target}, {MODE_LABELS.get(mode, mode)}" for target, mode in places)]
+    headings = ["method", *(f"{target}, {mode_label(mode, results.recipes)}" for target, mode in places)]
     rows = [
         [latex_text(results.methods[method].label), *(_winning(found.get(place)) for place in places)]
         for method, found in winning_rows(results)
@@ -95,7 +95,7 @@ def latex_tables(results: Results) -> str:
                 first = [latex_text(row.label), f"{100 * row.group.ratio:.4g}"]
                 cells = by_group.setdefault(row.group, first + [""] * len(modes))
                 cells[2 + place] = _plus_minus(row.accuracy)
-        headings = ["method", "pruned (%)", *(MODE_LABELS.get(mode, mode) for mode in modes)]
+        headings = ["method", "pruned (%)", *(mode_label(mode, results.recipes) for mode in modes)]
         caption = f"Test accuracy on {target} in percent, mean over seeds with 95 % interval."
         tables.append(_latex(caption, headings, list(by_group.values())))
         headings = ["method", "pruned (%)", "S (s)", "L (s)", "P (s)", "saved (%)", "surrogate at hand (%)"]

@@ -24,7 +24,7 @@ from tlprune.experiments.page.files import cells_csv, latex_tables, summary_csv
 from tlprune.experiments.page.svg import inline_svg
 from tlprune.experiments.pooled import controls_of, pooled_rows
 from tlprune.experiments.results import NONE, Group, Results
-from tlprune.experiments.wording import MODE_LABELS
+from tlprune.experiments.wording import mode_label
 from tlprune.selection.figures import drawable, votes_figure
 from tlprune.storage.atomic import atomic_path, write_bytes
 
@@ -177,7 +177,8 @@ def _target(results: Results, place: int) -> _Target:
         inline_svg(
             accuracy_figure(results, target, [mode], legend=False),
             f"accuracy-{place}-{number}",
-            f"Test accuracy of {target} by {MODE_LABELS.get(mode, mode)} against the share pruned; numbers are below",
+            f"Test accuracy of {target} by {mode_label(mode, results.recipes)} against the share pruned; "
+            "numbers are below",
         )
         for number, mode in enumerate(modes)
     ]
@@ -196,7 +197,7 @@ def _target(results: Results, place: int) -> _Target:
         png=_png(results, place),
         tables=[
             {
-                "mode": MODE_LABELS.get(mode, mode),
+                "mode": mode_label(mode, results.recipes),
                 "rows": [
                     row for row in findings.accuracy_rows(results, target, mode) if row.group.method in results.compared
                 ],
@@ -222,7 +223,7 @@ def _pooled(results: Results) -> dict[str, Any]:
         "targets": len(results.targets),
         "controls": [results.methods[name].label for name in controls_of(results)],
         "rows": [
-            (results.methods[row.group.method].label, MODE_LABELS.get(row.mode, row.mode), row)
+            (results.methods[row.group.method].label, mode_label(row.mode, results.recipes), row)
             for row in pooled_rows(results)
             if row.group.method in results.compared
         ],
@@ -234,7 +235,7 @@ def _winning(results: Results) -> dict[str, Any]:
     places = [(target, mode) for target in results.targets for mode in results.modes]
     places = [place for place in places if any(place in found for _, found in rows)]
     return {
-        "places": [f"{target}, {MODE_LABELS.get(mode, mode)}" for target, mode in places],
+        "places": [f"{target}, {mode_label(mode, results.recipes)}" for target, mode in places],
         "rows": [(results.methods[method].label, [found.get(place) for place in places]) for method, found in rows],
     }
 
