@@ -146,8 +146,9 @@ def test_selection_and_weights_are_told(trainer, events, coloured, target, surro
     quiet["logger"] = board(tmp_path, "transfer")
     weights = str(surrogate_file(4))
     module = TransferModule(weights=weights)
-    trainer(callbacks=[HParamsMonitor()], **quiet).fit(module, datamodule=DownstreamDataModule(target))
-    assert row(events(tmp_path / "transfer"))["weights"] == weights
+    trainer(callbacks=[HParamsMonitor()], **quiet).fit(module, datamodule=DownstreamDataModule(target, shots=2))
+    told = row(events(tmp_path / "transfer"))
+    assert (told["weights"], told["shots"]) == (weights, 2)
 
 
 def test_tensorboard_has_the_columns_of_all_runs(trainer, tmp_path):

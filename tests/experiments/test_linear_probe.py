@@ -3,13 +3,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tlprune.data.shots import few_of_each_class
 from tlprune.data.transformed import TransformedDataset
 from tlprune.data.transforms import EvalTransform
 from tlprune.errors import InputError
-from tlprune.experiments.frozen_transfers import few_of_each_class
 from tlprune.experiments.linear_probe import PENALTIES, LinearProbe
 from tlprune.experiments.neighbours import Neighbours
-from tlprune.experiments.sweep_plan import transfer_of
+from tlprune.experiments.sweep_transfers import transfer_of
 from tlprune.models.weights import load_backbone
 from tlprune.selection.features import extract_features
 
@@ -63,18 +63,10 @@ def test_shots_are_that_many_labels_of_each_class(transfer, target, surrogate_fi
     assert (found.val, found.test) == (wanted.val, wanted.test)
 
 
-def test_more_shots_add_images_and_the_seed_draws_others():
-    labels = torch.tensor([0, 1, 1, 0, 2, 1, 0, 2, 0, 1])
-    few, more = few_of_each_class(labels, 1, 0), few_of_each_class(labels, 3, 0)
-    assert sorted(labels[few].tolist()) == [0, 1, 2]
-    assert labels[more].bincount().tolist() == [3, 3, 2]
-    assert set(few.tolist()) < set(more.tolist())
-    assert any(few_of_each_class(labels, 1, seed).tolist() != few.tolist() for seed in range(1, 9))
-
-
 def test_a_config_names_the_classifier_by_its_options():
     assert transfer_of("probe", {"solver": "lbfgs", "shots": 5}) == LinearProbe(shots=5)
     assert transfer_of("knn", {"num_neighbours": 5, "shots": 3}) == Neighbours(5, shots=3)
+    assert transfer_of("probe", {"solver": "lbfgs", "shots": "all"}) == LinearProbe()
     assert LinearProbe().as_json == {"solver": "lbfgs"}
     assert LinearProbe(shots=5).as_json == {"solver": "lbfgs", "shots": 5}
 
@@ -83,8 +75,9 @@ def test_a_config_names_the_classifier_by_its_options():
     ("options", "message"),
     [
         ({"solver": "adam"}, "`solver` must be 'lbfgs', got 'adam'"),
-        ({"solver": "lbfgs", "shots": 0}, "`shots` must be at least 1, got 0"),
-        ({"solver": "lbfgs", "shots": 2.5}, "transfer 'probe': `shots` must be a number, got 2.5"),
+        ({"solver": "lbfgs", "shots": 0}, "transfer 'probe': `shots` must be at least 1, got 0"),
+        ({"solver": "lbfgs", "shots": 2.5}, "transfer 'probe': `shots` must be a whole number or 'all', got 2.5"),
+        ({"solver": "lbfgs", "shots": "al"}, "transfer 'probe': `shots` must be a whole number or 'all', got 'al'"),
         ({"solver": "lbfgs", "shot": 5}, "transfer 'probe' has no option 'shot': did you mean 'shots'"),
     ],
 )

@@ -254,6 +254,10 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(place, capsys):
         ({"match_images": "revers"}, "`match_images` names no method that prunes, 'revers': did you mean 'reverse'?"),
         ({"match_images": "none"}, "`match_images` names no method that prunes, 'none'"),
         ({"transfers": {"knn": {"k": 3}}}, "transfer 'knn' has no option 'k'"),
+        (
+            {"transfers": {"p": {"config": "probe.yaml", "shots": [5, 0]}}},
+            "transfer 'p': `shots` must be at least 1, got 0",
+        ),
         ({"workers": 0}, "`workers` must be at least 1"),
         ({"search": "golden"}, "golden"),
         ({"slurm": {"cluster": "slurm"}}, "slurm"),

@@ -1,5 +1,6 @@
 """What the stages of a sweep depend on."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -7,9 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tlprune import PrunedSourceDataModule, Selection, select
+from tlprune import DownstreamDataModule, PrunedSourceDataModule, Selection, select
+from tlprune.data.shots import few_of_each_class
+from tlprune.data.target_splits import open_target
 from tlprune.errors import InputError
-from tlprune.experiments import sweep_cells, sweep_stages
+from tlprune.experiments import frozen_transfers, sweep_cells, sweep_stages
+from tlprune.experiments.linear_probe import LinearProbe
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import NONE, Group
 from tlprune.experiments.sweep import shared_pretraining
@@ -202,3 +206,62 @@ def test_random_pruning_is_drawn_for_each_target_where_wanted(apart, sweep, clas
     assert shared_pretraining(both, Group(other, "random", 0.5)) is not apart
     fixed = methods_of({"random": chance | {"init_args": {"unit": "sample", "seed": 7}}}, controls=False)
     assert shared_pretraining(replace(both, methods=fixed), Group(other, "random", 0.5))
+
+
+def transfer_keys(planned, weights, seeds=(0, 1)):
+    """Names of the stages of each mode, by repetition."""
+    [target] = planned.targets
+    stages = {
+        mode: [sweep_stages.transfer_stage(planned, target, seed, mode, weights) for seed in seeds]
+        for mode in planned.transfers
+    }
+    return {mode: [one.folder.name.rpartition("-")[2] for one in of] for mode, of in stages.items()}
+
+
+def test_few_labels_are_in_the_key_of_a_transfer_and_all_labels_are_not(sweep, tmp_path):
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"weights")
+    planned = sweep()
+    recipe = planned.transfers["probe"]
+    [target] = planned.targets
+    for all_labels in (recipe, recipe.with_shots(None), LinearProbe()):
+        stage = sweep_stages.transfer_stage(replace(planned, transfers={"p": all_labels}), target, 0, "p", weights)
+        assert "shots" not in json.dumps(stage.depends)
+    modes = {"p": recipe, "p_1": recipe.with_shots(1), "p_2": recipe.with_shots(2)}
+    modes |= {"l": LinearProbe(), "l_1": LinearProbe(shots=1), "l_2": LinearProbe(shots=2)}
+    before = transfer_keys(replace(planned, transfers=modes), weights)
+    assert len({key for keys in before.values() for key in keys}) == 2 * len(modes)
+    # every image of the target counts: which one a repetition draws is not known to the key
+    for file in sorted((tmp_path / "target" / "train").glob("*/*")):
+        os.utime(file, ns=(1, 1))
+        after = transfer_keys(replace(sweep(), transfers=modes), weights)
+        assert all(after[mode][seed] != before[mode][seed] for mode in modes for seed in (0, 1))
+        before = after
+
+
+def test_all_modes_of_a_repetition_train_on_the_same_few_images(sweep, monkeypatch):
+    planned = sweep({"augment": "none"}, trainer={"max_epochs": 1, "accelerator": "cpu", "logger": False})
+    [target] = planned.targets
+    transfers = {"p_2": planned.transfers["probe"].with_shots(2), "l_2": LinearProbe(shots=2)}
+    planned = replace(planned, transfers=transfers)
+    seen = {"p_2": [], "l_2": []}
+    extract, setup = frozen_transfers.extract_features, DownstreamDataModule.setup
+
+    def extracted(backbone, images):
+        seen["l_2"].append(images.images.paths)
+        return extract(backbone, images)
+
+    def set_up(data, stage=None):
+        if stage == "fit":
+            seen["p_2"].append(data.opened.train.paths)
+        setup(data, stage)
+
+    monkeypatch.setattr(frozen_transfers, "extract_features", extracted)
+    monkeypatch.setattr(DownstreamDataModule, "setup", set_up)
+    whole = open_target(target).train
+    by_hand = [whole.subset(few_of_each_class(whole.labels, 2, seed)).paths for seed in range(2)]
+    for seed in range(2):
+        run_cell(planned, Spec(Group(target, NONE), seed))
+    assert seen["p_2"] == seen["l_2"][::3] == by_hand  # then validation and test images
+    assert by_hand[0] != by_hand[1]
+    assert {len(paths) for paths in seen["l_2"][1::3]} == {6}

@@ -115,11 +115,11 @@ def hyperparameters(trainer: Trainer, pl_module: LightningModule) -> dict[str, s
     """Collects the hyperparameters of a run, as far as known.
 
     These have their own names: numbers, strings and booleans in the ``hparams`` of module and DataModule; ``source``
-    and ``target`` of the DataModule; for its Selection ``selection`` (the method), ``prune_ratio`` (the share of pruned
-    units), ``selection/units_kept`` and ``selection/images_kept``; ``weights`` of the module; ``seed`` of
-    ``seed_everything``. The following have the prefix ``training/``, which sorts them last in TensorBoard:
-    ``optimizer``, ``lr`` (of the first group), ``weight_decay``, ``batch_size``, ``augment``, ``epochs`` and
-    ``precision``.
+    and ``target`` of the DataModule, and its ``shots`` if they are a number; for its Selection ``selection`` (the
+    method), ``prune_ratio`` (the share of pruned units), ``selection/units_kept`` and ``selection/images_kept``;
+    ``weights`` of the module; ``seed`` of ``seed_everything``. The following have the prefix ``training/``, which sorts
+    them last in TensorBoard: ``optimizer``, ``lr`` (of the first group), ``weight_decay``, ``batch_size``, ``augment``,
+    ``epochs`` and ``precision``.
 
     Args:
         trainer: Trainer of the run.
@@ -136,6 +136,7 @@ def hyperparameters(trainer: Trainer, pl_module: LightningModule) -> dict[str, s
     known: dict[str, Any] = {**getattr(data, "hparams", {}), **pl_module.hparams}
     known |= {"weights": getattr(pl_module, "weights", None), "seed": _seed()}
     known |= {name: getattr(data, name, None) for name in ("source", "target") if hasattr(data, name)}
+    known |= {"shots": shots} if isinstance(shots := getattr(data, "shots", None), int) else {}
     targets = getattr(data, "targets", ())
     if targets and all(isinstance(target, str) for target in targets):
         known["target"] = ", ".join(targets)

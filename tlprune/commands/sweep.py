@@ -63,7 +63,8 @@ def _parser() -> ArgumentParser:
     text = "config of 'tlprune fit' to train surrogates by, one for each seed; or the weights file of one for all"
     add("--surrogate", type=str | None, default=None, help=text)
     add("--pretrain", type=str, required=True, help="config of 'tlprune fit' for source models")
-    text = "by mode, the first decides: a config of 'tlprune fit', {solver: lbfgs}, or {num_neighbours: 20} for kNN"
+    text = "by mode, the first decides: a config of 'tlprune fit', or as {config: FILE}; {solver: lbfgs}; or "
+    text += "{num_neighbours: 20} for kNN; with 'shots: [5, 20, all]' a mode for each number of labels per class"
     add("--transfers", type=dict[str, str | dict], required=True, help=text)  # type: ignore[type-arg]
     text = "by name, a Selector, or 'selector' with 'label', 'surrogate', 'ablates', 'sampling'"
     # With the type dict[str, Any], the parser would import a class_path and fill in its defaults
@@ -96,7 +97,8 @@ def _parser() -> ArgumentParser:
 
 def _sweep(given: Namespace) -> "Sweep":
     from tlprune.experiments.recipes import Recipe
-    from tlprune.experiments.sweep_plan import Sweep, methods_of, transfer_of
+    from tlprune.experiments.sweep_plan import Sweep, methods_of
+    from tlprune.experiments.sweep_transfers import transfers_of
 
     configs = [Path(str(one)).stem for one in given.config or [] if one is not None]
     name = user_path(given.output).name if given.output else f"sweep-{configs[-1] if configs else 'drawn'}"
@@ -106,7 +108,7 @@ def _sweep(given: Namespace) -> "Sweep":
         targets=tuple(given.targets),
         surrogate=given.surrogate,
         pretrain=Recipe.read(given.pretrain, "PrunedSourceDataModule"),
-        transfers={mode: transfer_of(mode, one) for mode, one in given.transfers.items()},
+        transfers=transfers_of(given.transfers),
         methods=methods_of(given.methods, given.controls),
         ratios=tuple(sorted(given.ratios)),
         match_budget=tuple(given.equal),

@@ -1,6 +1,7 @@
 """The DataModule of a target."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from tlprune.data.datasets import ImageSet
 from tlprune.data.image_size import ImageSize
 from tlprune.data.loaders import batches
 from tlprune.data.sampler import Batched
+from tlprune.data.shots import ALL_SHOTS, Shots, few_of_each_class, read_shots
 from tlprune.data.target_splits import TargetSplits, check_target, open_target
 from tlprune.data.transformed import Batch, TransformedDataset
 from tlprune.data.transforms import MAX_SIZE, Augment, EvalTransform, TrainTransform, Transform
@@ -38,6 +40,10 @@ class DownstreamDataModule(ResumableDataModule):
         seed: Seed of the split if the set has no split of its own.
         preprocessing: Normalisation, resizing and cropping of images, for modules that do not define a preprocessing;
             those of tlprune do.
+        shots: Labelled training images per class, at least 1, or ``all``. A class with fewer gives all of them.
+            Validation and test images stay whole.
+        shots_seed: Seed of the draw of these images; None for ``seed``. More shots with the same seed add images and
+            remove none. The seed of the run has no effect on the draw.
 
     Raises:
         InputError: There is no such target, or an argument is out of range.
@@ -52,6 +58,8 @@ class DownstreamDataModule(ResumableDataModule):
         num_workers: int = 0,
         seed: int = 0,
         preprocessing: Preprocessing | None = None,
+        shots: Shots = ALL_SHOTS,
+        shots_seed: int | None = None,
     ) -> None:
         super().__init__()
         if isinstance(target, str):
@@ -61,6 +69,7 @@ class DownstreamDataModule(ResumableDataModule):
         require_within("num_workers", num_workers, 0)
         if image_size is not None:
             require_within("image_size", image_size, 1, MAX_SIZE)
+        read_shots(shots)
         self.target = target
         self.image_size = image_size
         self.augment = augment
@@ -68,15 +77,26 @@ class DownstreamDataModule(ResumableDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.preprocessing = preprocessing or Preprocessing()
+        self.shots = shots
+        self.shots_seed = shots_seed
         self._sets: dict[str, Batched] = {}
         self._opened: TargetSplits | None = None
 
     @property
     def opened(self) -> TargetSplits:
-        """The target, opened on first access."""
+        """The target, opened on first access, with ``shots`` training images per class."""
         if self._opened is None:
-            self._opened = open_target(self.target, self.seed) if isinstance(self.target, str) else self.target
+            target = open_target(self.target, self.seed) if isinstance(self.target, str) else self.target
+            self._opened = self._with_few_labels(target)
         return self._opened
+
+    def _with_few_labels(self, target: TargetSplits) -> TargetSplits:
+        shots = read_shots(self.shots)
+        if shots is None:
+            return target
+        seed = self.seed if self.shots_seed is None else self.shots_seed
+        few = few_of_each_class(target.train.labels, shots, seed)
+        return replace(target, train=target.train.subset(few))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -140,7 +160,7 @@ class DownstreamDataModule(ResumableDataModule):
                 loader = batches(self._seen(part), self.batch_size, shuffle=False, num_workers=self.num_workers)
                 pairs = [(run(images).cpu().clone(), labels) for images, labels in loader]
                 features, labels = (torch.cat(column) for column in zip(*pairs, strict=True))
-                self._sets[part] = _Features(features, labels)
+                self._sets[part] = _Features(features, labels, self._sets[part])
         return True
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -169,6 +189,9 @@ class DownstreamDataModule(ResumableDataModule):
         images = self._sets[part]
         return images.with_transform(self._view(part)) if isinstance(images, TransformedDataset) else images
 
+    def _content(self, images: Batched) -> str:
+        return super()._content(images.images if isinstance(images, _Features) else images)
+
     def _view(self, part: str) -> Transform:
         expected, size = self._expected(), self.eval_image_size
         return TrainTransform(size, self.augment, expected) if part == "train" else EvalTransform(size, expected)
@@ -186,11 +209,12 @@ class DownstreamDataModule(ResumableDataModule):
 
 
 class _Features(Dataset[tuple[Tensor, int]]):
-    """Features instead of images."""
+    """Features instead of images, which are kept to tell training sets of the same size apart."""
 
-    def __init__(self, features: Tensor, labels: Tensor) -> None:
+    def __init__(self, features: Tensor, labels: Tensor, images: Batched) -> None:
         self.features = features
         self.labels = labels
+        self.images = images
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -73,7 +73,9 @@ def print_pooled(results: Results, console: Console) -> None:
         console: Console to print to.
     """
     mode = results.modes[0]
-    table = _table(f"over {len(results.targets)} targets, by {mode_label(mode)}: points on test images")
+    table = _table(
+        f"over {len(results.targets)} targets, by {mode_label(mode, results.recipes)}: points on test images"
+    )
     names = controls_of(results)
     for heading in ("method", "equal"):
         table.add_column(heading)

@@ -51,7 +51,7 @@ def accuracy_figure(results: Results, target: str, modes: Sequence[str], legend:
         if ratios:
             axes.set_xlim(100 * ratios[0] - max(gap / 2, 4), 100 * ratios[-1] + max(gap / 2, 4))
         axes.set_xlabel(f"{_units(results, pruned)} pruned (%)")
-        axes.set_title(drawable(f"{mode_label(mode)} on {target}"), fontsize=11)
+        axes.set_title(drawable(f"{mode_label(mode, results.recipes)} on {target}"), fontsize=11)
         axes.grid(alpha=0.3)
     panels[0].set_ylabel("test accuracy (%), 95 % interval")
     if legend:
@@ -125,7 +125,7 @@ def ablation_figure(results: Results, target: str, mode: str, lines: dict[str, l
     axes.set_xticks(range(len(levels)), [drawable(level) for level in levels])
     axes.set_xlim(-0.5, len(levels) - 0.5)
     axes.set_ylabel("test accuracy (%), 95 % interval")
-    axes.set_title(drawable(f"{mode_label(mode)} on {target}"), fontsize=11)
+    axes.set_title(drawable(f"{mode_label(mode, results.recipes)} on {target}"), fontsize=11)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=3, fontsize=8)
     return figure

@@ -86,7 +86,7 @@ def print_summary(summary: Summary, selection: Selection, folder: Path, console:
     console.print(f"{summary.against_random()}\n", style="bold", highlight=False)
     for mode in results.modes:
         text = claim_sentence(summary.label, summary.winning(mode), summary.units())
-        console.print(f"By {mode_label(mode)}: {text}", highlight=False, soft_wrap=True)
+        console.print(f"By {mode_label(mode, results.recipes)}: {text}", highlight=False, soft_wrap=True)
     if seeds < FEWEST_SEEDS:
         console.print("One or two seeds decide nothing: run --seeds 3 or more.", highlight=False)
     console.print(f"{_HONESTLY}\n", highlight=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -64,15 +65,23 @@ def forecast(sweep: Sweep, results: Results) -> CostForecast:
     surrogate = None if recipe is None else _seconds(recipe, size, batch, classes, images)
     full = _seconds(sweep.pretrain, size, batch, classes, images)
     each = full / (images * (sweep.pretrain.epochs or 1))
-    # Features of a probe and of neighbours are computed once; finetuning trains like pretraining
-    passes = sum(_passes(recipe) for recipe in sweep.transfers.values())
-    seen = median(one["train"] + one["val"] for one in results.targets.values())
-    return CostForecast(full, surrogate, each * passes * seen, False)
+    seen = median(
+        sum(_images_seen(recipe, target) for recipe in sweep.transfers.values()) for target in results.targets.values()
+    )
+    return CostForecast(full, surrogate, each * seen, False)
 
 
 def _full_seconds(cell: Cell) -> float:
     share = 1.0 if cell.match_budget == "steps" else cell.images_kept / cell.images_total
     return cell.pretraining_seconds / share
+
+
+def _images_seen(recipe: Recipe | FrozenTransfer, target: dict[str, Any]) -> int:
+    """Images that a transfer computes; features of a probe and of neighbours once, finetuning like pretraining."""
+    train = int(target["train"])
+    if recipe.shots is not None:
+        train = min(train, recipe.shots * len(target["classes"]))
+    return _passes(recipe) * (train + int(target["val"]))
 
 
 def _passes(recipe: Recipe | FrozenTransfer) -> int:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tlprune.data.image_size import ImageSize
+from tlprune.data.shots import few_of_each_class, read_shots
 from tlprune.data.target_splits import TargetSplits
 from tlprune.data.transformed import TransformedDataset
 from tlprune.data.transforms import EvalTransform
@@ -19,7 +20,7 @@ from tlprune.experiments.results import Score
 from tlprune.models.weights import load_backbone, read_weights
 from tlprune.selection.features import extract_features
 
-__all__ = ["FrozenTransfer", "Labelled", "few_of_each_class"]
+__all__ = ["FrozenTransfer", "Labelled"]
 
 
 class Labelled(NamedTuple):
@@ -75,11 +76,15 @@ class FrozenTransfer(ABC):
             if name not in known:
                 raise InputError(f"transfer {mode!r} has no option {name!r}: {did_you_mean(name, known)}")
             expected = int | float if isinstance(known[name], float) else int
-            if isinstance(known[name], str):
+            if isinstance(known[name], str) or name == "shots":
                 continue
-            if isinstance(value, bool) or not isinstance(value, expected | (type(None) if name == "shots" else int)):
+            if isinstance(value, bool) or not isinstance(value, expected):
                 raise InputError(f"transfer {mode!r}: `{name}` must be a number, got {value!r}")
-        return cls(**options)
+        try:
+            shots = None if options.get("shots") is None else read_shots(options["shots"])
+            return cls(**{**options, "shots": shots})
+        except InputError as error:
+            raise InputError(f"transfer {mode!r}: {error}") from error
 
     @property
     def as_json(self) -> dict[str, Any]:
@@ -104,28 +109,12 @@ class FrozenTransfer(ABC):
         backbone = load_backbone(saved).to("cuda" if torch.cuda.is_available() else "cpu")
         size = ImageSize(None, target.image_size).expected(saved.preprocessing)
         view = EvalTransform(size, saved.preprocessing)
+        labelled = target.train
+        if self.shots is not None:
+            labelled = labelled.subset(few_of_each_class(labelled.labels, self.shots, seed))
         train, val, test = (
             Labelled(extract_features(backbone, TransformedDataset(part, view)), part.labels)
-            for part in (target.train, target.val, target.test)
+            for part in (labelled, target.val, target.test)
         )
-        if self.shots is not None:
-            few = few_of_each_class(train.labels, self.shots, seed)
-            train = Labelled(train.features[few], train.labels[few])
         on_val, on_test = self.classify(train, val, test)
         return Score(val=100 * on_val, test=100 * on_test, seconds=time.perf_counter() - begin)
-
-
-def few_of_each_class(labels: Tensor, shots: int, seed: int) -> Tensor:
-    """Draws the same number of images of each class.
-
-    Args:
-        labels: Int64 tensor ``[n]``.
-        shots: Images per class.
-        seed: Seed of the draw.
-
-    Returns:
-        Int64 tensor of image indices, ascending. More shots with the same seed add images and remove none.
-    """
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    drawn = [order[labels[order] == label][:shots] for label in range(int(labels.max()) + 1)]
-    return torch.cat(drawn).sort().values

@@ -54,7 +54,7 @@ def pooled_figure(results: Results, mode: str) -> Figure:
             axes.tick_params(labelbottom=True)
     for row in panels:
         row[0].set_ylabel("points minus no pruning")
-    figure.suptitle(drawable(f"{mode_label(mode)} on {len(results.targets)} targets"), fontsize=11)
+    figure.suptitle(drawable(f"{mode_label(mode, results.recipes)} on {len(results.targets)} targets"), fontsize=11)
     return figure
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from tlprune.data.shots import ALL_SHOTS, read_shots
 from tlprune.datamodules.arguments import INCLUDED, WHAT_IS_KEPT, refuse_moved
 from tlprune.errors import InputError
 from tlprune.preprocessing import Preprocessing
@@ -95,6 +96,26 @@ class Recipe:
     def source_data(self) -> dict[str, Any]:
         """Options of :attr:`data` that concern the source, and nothing beside it."""
         return {name: value for name, value in self.data.items() if name not in INCLUDED}
+
+    @property
+    def shots(self) -> int | None:
+        """Labelled training images per class of a transfer; None for all.
+
+        Raises:
+            InputError: The config has another value.
+        """
+        try:
+            return read_shots(self.data.get("shots", ALL_SHOTS))
+        except InputError as error:
+            raise InputError(f"{self.path}: {error}") from error
+
+    def with_shots(self, shots: int | None) -> "Recipe":
+        """Returns the config of a transfer with another number of labelled training images per class; None for all."""
+        config = deepcopy(self.config)
+        options = config["data"].get("init_args") or {}
+        options = {name: value for name, value in options.items() if name != "shots"}
+        config["data"]["init_args"] = options if shots is None else options | {"shots": shots}
+        return Recipe(self.path, config)
 
     @property
     def includes_target(self) -> bool:

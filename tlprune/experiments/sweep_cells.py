@@ -38,6 +38,7 @@ from tlprune.experiments.sweep_stages import (
     uses_surrogate,
     voting_size,
 )
+from tlprune.experiments.sweep_transfers import drawn_shots
 from tlprune.experiments.wording import target_labels
 from tlprune.pruning import select
 from tlprune.storage.cache import forget, locked
@@ -256,7 +257,7 @@ def _trained(sweep: Sweep, spec: Spec, mode: str, recipe: Recipe, stage: Stage, 
         stage.folder,
         sweep.output / "tensorboard" / f"{file_name(mode)}-{weights.parent.name}",
         spec.seed,
-        {"target": spec.group.target},
+        {"target": spec.group.target} | drawn_shots(recipe, spec.seed),
         model={"weights": str(weights)},
         callbacks=(_checkpoint(best) if recipe.writes_checkpoints else _BEST_WEIGHTS,),
     )

@@ -8,8 +8,6 @@ from typing import Any, Literal
 
 from tlprune.errors import InputError, did_you_mean
 from tlprune.experiments.frozen_transfers import FrozenTransfer
-from tlprune.experiments.linear_probe import LinearProbe
-from tlprune.experiments.neighbours import Neighbours
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import NONE, Group, MatchBudget
 from tlprune.experiments.sweep_selectors import named_selector
@@ -17,7 +15,7 @@ from tlprune.selection.baselines import RandomSelector, ReverseSelector
 from tlprune.selection.sampling_weights import require_weights
 from tlprune.storage.paths import expanded
 
-__all__ = ["MethodSpec", "Spec", "Sweep", "methods_of", "transfer_of"]
+__all__ = ["MethodSpec", "Spec", "Sweep", "methods_of"]
 
 
 @dataclass(frozen=True)
@@ -144,22 +142,6 @@ class Sweep:
         """Returns the config or weights file of a method's surrogates."""
         path = self.methods[method].surrogate or self.surrogate
         return None if path is None else expanded(path)
-
-
-def transfer_of(mode: str, given: str | Mapping[str, Any]) -> Recipe | FrozenTransfer:
-    """Parses one transfer mode.
-
-    Args:
-        mode: Name of the mode.
-        given: Config of ``tlprune fit``, or the options of :class:`LinearProbe` (with ``solver``) or of
-            :class:`Neighbours`.
-
-    Raises:
-        InputError: If it is neither.
-    """
-    if isinstance(given, str):
-        return Recipe.read(given, "DownstreamDataModule")
-    return LinearProbe.read(mode, given) if "solver" in given else Neighbours.read(mode, given)
 
 
 def methods_of(given: Mapping[str, Any], controls: bool) -> dict[str, MethodSpec]:

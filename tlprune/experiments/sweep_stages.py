@@ -53,6 +53,9 @@ _BETWEEN_TARGETS = 1000
 _OF_SELECTION = ("image_size", "eval_size", "num_workers", "on_bad_image", "cache", "val_share", "seed")
 """Arguments of the pretraining's source in the key of a selection stage."""
 
+_OF_DRAW = ("shots", "shots_seed")
+"""Arguments of a target that draw a part of its training images."""
+
 
 def selector_of(sweep: Sweep, method: str, seed: int) -> Selector:
     """Builds a method's selector.
@@ -355,5 +358,7 @@ def transfer_stage(sweep: Sweep, target: str, seed: int, mode: str, weights: Pat
     known = {"weights": digest_file(weights), "seed": seed}
     if isinstance(recipe, FrozenTransfer):
         return _stage(sweep, name, **known, target=_target_mark(target, "{}", whole), **{recipe.key: recipe.as_json})
-    mark = _target_mark(target, _as_json(recipe.data), whole)
+    # The whole target and the seed tell which images are drawn
+    options = {option: value for option, value in recipe.data.items() if option not in _OF_DRAW}
+    mark = _target_mark(target, _as_json(options), whole)
     return _stage(sweep, name, **known, target=mark, recipe=recipe.decides, **recipe.depends_on)

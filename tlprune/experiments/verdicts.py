@@ -57,7 +57,8 @@ def pooled_sentences(results: Results, mode: str, units: Sequence[str]) -> list[
         against = [_against_random(results, one, mode) for one in sorted(groups, key=lambda one: one.ratio)]
         label = results.methods[method].label
         if any(against):
-            said.append(f"{label} minus random pruning, by {mode_label(mode)}: {'; '.join(filter(None, against))}.")
+            by = mode_label(mode, results.recipes)
+            said.append(f"{label} minus random pruning, by {by}: {'; '.join(filter(None, against))}.")
         said.append(claim_sentence(label, pooled_winning(results, method, mode), words))
     return list(filter(None, said))
 

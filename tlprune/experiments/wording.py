@@ -1,6 +1,8 @@
 """How modes, targets and numbers are written, in every table, picture and page."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from tlprune.experiments.claims import Claim
 from tlprune.experiments.statistics import Estimate, Pooled
@@ -21,17 +23,35 @@ _MODE_LABELS = {"probe": "linear probe", "finetune": "full finetuning", "knn": "
 """Modes of transfer, for people."""
 
 
-def mode_label(mode: str) -> str:
-    """Names a mode of transfer for people; ``_5`` at its end are five labelled images per class.
+def mode_label(mode: str, recipes: Mapping[str, Any] | None = None) -> str:
+    """A mode of transfer, with its number of labels per class if these are few.
+
+    Args:
+        mode: Name of the mode.
+        recipes: ``recipes`` of the results, whose transfers say how many labels a mode has. Where they do not have the
+            mode, a number at the end of its name is that of the labels.
 
     Example:
-        >>> mode_label("probe"), mode_label("probe_5"), mode_label("mine")
-        ('linear probe', 'linear probe, 5 labels a class', 'mine')
+        >>> mode_label("probe"), mode_label("probe_5"), mode_label("linear_1")
+        ('linear probe', 'linear probe, 5 labels a class', 'linear, 1 label a class')
+        >>> recipes = {"transfers": {"knn_5": {"num_neighbours": 5}, "few": {"solver": "lbfgs", "shots": 2}}}
+        >>> mode_label("knn_5", recipes), mode_label("few", recipes)
+        ('knn_5', 'few, 2 labels a class')
     """
-    name, _, shots = mode.rpartition("_")
-    if name and shots.isdecimal():
-        return f"{_MODE_LABELS.get(name, name)}, {shots} {'label' if shots == '1' else 'labels'} a class"
-    return _MODE_LABELS.get(mode, mode)
+    named = re.fullmatch(r"(.+)_([1-9]\d*)", mode)
+    transfers = (recipes or {}).get("transfers") or {}
+    shots = _shots(transfers[mode]) if mode in transfers else int(named[2]) if named else None
+    if shots is None:
+        return _MODE_LABELS.get(mode, mode)
+    base = named[1] if named and int(named[2]) == shots else mode
+    return f"{_MODE_LABELS.get(base, base)}, {shots} {'label' if shots == 1 else 'labels'} a class"
+
+
+def _shots(transfer: Mapping[str, Any]) -> int | None:
+    """Labels per class of a transfer in the form of results; None for all."""
+    config = transfer.get("config") or {"data": {"init_args": transfer}}
+    shots = (config["data"].get("init_args") or {}).get("shots")
+    return shots if isinstance(shots, int) else None
 
 
 def percent(found: Estimate, sign: str = " ± ") -> str:

@@ -52,7 +52,7 @@ def test_it_says_when_nothing_wins(results):
     said = conclusion(results, "digits")
     assert "LM is more than 1 point below no pruning from 25% pruned on" in said
     assert "LM clearly worse in 4 of 4" in said
-    assert "By full finetuning no method is shown to stay within 1 point of no pruning." in said
+    assert "By full finetuning, no method is shown to stay within 1 point of no pruning." in said
     [one] = headlines(results, "digits")
     assert one.value == "none"
 

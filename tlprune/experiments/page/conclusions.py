@@ -40,7 +40,7 @@ def headlines(results: Results, target: str) -> list[Headline]:
     if not _has_baseline(results, target, mode):
         return []
     if best is None:
-        return [_nothing_left(results, f"for {target}, by {mode_label(mode)}")]
+        return [_nothing_left(results, f"for {target}, by {mode_label(mode, results.recipes)}")]
     seeds = results.seeds(results.groups(target))
     if seeds < FEWEST_SEEDS:
         return [Headline("open", f"{_too_few(seeds).rstrip('.')} ({target})")]
@@ -48,12 +48,12 @@ def headlines(results: Results, target: str) -> list[Headline]:
     label, units = results.methods[method].label, units_of(results, method)
     claim = won.claim
     if claim is None:
-        return [_undecided(results, won.open, f"{label} for {target}, by {mode_label(mode)}")]
+        return [_undecided(results, won.open, f"{label} for {target}, by {mode_label(mode, results.recipes)}")]
     return [
         Headline(
             share(claim.ratio),
             f"of the {units} can go for {target} by {label}: at most {_points(results)} below no pruning, by "
-            f"{mode_label(mode)} ({claim_text(claim)})",
+            f"{mode_label(mode, results.recipes)} ({claim_text(claim)})",
         ),
         *_saved(results, Group(target, method, claim.ratio), f"for {target}"),
     ]
@@ -70,7 +70,7 @@ def pooled_headlines(results: Results) -> list[Headline]:
     all_won = [(pooled_winning(results, name, mode), name) for name in methods]
     all_won = [(won, name) for won, name in all_won if won.claims]
     found = []
-    where = f"over {len(results.targets)} targets, by {mode_label(mode)}"
+    where = f"over {len(results.targets)} targets, by {mode_label(mode, results.recipes)}"
     holding = [(won.claim, name) for won, name in all_won if won.claim is not None]
     opened = [(won.open, name) for won, name in all_won if won.open is not None]
     saved: list[Headline] = []
@@ -138,7 +138,7 @@ def conclusion(results: Results, target: str) -> str:
     """
     mode = _deciding(results, target)
     seeds = results.seeds(results.groups(target))
-    opening = f"By {mode_label(mode)}, over {seeds} {'seed' if seeds == 1 else 'seeds'}:"
+    opening = f"By {mode_label(mode, results.recipes)}, over {seeds} {'seed' if seeds == 1 else 'seeds'}:"
     if not _has_baseline(results, target, mode):
         return f"{opening} nothing was run without pruning, so no loss or gain can be measured."
     methods = [name for name in results.compared if results.prunes(name) and _was_run(results, target, mode, name)]
@@ -209,9 +209,9 @@ def _of_other_mode(results: Results, target: str, mode: str) -> str:
     if not _has_baseline(results, target, mode):
         return ""
     best = leader(results, target, mode)
-    words = mode_label(mode)
+    words = mode_label(mode, results.recipes)
     if best is None or best[1].claim is None:
-        return f"By {words} no method is shown to stay within {_points(results)} of no pruning."
+        return f"By {words}, no method is shown to stay within {_points(results)} of no pruning."
     method, won = best
     return f"By {words}: {claim_sentence(results.methods[method].label, won, units_of(results, method))}"
 

@@ -71,7 +71,7 @@ def diagnostics_table(results: Results) -> DiagnosticsTable | None:
     references = [cell for cell in here if all(f"random_{name}" in (cell.diagnostics or {}) for name in DIAGNOSTICS)]
     if references:
         rows.append(_row("as many random images", references, None, "random_"))
-    mode = mode_label(results.modes[0])
+    mode = mode_label(results.modes[0], results.recipes)
     return DiagnosticsTable(ratio, mode, rows, list(_foretold(results, known)))
 
 
@@ -98,7 +98,7 @@ def _foretold(results: Results, known: Sequence[Cell]) -> Iterator[str]:
             count, clusters = counted[0].count, counted[0].clusters
             of = f"{count} cells of {clusters} {'target' if clusters == 1 else 'targets'}"
             said = ", ".join(f"{name} {_written(one)}" for name, one in found.items())
-            yield f"By {mode_label(mode)}, over {of}: {said}."
+            yield f"By {mode_label(mode, results.recipes)}, over {of}: {said}."
 
 
 def _written(found: Correlation | None) -> str:

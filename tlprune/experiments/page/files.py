@@ -105,7 +105,7 @@ def latex_tables(results: Results) -> str:
     """Winning subsets, accuracies and costs, as tables for the package booktabs; differences over all targets first."""
     places = [(target, mode) for target in results.targets for mode in results.modes]
     places = [place for place in places if any(place in found for _, found in winning_rows(results))]
-    headings = ["method", *(f"{target}, {mode_label(mode)}" for target, mode in places)]
+    headings = ["method", *(f"{target}, {mode_label(mode, results.recipes)}" for target, mode in places)]
     rows = [
         [latex_text(results.methods[method].label), *(_winning(found.get(place)) for place in places)]
         for method, found in winning_rows(results)
@@ -126,7 +126,7 @@ def latex_tables(results: Results) -> str:
                 first = [latex_text(row.label), f"{100 * row.group.ratio:.4g}"]
                 cells = by_group.setdefault(row.group, first + [""] * len(modes))
                 cells[2 + place] = _plus_minus(row.accuracy)
-        headings = ["method", "pruned (%)", *(mode_label(mode) for mode in modes)]
+        headings = ["method", "pruned (%)", *(mode_label(mode, results.recipes) for mode in modes)]
         caption = f"Test accuracy on {target} in percent, mean over seeds with 95 % interval."
         tables.append(_latex(caption, headings, list(by_group.values())))
         headings = ["method", "pruned (%)", "S (s)", "L (s)", "P (s)", "saved (%)", "surrogate at hand (%)"]
@@ -177,7 +177,12 @@ def _pooled_latex(results: Results) -> str:
     rows = []
     for row in pooled_rows(results):
         label = latex_text(results.methods[row.group.method].label)
-        first = [label, f"{100 * row.group.ratio:.4g}", row.group.match_budget, latex_text(mode_label(row.mode))]
+        first = [
+            label,
+            f"{100 * row.group.ratio:.4g}",
+            row.group.match_budget,
+            latex_text(mode_label(row.mode, results.recipes)),
+        ]
         rows.append([*first, f"${row.accuracy:.1f}$", *map(_pooled_points, row.differences)])
     caption = (
         f"Differences over {len(results.targets)} targets in points of test accuracy, with the 95 % interval of a "

@@ -209,7 +209,8 @@ def _target(results: Results, place: int) -> _Target:
         inline_svg(
             accuracy_figure(results, target, [mode], legend=False),
             f"accuracy-{place}-{number}",
-            f"Test accuracy of {target} by {mode_label(mode)} against the share pruned; numbers are below",
+            f"Test accuracy of {target} by {mode_label(mode, results.recipes)} against the share pruned; numbers are "
+            "below",
         )
         for number, mode in enumerate(modes)
     ]
@@ -228,7 +229,7 @@ def _target(results: Results, place: int) -> _Target:
         png=_png(results, place),
         tables=[
             {
-                "mode": mode_label(mode),
+                "mode": mode_label(mode, results.recipes),
                 "rows": [
                     row for row in findings.accuracy_rows(results, target, mode) if row.group.method in results.compared
                 ],
@@ -257,8 +258,8 @@ def _pooled(results: Results) -> dict[str, Any]:
     mode = results.modes[0]
     picture = ""
     if _has_whole(results):
-        label = f"Difference to no pruning by {mode_label(mode)} for each target and their mean; numbers are below"
-        picture = inline_svg(pooled_figure(results, mode), "pooled", label)
+        label = f"Difference to no pruning by {mode_label(mode, results.recipes)} for each target and their mean"
+        picture = inline_svg(pooled_figure(results, mode), "pooled", f"{label}; numbers are below")
     return {
         "targets": len(results.targets),
         "fewest": FEWEST_TARGETS,
@@ -268,7 +269,7 @@ def _pooled(results: Results) -> dict[str, Any]:
         "sentences": pooled_sentences(results, mode, [findings.units_of(results, name) for name in results.compared]),
         "controls": [results.methods[name].label for name in controls_of(results)],
         "rows": [
-            (results.methods[row.group.method].label, mode_label(row.mode), row)
+            (results.methods[row.group.method].label, mode_label(row.mode, results.recipes), row)
             for row in pooled_rows(results)
             if row.group.method in results.compared
         ],
@@ -282,7 +283,7 @@ def _winning(results: Results) -> dict[str, Any]:
     return {
         "methods": [results.methods[method].label for method, _ in found],
         "rows": [
-            (f"{target}, {mode_label(mode)}", [won.get((target, mode)) for _, won in found])
+            (f"{target}, {mode_label(mode, results.recipes)}", [won.get((target, mode)) for _, won in found])
             for target, mode in places
             if any((target, mode) in won for _, won in found)
         ],
