@@ -1,4 +1,4 @@
-"""Writes the tables and figures of docs/results.md from the results of the sweeps on real images.
+"""Writes the tables and figures about real images, on three pages, from the results of the sweeps.
 
     python benchmarks/real_results.py
 
@@ -20,7 +20,7 @@ from tlprune.experiments.verdicts import claim_text
 from tlprune.experiments.wording import difference, interval_of, mode_label, share, target_labels
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "results.md"
+PAGES = tuple(ROOT / name for name in ("README.md", "docs/results.md", "docs/selection-evidence.md"))
 RESULTS = ROOT / "benchmarks" / "results" / "real"
 
 _TABLE = re.compile(r"(<!-- (\w+) (\S+) ?(.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -136,8 +136,27 @@ def cost(results: Results, method: str) -> str:
     return _table(heads, lines)
 
 
+def short(results: Results, mode: str, *methods: str) -> str:
+    """Accuracy over all targets of a few methods at each ratio, for the first page."""
+    lines = []
+    for row in pooled_rows(results):
+        group = row.group
+        if row.mode == mode and group.method in (NONE, "random", *methods):
+            kept = "the whole source" if group.method == NONE else f"{_label(results, group)}, {share(1 - group.ratio)}"
+            random, whole = row.differences
+            lines.append(
+                (
+                    -row.images,
+                    -row.accuracy,
+                    [kept, f"{row.images:,.0f}", f"{row.accuracy:.1f}", _points(random), _points(whole)],
+                )
+            )
+    heads = ["pretrained on", "images", "accuracy, %", "minus random images", "minus the whole source"]
+    return _table(heads, [line for *_, line in sorted(lines)], left=1)
+
+
 def draw() -> None:
-    """Draws the figures of the page."""
+    """Draws the figures."""
     for name in ("superclasses", "targets"):
         figure = pooled_figure(load(name), "probe")
         figure.savefig(ROOT / "docs" / "images" / f"results-{name}.png", dpi=110, facecolor="white")
@@ -172,10 +191,12 @@ _KINDS = {
     "claims": claims,
     "targets": targets,
     "searched": searched,
+    "short": short,
     "cost": cost,
 }
 
 
 if __name__ == "__main__":
-    PAGE.write_text(written(PAGE.read_text()))
+    for page in PAGES:
+        page.write_text(written(page.read_text()))
     draw()

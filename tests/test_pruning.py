@@ -200,3 +200,24 @@ def test_many_images_that_vote_for_a_handful_are_warned_of(coloured, surrogate_f
     assert found.vote_entropy < 2.4
     even = select(images, selector=RandomSelector())
     assert even.vote_entropy == 0
+
+
+def test_a_selector_may_be_named(folder):
+    assert (
+        select(str(folder), selector="RandomSelector").digest == select(str(folder), selector=RandomSelector()).digest
+    )
+
+
+@pytest.mark.parametrize(
+    ("selector", "message"),
+    [
+        ("LabelMaping", "`selector` 'LabelMaping' is no selector: did you mean 'LabelMapping'?"),
+        ("ReverseSelector", "`selector` 'ReverseSelector' needs arguments; give an object in place of a name"),
+        (RandomSelector, "must be a Selector such as LabelMapping(), or its name, got <class"),
+        (7, "must be a Selector such as LabelMapping(), or its name, got 7"),
+    ],
+)
+def test_what_is_no_selector_is_refused_by_name(folder, selector, message):
+    with pytest.raises(InputError) as raised:
+        select(str(folder), selector=selector)
+    assert message in str(raised.value)

@@ -6,7 +6,7 @@
 import os
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch.utils.data import Dataset
@@ -17,11 +17,13 @@ from tlprune.data.feature_files import open_features
 from tlprune.data.image_size import ImageSize
 from tlprune.data.pruned_dataset import PrunedDataset
 from tlprune.distributed import broadcast_from_rank0
-from tlprune.errors import InputError
+from tlprune.errors import InputError, did_you_mean
 from tlprune.preprocessing import Preprocessing
+from tlprune.selection import registry
 from tlprune.selection.label_mapping import LabelMapping
 from tlprune.selection.multi_target import Combination
 from tlprune.selection.ranking import Budget
+from tlprune.selection.registry import selector_names
 from tlprune.selection.selection import Selection
 from tlprune.selection.selector import Selector
 from tlprune.selection_inputs import (
@@ -48,7 +50,7 @@ def select(
     target: Target | Sequence[Target] | None = None,
     *,
     surrogate: Surrogate | Sequence[Surrogate] | None = None,
-    selector: Selector | None = None,
+    selector: Selector | str | None = None,
     surrogate_backbone: str | None = None,
     surrogate_preprocessing: Preprocessing | None = None,
     combine: Combination = "worst_case",
@@ -73,7 +75,7 @@ def select(
         target: Images that vote: a name or path, a Dataset of training images, or several of these.
         surrogate: A small model trained on the whole source: a file of weights, published weights by name, or the
             network itself; several for a selector that averages.
-        selector: How units are ordered; None is Label Mapping.
+        selector: How units are ordered: a Selector, or the name of one to use as it is; None is Label Mapping.
         surrogate_backbone: As in :class:`SelectOptions`, and so are the next five.
         surrogate_preprocessing: Likewise.
         combine: Likewise.
@@ -107,6 +109,7 @@ def select(
         target_seed,
         image_size,
     )
+    chosen = LabelMapping() if selector is None else _selector(selector)
     targets, surrogates = as_list(target), as_list(surrogate)
     check_names(source, targets, surrogates, options)
     images = open_images(source, cache)
@@ -117,7 +120,7 @@ def select(
         images,
         targets,
         surrogates,
-        selector or LabelMapping(),
+        chosen,
         options,
         ImageSize(image_size, usual_size(source)),
         device=torch.device(device) if device is not None else default_device(),
@@ -132,6 +135,19 @@ def select(
     if output is not None:
         broadcast_from_rank0(lambda: selection.save(output))
     return selection
+
+
+def _selector(given: Selector | str) -> Selector:
+    if isinstance(given, str):
+        if given not in selector_names():
+            raise InputError(f"`selector` {given!r} is no selector: {did_you_mean(given, selector_names())}")
+        try:
+            return cast(Selector, getattr(registry, given)())
+        except TypeError as error:
+            raise InputError(f"`selector` {given!r} needs arguments; give an object in place of a name") from error
+    if not isinstance(given, Selector):
+        raise InputError(f"`selector` must be a Selector such as LabelMapping(), or its name, got {given!r}")
+    return given
 
 
 def prune(
