@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tlprune.experiments.claims import Claim, Winning, pooled_winning, targets_for
+from tlprune.experiments.page.findings import CONTROLS
 from tlprune.experiments.pooled import RANDOM, pooled_difference
-from tlprune.experiments.results import NONE, Group, Results
+from tlprune.experiments.results import Group, Results
+from tlprune.experiments.statistics import FEWEST_TARGETS
 from tlprune.experiments.wording import interval_of, mode_label, pooled_text, share
 
 __all__ = ["claim_sentence", "claim_text", "pooled_sentences"]
@@ -44,14 +46,18 @@ def claim_sentence(label: str, won: Winning, units: str) -> str:
 def pooled_sentences(results: Results, mode: str, units: Sequence[str]) -> list[str]:
     """Says, over all targets, what each method gains over random pruning and what it loses to no pruning.
 
+    Nothing is said of controls, and nothing of fewer targets than carry a conclusion.
+
     Args:
         results: Finished cells of several targets.
         mode: Transfer mode.
         units: For each of the compared methods, what it prunes, in the plural.
     """
-    said = []
+    said: list[str] = []
+    if len(results.targets) < FEWEST_TARGETS:
+        return said
     for method, words in zip(results.compared, units, strict=True):
-        if method in (NONE, RANDOM) or not results.prunes(method):
+        if method in CONTROLS or not results.prunes(method):
             continue
         groups = {replace(cell.group, target="") for cell in results.cells if cell.method == method}
         against = [_against_random(results, one, mode) for one in sorted(groups, key=lambda one: one.ratio)]

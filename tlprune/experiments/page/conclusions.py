@@ -7,6 +7,7 @@ from tlprune.experiments.claims import FEWEST_SEEDS, Claim, pooled_winning, winn
 from tlprune.experiments.page.findings import CONTROLS, accuracy_rows, leader, units_of, verdict
 from tlprune.experiments.pooled import RANDOM, PooledDifference, pooled_difference
 from tlprune.experiments.results import NONE, Group, Results
+from tlprune.experiments.statistics import FEWEST_TARGETS
 from tlprune.experiments.verdicts import claim_sentence, claim_text
 from tlprune.experiments.wording import difference, mode_label, pooled_text, share
 
@@ -64,7 +65,12 @@ def pooled_headlines(results: Results) -> list[Headline]:
 
     Args:
         results: Cells of several targets.
+
+    Returns:
+        Nothing if there are fewer targets than carry a conclusion.
     """
+    if len(results.targets) < FEWEST_TARGETS:
+        return []
     mode = results.modes[0]
     methods = [name for name in results.compared if name not in CONTROLS and results.prunes(name)]
     all_won = [(pooled_winning(results, name, mode), name) for name in methods]

@@ -231,8 +231,8 @@ def shown_group(results: Results, target: str) -> Group | None:
     """What pictures show: a method that votes and whose Selections are there, at its winning ratio if it has one.
 
     Returns:
-        The leader's group if the leader votes, else the first voting method's; at the middle ratio where there is no
-        winning subset. None without any Selection.
+        The leader's group if the leader votes and has a winning subset, else the first voting method's; at the middle
+        ratio where there is no winning subset. None without any Selection.
     """
     there = [
         cell for cell in results.cells if cell.target == target and cell.selection and cell.match_budget == "epochs"
@@ -243,7 +243,7 @@ def shown_group(results: Results, target: str) -> Group | None:
         return None
     mode = next(mode for mode in results.modes if any(mode in cell.scores for cell in there))
     best = leader(results, target, mode)
-    method = best[0] if best is not None and best[0] in voting else voting[0]
+    method = best[0] if best is not None and best[1].ratio is not None and best[0] in voting else voting[0]
     ratios = sorted({cell.ratio for cell in there if cell.method == method})
     won = winning(results, target, method, mode).ratio
     return Group(target, method, won if won in ratios else ratios[len(ratios) // 2])
