@@ -1,8 +1,10 @@
+import math
+
 import pytest
 import torch
 
 from tlprune.errors import InputError
-from tlprune.selection.advisor import Forecast, advise
+from tlprune.selection.advisor import Forecast, advise, has_few_relatives, vote_spread
 from tlprune.selection.ranking import rank_units
 from tlprune.selection.selection import Selection
 
@@ -64,3 +66,22 @@ def test_saving_equals_the_formula():
 def test_what_is_no_time_is_refused(seconds):
     with pytest.raises(InputError, match="seconds must not be negative"):
         Forecast(*seconds)
+
+
+def test_the_spread_of_votes_by_hand():
+    assert vote_spread(selection([50, 50, 0, 0])) == "100 target images vote for 2 of 4 classes, as evenly as for 2.0"
+    shares = [0.5, 0.25, 0.25]
+    effective = math.exp(-sum(share * math.log(share) for share in shares))
+    assert vote_spread(selection([20, 10, 10, 0])).endswith(f"3 of 4 classes, as evenly as for {effective:.1f}")
+
+
+@pytest.mark.parametrize(
+    ("votes", "few"),
+    [
+        ([100, 90] + [0] * 98, True),
+        ([20] * 10 + [0] * 90, False),  # a tenth of the units
+        ([4, 3, 3] + [0] * 97, False),  # ten voters cannot vote more widely than that
+    ],
+)
+def test_many_images_that_vote_for_hardly_any_unit(votes, few):
+    assert has_few_relatives(selection(votes)) is few

@@ -5,12 +5,19 @@ from dataclasses import dataclass
 import torch
 
 from tlprune.errors import InputError
-from tlprune.selection.selection import Selection
+from tlprune.selection.selection import UNIT_WORDS, Selection
 
-__all__ = ["SUGGESTED_COVERAGE", "Advice", "Forecast", "advise"]
+__all__ = ["SUGGESTED_COVERAGE", "Advice", "Forecast", "advise", "has_few_relatives", "vote_spread"]
 
 SUGGESTED_COVERAGE = 0.99
 """Share of votes kept by a suggested ratio; the remaining votes are isolated stray votes."""
+
+
+_FEW = 0.05
+"""Share of the units below which votes count as being for hardly any of them."""
+
+_VOTERS = 10
+"""Votes per effective unit from which a narrow vote is no accident of few voters."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,31 @@ class Advice:
 
     elbow: int
     suggested: int
+
+
+def vote_spread(selection: Selection) -> str:
+    """Says for how many units a target's images vote, and how evenly: the exponential of the entropy of their shares.
+
+    Args:
+        selection: Selection made with votes.
+    """
+    voted, one, many = int((selection.votes > 0).sum()), *UNIT_WORDS[selection.unit_kind]
+    text = f"{len(selection.assignments):,} target images vote for {voted:,} of {selection.num_units:,} "
+    return f"{text}{one if selection.num_units == 1 else many}, as evenly as for {_effective(selection):.1f}"
+
+
+def has_few_relatives(selection: Selection) -> bool:
+    """Returns whether many images vote for a twentieth of the units or less: the source hardly resembles the target.
+
+    Args:
+        selection: Selection made with votes.
+    """
+    effective = _effective(selection)
+    return effective < _FEW * selection.num_units and len(selection.assignments) >= _VOTERS * effective
+
+
+def _effective(selection: Selection) -> float:
+    return float(2**selection.vote_entropy)
 
 
 def advise(selection: Selection) -> Advice:
