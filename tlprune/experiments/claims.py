@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from tlprune.experiments.results import NONE, Group, MatchBudget, Results
-from tlprune.experiments.statistics import FEWEST_TARGETS, Estimate, Pooled
+from tlprune.experiments.statistics import FEWEST_TARGETS, Estimate, Pooled, student
 
 __all__ = ["FEWEST_SEEDS", "Claim", "Winning", "pooled_winning", "targets_for", "winning"]
 
@@ -141,11 +141,9 @@ def _on_target(ratio: float, found: Estimate, rates: Iterable[float], images: in
 
 
 def _seeds_or_images(found: Estimate, sampling: float, room: float, images: int) -> str:
-    from scipy.stats import t
-
     if sampling >= room:
         return _about(images * (sampling / room) ** 2, "test images", 100 * _MOST)
-    deviation = found.half_width * math.sqrt(found.count) / float(t.ppf(0.975, found.count - 1))
+    deviation = found.half_width * math.sqrt(found.count) / student(found.count - 1)
     return _about(max(deviation**2 / (room**2 - sampling**2), found.count + 1), "seeds")
 
 

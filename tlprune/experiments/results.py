@@ -135,6 +135,18 @@ class Cell:
         return Group(self.target, self.method, self.ratio, self.match_budget)
 
 
+class _Index:
+    """Cells by their group, and by their group over all targets, each ordered by seed."""
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self.cells = [id(cell) for cell in cells]
+        self.of: dict[Group, list[Cell]] = {}
+        self.over_targets: dict[Group, list[Cell]] = {}
+        for cell in sorted(cells, key=lambda cell: cell.seed):
+            self.of.setdefault(cell.group, []).append(cell)
+            self.over_targets.setdefault(replace(cell.group, target=""), []).append(cell)
+
+
 @dataclass
 class Results:
     """All cells of a sweep.
@@ -158,10 +170,12 @@ class Results:
     recipes: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
+    _index: "_Index | None" = field(default=None, init=False, repr=False, compare=False)
 
     def save(self, folder: Path) -> Path:
         """Writes :data:`RESULTS` to a folder, atomically, and returns the path of the file."""
-        content: dict[str, Any] = {"tlprune": "results", "schema": _SCHEMA} | asdict(self)
+        content: dict[str, Any] = {"tlprune": "results", "schema": _SCHEMA} | asdict(replace(self))
+        del content["_index"]
         content["methods"] = {name: _renamed(info, _IN_FILES) for name, info in content["methods"].items()}
         content["cells"] = [_renamed(cell, _IN_FILES) for cell in content["cells"]]
         write_bytes(folder / RESULTS, (json.dumps(content, indent=1) + "\n").encode())
@@ -224,13 +238,13 @@ class Results:
             match_budget: Length to select; None for both.
         """
         order = list(self.methods)
-        found = {cell.group for cell in self.cells if cell.target == target}
+        found = [group for group in self._indexed.of if group.target == target]
         chosen = [one for one in found if method in (None, one.method) and match_budget in (None, one.match_budget)]
         return sorted(chosen, key=lambda one: (order.index(one.method), one.match_budget, one.ratio))
 
     def of(self, group: Group) -> list[Cell]:
         """Returns the cells of a group, ordered by seed."""
-        return sorted((cell for cell in self.cells if cell.group == group), key=lambda cell: cell.seed)
+        return self._indexed.of.get(group, [])[:]
 
     def accuracies(self, group: Group, mode: str, part: Literal["val", "test"] = "test") -> list[float]:
         """Returns the accuracies of a group in percent, ordered by seed; empty if this mode was not run."""
@@ -279,8 +293,11 @@ class Results:
             group: Group of cells; with an empty target, those of all targets.
             other: Group to compare with.
         """
-        first, second = (self._over_targets(one) for one in (group, other))
-        both = [key for key in first if key in second and group.target in ("", key[0])]
+        first, second = (
+            {(cell.target, cell.seed): cell for cell in self.of(one)} if one.target else self._over_targets(one)
+            for one in (group, other)
+        )
+        both = first.keys() & second.keys()
         for name in ("images_kept", "steps"):
             pairs = [(getattr(first[key], name), getattr(second[key], name)) for key in both]
             known = [(a, b) for a, b in pairs if a is not None and b is not None]
@@ -292,8 +309,15 @@ class Results:
     def _over_targets(self, group: Group) -> dict[tuple[str, int], Cell]:
         """Returns the cells of a group of any target, by target and seed."""
         return {
-            (cell.target, cell.seed): cell for cell in self.cells if cell.group == replace(group, target=cell.target)
+            (cell.target, cell.seed): cell for cell in self._indexed.over_targets.get(replace(group, target=""), [])
         }
+
+    @property
+    def _indexed(self) -> "_Index":
+        """Cells by group, found once for as long as the list holds the same cells."""
+        if self._index is None or self._index.cells != [id(cell) for cell in self.cells]:
+            self._index = _Index(self.cells)
+        return self._index
 
     def seconds(self, group: Group) -> tuple[float, float, float]:
         """Computes median seconds of surrogate (S), selection (L), and pretraining on the kept images."""

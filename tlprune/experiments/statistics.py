@@ -3,6 +3,7 @@
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ __all__ = [
     "estimate",
     "paired_difference",
     "pooled",
+    "student",
 ]
 
 FEWEST_TARGETS = 6
@@ -71,14 +73,24 @@ def estimate(values: Sequence[float]) -> Estimate:
         >>> round(found.mean, 2), round(found.half_width, 2)
         (91.0, 2.48)
     """
-    from scipy.stats import t
-
     count = len(values)
     mean = math.fsum(values) / count
     if count == 1:
         return Estimate(mean, math.nan, 1)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
-    return Estimate(mean, float(t.ppf(0.975, count - 1)) * deviation / math.sqrt(count), count)
+    return Estimate(mean, student(count - 1) * deviation / math.sqrt(count), count)
+
+
+@cache
+def student(degrees: int) -> float:
+    """Returns the 97.5 % quantile of Student's t, by which an interval of 95 % reaches to each side.
+
+    Args:
+        degrees: Degrees of freedom.
+    """
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, degrees))
 
 
 def paired_difference(first: Sequence[float], second: Sequence[float]) -> Estimate:
@@ -190,14 +202,12 @@ def _beyond_seeds(grid: NDArray[np.float64], means: NDArray[np.float64]) -> NDAr
 
     Targets share one variance between seeds, so that two seeds of twenty targets have twenty degrees of freedom.
     """
-    from scipy.stats import t
-
     counts = (~np.isnan(grid)).sum(1)
     degrees = int((counts - 1).sum())
     if degrees == 0:
         return None
     variance = np.nansum((grid - means[:, None]) ** 2) / degrees
-    beyond: NDArray[np.bool_] = np.abs(means) > float(t.ppf(0.975, degrees)) * np.sqrt(variance / counts)
+    beyond: NDArray[np.bool_] = np.abs(means) > student(degrees) * np.sqrt(variance / counts)
     return beyond
 
 

@@ -103,12 +103,13 @@ def _pooled(found: PooledDifference) -> list[object]:
 
 def latex_tables(results: Results) -> str:
     """Winning subsets, accuracies and costs, as tables for the package booktabs; differences over all targets first."""
+    winning = list(winning_rows(results))
     places = [(target, mode) for target in results.targets for mode in results.modes]
-    places = [place for place in places if any(place in found for _, found in winning_rows(results))]
+    places = [place for place in places if any(place in found for _, found in winning)]
     headings = ["method", *(f"{target}, {mode_label(mode, results.recipes)}" for target, mode in places)]
     rows = [
         [latex_text(results.methods[method].label), *(_winning(found.get(place)) for place in places)]
-        for method, found in winning_rows(results)
+        for method, found in winning
     ]
     margin = f"{results.margin:g} {'point' if results.margin == 1 else 'points'}"
     caption = (
