@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import fmean
 
 from tlprune.experiments.claims import pooled_winning, winning
+from tlprune.experiments.page.reading import read_runs
 from tlprune.experiments.pooled import PooledDifference, PooledRow, controls_of, pooled_rows
 from tlprune.experiments.pooled_curves import pooled_figure
 from tlprune.experiments.results import NONE, Group, Results
@@ -32,8 +33,11 @@ def written(page: str) -> str:
 
 
 def load(name: str) -> Results:
-    """Reads the results of an experiment."""
-    return Results.load(RESULTS / name)
+    """Reads the results of an experiment; of several joined by ``+``, all their targets together."""
+    found = read_runs([RESULTS / one for one in name.split("+")]).results
+    if found is None:
+        raise RuntimeError(f"{name}: no results")
+    return found
 
 
 def differences(results: Results, *modes: str) -> str:
@@ -45,7 +49,7 @@ def differences(results: Results, *modes: str) -> str:
     names = controls_of(results)
     heads = ["method", "pruned", "images", "steps"]
     for mode in modes:
-        heads += [mode_label(mode), *(f"minus {results.methods[name].label}" for name in names)]
+        heads += [mode_label(mode, results.recipes), *(f"minus {results.methods[name].label}" for name in names)]
     lines = []
     ordered = sorted(rows, key=lambda one: (one.ratio, one.match_budget, -rows[one][0].accuracy))
     for group in ordered:
@@ -58,12 +62,13 @@ def differences(results: Results, *modes: str) -> str:
 
 
 def pairs(results: Results, ratio: str, *names: str) -> str:
-    """Differences between methods over all targets: ``names`` alternate candidate and other."""
-    heads = ["difference", *map(mode_label, results.modes)]
+    """Differences between methods, by modes that all targets have: ``names`` alternate candidate and other."""
+    modes = [mode for mode in results.modes if all(mode in cell.scores for cell in results.cells)]
+    heads = ["difference", *(mode_label(mode, results.recipes) for mode in modes)]
     lines = []
     for first, second in zip(names[::2], names[1::2], strict=True):
         a, b = Group("", first, float(ratio)), Group("", second, float(ratio))
-        found = [results.pooled(a, b, mode) for mode in results.modes]
+        found = [results.pooled(a, b, mode) for mode in modes]
         labels = [results.methods[name].label for name in (first, second)]
         lines.append([f"{labels[0]} minus {labels[1]}", *map(_pooled, found)])
     return _table(heads, lines, left=1)
