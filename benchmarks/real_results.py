@@ -6,10 +6,10 @@ Results are in benchmarks/results/real/NAME/results.json, as configs/experiment/
 line ``<!-- KIND NAME ARGUMENTS -->`` opens a table, which ends at ``<!-- end -->``; what lies between is written here.
 """
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 
 from tlprune.experiments.claims import pooled_winning, winning
 from tlprune.experiments.page.reading import read_runs
@@ -29,7 +29,11 @@ _TABLE = re.compile(r"(<!-- (\w+) (\S+) ?(.*?) -->\n).*?(<!-- end -->)", re.DOTA
 
 def written(page: str) -> str:
     """Returns the page with each of its tables computed from the results that it names."""
-    return _TABLE.sub(lambda found: found[1] + _KINDS[found[2]](load(found[3]), *found[4].split()) + found[5], page)
+    return _TABLE.sub(lambda found: found[1] + _written(found[2], found[3], *found[4].split()) + found[5], page)
+
+
+def _written(kind: str, name: str, *arguments: str) -> str:
+    return cost(name) if kind == "cost" else _KINDS[kind](load(name), *arguments)
 
 
 def load(name: str) -> Results:
@@ -121,24 +125,17 @@ def searched(results: Results, mode: str) -> str:
     return _table(["target", "method", "largest by validation", "minus no pruning on test images"], lines, left=2)
 
 
-def cost(results: Results, method: str) -> str:
-    """Seconds of surrogate (S), selection (L) and pretraining, and what is saved: means over targets."""
-    names = list(results.targets)
-    whole = fmean(results.seconds(Group(target, NONE))[2] for target in names)
+def cost(name: str) -> str:
+    """Seconds of surrogate (S), selection (L) and whole pretraining (T), and what each share of pruning saves."""
+    found = json.loads((RESULTS.parent / f"{name}.json").read_text())
+    surrogate, selection, whole = (found["seconds"][part] for part in "SLT")
     lines = []
-    for ratio in sorted({cell.ratio for cell in results.cells if cell.method == method}):
-        parts = [results.seconds(Group(target, method, ratio)) for target in names]
-        surrogate, selection, pretraining = (fmean(side) for side in zip(*parts, strict=True))
-        saved = 1 - (surrogate + selection + pretraining) / whole
-        reused = 1 - (selection + pretraining) / whole
-        overhead = (surrogate + selection) / whole
-        numbers = [f"{surrogate:.1f} s", f"{selection:.2f} s", f"{pretraining:.1f} s", f"{whole:.1f} s"]
-        paper = {0.2: "15 %", 0.8: "76 %"}.get(ratio, "-")
-        lines.append(
-            [share(ratio), *numbers, f"{100 * overhead:.1f} %", f"{100 * saved:.0f} %", f"{100 * reused:.0f} %", paper]
-        )
-    heads = ["pruned", "S", "L", "P", "T", "(S + L) / T", "saved", "surrogate at hand", "the paper's saving"]
-    return _table(heads, lines)
+    for ratio, saved in found["saving"].items():
+        paper = {"0.2": "15 %", "0.8": "76 %"}.get(ratio, "-")
+        times = [f"{surrogate:.1f} s", f"{selection:.2f} s", f"{whole:.0f} s", f"{100 * found['(S + L) / T']:.1f} %"]
+        at_hand = found["saving_surrogate_at_hand"][ratio]
+        lines.append([share(float(ratio)), *times, f"{100 * saved:.0f} %", f"{100 * at_hand:.0f} %", paper])
+    return _table(["pruned", "S", "L", "T", "(S + L) / T", "saved", "surrogate at hand", "the paper's saving"], lines)
 
 
 def short(results: Results, mode: str, *methods: str) -> str:
@@ -197,7 +194,6 @@ _KINDS = {
     "targets": targets,
     "searched": searched,
     "short": short,
-    "cost": cost,
 }
 
 
