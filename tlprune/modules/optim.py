@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from inspect import signature
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from tlprune.errors import InputError
+from tlprune.modules.layer_decay import layer_rates
 
 __all__ = [
     "DefaultOptimizer",
@@ -182,6 +183,7 @@ def build_optimizers(
     lr_scheduler: LRSchedulerCallable | None,
     decay_all: bool = True,
     lr_scaling: LRScaling = "none",
+    layer_decay: float = 1.0,
 ) -> OptimizerLRScheduler:
     """Builds the return value of ``configure_optimizers``.
 
@@ -196,6 +198,8 @@ def build_optimizers(
         decay_all: Whether weight decay also applies to biases and normalisation layers. LARS scales the learning rate
             only of parameters with weight decay.
         lr_scaling: Scaling of the learning rates with the number of images per step.
+        layer_decay: Factor of the learning rate from each block of ``module.backbone`` to the block before it, in
+            (0, 1]. The first group of the optimiser has the whole rate.
 
     Returns:
         Optimiser and schedule in the format of Lightning.
@@ -204,12 +208,22 @@ def build_optimizers(
         InputError: Learning rates are to be scaled, but there is no single training DataLoader with a batch size.
     """
     parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
-    vectors = [] if decay_all else [parameter for parameter in parameters if parameter.ndim <= 1]
-    if vectors:
-        matrices = [parameter for parameter in parameters if parameter.ndim > 1]
-        built = optimizer([{"params": matrices}, {"params": vectors, "weight_decay": 0.0}])
-    else:
+    rates = {} if layer_decay == 1 else layer_rates(cast(nn.Module, module.backbone), layer_decay)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for parameter in parameters:
+        groups.setdefault((rates.get(parameter, 1.0), decay_all or parameter.ndim > 1), []).append(parameter)
+    ordered = sorted(groups, reverse=True)
+    if len(groups) < 2 and decay_all:
         built = optimizer(parameters)
+    else:
+        options = {True: {}, False: {"weight_decay": 0.0}}
+        built = optimizer([{"params": groups[rate, decays], **options[decays]} for rate, decays in ordered])
+    if rates and len(built.param_groups) != len(groups):
+        split = f"it makes {len(built.param_groups)} groups of {len(groups)}"
+        raise InputError(f"`layer_decay` needs an optimiser that keeps groups of parameters as they are: {split}")
+    if rates:
+        for group, (rate, _) in zip(built.param_groups, ordered, strict=True):
+            group["lr"] *= rate
     if lr_scaling != "none":
         ratio = _images_per_step(module.trainer) / _SCALED_FROM
         for group in built.param_groups:
