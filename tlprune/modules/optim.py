@@ -66,9 +66,13 @@ class PlannedLR(LRScheduler):
         raise NotImplementedError
 
     def get_lr(self) -> list[float | Tensor]:
-        """Computes the learning rate of each parameter group at the current step."""
+        """Computes the learning rate of each parameter group at the current step.
+
+        Groups that a callback such as BackboneFinetuning added later keep the rate that it gives them.
+        """
         share = self.factor(min(self.last_epoch, self._total), self._total, self._per_epoch)
-        return [base * share for base in self.base_lrs]
+        planned = [base * share for base in self.base_lrs]
+        return planned + [group["lr"] for group in self.optimizer.param_groups[len(planned) :]]
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the position in the schedule, without its length, because a resumed Trainer may run longer."""
