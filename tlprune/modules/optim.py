@@ -24,6 +24,7 @@ __all__ = [
     "WarmupCosineLR",
     "build_optimizers",
     "sendable",
+    "train_what_is_optimized",
 ]
 
 
@@ -244,6 +245,21 @@ def build_optimizers(
         monitor = getattr(scheduler, "monitor", "val/loss")
         return {"optimizer": built, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}
     return {"optimizer": built, "lr_scheduler": scheduler}
+
+
+def train_what_is_optimized(optimizers: Iterable[Optimizer]) -> None:
+    """Makes every parameter of optimisers trainable.
+
+    A run with BackboneFinetuning that goes on after its backbone was unfrozen has the backbone in its optimiser, but
+    Lightning freezes it again (issue 21901 of Lightning).
+
+    Args:
+        optimizers: Optimisers of a Trainer at the start of a fit.
+    """
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.requires_grad_(True)
 
 
 def _images_per_step(trainer: Trainer) -> int:
