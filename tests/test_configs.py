@@ -104,6 +104,14 @@ def arguments_of(path, set_of, imagenet):
         target = yaml.safe_load(path.read_text())["data"]["init_args"]["target"].partition(":")[0]
         return [set_of(target), "--data.batch_size=4"]
     small = [] if "vit" in path.stem or path.parent.name == "ssl" else ["--data.image_size=64", "--data.eval_size=64"]
+    if "continued" in path.stem:  # published weights are not fetched in tests
+        file = "runs/imagenet/rn18.safetensors"
+        small += [
+            f"--model.weights={file}",
+            f"--data.surrogate={file}",
+            set_of("oxford_pets"),
+            "--data.prune_ratio=0.5",
+        ]
     return [f"--data.source={imagenet}", "--data.batch_size=2", *small]
 
 

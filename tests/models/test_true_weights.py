@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision.transforms.v2 import functional
 
-from tlprune import DownstreamDataModule, FeatureMapping, PrunedSourceDataModule, TransferModule
+from tlprune import DownstreamDataModule, FeatureMapping, LitClassifier, PrunedSourceDataModule, TransferModule
 from tlprune.data.transforms import EvalTransform
 from tlprune.models.weights import load_backbone, load_classifier, read_weights, save_classifier
 from tlprune.preprocessing import Preprocessing
@@ -142,3 +142,13 @@ def test_a_probe_sees_the_target_as_timm_does(photographs, surrogate, transform,
         wanted = backbone(torch.stack([transform(Image.open(file)) for file in files]))
     features, _ = next(iter(data.val_dataloader()))
     assert min(cosine(ours, timms) for ours, timms in zip(features, wanted, strict=True)) > 0.9999
+
+
+def test_pretraining_continues_from_them(name, theirs):
+    module = LitClassifier(weights=name, num_classes=3, layer_decay=0.5).eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        expected = theirs.forward_head(theirs.forward_features(images), pre_logits=True)
+        torch.testing.assert_close(module.backbone(images), expected, atol=1e-5, rtol=1e-4)
+    assert (module.preprocessing.mean, module.preprocessing.image_size) == ((0.5, 0.5, 0.5), 224)
+    assert (module.hparams["backbone"], module.head.out_features) == (name, 3)

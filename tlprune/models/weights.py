@@ -55,6 +55,8 @@ class SavedWeights:
         classes: Class names of the outputs of the head; empty if not in the file.
         seconds: Training time in seconds; None if not in the file.
         preprocessing: Preprocessing that the weights expect, as far as it is in the file.
+        left_out: Keys of the file that are in no entry of ``state``, sorted: parts needed only in pretraining.
+        is_named: Whether the file names its network; otherwise ``backbone`` was recognised by the weights.
     """
 
     path: Path
@@ -63,6 +65,8 @@ class SavedWeights:
     classes: tuple[str, ...] = ()
     seconds: float | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    left_out: tuple[str, ...] = ()
+    is_named: bool = True
 
     @property
     def num_classes(self) -> int | None:
@@ -177,10 +181,13 @@ def read_weights(path: str | os.PathLike[str]) -> SavedWeights:
     if beside:
         warn(f"{path}: {_listed('beside the network left aside', beside)}", stacklevel=2)
     named = saved.backbone
-    if named is None or (named not in list_backbones() and not named.startswith("timm:")):
+    is_named = named is not None and (named in list_backbones() or named.startswith("timm:"))
+    if not is_named:
         shapes = {key: value.shape for key, value in renamed.items()}
         named = recognise_backbone(_within(shapes, "backbone.")) or named
-    return replace(saved, state=renamed, backbone=named)
+    taken = {id(value) for value in renamed.values()}
+    left_out = tuple(sorted(key for key, value in saved.state.items() if id(value) not in taken))
+    return replace(saved, state=renamed, backbone=named, left_out=left_out, is_named=is_named)
 
 
 def load_backbone(weights: str | os.PathLike[str] | SavedWeights, backbone: str | None = None) -> Backbone:

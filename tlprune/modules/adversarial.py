@@ -24,43 +24,65 @@ class LitAdversarialClassifier(ClassificationModule):
     also log ``robust_accuracy``, the accuracy on adversarial images.
 
     Args:
-        backbone: Name of the network for :func:`tlprune.models.backbones.create_backbone`.
+        backbone: Name of the network for :func:`tlprune.models.backbones.create_backbone`; None for the name in the
+            weights, or ``resnet18`` without weights.
         num_classes: Number of outputs of the head; None for ``num_classes`` of the DataModule.
         epsilon: Largest change of a pixel in one channel, in 1/255, above 0.
         steps: Number of steps of the attack, at least 1.
         step_size: Size of a step in 1/255; None for ``2 * epsilon / steps``.
-        mean: Mean of each channel that images are normalised with, in [0, 1]. DataModules of tlprune use it
-            automatically; other DataModules must normalise with the same values.
+        mean: Mean of each channel that images are normalised with, in [0, 1]; None for that of the weights, or of
+            ImageNet. DataModules of tlprune use it automatically; other DataModules must normalise with the same
+            values.
         std: Standard deviation of each channel, in (0, 1]; as for ``mean``.
         label_smoothing: Share of the target probability spread over all classes, in [0, 1]; the attack uses none.
         optimizer: Factory of the optimiser, called with parameters.
         lr_scheduler: Factory of the learning-rate schedule, called with the optimiser.
         flip_average: Whether evaluation averages the logits of an image and of its mirror image; the attack uses only
             the logits of the image.
+        weights: Weights to start from, as for :class:`tlprune.LitClassifier`.
+        layer_decay: Factor of the learning rate from each block to the block before it, likewise.
 
     Raises:
-        InputError: An argument is out of range, or there is no such network.
+        InputError: An argument is out of range, there is no such network, or the weights are missing, damaged or
+            belong to another network.
     """
+
+    usual_backbone = "resnet18"
+    keeps_head = True
 
     def __init__(
         self,
-        backbone: str = "resnet18",
+        backbone: str | None = None,
         num_classes: int | None = None,
         epsilon: float = 3.0,
         steps: int = 3,
         step_size: float | None = None,
-        mean: Sequence[float] = PGD.mean,
-        std: Sequence[float] = PGD.std,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         label_smoothing: float = 0.0,
         optimizer: OptimizerCallable = lambda parameters: SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4),
         lr_scheduler: LRSchedulerCallable | None = None,
         flip_average: bool = False,
+        weights: str | None = None,
+        layer_decay: float = 1.0,
     ) -> None:
-        super().__init__(backbone, num_classes, label_smoothing, optimizer, lr_scheduler, flip_average)
+        said = {name: [*value] for name, value in (("mean", mean), ("std", std)) if value is not None}
+        super().__init__(
+            *(backbone, num_classes, label_smoothing, optimizer, lr_scheduler, flip_average),
+            *(weights, Preprocessing.from_json(said), layer_decay),
+        )
         self._attack_seed: int | None = None
-        self.attack = PGD(epsilon, steps, step_size, tuple(mean), tuple(std))
-        self.preprocessing = Preprocessing.from_json({"mean": [*mean], "std": [*std]})
-        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
+        self._attack_options = (epsilon, steps, step_size)
+        self._build_attack()
+        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "weights"])
+        self.hparams.update(mean=[*self.attack.mean], std=[*self.attack.std])
+        self.hparams["backbone"] = self.backbone_name  # a checkpoint contains all weights and does not need the file
+
+    def _build_attack(self) -> None:
+        """Builds the attack for images that are normalised as the weights expect."""
+        epsilon, steps, step_size = self._attack_options
+        known = self.preprocessing.filled()
+        self.attack = PGD(epsilon, steps, step_size, known.mean or PGD.mean, known.std or PGD.std)
 
     def _build_head(self, num_classes: int) -> None:
         super()._build_head(num_classes)
@@ -89,6 +111,7 @@ class LitAdversarialClassifier(ClassificationModule):
         """Restores the seed of the attack, so that a resumed run continues identically."""
         super().on_load_checkpoint(checkpoint)
         self._attack_seed = checkpoint.get("attack_seed")
+        self._build_attack()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Logs the metrics of a classifier and the accuracy on adversarial images; returns logits of clean images."""

@@ -5,14 +5,16 @@ from typing import Any, ClassVar
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import SGD
 from torchmetrics.classification import MulticlassAccuracy
 
 from tlprune.errors import InputError, OfLightning
-from tlprune.models.backbones import create_backbone
-from tlprune.modules.optim import build_optimizers, sendable
+from tlprune.models.start import start_backbone
+from tlprune.modules.layer_decay import require_layer_decay
+from tlprune.modules.optim import build_optimizers, sendable, train_what_is_optimized
 from tlprune.preprocessing import Preprocessing
 
 __all__ = ["ClassificationModule", "LitClassifier"]
@@ -24,18 +26,27 @@ class ClassificationModule(OfLightning, LightningModule):
     Logs ``train/loss``, and ``loss`` and ``accuracy`` under ``train/``, ``val/`` and ``test/`` for each epoch.
 
     Args:
-        backbone: Name of the network.
+        backbone: Name of the network; None for the name in the weights, or :attr:`usual_backbone` without weights.
         num_classes: Number of outputs of the head; None for ``num_classes`` of the DataModule.
         label_smoothing: Share of the target probability spread over all classes, in [0, 1].
         optimizer: Factory of the optimiser, called with parameters.
         lr_scheduler: Factory of the learning-rate schedule, called with the optimiser.
         flip_average: Whether evaluation averages the logits of an image and of its mirror image.
+        weights: Path or name of the weights to start from; None for random weights.
+        preprocessing: Preprocessing that beats what the weights say, value by value.
+        layer_decay: Factor of the learning rate from each block to the block before it, in (0, 1].
 
     Raises:
-        InputError: An argument is out of range, or there is no such network.
+        InputError: An argument is out of range, there is no such network, or the weights are not its weights.
     """
 
     head: nn.Linear
+
+    usual_backbone: ClassVar[str | None] = None
+    """Name of the network if neither backbone nor weights are given; None if one of them is required."""
+
+    keeps_head: ClassVar[bool] = False
+    """Whether training starts with the head of the weights, where its classes are those of the data."""
 
     preprocessing: Preprocessing
     """Preprocessing that the weights expect, as far as known; DataModules of tlprune apply it."""
@@ -45,20 +56,30 @@ class ClassificationModule(OfLightning, LightningModule):
 
     def __init__(
         self,
-        backbone: str,
+        backbone: str | None,
         num_classes: int | None,
         label_smoothing: float,
         optimizer: OptimizerCallable,
         lr_scheduler: LRSchedulerCallable | None,
         flip_average: bool = False,
+        weights: str | None = None,
+        preprocessing: Preprocessing | None = None,
+        layer_decay: float = 1.0,
     ) -> None:
         super().__init__()
         if num_classes is not None and num_classes < 1:
             raise InputError(f"`num_classes` must be at least 1, got {num_classes}")
         if not 0 <= label_smoothing <= 1:
             raise InputError(f"`label_smoothing` must be in [0, 1], got {label_smoothing}")
-        self.backbone = create_backbone(backbone)
-        self.preprocessing = Preprocessing()
+        require_layer_decay(layer_decay)
+        start = start_backbone(type(self).__name__, backbone, weights, self.usual_backbone, preprocessing)
+        self.backbone_name = start.name
+        self.backbone = start.backbone
+        self.preprocessing = start.preprocessing
+        self.weights = weights
+        self.layer_decay = layer_decay
+        self._start = start.beside
+        self._head_is_loaded = False
         self.num_classes = num_classes
         self.label_smoothing = label_smoothing
         self.optimizer = sendable(optimizer, self)
@@ -88,6 +109,15 @@ class ClassificationModule(OfLightning, LightningModule):
         elif offered is not None and int(offered) != self.num_classes:
             raise InputError(f"`num_classes` is {self.num_classes}, the data has {offered} classes")
         self.classes = list(getattr(data, "classes", self.classes))
+        if self.keeps_head and self._start is not None and not self._head_is_loaded:
+            self._head_is_loaded = self._start.load_into(self.head, self.classes)
+
+    def on_fit_start(self) -> None:
+        """Says which tensors of the weights training starts from, unless it goes on from a checkpoint."""
+        train_what_is_optimized(self.trainer.optimizers)
+        if self.keeps_head and self._start is not None:
+            rank_zero_info(self._start.described(self._head_is_loaded))
+        self._start = None  # the next fit goes on with the weights that this one trains
 
     def forward(self, images: Tensor) -> Tensor:
         """Computes logits ``[B, C]`` of images ``[B, 3, H, W]``."""
@@ -144,7 +174,7 @@ class ClassificationModule(OfLightning, LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Builds the optimiser and schedule over all parameters."""
-        return build_optimizers(self, self, self.optimizer, self.lr_scheduler)
+        return build_optimizers(self, self, self.optimizer, self.lr_scheduler, layer_decay=self.layer_decay)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Saves class names and preprocessing with the weights."""
@@ -154,6 +184,7 @@ class ClassificationModule(OfLightning, LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Runs :meth:`check_checkpoint` and restores class names and preprocessing."""
         self.check_checkpoint(checkpoint)
+        self._start = None
         self.preprocessing = Preprocessing.from_json(checkpoint.get("preprocessing", {}))
         self.classes = [str(name) for name in checkpoint.get("classes", [])]
         if self.num_classes is None:
@@ -188,7 +219,8 @@ class LitClassifier(ClassificationModule):
     """Trains a backbone with a linear head on labelled images, as a surrogate or for pretraining on the source.
 
     Args:
-        backbone: Name of the network for :func:`tlprune.models.backbones.create_backbone`.
+        backbone: Name of the network for :func:`tlprune.models.backbones.create_backbone`; None for the name in the
+            weights, or ``resnet18`` without weights.
         num_classes: Number of outputs of the head; None for ``num_classes`` of the DataModule, which is the number of
             kept classes for a pruned source.
         label_smoothing: Share of the target probability spread over all classes, in [0, 1].
@@ -196,9 +228,17 @@ class LitClassifier(ClassificationModule):
         lr_scheduler: Factory of the learning-rate schedule, called with the optimiser. Schedules of
             :mod:`tlprune.modules.optim` step after each batch.
         flip_average: Whether evaluation averages the logits of an image and of its mirror image.
+        weights: Weights to start from, as a safetensors file, a checkpoint, or the name of published weights such as
+            ``torchvision:resnet18``; None for random weights. The head is new unless the file names the classes of the
+            data, in their order.
+        preprocessing: Preprocessing that the weights expect (``mean``, ``std``, ...), which fills in or overrides the
+            values in their file. DataModules of tlprune apply it; other DataModules must do so themselves.
+        layer_decay: Factor of the learning rate from each block of the backbone to the block before it, in (0, 1]; the
+            head has the rate of the optimiser.
 
     Raises:
-        InputError: An argument is out of range, or there is no such network.
+        InputError: An argument is out of range, there is no such network, or the weights are missing, damaged or
+            belong to another network.
 
     Example:
         >>> import torch
@@ -206,14 +246,24 @@ class LitClassifier(ClassificationModule):
         torch.Size([2, 5])
     """
 
+    usual_backbone = "resnet18"
+    keeps_head = True
+
     def __init__(
         self,
-        backbone: str = "resnet18",
+        backbone: str | None = None,
         num_classes: int | None = None,
         label_smoothing: float = 0.0,
         optimizer: OptimizerCallable = lambda parameters: SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4),
         lr_scheduler: LRSchedulerCallable | None = None,
         flip_average: bool = False,
+        weights: str | None = None,
+        preprocessing: Preprocessing | None = None,
+        layer_decay: float = 1.0,
     ) -> None:
-        super().__init__(backbone, num_classes, label_smoothing, optimizer, lr_scheduler, flip_average)
-        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
+        super().__init__(
+            *(backbone, num_classes, label_smoothing, optimizer, lr_scheduler, flip_average),
+            *(weights, preprocessing, layer_decay),
+        )
+        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "weights", "preprocessing"])
+        self.hparams["backbone"] = self.backbone_name  # a checkpoint contains all weights and does not need the file

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from inspect import signature
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from tlprune.errors import InputError
+from tlprune.modules.layer_decay import layer_rates
 
 __all__ = [
     "DefaultOptimizer",
@@ -23,6 +24,7 @@ __all__ = [
     "WarmupCosineLR",
     "build_optimizers",
     "sendable",
+    "train_what_is_optimized",
 ]
 
 
@@ -65,9 +67,13 @@ class PlannedLR(LRScheduler):
         raise NotImplementedError
 
     def get_lr(self) -> list[float | Tensor]:
-        """Computes the learning rate of each parameter group at the current step."""
+        """Computes the learning rate of each parameter group at the current step.
+
+        Groups that a callback such as BackboneFinetuning added later keep the rate that it gives them.
+        """
         share = self.factor(min(self.last_epoch, self._total), self._total, self._per_epoch)
-        return [base * share for base in self.base_lrs]
+        planned = [base * share for base in self.base_lrs]
+        return planned + [group["lr"] for group in self.optimizer.param_groups[len(planned) :]]
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the position in the schedule, without its length, because a resumed Trainer may run longer."""
@@ -182,6 +188,7 @@ def build_optimizers(
     lr_scheduler: LRSchedulerCallable | None,
     decay_all: bool = True,
     lr_scaling: LRScaling = "none",
+    layer_decay: float = 1.0,
 ) -> OptimizerLRScheduler:
     """Builds the return value of ``configure_optimizers``.
 
@@ -196,6 +203,8 @@ def build_optimizers(
         decay_all: Whether weight decay also applies to biases and normalisation layers. LARS scales the learning rate
             only of parameters with weight decay.
         lr_scaling: Scaling of the learning rates with the number of images per step.
+        layer_decay: Factor of the learning rate from each block of ``module.backbone`` to the block before it, in
+            (0, 1]. The first group of the optimiser has the whole rate.
 
     Returns:
         Optimiser and schedule in the format of Lightning.
@@ -204,12 +213,22 @@ def build_optimizers(
         InputError: Learning rates are to be scaled, but there is no single training DataLoader with a batch size.
     """
     parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
-    vectors = [] if decay_all else [parameter for parameter in parameters if parameter.ndim <= 1]
-    if vectors:
-        matrices = [parameter for parameter in parameters if parameter.ndim > 1]
-        built = optimizer([{"params": matrices}, {"params": vectors, "weight_decay": 0.0}])
-    else:
+    rates = {} if layer_decay == 1 else layer_rates(cast(nn.Module, module.backbone), layer_decay)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for parameter in parameters:
+        groups.setdefault((rates.get(parameter, 1.0), decay_all or parameter.ndim > 1), []).append(parameter)
+    ordered = sorted(groups, reverse=True)
+    if len(groups) < 2 and decay_all:
         built = optimizer(parameters)
+    else:
+        options = {True: {}, False: {"weight_decay": 0.0}}
+        built = optimizer([{"params": groups[rate, decays], **options[decays]} for rate, decays in ordered])
+    if rates and len(built.param_groups) != len(groups):
+        split = f"it makes {len(built.param_groups)} groups of {len(groups)}"
+        raise InputError(f"`layer_decay` needs an optimiser that keeps groups of parameters as they are: {split}")
+    if rates:
+        for group, (rate, _) in zip(built.param_groups, ordered, strict=True):
+            group["lr"] *= rate
     if lr_scaling != "none":
         ratio = _images_per_step(module.trainer) / _SCALED_FROM
         for group in built.param_groups:
@@ -226,6 +245,21 @@ def build_optimizers(
         monitor = getattr(scheduler, "monitor", "val/loss")
         return {"optimizer": built, "lr_scheduler": {"scheduler": scheduler, "monitor": monitor}}
     return {"optimizer": built, "lr_scheduler": scheduler}
+
+
+def train_what_is_optimized(optimizers: Iterable[Optimizer]) -> None:
+    """Makes every parameter of optimisers trainable.
+
+    A run with BackboneFinetuning that goes on after its backbone was unfrozen has the backbone in its optimiser, but
+    Lightning freezes it again (issue 21901 of Lightning).
+
+    Args:
+        optimizers: Optimisers of a Trainer at the start of a fit.
+    """
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.requires_grad_(True)
 
 
 def _images_per_step(trainer: Trainer) -> int:

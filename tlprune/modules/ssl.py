@@ -6,13 +6,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import SGD
 
 from tlprune.errors import InputError, OfLightning
 from tlprune.models.backbones import create_backbone
-from tlprune.modules.optim import LRScaling, build_optimizers, sendable
+from tlprune.models.start import start_backbone
+from tlprune.modules.layer_decay import require_layer_decay
+from tlprune.modules.optim import LRScaling, build_optimizers, sendable, train_what_is_optimized
 from tlprune.preprocessing import Preprocessing
 
 __all__ = ["LitSSL", "info_nce"]
@@ -34,7 +37,8 @@ class LitSSL(OfLightning, LightningModule):
     statistics are shared by all ranks and nothing is shuffled.
 
     Args:
-        backbone: Name of the network for :func:`tlprune.models.backbones.create_backbone`.
+        backbone: Name of the network for :func:`tlprune.models.backbones.create_backbone`; None for the name in the
+            weights, or ``resnet50`` without weights.
         method: Contrastive method, ``simclr`` or ``moco``.
         temperature: Temperature of the loss, above 0; None for 0.5 with SimCLR and 0.2 with MoCo.
         hidden_dim: Size of the hidden layer of the projection head.
@@ -49,20 +53,27 @@ class LitSSL(OfLightning, LightningModule):
             whose LARS excludes them, and True with MoCo.
         lr_scheduler: Factory of the learning-rate schedule, called with the optimiser. Schedules of
             :mod:`tlprune.modules.optim` step after each batch.
+        weights: Weights of the backbone to start from, as a safetensors file, a checkpoint, or the name of published
+            weights such as ``torchvision:resnet50``; None for random weights. The projection head is always new.
+        preprocessing: Preprocessing that the weights expect (``mean``, ``std``, ...), which fills in or overrides the
+            values in their file. DataModules of tlprune apply it; other DataModules must do so themselves.
+        layer_decay: Factor of the learning rate from each block of the backbone to the block before it, in (0, 1]; the
+            projection head has the rate of the optimiser.
 
     Raises:
-        InputError: An argument is out of range, or there is no such network.
+        InputError: An argument is out of range, there is no such network, or the weights are missing, damaged or
+            belong to another network.
     """
 
     queue: Tensor
     queue_place: Tensor
 
-    preprocessing = Preprocessing()
-    """Preprocessing of the randomly initialised weights: that of ImageNet."""
+    preprocessing: Preprocessing
+    """Preprocessing that the weights expect; that of ImageNet for random weights."""
 
     def __init__(
         self,
-        backbone: str = "resnet50",
+        backbone: str | None = None,
         method: Literal["simclr", "moco"] = "simclr",
         temperature: float | None = None,
         hidden_dim: int = 2048,
@@ -73,6 +84,9 @@ class LitSSL(OfLightning, LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_scaling: LRScaling = "none",
         decay_all: bool | None = None,
+        weights: str | None = None,
+        preprocessing: Preprocessing | None = None,
+        layer_decay: float = 1.0,
     ) -> None:
         super().__init__()
         if method not in ("simclr", "moco"):
@@ -90,8 +104,13 @@ class LitSSL(OfLightning, LightningModule):
         self.lr_scheduler = lr_scheduler
         self.lr_scaling = lr_scaling
         self.decay_all = method == "moco" if decay_all is None else decay_all
-        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler"])
-        self.backbone = create_backbone(backbone)
+        require_layer_decay(layer_decay)
+        self.layer_decay = layer_decay
+        self.weights = weights
+        start = start_backbone(type(self).__name__, backbone, weights, "resnet50", preprocessing)
+        self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "weights", "preprocessing"])
+        self.hparams["backbone"] = start.name  # a checkpoint contains all weights and does not need the file
+        self.backbone, self.preprocessing, self._start = start.backbone, start.preprocessing, start.beside
         # imported here because it takes two seconds, and resolving class names in yaml imports every module
         from lightly.loss import NTXentLoss
         from lightly.models.modules import MoCoProjectionHead, SimCLRProjectionHead
@@ -101,7 +120,7 @@ class LitSSL(OfLightning, LightningModule):
         if method == "simclr":
             self.nt_xent = NTXentLoss(self.temperature, gather_distributed=True)
             return
-        self.key_backbone = create_backbone(backbone).requires_grad_(False)
+        self.key_backbone = create_backbone(start.name).requires_grad_(False)
         self.key_projection = head(self.backbone.num_features, hidden_dim, output_dim).requires_grad_(False)
         for query, key in self._pairs():
             key.load_state_dict(query.state_dict())
@@ -179,6 +198,18 @@ class LitSSL(OfLightning, LightningModule):
         """Saves the preprocessing with the weights."""
         checkpoint["preprocessing"] = self.preprocessing.as_trained(getattr(self.trainer, "datamodule", None)).as_json()
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restores the preprocessing."""
+        self.preprocessing = Preprocessing.from_json(checkpoint.get("preprocessing", {}))
+        self._start = None
+
+    def on_fit_start(self) -> None:
+        """Says which tensors of the weights training starts from, unless it goes on from a checkpoint."""
+        train_what_is_optimized(self.trainer.optimizers)
+        if self._start is not None:
+            rank_zero_info(self._start.described(head_is_loaded=False))
+        self._start = None
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Builds the optimiser and schedule over backbone and projection head; the key encoder is frozen."""
         return build_optimizers(
@@ -188,6 +219,7 @@ class LitSSL(OfLightning, LightningModule):
             self.lr_scheduler,
             self.decay_all,
             self.lr_scaling,
+            self.layer_decay,
         )
 
 

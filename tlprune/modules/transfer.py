@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from tlprune.errors import InputError
-from tlprune.models.weights import load_backbone, read_weights
 from tlprune.modules.classifier import ClassificationModule
 from tlprune.modules.optim import build_optimizers
 from tlprune.preprocessing import Preprocessing
@@ -52,6 +51,8 @@ class TransferModule(ClassificationModule):
         flip_average: Whether evaluation averages the logits of an image and of its mirror image.
         preprocessing: Preprocessing that the weights expect (``mean``, ``std``, ...), which fills in or overrides the
             values in their file. DataModules of tlprune apply it; other DataModules must do so themselves.
+        layer_decay: Factor of the learning rate from each block of the backbone to the block before it, in (0, 1]; the
+            head has the rate of the optimiser.
 
     Attributes:
         weights: The argument ``weights``.
@@ -73,26 +74,21 @@ class TransferModule(ClassificationModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         flip_average: bool = False,
         preprocessing: Preprocessing | None = None,
+        layer_decay: float = 1.0,
     ) -> None:
         if mode not in ("probe", "finetune"):
             raise InputError(f"`mode` must be 'probe' or 'finetune', got {mode!r}")
-        saved = None if weights is None else read_weights(weights)
-        name = backbone if backbone is not None or saved is None else saved.backbone
-        if name is None:
-            raise InputError("TransferModule needs `backbone`: no weights are given, or their file does not name it")
-        super().__init__(name, num_classes, label_smoothing, optimizer, lr_scheduler, flip_average)
+        super().__init__(
+            *(backbone, num_classes, label_smoothing, optimizer, lr_scheduler, flip_average),
+            *(weights, preprocessing, layer_decay),
+        )
         self.mode = mode
-        self.weights = weights
-        self.pretrained = saved is not None
-        self.preprocessing = preprocessing or Preprocessing()
-        if saved is not None:
-            self.preprocessing = self.preprocessing.over(saved.preprocessing)
-            self.backbone = load_backbone(saved, name)
+        self.pretrained = weights is not None
         if mode == "probe":
             self.backbone.requires_grad_(False)
             self.backbone.eval()  # Lightning does not call train() at the start of a fit
         self.save_hyperparameters(ignore=["optimizer", "lr_scheduler", "weights", "preprocessing"])
-        self.hparams["backbone"] = name  # a checkpoint contains all weights and does not need the file
+        self.hparams["backbone"] = self.backbone_name  # a checkpoint contains all weights and does not need the file
 
     def train(self, mode: bool = True) -> Self:
         """Sets the training mode; the backbone of a probe stays in eval mode."""
@@ -120,7 +116,7 @@ class TransferModule(ClassificationModule):
         if self.mode == "probe":
             self._cache_features()
         trained = self.head if self.mode == "probe" else self
-        return build_optimizers(self, trained, self.optimizer, self.lr_scheduler)
+        return build_optimizers(self, trained, self.optimizer, self.lr_scheduler, layer_decay=self.layer_decay)
 
     def _cache_features(self) -> None:
         if not self.pretrained:
