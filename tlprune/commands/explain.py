@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+_NAMED = 10
+"""Most images that are named of a target without labels."""
+
 
 def run(arguments: list[str]) -> None:
     """Prints the rank of a unit, the images that voted for it, and why it is kept or dropped.
@@ -61,16 +64,20 @@ def run(arguments: list[str]) -> None:
     shown: list[tuple[Tensor, str]] = []
     for target in voters:
         own = target.of_unit(unit)
-        classes = target.images.classes or ("none known",)
-        counts = target.images.labels[own].bincount(minlength=len(classes))
+        if not (classes := target.images.classes):
+            named = ", ".join(map(target.images.name, own[:_NAMED].tolist())) + (", ..." if len(own) > _NAMED else "")
+            of = f"of {target.name}, without labels{f': {named}' if named else ''}"
+            console.print(f"  {len(own):>4} {'image' if len(own) == 1 else 'images'} {of}", soft_wrap=True)
+        counts = target.images.labels[own].bincount(minlength=len(classes)) if classes else own[:0]
         for label in counts.argsort(descending=True, stable=True).tolist():
             if counts[label] > 0:
                 of = f"{classes[label]!r}{f' of {target.name}' if len(voters) > 1 else ''}"
                 count = int(counts[label])
                 console.print(f"  {count:>4} {'image' if count == 1 else 'images'} of class {of}", soft_wrap=True)
         if given.output is not None:
-            pairs = (target.images[index] for index in own[: 36 // len(voters)].tolist())
-            shown += [(image, classes[label]) for image, label in pairs]
+            for index in own[: 36 // len(voters)].tolist():
+                image, label = target.images[index]
+                shown.append((image, classes[label] if classes else target.images.name(index)))
     images = None if given.output is given.source is None else opened_source(selection, given.source, given.cache)
     if given.output is not None and images is not None:
         if len(shown) < len(found.voters):

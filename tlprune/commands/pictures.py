@@ -137,6 +137,8 @@ def _votes(selection: Selection, names: list[str], notes: list[str], must: bool)
         notes.append(f"Votes are not split by the target's classes: {error}; --target says where it is.")
         return []
     labelled = [one for one in voters if one.images.classes]
+    if bare := [one.name for one in voters if not one.images.classes]:
+        notes.append(f"Votes are not split by the classes of {' and '.join(bare)}: its images have no labels.")
     return [Votes(one.name, one.images.display_names, one.images.labels, one.assignments) for one in labelled]
 
 

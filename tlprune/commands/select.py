@@ -94,7 +94,7 @@ def _parser(selector: object) -> ArgumentParser:
         type=str,
         nargs="+",
         default=None,
-        help="'digits', 'photos', a folder, features:FILE, or several of these",
+        help="'digits', 'photos', a folder, unlabelled:FOLDER, features:FILE, or several of these",
     )
     add("--combine", type=_Combination, default="worst_case", help="how several targets share one order")
     add("--target_weights", type=float, nargs="+", default=None, help="what each target counts in a weighted_sum")

@@ -55,6 +55,8 @@ class LabelMapping(Selector):
         require_precision(precision)
         self.votes = votes
         self.balance = balance
+        if balance:
+            self.needs = (*self.needs, "target_labels")
         self.num_workers = num_workers
         self.precision: Precision = precision
 

@@ -22,8 +22,8 @@ from tlprune.storage.fingerprint import digest_tensors
 
 __all__ = ["Need", "Selector", "SourceImages", "SurrogatePart", "TargetImages"]
 
-Need = Literal["target", "labels", "classifier", "backbone"]
-"""Requirement of a selector: target images that vote, source labels, or a part of a surrogate."""
+Need = Literal["target", "target_labels", "labels", "classifier", "backbone"]
+"""Requirement of a selector: target images that vote, their labels, source labels, or a part of a surrogate."""
 
 SurrogatePart = Literal["classifier", "backbone"]
 """Part of a surrogate: the classifier, which scores the source's classes, or the backbone, which gives features."""
@@ -228,6 +228,9 @@ class Selector(ABC):
             raise InputError(f"{name} needs a labelled source, and this one has no labels (clusters need none)")
         if self.needs_target and any(len(one.labels) == 0 for one in targets):
             raise InputError("the target has no training images, so nobody can vote")
+        if "target_labels" in self.needs and any(not one.classes for one in targets):
+            what = "gives each target class the same weight, and the target has no labels"
+            raise InputError(f"`balance: true` of {type(self).__name__} {what}; use `balance: false`")
         check_given_features(type(self).__name__, self.needs, source, targets)
 
     def network(self, surrogate: nn.Module | Sequence[nn.Module] | None) -> nn.Module | None:
