@@ -9,10 +9,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision.transforms.v2 import functional
 
-from tlprune import DownstreamDataModule, FeatureMapping, PrunedSourceDataModule, TransferModule
+from tlprune import DownstreamDataModule, FeatureMapping, PrunedSourceDataModule, TransferModule, select
 from tlprune.data.transforms import EvalTransform
 from tlprune.models.weights import load_backbone, load_classifier, read_weights, save_classifier
 from tlprune.preprocessing import Preprocessing
+from tlprune.selection.ranking import Budget
 
 timm = pytest.importorskip("timm")
 data = pytest.importorskip("skimage.data")
@@ -142,3 +143,16 @@ def test_a_probe_sees_the_target_as_timm_does(photographs, surrogate, transform,
         wanted = backbone(torch.stack([transform(Image.open(file)) for file in files]))
     features, _ = next(iter(data.val_dataloader()))
     assert min(cosine(ours, timms) for ours, timms in zip(features, wanted, strict=True)) > 0.9999
+
+
+def test_a_photograph_of_a_cat_votes_for_cats_by_name(tmp_path, name):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for place in range(8):
+        part = photograph("chelsea")[:, :, place * 20 : place * 20 + 290]
+        functional.to_pil_image(part).save(photos / f"{place}.png")
+    found = select("classes:imagenet1k", str(photos), surrogate=name)
+    cats = {"tabby", "tiger cat", "Persian cat", "Siamese cat", "Egyptian cat", "lynx"}
+    kept = {found.name(unit) for unit in found.units_kept(Budget(coverage=1.0)).tolist()}
+    assert kept <= cats
+    assert len({found.name(unit) for unit in found.ranking[:5].tolist()} & cats) >= 4

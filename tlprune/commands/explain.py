@@ -50,7 +50,8 @@ def run(arguments: list[str]) -> None:
     budget = given_budget(given)
     console = make_console()
     title = f"{name}: rank {found.rank} of {selection.num_units}, {_votes(found.votes)}, score {found.score:.2f}"
-    console.print(f"{title}, {len(found.samples):,} source images", soft_wrap=True)
+    counted = f", {len(found.samples):,} source images" if selection.sizes_known else ""
+    console.print(f"{title}{counted}", soft_wrap=True)
     if budget is not None:
         kept = selection.units_kept(budget)
         votes, score = float(selection.votes[kept[-1]]), float(selection.scores[kept[-1]])
@@ -78,13 +79,14 @@ def run(arguments: list[str]) -> None:
             for index in own[: 36 // len(voters)].tolist():
                 image, label = target.images[index]
                 shown.append((image, classes[label] if classes else target.images.name(index)))
-    images = None if given.output is given.source is None else opened_source(selection, given.source, given.cache)
-    if given.output is not None and images is not None:
+    wanted = given.source is not None or (given.output is not None and selection.sizes_known)
+    images = opened_source(selection, given.source, given.cache) if wanted else None
+    if given.output is not None:
         if len(shown) < len(found.voters):
             title += f" ({len(shown)} of {len(found.voters)} voters shown)"
         from tlprune.selection.figures import explanation_figure  # loads matplotlib
 
-        members = [images[index][0] for index in found.samples[:12].tolist()]
+        members = [] if images is None else [images[index][0] for index in found.samples[:12].tolist()]
         with atomic_path(given.output) as temporary:
             explanation_figure(name, members, shown, title).savefig(temporary, format="png", dpi=110)
         console.print(f"picture: {given.output}", soft_wrap=True)

@@ -25,8 +25,9 @@ def opened_source(selection: Selection, source: str | None, cache: str | None) -
         cache: Cache folder.
 
     Raises:
-        InputError: If the source is not found, or has changed.
+        InputError: If the source is not found, has changed, or only its class names were known.
     """
+    selection.require_images()
     name = source or selection.metadata.get("source")
     if name is None:
         raise InputError("this selection does not say where its source lies; give --source")

@@ -153,6 +153,9 @@ class _Sources:
     def example(self, shown: Shown, notes: list[str]) -> Callable[[int], Tensor] | None:
         """Returns a loader of one image per unit; None, with an entry in ``notes``, if the source is missing."""
         selection = shown.selection
+        if not selection.sizes_known and self.given is None:
+            notes.append("Pictures of the source are left out: only its class names are known.")
+            return None
         digest = str(selection.config.get("source_digest"))
         name = self.given or selection.metadata.get("source") or shown.source
         try:

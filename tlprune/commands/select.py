@@ -34,7 +34,7 @@ _PASSED_ON = (
 _Combination = Literal["worst_case", "union", "weighted_sum"]  # the type in multi_target.py would load torch
 _SOURCE_HELP = (
     "'drawn', a folder, linked:FOLDER, unlabelled:FOLDER, a list file, torchvision:NAME:FOLDER, huggingface:NAME, "
-    "features:FILE"
+    "features:FILE, or without images classes:imagenet1k, classes:FILE"
 )
 _SIZE_HELP = "pixels (default: as the surrogate's weights say, or 32 for 'drawn', else 224)"
 

@@ -61,6 +61,11 @@ class LabelMapping(Selector):
         self.precision: Precision = precision
 
     @property
+    def needs_images(self) -> bool:
+        """False: classes are ranked by the surrogate's outputs on the target alone."""
+        return False
+
+    @property
     def options(self) -> dict[str, Any]:
         """Settings of the vote count, and the batch shape and precision of the forward pass."""
         return {
