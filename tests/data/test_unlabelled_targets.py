@@ -1,6 +1,8 @@
 """A folder of images without labels is a target: all of its images vote, and what needs labels refuses it."""
 
 import csv
+import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -132,3 +134,14 @@ def test_commands_name_images_in_place_of_classes(class_folder, source, surrogat
     assert ("2021/may/000.png", "ant/000.png") in same
     assert main(["report", made, "--output", str(tmp_path / "page")]) == 0
     assert "Votes are not split by the classes of photos: its images have no labels." in capsys.readouterr().out
+
+
+def test_sweeps_need_labels(class_folder, source, tmp_path, capsys):
+    heap, configs = str(class_folder("photos", {"2021/may": 5})), Path(__file__).parents[2] / "configs"
+    plan = {"source": source, "targets": [heap], "methods": {"random": "RandomSelector"}, "ratios": [0.5]}
+    plan |= {"pretrain": str(configs / "source/drawn_pruned.yaml"), "output": str(tmp_path / "run")}
+    plan |= {"transfers": {"probe": {"solver": "lbfgs"}}}
+    (tmp_path / "sweep.yaml").write_text(json.dumps(plan))
+    assert main(["sweep", "--config", str(tmp_path / "sweep.yaml")]) == 2
+    assert "target photos: a sweep needs labels, and its 5 images have none" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
