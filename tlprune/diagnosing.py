@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tlprune.data.class_names import refuse_class_names
 from tlprune.data.datasets import ImageSet
 from tlprune.data.image_size import ImageSize
 from tlprune.data.transformed import TransformedDataset
@@ -90,6 +91,7 @@ def diagnose(
         (10, True)
     """
     found = selection if isinstance(selection, Selection) else Selection.load(selection)
+    refuse_class_names(source, "diagnosed")
     options = SelectOptions(surrogate_backbone, surrogate_preprocessing, target_seed=target_seed, image_size=image_size)
     check_names(source, [target], [surrogate], options)
     kept = found.kept(Budget(ratio, units, images, coverage, exactly)).samples

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from tlprune.data.class_names import refuse_class_names
 from tlprune.data.datasets import ImageSet
 from tlprune.data.embedding import Embedding
 from tlprune.data.feature_names import absolute_features, is_features
@@ -92,6 +93,7 @@ def embed(
     require_precision(precision)
     require_within("num_workers", num_workers, 0)
     check_feature_output(output)
+    refuse_class_names(source, "embedded")
     options = SelectOptions(surrogate_backbone, surrogate_preprocessing, target_seed=target_seed, image_size=image_size)
     if given := next((one for one in (source, target) if is_features(one) or isinstance(one, FeatureSet)), None):
         raise InputError(f"{given if isinstance(given, str) else given.where}: these are features already")

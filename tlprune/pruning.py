@@ -179,6 +179,7 @@ def prune(
         InputError: The budget is out of range, or the Selection was made for another data set.
     """
     found = selection if isinstance(selection, Selection) else Selection.load(selection)
+    found.require_images()
     kept = found.kept(Budget(ratio, units, images, coverage, exactly))
     classes = found.unit_names if found.unit_kind == "class" else None
     return PrunedDataset(dataset, kept.samples, len(found.unit_of_sample), classes, kept.units)

@@ -155,6 +155,7 @@ class SelectionInputs:
             InputError: Something that the selector needs is missing, or does not fit.
         """
         name = type(selector).__name__
+        selector.check_source(source)
         if given := isinstance(source, FeatureSet):
             refuse_surrogates(source.where, surrogates, options.surrogate_backbone, options.surrogate_preprocessing)
         used = (

@@ -9,10 +9,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision.transforms.v2 import functional
 
-from tlprune import DownstreamDataModule, FeatureMapping, LitClassifier, PrunedSourceDataModule, TransferModule
+from tlprune import DownstreamDataModule, FeatureMapping, LitClassifier, PrunedSourceDataModule, TransferModule, select
 from tlprune.data.transforms import EvalTransform
 from tlprune.models.weights import load_backbone, load_classifier, read_weights, save_classifier
 from tlprune.preprocessing import Preprocessing
+from tlprune.selection.ranking import Budget
 
 timm = pytest.importorskip("timm")
 data = pytest.importorskip("skimage.data")
@@ -152,3 +153,16 @@ def test_pretraining_continues_from_them(name, theirs):
         torch.testing.assert_close(module.backbone(images), expected, atol=1e-5, rtol=1e-4)
     assert (module.preprocessing.mean, module.preprocessing.image_size) == ((0.5, 0.5, 0.5), 224)
     assert (module.hparams["backbone"], module.head.out_features) == (name, 3)
+
+
+def test_a_photograph_of_a_cat_votes_for_cats_by_name(tmp_path, name):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for place in range(8):
+        part = photograph("chelsea")[:, :, place * 20 : place * 20 + 290]
+        functional.to_pil_image(part).save(photos / f"{place}.png")
+    found = select("classes:imagenet1k", str(photos), surrogate=name)
+    cats = {"tabby", "tiger cat", "Persian cat", "Siamese cat", "Egyptian cat", "lynx"}
+    kept = {found.name(unit) for unit in found.units_kept(Budget(coverage=1.0)).tolist()}
+    assert kept <= cats
+    assert len({found.name(unit) for unit in found.ranking[:5].tolist()} & cats) >= 4

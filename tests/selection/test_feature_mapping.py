@@ -57,7 +57,8 @@ def test_equals_brute_force(case, points, tmp_path):
     labels = np.concatenate([np.arange(classes), rng.integers(0, classes, images - classes)])
     names = [f"class {label}" for label in range(classes)]
     seen = points(torch.from_numpy(source), torch.from_numpy(labels), names, digest=f"source {case}")
-    voting = points(torch.from_numpy(target), torch.from_numpy(target_labels), digest=f"target {case}")
+    named = tuple(map(str, range(int(target_labels.max()) + 1)))
+    voting = points(torch.from_numpy(target), torch.from_numpy(target_labels), named, digest=f"target {case}")
     centroids = None
     if by_class:
         selector = FeatureMapping("classes", balance=balance)

@@ -75,6 +75,7 @@ class KNNProbe(OfLightning, Callback):
             self._opened = open_target(self.target, self.target_seed)
         else:
             self._opened = self.target
+        self._opened.require_labels(type(self).__name__)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Runs the probe after a validation."""

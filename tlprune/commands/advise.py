@@ -168,6 +168,10 @@ def _suggested_images(selection: "Selection") -> int | None:
 def _forecast(selection: "Selection", given: object, console: Console) -> "Forecast | None":
     options = vars(given)
     backbone, full = options["backbone"], options["full_seconds"]
+    if not selection.sizes_known:
+        if (full, backbone) != (None, None):
+            raise InputError("a forecast needs the number of images of each class, and only class names are known")
+        return None
     if full is None and backbone is None:
         console.print("no forecast: give --backbone and --epochs, or --full_seconds", soft_wrap=True)
         return None
@@ -200,15 +204,16 @@ def _forecast(selection: "Selection", given: object, console: Console) -> "Forec
 
 def _table(selection: "Selection", rows: list[tuple[str, int]], forecast: "Forecast | None") -> Table:
     table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False)
-    headings = ["keep", "units", "pruned", "images", "votes"]
+    headings = ["keep", "units", "pruned", *(["images"] if selection.sizes_known else []), "votes"]
     headings += ["saved", "surrogate at hand"] if forecast else []
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "keep" else "right")
     sizes = selection.unit_sizes[selection.ranking].cumsum(0)
     for name, units in rows:
         images = int(sizes[units - 1])
-        share = images / len(selection.unit_of_sample)
-        cells = [name, f"{units:,}", f"{1 - units / selection.num_units:.1%}", f"{images:,}"]
+        share = images / max(len(selection.unit_of_sample), 1)
+        cells = [name, f"{units:,}", f"{1 - units / selection.num_units:.1%}"]
+        cells += [f"{images:,}"] if selection.sizes_known else []
         cells.append(f"{selection.covered[units - 1]:.1%}")
         cells += [f"{forecast.saving(share, reused):.1%}" for reused in (False, True)] if forecast else []
         table.add_row(*cells)

@@ -97,12 +97,10 @@ def run(arguments: list[str]) -> None:
     def features_of(images: "ImageSet") -> "Tensor":
         return extract_features(backbone, TransformedDataset(images, view), given.num_workers)
 
-    for target in targets:
-        if target.test is None:
-            raise InputError(f"target {target.name} has no test images to audit")
+    compared_parts = [target.compared for target in targets]
     trained = [features_of(one.images) for one in included]
-    for target in targets:
-        for part, images in (("test", target.test), ("val", target.val)):
+    for target, parts in zip(targets, compared_parts, strict=True):
+        for part, images in parts:
             if images is None or len(images) == 0 or (part == "val" and not included):
                 continue
             seen = features_of(images)
@@ -110,10 +108,10 @@ def run(arguments: list[str]) -> None:
             if threshold is None:
                 threshold = copy_distance(backbone, TransformedDataset(images, view), given.num_workers)
             compared = _Compared(target.name, part, images)
-            if part == "test":
+            if part != "val":
                 what = f"one of {len(kept):,} kept source images"
                 pairs += compared.pairs(find_leaks(seen, features, kept, threshold), "source", source, what, console)
-            for one, rows in zip(included, trained, strict=True):
+            for one, rows in zip(included, trained, strict=True) if part != "own" else ():
                 what = f"one of {len(rows):,} training images of {one.name}"
                 pairs += compared.pairs(leaks_among(seen, rows, threshold), one.name, one.images, what, console)
     pairs.sort(key=lambda pair: (pair.difference, pair.distance))
@@ -163,7 +161,7 @@ class _Compared:
             names = (self.target, self.images.name(index), trained.name(near))
             pair = (*names, float(leaks.distance[index]), difference, difference <= ALIKE, mine, theirs)
             found.append(_Pair(*pair, self.part, trained_on))
-        words = {"test": "test images", "val": "validation images"}[self.part]
+        words = {"test": "test images", "val": "validation images", "own": "images without labels"}[self.part]
         console.print(
             f"{self.target}: {len(found):,} of {len(self.images):,} {words} lie within {leaks.threshold:.4g} of {what} "
             f"in feature space; {sum(pair.alike for pair in found):,} of them look alike too (nearest "

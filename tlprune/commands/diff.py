@@ -36,8 +36,8 @@ def run(arguments: list[str]) -> None:
     console = make_console()
     console.print(f"from {given.first} to {given.second}:")
     for sign, word, units in (("+", "gained", gained), ("-", "lost", lost)):
-        images = int(first.unit_sizes[units].sum())
-        console.print(f"{word}: {plural(first, len(units))}, {images:,} images")
+        images = f", {int(first.unit_sizes[units].sum()):,} images" if first.sizes_known else ""
+        console.print(f"{word}: {plural(first, len(units))}{images}")
         for unit in units.tolist():
             console.print(f"  {sign} {first.name(unit)}", soft_wrap=True)
     same = len(first.units_kept(budget)) - len(lost)

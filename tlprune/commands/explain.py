@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+_NAMED = 10
+"""Most images that are named of a target without labels."""
+
 
 def run(arguments: list[str]) -> None:
     """Prints the rank of a unit, the images that voted for it, and why it is kept or dropped.
@@ -47,7 +50,8 @@ def run(arguments: list[str]) -> None:
     budget = given_budget(given)
     console = make_console()
     title = f"{name}: rank {found.rank} of {selection.num_units}, {_votes(found.votes)}, score {found.score:.2f}"
-    console.print(f"{title}, {len(found.samples):,} source images", soft_wrap=True)
+    counted = f", {len(found.samples):,} source images" if selection.sizes_known else ""
+    console.print(f"{title}{counted}", soft_wrap=True)
     if budget is not None:
         kept = selection.units_kept(budget)
         votes, score = float(selection.votes[kept[-1]]), float(selection.scores[kept[-1]])
@@ -61,23 +65,28 @@ def run(arguments: list[str]) -> None:
     shown: list[tuple[Tensor, str]] = []
     for target in voters:
         own = target.of_unit(unit)
-        classes = target.images.classes or ("none known",)
-        counts = target.images.labels[own].bincount(minlength=len(classes))
+        if not (classes := target.images.classes):
+            named = ", ".join(map(target.images.name, own[:_NAMED].tolist())) + (", ..." if len(own) > _NAMED else "")
+            of = f"of {target.name}, without labels{f': {named}' if named else ''}"
+            console.print(f"  {len(own):>4} {'image' if len(own) == 1 else 'images'} {of}", soft_wrap=True)
+        counts = target.images.labels[own].bincount(minlength=len(classes)) if classes else own[:0]
         for label in counts.argsort(descending=True, stable=True).tolist():
             if counts[label] > 0:
                 of = f"{classes[label]!r}{f' of {target.name}' if len(voters) > 1 else ''}"
                 count = int(counts[label])
                 console.print(f"  {count:>4} {'image' if count == 1 else 'images'} of class {of}", soft_wrap=True)
         if given.output is not None:
-            pairs = (target.images[index] for index in own[: 36 // len(voters)].tolist())
-            shown += [(image, classes[label]) for image, label in pairs]
-    images = None if given.output is given.source is None else opened_source(selection, given.source, given.cache)
-    if given.output is not None and images is not None:
+            for index in own[: 36 // len(voters)].tolist():
+                image, label = target.images[index]
+                shown.append((image, classes[label] if classes else target.images.name(index)))
+    wanted = given.source is not None or (given.output is not None and selection.sizes_known)
+    images = opened_source(selection, given.source, given.cache) if wanted else None
+    if given.output is not None:
         if len(shown) < len(found.voters):
             title += f" ({len(shown)} of {len(found.voters)} voters shown)"
         from tlprune.selection.figures import explanation_figure  # loads matplotlib
 
-        members = [images[index][0] for index in found.samples[:12].tolist()]
+        members = [] if images is None else [images[index][0] for index in found.samples[:12].tolist()]
         with atomic_path(given.output) as temporary:
             explanation_figure(name, members, shown, title).savefig(temporary, format="png", dpi=110)
         console.print(f"picture: {given.output}", soft_wrap=True)

@@ -16,6 +16,7 @@ from tlprune.storage.paths import user_path
 __all__ = ["run"]
 
 _WRITTEN = {
+    "classes": "names of the",
     "indices": "indices of the",
     "parquet": "a table of the",
     "paths": "paths of the",
@@ -45,11 +46,29 @@ def run(arguments: list[str]) -> None:
     # torch takes seconds
     from tlprune.commands.origins import opened_source
     from tlprune.data.datasets import FolderImages
-    from tlprune.selection.export import export_indices, export_keys, export_links, export_parquet, export_paths
+    from tlprune.selection.export import (
+        export_classes,
+        export_indices,
+        export_keys,
+        export_links,
+        export_parquet,
+        export_paths,
+    )
     from tlprune.selection.selection import Selection
 
     selection = Selection.load(given.selection)
-    kept, total, output = selection.keep(**vars(budget)), len(selection.unit_of_sample), user_path(given.output)
+    output = user_path(given.output)
+    if given.format == "classes":
+        require_writable(given.output)
+        if budget.exactly is not None:
+            raise InputError("a list of classes cannot cut the last one: give another budget than --keep_exactly")
+        classes = selection.units_kept(budget)
+        export_classes(selection, classes, output)
+        counts = f"{len(classes):,} classes KEPT of {selection.num_units:,}, best first"
+        make_console().print(f"{output}: {_WRITTEN[given.format]} {counts}", soft_wrap=True)
+        return
+    selection.require_images()
+    kept, total = selection.keep(**vars(budget)), len(selection.unit_of_sample)
     if given.format != "symlinks":
         require_writable(given.output)
     if given.format == "indices":

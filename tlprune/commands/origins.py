@@ -8,6 +8,7 @@ from torch import Tensor
 from tlprune.data.datasets import ImageSet
 from tlprune.data.feature_files import open_features
 from tlprune.data.feature_names import is_features
+from tlprune.data.feature_set import FeatureSet
 from tlprune.data.target_splits import open_target
 from tlprune.errors import InputError
 from tlprune.selection.selection import Selection
@@ -24,8 +25,9 @@ def opened_source(selection: Selection, source: str | None, cache: str | None) -
         cache: Cache folder.
 
     Raises:
-        InputError: If the source is not found, or has changed.
+        InputError: If the source is not found, has changed, or only its class names were known.
     """
+    selection.require_images()
     name = source or selection.metadata.get("source")
     if name is None:
         raise InputError("this selection does not say where its source lies; give --source")
@@ -59,6 +61,19 @@ class Voters:
     test: ImageSet | None
     assignments: Tensor
     asked_by: Tensor
+
+    @property
+    def compared(self) -> tuple[tuple[str, ImageSet | None], ...]:
+        """Parts that must not be in the kept source, by name; those of a set without labels and parts are all images.
+
+        Raises:
+            InputError: The target has no test images, although it has labels or is given as features.
+        """
+        if self.test is not None:
+            return ("test", self.test), ("val", self.val)
+        if self.images.classes or isinstance(self.images, FeatureSet):
+            raise InputError(f"target {self.name} has no test images to audit")
+        return (("own", self.images),)
 
     def of_unit(self, unit: int) -> Tensor:
         """Returns the images that voted for a unit or that it is kept for: int64 ``[m]``, ascending."""

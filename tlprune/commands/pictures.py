@@ -137,6 +137,8 @@ def _votes(selection: Selection, names: list[str], notes: list[str], must: bool)
         notes.append(f"Votes are not split by the target's classes: {error}; --target says where it is.")
         return []
     labelled = [one for one in voters if one.images.classes]
+    if bare := [one.name for one in voters if not one.images.classes]:
+        notes.append(f"Votes are not split by the classes of {' and '.join(bare)}: its images have no labels.")
     return [Votes(one.name, one.images.display_names, one.images.labels, one.assignments) for one in labelled]
 
 
@@ -151,6 +153,9 @@ class _Sources:
     def example(self, shown: Shown, notes: list[str]) -> Callable[[int], Tensor] | None:
         """Returns a loader of one image per unit; None, with an entry in ``notes``, if the source is missing."""
         selection = shown.selection
+        if not selection.sizes_known and self.given is None:
+            notes.append("Pictures of the source are left out: only its class names are known.")
+            return None
         digest = str(selection.config.get("source_digest"))
         name = self.given or selection.metadata.get("source") or shown.source
         try:

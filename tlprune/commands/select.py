@@ -34,7 +34,7 @@ _PASSED_ON = (
 _Combination = Literal["worst_case", "union", "weighted_sum"]  # the type in multi_target.py would load torch
 _SOURCE_HELP = (
     "'drawn', a folder, linked:FOLDER, unlabelled:FOLDER, a list file, torchvision:NAME:FOLDER, huggingface:NAME, "
-    "features:FILE"
+    "features:FILE, or without images classes:imagenet1k, classes:FILE"
 )
 _SIZE_HELP = "pixels (default: as the surrogate's weights say, or 32 for 'drawn', else 224)"
 
@@ -94,7 +94,7 @@ def _parser(selector: object) -> ArgumentParser:
         type=str,
         nargs="+",
         default=None,
-        help="'digits', 'photos', a folder, features:FILE, or several of these",
+        help="'digits', 'photos', a folder, unlabelled:FOLDER, features:FILE, or several of these",
     )
     add("--combine", type=_Combination, default="worst_case", help="how several targets share one order")
     add("--target_weights", type=float, nargs="+", default=None, help="what each target counts in a weighted_sum")

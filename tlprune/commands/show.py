@@ -79,7 +79,8 @@ def origin(selection: "Selection") -> list[tuple[str, str]]:
     options = ", ".join(f"{name} {value}" for name, value in sorted(settings.get("options", {}).items()))
     rows = [("method", f"{selection.method} ({options})" if options else selection.method)]
     images = len(selection.unit_of_sample)
-    rows.append(("units", f"{plural(selection, selection.num_units)}, {images:,} source images"))
+    counted = f"{images:,} source images" if selection.sizes_known else "class names alone, their images are not known"
+    rows.append(("units", f"{plural(selection, selection.num_units)}, {counted}"))
     unnamed = "given in Python"
     if digest := settings.get("source_digest"):
         rows.append(("source", f"{record.get('source', unnamed)}, digest {digest[:12]}"))
@@ -119,7 +120,8 @@ def _kept(selection: "Selection", budget: "Budget") -> list[tuple[str, str]]:
     kept = selection.units_kept(budget)
     images = int(selection.unit_sizes[kept].sum())
     share = f", {selection.covered[len(kept) - 1]:.1%} of votes" if len(selection.assignments) else ""
-    rows = [("KEPT", f"{plural(selection, len(kept))}, {images:,} images{share}")]
+    counted = f", {images:,} images" if selection.sizes_known else ""
+    rows = [("KEPT", f"{plural(selection, len(kept))}{counted}{share}")]
     names = selection.metadata.get("targets", [])
     for place in range(len(selection.target_votes)):
         name = names[place] if place < len(names) else f"target {place + 1}"
@@ -141,15 +143,19 @@ def _table(selection: "Selection", top: int) -> Table:
     heading, scale = selector.score_label, -1.0 if selector.scores_are_negative else 1.0
     if voted and selector.scores_are_negative and not len(selection.target_votes):  # a sum over all voters
         scale /= len(selection.assignments)
-    columns = ["rank", "unit", *(["votes"] if voted else []), *([heading] if scored else []), "images"]
+    coded = selection.unit_kind == "class" and selection.display_names != selection.unit_names
+    columns = ["rank", "unit", *(["id"] if coded else []), *(["votes"] if voted else [])]
+    columns += [*([heading] if scored else []), *(["images"] if selection.sizes_known else [])]
     for column in columns:
-        table.add_column(column, justify="left" if column == "unit" else "right", overflow="fold")
+        table.add_column(column, justify="left" if column in ("unit", "id") else "right", overflow="fold")
     whole = bool((selection.votes == selection.votes.round()).all())
     for rank, unit in enumerate(selection.ranking[:top].tolist(), 1):
-        cells = [str(rank), selection.name(unit)]
+        cells = [str(rank), selection.name(unit), *([selection.unit_names[unit]] if coded else [])]
         if voted:
             cells.append(f"{selection.votes[unit]:,.{0 if whole else 2}f}")
         if scored:
             cells.append(f"{selection.scores[unit] * scale:.{4 if len(selection.target_votes) else 2}f}")
-        table.add_row(*cells, f"{int(selection.unit_sizes[unit]):,}")
+        if selection.sizes_known:
+            cells.append(f"{int(selection.unit_sizes[unit]):,}")
+        table.add_row(*cells)
     return table

@@ -33,10 +33,12 @@ class ImageSet(ABC):
     Attributes:
         classes: Class names; a label is a position in this tuple. Empty for a set without labels.
         labels: ``[N]`` int64; zeros for a set without labels.
+        only_classes: Whether there are no images, but class names to choose from.
     """
 
     classes: tuple[str, ...]
     labels: Tensor
+    only_classes: bool = False
 
     def __len__(self) -> int:
         """Returns ``N``, the number of images."""

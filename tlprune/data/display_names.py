@@ -10,7 +10,7 @@ from tlprune.data.listed import read_lines
 from tlprune.errors import InputError
 from tlprune.storage.checkpoints import load_torch
 
-__all__ = ["class_titles"]
+__all__ = ["class_titles", "imagenet_titles", "unique_titles"]
 
 _WORDNET_ID = re.compile(r"n\d{8}")
 _LISTS = ("LOC_synset_mapping.txt", "classnames.txt", "words.txt")
@@ -42,12 +42,17 @@ def class_titles(root: Path, classes: Sequence[str]) -> tuple[str, ...]:
     for folder in (root, *list(root.absolute().parents)[:_FOLDERS_ABOVE]):
         for name in ("meta.bin", *_LISTS):
             if (folder / name).is_file() and (named := _read(folder / name)):
-                return _unique(classes, named)
+                return unique_titles(classes, named)
     if len(classes) == 1000 and all(classes[place] == name for place, name in _IMAGENET.items()):
-        from torchvision.models import ResNet18_Weights
-
-        return _unique(classes, dict(zip(classes, ResNet18_Weights.IMAGENET1K_V1.meta["categories"], strict=True)))
+        return imagenet_titles(classes)
     return tuple(classes)
+
+
+def imagenet_titles(ids: Sequence[str]) -> tuple[str, ...]:
+    """Returns the names in torchvision of the thousand ids of ImageNet, which are in the order of published weights."""
+    from torchvision.models import ResNet18_Weights
+
+    return unique_titles(ids, dict(zip(ids, ResNet18_Weights.IMAGENET1K_V1.meta["categories"], strict=True)))
 
 
 def _read(file: Path) -> Mapping[str, str]:
@@ -65,7 +70,13 @@ def _read(file: Path) -> Mapping[str, str]:
     return {}
 
 
-def _unique(classes: Sequence[str], named: Mapping[str, str]) -> tuple[str, ...]:
+def unique_titles(classes: Sequence[str], named: Mapping[str, str]) -> tuple[str, ...]:
+    """Returns a name for each class, with the class appended where two have the same name.
+
+    Args:
+        classes: Names of the class folders.
+        named: Readable names by class; a class without one keeps its own.
+    """
     titles = [named.get(name) or name for name in classes]
     counts = Counter(titles)
     return tuple(

@@ -13,6 +13,7 @@ __all__ = [
     "PartFolders",
     "find_parts",
     "has_training_folder",
+    "like_parts",
     "match_parts",
     "warn_of_parts_taken_for_classes",
 ]
@@ -127,8 +128,13 @@ def warn_of_parts_taken_for_classes(root: Path, classes: Sequence[str]) -> None:
         warn(f"{root}: its folders {names} are taken for classes; {expected}", stacklevel=1)
 
 
+def like_parts(names: Iterable[str]) -> list[str]:
+    """Returns the names of folders that are like those of parts, such as ``val`` or ``train2017``."""
+    return [name for name in names if _LIKE_A_PART.fullmatch(name.replace("_", "-").replace(" ", "-"))]
+
+
 def _all_like_parts(names: Sequence[str]) -> bool:
-    return all(_LIKE_A_PART.fullmatch(name.replace("_", "-").replace(" ", "-")) for name in names)
+    return len(like_parts(names)) == len(names)
 
 
 def _has_images(folder: Path) -> bool:

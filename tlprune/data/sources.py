@@ -6,6 +6,7 @@ Listing a source decodes no image.
 import os
 from pathlib import Path
 
+from tlprune.data.class_names import LISTS, check_class_names, open_class_names
 from tlprune.data.datasets import FolderImages, ImageSet
 from tlprune.data.display_names import class_titles
 from tlprune.data.feature_files import open_features
@@ -24,7 +25,7 @@ __all__ = ["BUILT_IN_SOURCE", "absolute_source", "check_source", "open_source", 
 BUILT_IN_SOURCE = "drawn"
 """Name of the built-in synthetic source."""
 
-_KINDS = ("linked", "unlabelled", "torchvision", "huggingface")
+_KINDS = ("linked", "unlabelled", "torchvision", "huggingface", "classes")
 
 
 def check_source(source: str) -> None:
@@ -47,6 +48,8 @@ def check_source(source: str) -> None:
     elif kind == "huggingface":
         if not rest:
             raise InputError("source huggingface: say which: huggingface:FOLDER, or the set's name on the hub")
+    elif kind == "classes":
+        check_class_names(rest)
     elif source != BUILT_IN_SOURCE:
         _path_of(source, rest)
 
@@ -84,7 +87,8 @@ def open_source(source: str, cache: str | os.PathLike[str] | None = None) -> tup
             ``linked:FOLDER``, which also follows links to folders inside classes; ``unlabelled:FOLDER``, all images in
             a folder and its subfolders, whatever their names; a file ``.csv``, ``.tsv`` or ``.txt`` that lists paths
             and labels; ``torchvision:NAME:FOLDER``; ``huggingface:FOLDER`` or ``huggingface:NAME``; ``features:FILE``,
-            features in place of images (:mod:`tlprune.data.feature_files`).
+            features in place of images (:mod:`tlprune.data.feature_files`); ``classes:imagenet1k`` or ``classes:FILE``,
+            class names without images (:mod:`tlprune.data.class_names`).
         cache: Cache folder; None for the default.
 
     Returns:
@@ -104,6 +108,8 @@ def open_source(source: str, cache: str | os.PathLike[str] | None = None) -> tup
         return open_torchvision(*_name_and_folder(rest)), None
     if kind == "huggingface":
         return _like_each_other(source, *open_huggingface(rest))
+    if kind == "classes":
+        return open_class_names(rest), None
     if kind == "unlabelled":
         return scan_all_images(_path_of(source, rest)), None
     if source != BUILT_IN_SOURCE and (path := _path_of(source, rest)).is_file():
@@ -124,7 +130,7 @@ def absolute_source(source: str) -> str:
         source: Name or path of the source, as in :func:`open_source`.
     """
     kind, rest = _kind_of(source)
-    if source == BUILT_IN_SOURCE:
+    if source == BUILT_IN_SOURCE or (kind == "classes" and rest in LISTS):
         return source
     if is_features(source):
         return absolute_features(source)

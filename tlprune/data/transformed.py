@@ -88,6 +88,11 @@ class TransformedDataset(Dataset[tuple[Tensor, int]]):
         return self.images.classes
 
     @property
+    def only_classes(self) -> bool:
+        """Whether there are no images, but class names to choose from."""
+        return self.images.only_classes
+
+    @property
     def display_names(self) -> tuple[str, ...]:
         """Readable class names."""
         return self.images.display_names

@@ -87,6 +87,7 @@ class DownstreamDataModule(ResumableDataModule):
         """The target, opened on first access, with ``shots`` training images per class."""
         if self._opened is None:
             target = open_target(self.target, self.seed) if isinstance(self.target, str) else self.target
+            target.require_labels(type(self).__name__)
             self._opened = self._with_few_labels(target)
         return self._opened
 

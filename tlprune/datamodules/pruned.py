@@ -56,6 +56,7 @@ class PrunedDataModule(OfLightning, LightningDataModule):
         super().__init__()
         self.datamodule = datamodule
         self.selection = selection if isinstance(selection, Selection) else Selection.load(selection)
+        self.selection.require_images()
         self.budget = Budget(prune_ratio, keep_units, keep_images, vote_coverage, keep_exactly)
         self._kept = self.selection.kept(self.budget)
         for hook in _HOOKS:  # Lightning asks whether a hook is overridden, and calls the module's if it is not

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tlprune.data.adapters import as_images
+from tlprune.data.class_names import refuse_class_names
 from tlprune.data.damaged_images import known_path
 from tlprune.data.datasets import ImageSet
 from tlprune.data.feature_files import refuse_features
@@ -87,6 +88,7 @@ class SourceDataModule(ResumableDataModule):
         if on_bad_image not in ("error", "skip"):
             raise InputError(f"`on_bad_image` must be 'error' or 'skip', got {on_bad_image!r}")
         refuse_features(source)
+        refuse_class_names(source, "trained on")
         if isinstance(source, str):
             check_source(source)
         check_packing(image_cache, in_memory)

@@ -65,6 +65,7 @@ def begin(sweep: Sweep, command: str) -> Results:
     targets = {}
     for name in sweep.targets:
         opened = open_target(name)
+        opened.require_labels("a sweep")
         test = 0 if opened.test is None else len(opened.test)
         if test == 0:
             raise InputError(f"target {name}: a sweep needs test images, and there are none")

@@ -86,6 +86,11 @@ class RandomSelector(SourceOnlySelector):
         self.seed = seed
 
     @property
+    def needs_images(self) -> bool:
+        """Whether single images are ranked; classes need their names alone."""
+        return self.unit == "sample"
+
+    @property
     def options(self) -> dict[str, Any]:
         """Kind of unit that is ranked, and the seed."""
         return {"seed": self.seed, **super().options}
@@ -131,6 +136,11 @@ class ListSelector(SourceOnlySelector):
             reason = getattr(error, "strerror", None) or "not a text file in UTF-8"
             raise InputError(f"list {path}: {reason}") from error
         self.named = [line for line in lines if line.strip() and line.strip() != "#" and not line.startswith("# ")]
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether single images are ranked; classes need their names alone."""
+        return self.unit == "sample"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -193,6 +203,11 @@ class ReverseSelector(SelectorOf):
 
     method = "reverse"
     label = "reverse"
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether the reversed selector needs source images."""
+        return self.of.needs_images
 
     @property
     def options(self) -> dict[str, Any]:

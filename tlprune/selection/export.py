@@ -7,10 +7,18 @@ from pathlib import Path
 from torch import Tensor
 
 from tlprune.errors import InputError
-from tlprune.selection.selection import Selection
+from tlprune.selection.selection import UNIT_WORDS, Selection
 from tlprune.storage.atomic import atomic_folder, atomic_path, write_bytes
 
-__all__ = ["STATEMENT", "export_indices", "export_keys", "export_links", "export_parquet", "export_paths"]
+__all__ = [
+    "STATEMENT",
+    "export_classes",
+    "export_indices",
+    "export_keys",
+    "export_links",
+    "export_parquet",
+    "export_paths",
+]
 
 STATEMENT = "lists what is KEPT"
 """Note included in every export, followed by a count."""
@@ -33,6 +41,26 @@ def export_indices(kept: Tensor, total: int, path: Path) -> None:
     """
     lines = "".join(f"{index}\n" for index in kept.tolist())
     write_bytes(path, (_heading("indices", len(kept), total) + lines).encode())
+
+
+def export_classes(selection: Selection, kept: Tensor, path: Path) -> None:
+    """Writes one class name per line, best first, below a heading that begins with ``#``.
+
+    Names are those of the source's class folders: WordNet ids for ImageNet. ``ListSelector`` reads the file, and
+    ``classes:FILE`` does.
+
+    Args:
+        selection: Selection whose units are classes.
+        kept: Int64 tensor ``[k]`` of units, best first.
+        path: Path of the text file.
+
+    Raises:
+        InputError: If units are not classes, the file cannot be written, or a name contains a line break.
+    """
+    if selection.unit_kind != "class":
+        raise InputError(f"this selection ranks {UNIT_WORDS[selection.unit_kind][1]}, so there are no classes to list")
+    heading = f"# tlprune {STATEMENT}: {len(kept)} of {selection.num_units} classes, best first\n"
+    _write_lines(heading, [selection.unit_names[unit] for unit in kept.tolist()], "classes", path)
 
 
 def export_paths(kept: Tensor, root: Path, paths: Sequence[str], path: Path) -> None:

@@ -28,7 +28,7 @@ from tlprune.selection.kmeans import (
 )
 from tlprune.selection.ranking import rank_units
 from tlprune.selection.selection import Selection
-from tlprune.selection.selector import Selector, SourceImages, TargetImages
+from tlprune.selection.selector import Need, Selector, SourceImages, TargetImages
 from tlprune.selection.votes import class_weights, count_votes
 
 __all__ = ["FeatureMapping"]
@@ -61,7 +61,7 @@ class FeatureMapping(Selector):
     label = "Feature Mapping"
     score_label = "mean distance"
     scores_are_negative = True
-    needs = ("target", "backbone")
+    needs: tuple[Need, ...] = ("target", "backbone")
 
     def __init__(
         self,
@@ -86,6 +86,8 @@ class FeatureMapping(Selector):
         self.unit_kind = "cluster" if units == "clusters" else "class"
         self.num_clusters = num_clusters
         self.balance = balance
+        if balance:
+            self.needs = (*self.needs, "target_labels")
         self.seed = seed
         self.num_workers = num_workers
         self.center = center

@@ -55,8 +55,15 @@ class LabelMapping(Selector):
         require_precision(precision)
         self.votes = votes
         self.balance = balance
+        if balance:
+            self.needs = (*self.needs, "target_labels")
         self.num_workers = num_workers
         self.precision: Precision = precision
+
+    @property
+    def needs_images(self) -> bool:
+        """False: classes are ranked by the surrogate's outputs on the target alone."""
+        return False
 
     @property
     def options(self) -> dict[str, Any]:

@@ -157,7 +157,7 @@ class Ranked(Protocol):
     Attributes:
         ranking: Int64 tensor ``[U]``, best unit first.
         unit_sizes: Int64 tensor ``[U]``, number of samples of each unit.
-        unit_of_sample: Integer tensor ``[N]``, the unit of each sample.
+        unit_of_sample: Integer tensor ``[N]``, the unit of each sample; empty where only class names are known.
         covered: Float64 tensor ``[U]``; entry ``k - 1`` is the share of votes of the best ``k`` units.
     """
 
@@ -197,6 +197,9 @@ def kept(order: Ranked, budget: Budget) -> Kept:
         budget: Amount to keep.
 
     Raises:
+        InputError: See :meth:`Budget.units_kept`; or a budget of images where only class names are known.
+
+    Raises:
         InputError: See :meth:`Budget.units_kept`.
 
     Example:
@@ -206,6 +209,9 @@ def kept(order: Ranked, budget: Budget) -> Kept:
         >>> kept(order, Budget(units=2)).samples.tolist()
         [1, 2, 3]
     """
+    if len(order.unit_of_sample) == 0 and (budget.images, budget.exactly) != (None, None):
+        other = "give `keep_units`, `prune_ratio` or `vote_coverage`"
+        raise InputError(f"{budget} needs the number of images of each class, and only class names are known; {other}")
     units = order.ranking[: budget.units_kept(order.unit_sizes[order.ranking], order.covered)]
     samples = kept_samples(order.unit_of_sample, units, len(order.ranking))
     over = 0 if budget.exactly is None else len(samples) - budget.exactly

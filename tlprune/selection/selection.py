@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tlprune.errors import InputError, did_you_mean
+from tlprune.selection.explanation import Explanation
 from tlprune.selection.ranking import Budget, Kept, coverage, kept
 from tlprune.selection.selection_file import OPTIONAL, SCHEMA, TENSORS, reading_selection_file, write_selection_file
 from tlprune.storage.fingerprint import digest_json, digest_tensors
@@ -31,25 +32,6 @@ _FORMER_NAMES = {"ballots": "assignments", "record": "metadata", "settings": "co
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation:
-    """Rank of a unit and the images that voted for it.
-
-    Args:
-        rank: Rank of the unit, starting at 1 for the best.
-        votes: Number of votes for the unit.
-        score: Score that breaks ties between equal votes.
-        samples: Int64 tensor ``[n]`` of the unit's source samples.
-        voters: Int64 tensor ``[m]`` of the target images that voted for the unit.
-    """
-
-    rank: int
-    votes: float
-    score: float
-    samples: Tensor
-    voters: Tensor
-
-
-@dataclass(frozen=True, eq=False)
 class Selection:
     """A total order of the source's units, with the votes behind it. One ranking serves every budget.
 
@@ -59,7 +41,8 @@ class Selection:
         ranking: Int64 tensor ``[U]``, a permutation of the units, best first.
         votes: Float64 tensor ``[U]``, the votes of each unit.
         scores: Float64 tensor ``[U]``, the scores that break ties between equal votes.
-        unit_of_sample: Int32 tensor ``[N]``, the unit of each source sample in dataset order.
+        unit_of_sample: Int32 tensor ``[N]``, the unit of each source sample in dataset order; empty for a source of
+            class names, whose units have an unknown size.
         assignments: Int64 tensor ``[M]``, the unit each target image voted for, concatenated over targets; empty
             without votes.
         config: Settings that affect the order, as JSON values: digests of source, target and surrogate, seed, options.
@@ -132,8 +115,23 @@ class Selection:
 
     @property
     def unit_sizes(self) -> Tensor:
-        """Int64 tensor ``[U]``, the number of source samples in each unit."""
+        """Int64 tensor ``[U]``, the number of source samples in each unit; zeros unless :attr:`sizes_known`."""
         return torch.bincount(self.unit_of_sample.long(), minlength=self.num_units)
+
+    @property
+    def sizes_known(self) -> bool:
+        """Whether source images are known, and so the size of each unit; False for a source of class names."""
+        return len(self.unit_of_sample) > 0
+
+    def require_images(self) -> None:
+        """Rejects this selection where source images are needed and it was made from class names alone.
+
+        Raises:
+            InputError: If :attr:`sizes_known` is false.
+        """
+        if not self.sizes_known:
+            what = "made from class names, without images: export its classes ('tlprune export --format classes')"
+            raise InputError(f"this selection was {what}, and select from the images by ListSelector with that list")
 
     @cached_property
     def digest(self) -> str:
@@ -328,6 +326,7 @@ class Selection:
         """
         made_for = self.config.get("source_digest")
         if made_for != digest:
+            self.require_images()
             raise InputError(
                 f"this selection was made for another source: it names {str(made_for)[:12]}, {where} is {digest[:12]}"
             )

@@ -22,13 +22,28 @@ from tlprune.storage.fingerprint import digest_tensors
 
 __all__ = ["Need", "Selector", "SourceImages", "SurrogatePart", "TargetImages"]
 
-Need = Literal["target", "labels", "classifier", "backbone"]
-"""Requirement of a selector: target images that vote, source labels, or a part of a surrogate."""
+Need = Literal["target", "target_labels", "labels", "classifier", "backbone"]
+"""Requirement of a selector: target images that vote, their labels, source labels, or a part of a surrogate."""
 
 SurrogatePart = Literal["classifier", "backbone"]
 """Part of a surrogate: the classifier, which scores the source's classes, or the backbone, which gives features."""
 
 _FORMER_NAMES = {"reusable": "deterministic", "kept_in": "cached_paths", "settings": "config"}
+
+
+class SourceClasses(Protocol):
+    """Class names and labels of a source.
+
+    Attributes:
+        classes: Class names; empty for a source without labels.
+        labels: Int64 tensor ``[N]`` of positions in ``classes``.
+    """
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def labels(self) -> Tensor: ...
 
 
 class SourceImages(Images, Protocol):
@@ -117,6 +132,11 @@ class Selector(ABC):
     def needs_labels(self) -> bool:
         """Whether the source must be labelled."""
         return "labels" in self.needs or self.unit_kind == "class"
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether source images are required, or whether class names suffice."""
+        return True
 
     @property
     def deterministic(self) -> bool:
@@ -221,14 +241,32 @@ class Selector(ABC):
         """
         if self.needs_target and not targets:
             raise InputError(f"{type(self).__name__} needs a target")
-        if len(source.labels) == 0:
-            raise InputError("the source has no images")
-        if self.needs_labels and not source.classes:
-            name = type(self).__name__
-            raise InputError(f"{name} needs a labelled source, and this one has no labels (clusters need none)")
+        self.check_source(source)
         if self.needs_target and any(len(one.labels) == 0 for one in targets):
             raise InputError("the target has no training images, so nobody can vote")
+        if "target_labels" in self.needs and any(not one.classes for one in targets):
+            what = "gives each target class the same weight, and the target has no labels"
+            raise InputError(f"`balance: true` of {type(self).__name__} {what}; use `balance: false`")
         check_given_features(type(self).__name__, self.needs, source, targets)
+
+    def check_source(self, source: SourceClasses) -> None:
+        """Rejects an unsuitable source before targets and surrogates are opened.
+
+        Args:
+            source: Source to prune.
+
+        Raises:
+            InputError: If it has no images or no labels although they are required.
+        """
+        name = type(self).__name__
+        if getattr(source, "only_classes", False):
+            if self.needs_images:
+                what = f"images of the source, and only the names of its {len(source.classes):,} classes are known"
+                raise InputError(f"{name} needs {what}; Label Mapping needs no more than these")
+        elif len(source.labels) == 0:
+            raise InputError("the source has no images")
+        if self.needs_labels and not source.classes:
+            raise InputError(f"{name} needs a labelled source, and this one has no labels (clusters need none)")
 
     def network(self, surrogate: nn.Module | Sequence[nn.Module] | None) -> nn.Module | None:
         """Returns the part of the surrogate that this selector uses.

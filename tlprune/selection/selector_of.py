@@ -21,7 +21,7 @@ class SelectorOf(Selector):
     def __init__(self, of: Selector) -> None:
         self.of = of
         self.unit_kind = of.unit_kind
-        needed = {"target": of.needs_target, "labels": of.needs_labels}
+        needed = {"target": of.needs_target, "target_labels": "target_labels" in of.needs, "labels": of.needs_labels}
         needed |= {part: of.needs_surrogate == part for part in ("classifier", "backbone")}
         self.needs = tuple(cast(Need, name) for name, is_needed in needed.items() if is_needed)
 

@@ -52,14 +52,14 @@ class Unit:
         name: What a person calls it.
         rank: From 1, the best.
         votes: As text; empty where nobody voted.
-        images: Its source images.
+        images: Its source images; None where only class names are known.
         picture: An image of it as a data URI; None without one.
     """
 
     name: str
     rank: int
     votes: str
-    images: int
+    images: int | None
     picture: str | None
 
 
@@ -189,7 +189,8 @@ def gather(
     for units, entries in zip(shown, (found.kept_units, found.dropped_units), strict=True):
         for unit in units:
             picture = None if example is None or sizes[unit] == 0 else thumbnail(example(unit))
-            entries.append(Unit(selection.name(unit), ranks[unit], _votes(selection, unit), sizes[unit], picture))
+            images = sizes[unit] if selection.sizes_known else None
+            entries.append(Unit(selection.name(unit), ranks[unit], _votes(selection, unit), images, picture))
     left = sorted(set(order) - {unit for units in shown for unit in units}, key=ranks.__getitem__)
     found.named = [selection.name(unit) for unit in left[:_NAMED]]
     found.unnamed = max(len(left) - _NAMED, 0)
