@@ -9,6 +9,7 @@ line ``<!-- KIND NAME ARGUMENTS -->`` opens a table, which ends at ``<!-- end --
 import json
 import re
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from tlprune.experiments.claims import pooled_winning, winning
@@ -36,6 +37,7 @@ def _written(kind: str, name: str, *arguments: str) -> str:
     return cost(name) if kind == "cost" else _KINDS[kind](load(name), *arguments)
 
 
+@cache
 def load(name: str) -> Results:
     """Reads the results of an experiment; of several joined by ``+``, all their targets together."""
     found = read_runs([RESULTS / one for one in name.split("+")]).results
