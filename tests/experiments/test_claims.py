@@ -1,6 +1,7 @@
 """What intervals support: winning subsets as claims of non-inferiority, and the power that is missing."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -111,6 +112,18 @@ def test_test_images_are_asked_for_where_seeds_cannot_help():
     rate = 0.81
     room = 1 / (stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
     assert images == pytest.approx(2 * rate * (1 - rate) * (100 / room) ** 2, rel=0.05)
+
+
+def test_test_images_and_seeds_are_asked_for_where_both_are_too_few():
+    """Half of what the standard error may be, squared, comes from each."""
+    values = [9.0, -6.0, 3.0, -2.0]
+    needs = winning(made({0.5: [values]}, test_images=900), "t0", "lm", "probe").open.needs
+    found = re.fullmatch(r"about ([\d,]+) test images and about (\d+) seeds would decide", needs)
+    images, seeds = (int(one.replace(",", "")) for one in found.groups())
+    room = (np.mean(values) + 1) / (stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
+    rates = np.array([0.815, 0.815 + np.mean(values) / 100])
+    assert images == pytest.approx(2 * (rates * (1 - rates)).sum() * (100 / room) ** 2, rel=0.06)
+    assert seeds == pytest.approx(2 * np.var(values, ddof=1) / room**2, rel=0.06)
 
 
 def test_more_runs_are_not_asked_for_where_the_mean_is_below_the_margin():

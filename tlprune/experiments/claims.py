@@ -141,10 +141,16 @@ def _on_target(ratio: float, found: Estimate, rates: Iterable[float], images: in
 
 
 def _seeds_or_images(found: Estimate, sampling: float, room: float, images: int) -> str:
-    if sampling >= room:
-        return _about(images * (sampling / room) ** 2, "test images", 100 * _MOST)
+    """Says what brings the standard error below ``room``: seeds, test images, or half its square from each."""
     deviation = found.half_width * math.sqrt(found.count) / student(found.count - 1)
-    return _about(max(deviation**2 / (room**2 - sampling**2), found.count + 1), "seeds")
+    of_seeds = deviation / math.sqrt(found.count)
+    if sampling < room:
+        return f"{_about(max(deviation**2 / (room**2 - sampling**2), found.count + 1), 'seeds')} would decide"
+    if of_seeds**2 <= room**2 / 2:
+        wanted = images * sampling**2 / (room**2 - of_seeds**2)
+        return f"{_about(wanted, 'test images', 100 * _MOST)} would decide"
+    more_images = _about(2 * images * (sampling / room) ** 2, "test images", 100 * _MOST)
+    return f"{more_images} and {_about(2 * (deviation / room) ** 2, 'seeds')} would decide"
 
 
 def _over_targets(ratio: float, found: Pooled, margin: float) -> Claim:
@@ -167,14 +173,15 @@ def targets_for(found: Pooled, distance: float) -> str:
         distance: Distance in points, above 0.
     """
     error = (found.high - found.low) / (2 * _Z95)
-    return _about(max(found.targets * ((_Z95 + _Z80) * error / distance) ** 2, found.targets + 1), "targets")
+    wanted = max(found.targets * ((_Z95 + _Z80) * error / distance) ** 2, found.targets + 1)
+    return f"{_about(wanted, 'targets')} would decide"
 
 
 def _about(number: float, what: str, most: int = _MOST) -> str:
     if number > most:
-        return f"more than {most:,} {what} would decide"
+        return f"more than {most:,} {what}"
     digits = max(len(str(math.ceil(number))) - 2, 0)  # two digits are all that can be said
-    return f"about {math.ceil(number / 10**digits) * 10**digits:,} {what} would decide"
+    return f"about {math.ceil(number / 10**digits) * 10**digits:,} {what}"
 
 
 def _below(margin: float) -> str:
