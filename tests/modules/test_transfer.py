@@ -7,6 +7,7 @@ from tlprune import DownstreamDataModule, ExportBackbone, LitClassifier, PrunedS
 from tlprune.data.datasets import TensorImages
 from tlprune.data.target_splits import TargetSplits
 from tlprune.errors import InputError
+from tlprune.models.backbones import create_backbone
 from tlprune.models.weights import load_backbone, read_weights
 from tlprune.modules.optim import WarmupCosineLR
 from tlprune.preprocessing import Preprocessing
@@ -325,3 +326,17 @@ def test_images_that_a_network_does_not_take_are_one_line(black, trainer):
     with pytest.raises(InputError, match=message) as said:
         trainer().validate(module, datamodule=DownstreamDataModule(black, batch_size=4))
     assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize("mode", ["probe", "finetune"])
+def test_the_first_weights_of_a_head_are_those_of_earlier_versions(surrogate_file, mode):
+    """Its random numbers follow those of two networks; published numbers hang on them."""
+    weights = str(surrogate_file(9))
+    torch.manual_seed(3)
+    found = TransferModule(weights=weights, mode=mode, num_classes=3)
+    torch.manual_seed(3)
+    for _ in range(2):
+        create_backbone(found.hparams["backbone"])
+    expected = torch.nn.Linear(found.head.in_features, 3)
+    assert torch.equal(found.head.weight, expected.weight)
+    assert torch.equal(found.head.bias, expected.bias)
