@@ -101,7 +101,6 @@ def start_backbone(
         raise InputError(f"{module} needs `backbone`: no weights are given, or their file does not name it")
     if saved.backbone is not None and saved.is_named and _contradict(name, saved.backbone):
         raise InputError(f"`backbone` is {name!r}, but {weights} holds {saved.backbone!r}: leave `backbone` out")
-    create_backbone(name)  # as many random numbers are drawn as in earlier versions, so that heads start alike
     network = load_backbone(saved, name)
     head = {key: value for key, value in saved.state.items() if key.startswith("head.")}
     beside = StartingHead(weights, len(saved.state) - len(head), replace(saved, state=head))

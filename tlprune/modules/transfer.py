@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from tlprune.errors import InputError
+from tlprune.models.backbones import create_backbone
 from tlprune.modules.classifier import ClassificationModule
 from tlprune.modules.optim import build_optimizers
 from tlprune.preprocessing import Preprocessing
@@ -84,6 +85,10 @@ class TransferModule(ClassificationModule):
         )
         self.mode = mode
         self.pretrained = weights is not None
+        if (
+            self.pretrained
+        ):  # published numbers hang on the first head, whose random numbers follow those of two networks
+            create_backbone(self.backbone_name)
         if mode == "probe":
             self.backbone.requires_grad_(False)
             self.backbone.eval()  # Lightning does not call train() at the start of a fit
