@@ -194,7 +194,7 @@ def test_many_images_that_vote_for_a_handful_are_warned_of(coloured, surrogate_f
     images = coloured(30, 2)
     alike = coloured(1, 250)
     with pytest.warns(
-        UserWarning, match=r"250 target images vote for \d of 30 units.* the surrogate hardly tells them apart"
+        UserWarning, match=r"250 target images vote for \d of 30 classes.* the surrogate hardly tells its images apart"
     ):
         found = select(images, alike, surrogate=surrogate_file(30), image_size=32)
     assert found.vote_entropy < 2.4

@@ -26,6 +26,7 @@ from tlprune.distributed import broadcast_from_rank0
 from tlprune.errors import InputError, require_within
 from tlprune.models.weights import check_weights
 from tlprune.preprocessing import Preprocessing
+from tlprune.selection.advisor import OF_A_HANDFUL, vote_spread, votes_for_a_handful
 from tlprune.selection.given_features import check_given_features
 from tlprune.selection.multi_target import Combination, MultiTarget
 from tlprune.selection.selection import Selection
@@ -55,8 +56,6 @@ Source: TypeAlias = str | ImageSet | Dataset[Any]
 
 Target: TypeAlias = str | TargetSplits | ImageSet | Dataset[Any]
 """A target by name or path, an opened target, or its training images."""
-
-_MANY_VOTERS, _FEW_UNITS = 200, 5
 
 
 @dataclass(frozen=True)
@@ -234,7 +233,8 @@ class SelectionInputs:
 
     def _selected(self) -> Selection:
         selection = self.selector.select(self.source, self.targets, self.network, self.multi_target, self.cache)
-        _warn_of_few_units(selection)
+        if votes_for_a_handful(selection):
+            warn(f"{vote_spread(selection)}: {OF_A_HANDFUL}", stacklevel=2)
         return replace(selection, metadata=selection.metadata | self.metadata)
 
     def _set_versions(self) -> None:
@@ -373,18 +373,6 @@ def set_version(seen: TransformedDataset, verify_content: bool) -> None:
 
 def _seen_through(images: ImageSet, transform: EvalTransform) -> TransformedDataset | FeatureSet:
     return images if isinstance(images, FeatureSet) else TransformedDataset(images, transform)
-
-
-def _warn_of_few_units(selection: Selection) -> None:
-    """Warns where many images vote for a handful of units: the surrogate hardly tells the target's images apart."""
-    voters, effective = len(selection.assignments), 2**selection.vote_entropy
-    if voters >= _MANY_VOTERS and effective < _FEW_UNITS <= selection.num_units // _FEW_UNITS:
-        voted = int((selection.votes > 0).sum())
-        warn(
-            f"{voters} target images vote for {voted} of {selection.num_units} units, as unevenly as if there were "
-            f"{effective:.1f}: the surrogate hardly tells them apart; try one that has seen the target",
-            stacklevel=2,
-        )
 
 
 def _read_cached(path: Path) -> Selection | None:

@@ -126,16 +126,12 @@ def _advise(
     selection: "Selection", given: Namespace, budget: "Budget | None", console: Console
 ) -> "Callable[[], Figure]":
     """Prints what is suggested, and what that saves. Returns a function that draws it."""
-    from tlprune.selection.advisor import SUGGESTED_COVERAGE, advise, has_few_relatives, vote_spread
+    from tlprune.selection.advisor import OF_A_HANDFUL, SUGGESTED_COVERAGE, advise, vote_spread, votes_for_a_handful
 
     advice = advise(selection)
     console.print(vote_spread(selection), soft_wrap=True)
-    if has_few_relatives(selection):
-        text = "NOTE: so narrow a vote says that the source has hardly a relative of this target, or that the surrogate"
-        text += (
-            " does not tell its images apart: chance may keep as much of use. '--diagnose' compares with random images"
-        )
-        console.print(text, soft_wrap=True)
+    if votes_for_a_handful(selection):
+        console.print(f"NOTE: {OF_A_HANDFUL}; '--diagnose' compares with random images", soft_wrap=True)
     rows = [("elbow", advice.elbow), ("SUGGESTED", advice.suggested)]
     by_similarity = _suggested_images(selection)
     if by_similarity is not None:

@@ -7,17 +7,27 @@ import torch
 from tlprune.errors import InputError
 from tlprune.selection.selection import UNIT_WORDS, Selection
 
-__all__ = ["SUGGESTED_COVERAGE", "Advice", "Forecast", "advise", "has_few_relatives", "vote_spread"]
+__all__ = [
+    "OF_A_HANDFUL",
+    "SUGGESTED_COVERAGE",
+    "Advice",
+    "Forecast",
+    "advise",
+    "vote_spread",
+    "votes_for_a_handful",
+]
 
 SUGGESTED_COVERAGE = 0.99
 """Share of votes kept by a suggested ratio; the remaining votes are isolated stray votes."""
 
 
-_FEW = 0.05
-"""Share of the units below which votes count as being for hardly any of them."""
+OF_A_HANDFUL = (
+    "the source has hardly a relative of this target, or the surrogate hardly tells its images apart; chance may keep "
+    "as much of use, and a surrogate that has seen the target may vote better"
+)
+"""What a vote for a handful of units means."""
 
-_VOTERS = 10
-"""Votes per effective unit from which a narrow vote is no accident of few voters."""
+_MANY_VOTERS, _HANDFUL = 100, 5
 
 
 @dataclass(frozen=True)
@@ -45,14 +55,14 @@ def vote_spread(selection: Selection) -> str:
     return f"{text}{one if selection.num_units == 1 else many}, as evenly as for {_effective(selection):.1f}"
 
 
-def has_few_relatives(selection: Selection) -> bool:
-    """Returns whether many images vote for a twentieth of the units or less: the source hardly resembles the target.
+def votes_for_a_handful(selection: Selection) -> bool:
+    """Returns whether a hundred images or more vote, of many units, for as good as fewer than five.
 
     Args:
         selection: Selection made with votes.
     """
-    effective = _effective(selection)
-    return effective < _FEW * selection.num_units and len(selection.assignments) >= _VOTERS * effective
+    many = len(selection.assignments) >= _MANY_VOTERS and selection.num_units >= _HANDFUL**2
+    return many and _effective(selection) < _HANDFUL
 
 
 def _effective(selection: Selection) -> float:
