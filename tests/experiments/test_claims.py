@@ -63,7 +63,8 @@ def test_a_hundred_validation_images_never_make_a_winner():
 def test_a_ratio_counts_only_if_all_smaller_ones_hold():
     good, bad, unsure = [0.1, 0.2, 0.15], [-5.0, -5.1, -5.2], [-0.5, 1.5, -2.0]
     assert winning(made({0.3: [good], 0.5: [good], 0.7: [bad]}), "t0", "lm", "probe").ratio == 0.5
-    assert winning(made({0.3: [bad], 0.5: [good]}), "t0", "lm", "probe").ratio is None
+    won = winning(made({0.3: [bad], 0.5: [good], 0.7: [unsure]}), "t0", "lm", "probe")
+    assert (won.ratio, won.open, won.stop.ratio) == (None, None, 0.3)
     won = winning(made({0.3: [good], 0.5: [unsure], 0.7: [good], 0.9: [bad]}), "t0", "lm", "probe")
     assert (won.ratio, won.open.ratio) == (0.3, 0.5)
     assert [one.standing for one in won.claims] == ["holds", "open", "holds", "fails"]

@@ -15,14 +15,11 @@ from tlprune.experiments.claims import winning
 from tlprune.experiments.page.evidence import Evidence, Votes, gather, suggested_units
 from tlprune.experiments.page.findings import shown_group
 from tlprune.experiments.results import Results
-from tlprune.experiments.wording import target_labels
+from tlprune.experiments.wording import SEVERAL, target_labels
 from tlprune.selection.ranking import Budget
 from tlprune.selection.selection import Selection
 
 __all__ = ["Shown", "gathered", "shown_selections"]
-
-_SEVERAL = 3
-"""Most targets whose pictures are on one page."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +65,12 @@ def shown_selections(results: Results | None, files: Sequence[Path]) -> tuple[li
     if results is None:
         return shown, notes
     labels = target_labels(results.targets)
-    if len(labels) > _SEVERAL:
+    if len(labels) > SEVERAL:
         text = (
-            f"What is kept and dropped is shown for the first {_SEVERAL} of {len(labels)} targets; 'tlprune report' of"
+            f"What is kept and dropped is shown for the first {SEVERAL} of {len(labels)} targets; 'tlprune report' of"
         )
         notes.append(f"{text} a file in the run's `selections` shows any other.")
-    for target, name in list(labels.items())[:_SEVERAL]:
+    for target, name in list(labels.items())[:SEVERAL]:
         group = shown_group(results, target)
         if group is None:
             notes.append(f"No Selection for {name} is in the run, so what is kept and dropped for it is not shown.")

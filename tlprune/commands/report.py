@@ -47,9 +47,10 @@ def run(arguments: list[str]) -> None:
         gathered,
         shown_selections,
     )  # these load torch and matplotlib, which take seconds
-    from tlprune.experiments.closing import SEVERAL, print_pooled
+    from tlprune.experiments.closing import print_pooled
     from tlprune.experiments.page.conclusions import conclusion
     from tlprune.experiments.page.rendering import PAGE, write_report
+    from tlprune.experiments.wording import SEVERAL
 
     shown, missing = shown_selections(results, reported.selections)
     evidence = gathered(shown, given.source, given.target, given.cache)

@@ -157,10 +157,10 @@ def _tell_plan(sweep: "Sweep", results: "Results", console: Console) -> None:
 
 
 def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console) -> None:
-    from tlprune.experiments.closing import SEVERAL, print_claims, print_pooled
+    from tlprune.experiments.closing import print_claims, print_pooled
     from tlprune.experiments.executors import cluster, default_workers, local_processes
     from tlprune.experiments.sweep import run_sweep, save_settings
-    from tlprune.experiments.wording import target_labels
+    from tlprune.experiments.wording import SEVERAL, target_labels
 
     sweep.output.mkdir(parents=True, exist_ok=True)
     total = sum(sweep.seeds for _ in sweep.groups())

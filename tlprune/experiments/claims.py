@@ -78,10 +78,14 @@ class Winning:
         return None if self.claim is None else self.claim.ratio
 
     @property
+    def stop(self) -> Claim | None:
+        """Claim of the smallest ratio that does not hold, which larger ones wait for; None if all hold."""
+        return next((claim for claim in self.claims if claim.standing != "holds"), None)
+
+    @property
     def open(self) -> Claim | None:
-        """Open claim of the largest ratio; None if there is none."""
-        found = [claim for claim in self.claims if claim.standing == "open"]
-        return found[-1] if found else None
+        """:attr:`stop` if it is open."""
+        return self.stop if self.stop is not None and self.stop.standing == "open" else None
 
 
 def winning(results: Results, target: str, method: str, mode: str, match_budget: MatchBudget = "epochs") -> Winning:

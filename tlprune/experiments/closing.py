@@ -4,18 +4,23 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from tlprune.experiments.claims import FEWEST_SEEDS, Claim, Winning, winning
+from tlprune.experiments.claims import FEWEST_SEEDS, Winning, winning
 from tlprune.experiments.page.findings import units_of
 from tlprune.experiments.pooled import controls_of, pooled_rows
 from tlprune.experiments.results import NONE, Group, Results
 from tlprune.experiments.statistics import FEWEST_TARGETS
 from tlprune.experiments.verdicts import claim_text, pooled_sentences
-from tlprune.experiments.wording import difference, mode_label, pooled_text, share, target_labels, targets_text
+from tlprune.experiments.wording import (
+    difference,
+    mode_label,
+    points_text,
+    pooled_text,
+    share,
+    target_labels,
+    targets_text,
+)
 
-__all__ = ["SEVERAL", "print_claims", "print_pooled"]
-
-SEVERAL = 3
-"""Most targets that are listed one by one; of more, the report has each."""
+__all__ = ["print_claims", "print_pooled"]
 
 
 def _table(title: str) -> Table:
@@ -32,8 +37,7 @@ def print_claims(results: Results, console: Console) -> None:
         console: Console to print to.
     """
     mode = results.modes[0]
-    points = f"{results.margin:g} {'point' if results.margin == 1 else 'points'}"
-    table = _table(f"winning subsets by {mode}: at most {points} below no pruning, on test images")
+    table = _table(f"winning subsets by {mode}: at most {points_text(results.margin)} below no pruning, on test images")
     labels = target_labels(results.targets)
     table.add_column("target", no_wrap=True, min_width=max(map(len, labels.values())))
     longest = max(len(info.label) for info in results.methods.values())
@@ -59,10 +63,10 @@ def print_claims(results: Results, console: Console) -> None:
 def _claim(won: Winning) -> tuple[str, str, str]:
     if won.claim is not None:
         return share(won.claim.ratio), claim_text(won.claim), ""
-    claim: Claim = won.open or won.claims[0]
-    if won.open is None:
-        return "none", claim_text(claim), ""
-    return "open", f"{share(claim.ratio)}: {claim_text(claim)}", claim.needs
+    stop = won.stop
+    if stop is None:
+        raise RuntimeError("no claim was made")
+    return "open" if won.open else "none", f"{share(stop.ratio)}: {claim_text(stop)}", stop.needs
 
 
 def print_pooled(results: Results, console: Console) -> None:

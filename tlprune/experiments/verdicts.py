@@ -8,7 +8,7 @@ from tlprune.experiments.page.findings import CONTROLS
 from tlprune.experiments.pooled import RANDOM, pooled_difference
 from tlprune.experiments.results import Group, Results
 from tlprune.experiments.statistics import FEWEST_TARGETS
-from tlprune.experiments.wording import interval_of, mode_label, pooled_text, share
+from tlprune.experiments.wording import interval_of, mode_label, points_text, pooled_text, share
 
 __all__ = ["claim_sentence", "claim_text", "pooled_sentences"]
 
@@ -27,19 +27,19 @@ def claim_sentence(label: str, won: Winning, units: str) -> str:
         won: Its claims.
         units: What it prunes, in the plural.
     """
-    points = f"{won.margin:g} {'point' if won.margin == 1 else 'points'}"
+    points = points_text(won.margin)
     claim, undecided = won.claim, won.open
     if claim is not None:
         said = f"{label} with {share(claim.ratio)} of the {units} pruned is at most {points} below no pruning"
         return f"{said} ({claim_text(claim)})."
     if undecided is not None:
-        said = f"{label} is not shown to stay within {points} of no pruning"
-        return f"{said}; open up to {share(undecided.ratio)} ({claim_text(undecided)}): {undecided.needs}."
-    if won.claims:
-        first = won.claims[0]
-        return (
-            f"{label} is more than {points} below no pruning from {share(first.ratio)} pruned on ({claim_text(first)})."
+        said = (
+            f"{label} is not shown to stay within {points} of no pruning: at {share(undecided.ratio)} pruned it is at"
         )
+        return f"{said} {claim_text(undecided)}; {undecided.needs}."
+    if won.stop is not None:
+        said = f"{label} is more than {points} below no pruning at {share(won.stop.ratio)} pruned"
+        return f"{said} ({claim_text(won.stop)})."
     return ""
 
 

@@ -8,16 +8,21 @@ from tlprune.experiments.claims import Claim
 from tlprune.experiments.statistics import Estimate, Pooled
 
 __all__ = [
+    "SEVERAL",
     "difference",
     "interval_of",
     "mode_label",
     "percent",
+    "points_text",
     "pooled_text",
     "seconds",
     "share",
     "target_labels",
     "targets_text",
 ]
+
+SEVERAL = 3
+"""Most targets that are shown one by one; of more, all together come first."""
 
 _MODE_LABELS = {"probe": "linear probe", "finetune": "full finetuning", "knn": "nearest neighbours"}
 """Modes of transfer, for people."""
@@ -91,6 +96,11 @@ def targets_text(found: Pooled | None) -> str:
 def interval_of(found: Estimate | Pooled | Claim) -> str:
     """The ends of a difference's interval: ``[+0.3, +4.6]``."""
     return f"[{found.low:+.1f}, {found.high:+.1f}]"
+
+
+def points_text(value: float) -> str:
+    """Points of accuracy: ``1 point``, ``0.5 points``."""
+    return f"{value:g} {'point' if value == 1 else 'points'}"
 
 
 def seconds(value: float) -> str:

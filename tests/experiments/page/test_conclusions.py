@@ -34,7 +34,8 @@ def test_it_says_what_is_open_and_what_would_decide():
     assert card.value == "open"
     assert undecided.needs.endswith("test images would decide")
     assert undecided.needs in card.caption
-    assert f"open up to {share(undecided.ratio)}" in conclusion(results, "digits")
+    said = conclusion(results, "digits")
+    assert f"at {share(undecided.ratio)} pruned it is at {claim_text(undecided)}; {undecided.needs}." in said
 
 
 def test_more_images_on_one_side_are_not_called_better(results):
@@ -50,7 +51,7 @@ def test_it_says_when_nothing_wins(results):
         if one.method == "label_mapping":
             object.__setattr__(one, "scores", {mode: type(s)(1.0, 1.0, 0.0) for mode, s in one.scores.items()})
     said = conclusion(results, "digits")
-    assert "LM is more than 1 point below no pruning from 25% pruned on" in said
+    assert "LM is more than 1 point below no pruning at 25% pruned" in said
     assert "LM clearly worse in 4 of 4" in said
     assert "By full finetuning, no method is shown to stay within 1 point of no pruning." in said
     [one] = headlines(results, "digits")

@@ -9,7 +9,7 @@ from tlprune.experiments.pooled import RANDOM, PooledDifference, pooled_differen
 from tlprune.experiments.results import NONE, Group, Results
 from tlprune.experiments.statistics import FEWEST_TARGETS
 from tlprune.experiments.verdicts import claim_sentence, claim_text
-from tlprune.experiments.wording import difference, mode_label, pooled_text, share
+from tlprune.experiments.wording import difference, mode_label, points_text, pooled_text, share
 
 __all__ = ["Headline", "conclusion", "headlines", "pooled_headlines"]
 
@@ -53,8 +53,8 @@ def headlines(results: Results, target: str) -> list[Headline]:
     return [
         Headline(
             share(claim.ratio),
-            f"of the {units} can go for {target} by {label}: at most {_points(results)} below no pruning, by "
-            f"{mode_label(mode, results.recipes)} ({claim_text(claim)})",
+            f"of the {units} can go for {target} by {label}: at most {points_text(results.margin)} below no pruning, "
+            f"by {mode_label(mode, results.recipes)} ({claim_text(claim)})",
         ),
         *_saved(results, Group(target, method, claim.ratio), f"for {target}"),
     ]
@@ -83,10 +83,12 @@ def pooled_headlines(results: Results) -> list[Headline]:
     if holding:
         claim, name = max(holding, key=lambda one: (one[0].ratio, one[0].mean))
         text = f"of the {units_of(results, name)} can go by {results.methods[name].label} {where}: at most "
-        found.append(Headline(share(claim.ratio), f"{text}{_points(results)} below no pruning ({claim_text(claim)})"))
+        found.append(
+            Headline(share(claim.ratio), f"{text}{points_text(results.margin)} below no pruning ({claim_text(claim)})")
+        )
         saved = _saved(results, Group(next(iter(results.targets)), name, claim.ratio), "in the first target")
     elif opened:
-        claim, name = max(opened, key=lambda one: (one[0].ratio, one[0].mean))
+        claim, name = max(opened, key=lambda one: one[0].mean)
         found.append(_undecided(results, claim, f"{results.methods[name].label} {where}"))
     elif all_won:
         found.append(_nothing_left(results, where))
@@ -110,19 +112,17 @@ def _largest_gain(results: Results, methods: Sequence[str], mode: str) -> tuple[
     return max(found, key=lambda one: one[1].points.low, default=None)
 
 
-def _points(results: Results) -> str:
-    return f"{results.margin:g} {'point' if results.margin == 1 else 'points'}"
-
-
 def _undecided(results: Results, claim: Claim | None, where: str) -> Headline:
     if claim is None:
         raise RuntimeError("no open claim")
-    text = f"whether {share(claim.ratio)} pruned costs more than {_points(results)}, {where} ({claim_text(claim)}): "
-    return Headline("open", text + claim.needs)
+    costs = f"whether {share(claim.ratio)} pruned costs more than {points_text(results.margin)}"
+    return Headline("open", f"{costs}, {where} ({claim_text(claim)}): {claim.needs}")
 
 
 def _nothing_left(results: Results, where: str) -> Headline:
-    return Headline("none", f"of the methods stays within {_points(results)} of no pruning at any ratio tried, {where}")
+    return Headline(
+        "none", f"of the methods stays within {points_text(results.margin)} of no pruning at any ratio tried, {where}"
+    )
 
 
 def _saved(results: Results, group: Group, where: str) -> list[Headline]:
@@ -217,7 +217,7 @@ def _of_other_mode(results: Results, target: str, mode: str) -> str:
     best = leader(results, target, mode)
     words = mode_label(mode, results.recipes)
     if best is None or best[1].claim is None:
-        return f"By {words}, no method is shown to stay within {_points(results)} of no pruning."
+        return f"By {words}, no method is shown to stay within {points_text(results.margin)} of no pruning."
     method, won = best
     return f"By {words}: {claim_sentence(results.methods[method].label, won, units_of(results, method))}"
 

@@ -10,7 +10,7 @@ from tlprune.experiments.page.findings import accuracy_rows, cost_rows, verdict,
 from tlprune.experiments.pooled import PooledDifference, controls_of, pooled_rows
 from tlprune.experiments.results import Results
 from tlprune.experiments.statistics import Estimate
-from tlprune.experiments.wording import mode_label
+from tlprune.experiments.wording import mode_label, points_text
 
 __all__ = ["cells_csv", "latex_tables", "latex_text", "pooled_csv", "summary_csv"]
 
@@ -111,7 +111,7 @@ def latex_tables(results: Results) -> str:
         [latex_text(results.methods[method].label), *(_winning(found.get(place)) for place in places)]
         for method, found in winning
     ]
-    margin = f"{results.margin:g} {'point' if results.margin == 1 else 'points'}"
+    margin = points_text(results.margin)
     caption = (
         "Winning subsets: the largest prune ratio at which the 95 % interval of the difference to no pruning, on test "
     )

@@ -27,7 +27,7 @@ from tlprune.experiments.pooled_curves import pooled_figure
 from tlprune.experiments.results import NONE, Group, Results
 from tlprune.experiments.statistics import FEWEST_TARGETS
 from tlprune.experiments.verdicts import claim_text, pooled_sentences
-from tlprune.experiments.wording import mode_label, target_labels
+from tlprune.experiments.wording import SEVERAL, mode_label, target_labels
 from tlprune.selection.figures import drawable, votes_figure
 from tlprune.storage.atomic import atomic_path, write_bytes
 
@@ -37,9 +37,6 @@ PAGE = "index.html"
 """Name of the page in its folder."""
 
 _POOLED = "pooled.png"
-
-_SEVERAL = 3
-"""Most targets that are shown one by one without being asked for."""
 
 _GLYPHS = {"": "━", "o": "●", "s": "■", "D": "◆", "v": "▼", "^": "▲", "P": "✚", "X": "✖", "*": "★", "<": "◀"}
 
@@ -138,8 +135,8 @@ def render_page(results: Results | None, evidence: Sequence[Evidence], notes: Se
         targets=targets,
         pooled=None if results is None or len(results.targets) < 2 else _pooled(results),
         notes=notes,
-        several=_SEVERAL,
-        points="" if results is None else f"{results.margin:g} {'point' if results.margin == 1 else 'points'}",
+        several=SEVERAL,
+        points="" if results is None else wording.points_text(results.margin),
         winning=None if results is None else _winning(results),
         ablations=[] if results is None else _ablations(results),
         diagnosed=None if results is None else diagnostics_table(results),
@@ -177,7 +174,7 @@ def _lead(results: Results | None, evidence: Sequence[Evidence]) -> str:
 
 
 def _targets(results: Results) -> str:
-    return _and(list(results.targets)) if len(results.targets) <= _SEVERAL else f"{len(results.targets)} targets"
+    return _and(list(results.targets)) if len(results.targets) <= SEVERAL else f"{len(results.targets)} targets"
 
 
 def _included(results: Results) -> str:
