@@ -8,7 +8,7 @@ hold, so that the error of all claims of a method together stays that of one (a 
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from tlprune.experiments.results import NONE, Group, MatchBudget, Results
@@ -111,13 +111,11 @@ def winning(results: Results, target: str, method: str, mode: str, match_budget:
 
 def pooled_winning(results: Results, method: str, mode: str, match_budget: MatchBudget = "epochs") -> Winning:
     """Finds the winning subset of a method over all targets and seeds; arguments as in :func:`winning`."""
-    groups = {replace(cell.group, target="") for cell in results.cells if cell.method == method}
     claims = []
-    for group in sorted(groups, key=lambda one: one.ratio):
-        if group.match_budget == match_budget:
-            found = results.pooled(group, Group("", NONE), mode)
-            if found is not None:
-                claims.append(_over_targets(group.ratio, found, results.margin))
+    for group in results.groups_over_targets(method, match_budget):
+        found = results.pooled(group, Group("", NONE), mode)
+        if found is not None:
+            claims.append(_over_targets(group.ratio, found, results.margin))
     return Winning(results.margin, tuple(claims))
 
 

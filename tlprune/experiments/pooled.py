@@ -68,11 +68,9 @@ def pooled_rows(results: Results) -> list[PooledRow]:
     Returns:
         Rows by method, length, ratio and mode, no pruning first.
     """
-    order = list(results.methods)
-    groups = {replace(cell.group, target="") for cell in results.cells}
     rows = []
-    for group in sorted(groups, key=lambda one: (order.index(one.method), one.match_budget, one.ratio)):
-        cells = [cell for cell in results.cells if replace(cell.group, target="") == group]
+    for group in results.groups_over_targets():
+        cells = results.of(group)
         for mode in results.modes:
             scores = [cell.scores[mode].test for cell in cells if mode in cell.scores]
             if scores:

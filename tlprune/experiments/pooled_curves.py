@@ -29,7 +29,7 @@ def pooled_figure(results: Results, mode: str) -> Figure:
         Figure: a faint line for each target, the mean with its 95 % interval in front, random pruning dashed, and the
         margin of a winning subset dotted. Hollow marks trained for as many steps as no pruning.
     """
-    methods = [name for name in results.compared if results.prunes(name) and _ratios(results, name)]
+    methods = [name for name in results.compared if results.prunes(name) and results.groups_over_targets(name)]
     marks = marks_of(results.compared)
     shown = [name for name in methods if name != RANDOM] or methods
     columns = min(len(shown), _COLUMNS)
@@ -58,14 +58,9 @@ def pooled_figure(results: Results, mode: str) -> Figure:
     return figure
 
 
-def _ratios(results: Results, method: str) -> list[float]:
-    return sorted({cell.ratio for cell in results.cells if cell.method == method})
-
-
 def _draw(axes: Axes, results: Results, mode: str, method: str, mark: Mark, match_budget: MatchBudget) -> None:
     filled = match_budget == "epochs"
-    groups = {replace(cell.group, target="") for cell in results.cells if cell.method == method}
-    series = sorted((one for one in groups if one.match_budget == match_budget), key=lambda one: one.ratio)
+    series = results.groups_over_targets(method, match_budget)
     start = [(0.0, 0.0)] if filled else []
     for target in results.targets:
         whole = Group(target, NONE)
@@ -102,8 +97,7 @@ def _reach(points: Pooled, side: int) -> float:
 
 
 def _draw_random(axes: Axes, results: Results, mode: str) -> None:
-    groups = {replace(cell.group, target="") for cell in results.cells if cell.method == RANDOM}
-    series = sorted((one for one in groups if one.match_budget == "epochs"), key=lambda one: one.ratio)
+    series = results.groups_over_targets(RANDOM, "epochs")
     found = [(100 * one.ratio, points.mean) for one in series if (points := results.pooled(one, Group("", NONE), mode))]
     if found:
         axes.plot(

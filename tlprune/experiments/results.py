@@ -1,7 +1,7 @@
 """Results of a sweep: a cell for each method, ratio, length, target and seed, and statistics over them."""
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -237,14 +237,20 @@ class Results:
             method: Method to select; None for all.
             match_budget: Length to select; None for both.
         """
+        return self._chosen((one for one in self._indexed.of if one.target == target), method, match_budget)
+
+    def groups_over_targets(self, method: str | None = None, match_budget: MatchBudget | None = None) -> list[Group]:
+        """Returns the groups over all targets, whose target is empty; arguments and order as in :meth:`groups`."""
+        return self._chosen(self._indexed.over_targets, method, match_budget)
+
+    def _chosen(self, groups: Iterable[Group], method: str | None, match_budget: MatchBudget | None) -> list[Group]:
         order = list(self.methods)
-        found = [group for group in self._indexed.of if group.target == target]
-        chosen = [one for one in found if method in (None, one.method) and match_budget in (None, one.match_budget)]
+        chosen = [one for one in groups if method in (None, one.method) and match_budget in (None, one.match_budget)]
         return sorted(chosen, key=lambda one: (order.index(one.method), one.match_budget, one.ratio))
 
     def of(self, group: Group) -> list[Cell]:
-        """Returns the cells of a group, ordered by seed."""
-        return self._indexed.of.get(group, [])[:]
+        """Returns the cells of a group, ordered by seed; of a group with an empty target, those of all targets."""
+        return (self._indexed.of if group.target else self._indexed.over_targets).get(group, [])[:]
 
     def accuracies(self, group: Group, mode: str, part: Literal["val", "test"] = "test") -> list[float]:
         """Returns the accuracies of a group in percent, ordered by seed; empty if this mode was not run."""
@@ -277,7 +283,11 @@ class Results:
             None if no target and seed has both.
         """
         first, second = (
-            {key: cell.scores[mode].test for key, cell in self._over_targets(one).items() if mode in cell.scores}
+            {
+                (cell.target, cell.seed): cell.scores[mode].test
+                for cell in self.of(replace(one, target=""))
+                if mode in cell.scores
+            }
             for one in (group, other)
         )
         both: dict[tuple[Hashable, Hashable], float] = {key: first[key] - second[key] for key in first if key in second}
@@ -293,10 +303,7 @@ class Results:
             group: Group of cells; with an empty target, those of all targets.
             other: Group to compare with.
         """
-        first, second = (
-            {(cell.target, cell.seed): cell for cell in self.of(one)} if one.target else self._over_targets(one)
-            for one in (group, other)
-        )
+        first, second = ({(cell.target, cell.seed): cell for cell in self.of(one)} for one in (group, other))
         both = first.keys() & second.keys()
         for name in ("images_kept", "steps"):
             pairs = [(getattr(first[key], name), getattr(second[key], name)) for key in both]
@@ -305,12 +312,6 @@ class Results:
             if sums and abs(sums[0] - sums[1]) > _TOLERANCE * max(sums):
                 return False
         return True
-
-    def _over_targets(self, group: Group) -> dict[tuple[str, int], Cell]:
-        """Returns the cells of a group of any target, by target and seed."""
-        return {
-            (cell.target, cell.seed): cell for cell in self._indexed.over_targets.get(replace(group, target=""), [])
-        }
 
     @property
     def _indexed(self) -> "_Index":

@@ -1,7 +1,6 @@
 """Sentences on what intervals support, which the terminal, the report and the demo share."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from tlprune.experiments.claims import Claim, Winning, pooled_winning, targets_for
 from tlprune.experiments.page.findings import CONTROLS
@@ -59,8 +58,7 @@ def pooled_sentences(results: Results, mode: str, units: Sequence[str]) -> list[
     for method, words in zip(results.compared, units, strict=True):
         if method in CONTROLS or not results.prunes(method):
             continue
-        groups = {replace(cell.group, target="") for cell in results.cells if cell.method == method}
-        against = [_against_random(results, one, mode) for one in sorted(groups, key=lambda one: one.ratio)]
+        against = [_against_random(results, one, mode) for one in results.groups_over_targets(method)]
         label = results.methods[method].label
         if any(against):
             by = mode_label(mode, results.recipes)

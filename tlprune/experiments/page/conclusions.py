@@ -103,9 +103,8 @@ def pooled_headlines(results: Results) -> list[Headline]:
 
 def _largest_gain(results: Results, methods: Sequence[str], mode: str) -> tuple[Group, PooledDifference] | None:
     """The group whose difference to random pruning has the highest lower end, of those with as many images."""
-    groups = {Group("", cell.method, cell.ratio, cell.match_budget) for cell in results.cells if cell.method in methods}
     found = []
-    for group in sorted(groups, key=lambda one: (results.compared.index(one.method), one.ratio, one.match_budget)):
+    for group in (one for method in methods for one in results.groups_over_targets(method)):
         points = pooled_difference(results, group, RANDOM, mode) if RANDOM in results.methods else None
         if points is not None and points.equal and points.points.enough_targets:
             found.append((group, points))
