@@ -86,7 +86,12 @@ def test_what_is_no_run_is_refused(tmp_path):
     "changes",
     [
         *({"method": "unheard"}, {"target": "x"}, {"ratio": float("nan")}, {"scores": {}}),
-        *({"pretraining_seconds": "1"}, {"diagnostics": {"similarity": None}}, {"diagnostics": [1.0]}),
+        *(
+            {"pretraining_seconds": "1"},
+            {"diagnostics": {"similarity": None}},
+            {"diagnostics": [1.0]},
+            {"steps": "many"},
+        ),
     ],
     ids=str,
 )
@@ -97,8 +102,16 @@ def test_cells_that_do_not_fit_are_refused(tmp_path, changes):
         read_runs([saved(tmp_path / "a", results)])
 
 
-@pytest.mark.parametrize("changes", [{"targets": []}, {"targets": {"digits": 1}}, {"recipes": [1]}], ids=str)
-def test_parts_without_names_are_refused(tmp_path, changes):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"targets": []}, {"targets": {"digits": 1}}, {"recipes": [1]}),
+        *({"targets": {"digits": {"test": "900"}}}, {"targets": {"digits": {"test": -1}}}),
+        *({"provenance": {"margin": "one"}}, {"provenance": {"margin": -1}}, {"provenance": {"margin": float("nan")}}),
+    ],
+    ids=str,
+)
+def test_parts_that_do_not_fit_are_refused(tmp_path, changes):
     with pytest.raises(InputError, match="damaged"):
         read_runs([saved(tmp_path / "a", replace(made_results(targets=("digits",)), **changes))])
 

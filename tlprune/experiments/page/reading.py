@@ -65,11 +65,19 @@ def _check(results: Results, path: Path) -> None:
         raise InputError(f"{path}: damaged (its source, recipes or provenance have no names)")
     if not isinstance(results.targets, dict) or not all(isinstance(one, dict) for one in results.targets.values()):
         raise InputError(f"{path}: damaged (its targets have no names)")
+    for name, known in results.targets.items():
+        images = known.get("test", 0)
+        if isinstance(images, bool) or not isinstance(images, int) or images < 0:
+            raise InputError(f"{path}: damaged (target {name} has {images!r} test images)")
+    margin = results.provenance.get("margin", 0)
+    if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 <= margin < 100:
+        raise InputError(f"{path}: damaged (its margin is {margin!r}, and not points of accuracy in [0, 100))")
     for cell in results.cells:
         numbers = [cell.ratio, cell.surrogate_seconds, cell.selection_seconds, cell.pretraining_seconds]
         if not isinstance(cell.diagnostics, dict | None):
             raise InputError(f"{path}: damaged (diagnostics of a cell of seed {cell.seed} have no names)")
         numbers += (cell.diagnostics or {}).values()
+        numbers += [] if cell.steps is None else [cell.steps]
         numbers += [value for score in cell.scores.values() for value in (score.val, score.test)]
         if not all(isinstance(number, int | float) and isfinite(number) for number in numbers):
             raise InputError(f"{path}: damaged (a cell of seed {cell.seed} has values that are no numbers)")
