@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from sweeps import made_results
-from tlprune.experiments.claims import winning
-from tlprune.experiments.page.conclusions import conclusion, headlines
+from tlprune.experiments.claims import pooled_winning, winning
+from tlprune.experiments.page.conclusions import conclusion, headlines, pooled_headlines
 from tlprune.experiments.results import Group
 from tlprune.experiments.statistics import Estimate
 from tlprune.experiments.verdicts import claim_text
@@ -81,6 +83,39 @@ def test_without_no_pruning_nothing_is_claimed(results):
     results.cells = [one for one in results.cells if one.method != "none"]
     assert conclusion(results, "digits").endswith("no loss or gain can be measured.")
     assert headlines(results, "digits") == []
+
+
+def test_the_cards_over_all_targets():
+    """LM holds up to half of the classes, gains most over random pruning at three quarters, and saves 45 %."""
+    names = tuple(f"{place}-digits" for place in range(6))
+    results = made_results(targets=names)
+    held = claim_text(pooled_winning(results, "label_mapping", "probe").claim)
+    cards = pooled_headlines(results)
+    gains = [
+        results.pooled(Group("", "label_mapping", r, b), Group("", "random", r, b), "probe")
+        for r, b in ((0.25, "epochs"), (0.5, "epochs"), (0.75, "epochs"), (0.5, "steps"))
+    ]
+    assert [one.value for one in cards] == ["50%", f"{max(gains, key=lambda one: one.low).mean:+.1f}", "45%"]
+    assert held in cards[0].caption
+    assert "clearly better" in cards[1].caption
+    assert "on average over 6 targets" in cards[2].caption
+    assert pooled_headlines(made_results(targets=names[:5])) == []
+
+
+def test_over_all_targets_it_says_what_is_open_or_that_nothing_is_left():
+    names = tuple(f"{place}-digits" for place in range(6))
+    results = made_results(targets=names, ablations=False)
+    for place, one in enumerate(results.cells):
+        if one.method == "label_mapping":
+            change = 8.0 if int(one.target[0]) < 3 else -9.0
+            moved = {mode: replace(score, test=score.test + change) for mode, score in one.scores.items()}
+            results.cells[place] = replace(one, scores=moved)
+    [card, *_] = pooled_headlines(results)
+    assert card.value == "open"
+    assert pooled_winning(results, "label_mapping", "probe").open.needs in card.caption
+    low = {mode: type(score)(1.0, 1.0, 0.0) for mode, score in results.cells[0].scores.items()}
+    results.cells = [replace(one, scores=low) if one.method == "label_mapping" else one for one in results.cells]
+    assert pooled_headlines(results)[0].value == "none"
 
 
 def test_wording():

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from tlprune.experiments.claims import FEWEST_SEEDS, Claim, pooled_winning, winning
 from tlprune.experiments.page.findings import CONTROLS, accuracy_rows, leader, units_of, verdict
@@ -56,7 +57,7 @@ def headlines(results: Results, target: str) -> list[Headline]:
             f"of the {units} can go for {target} by {label}: at most {points_text(results.margin)} below no pruning, "
             f"by {mode_label(mode, results.recipes)} ({claim_text(claim)})",
         ),
-        *_saved(results, Group(target, method, claim.ratio), f"for {target}"),
+        *_saved(results, [Group(target, method, claim.ratio)], f"for {target}"),
     ]
 
 
@@ -86,7 +87,8 @@ def pooled_headlines(results: Results) -> list[Headline]:
         found.append(
             Headline(share(claim.ratio), f"{text}{points_text(results.margin)} below no pruning ({claim_text(claim)})")
         )
-        saved = _saved(results, Group(next(iter(results.targets)), name, claim.ratio), "in the first target")
+        groups = [Group(target, name, claim.ratio) for target in results.targets]
+        saved = _saved(results, groups, f"on average over {len(groups)} targets")
     elif opened:
         claim, name = max(opened, key=lambda one: one[0].mean)
         found.append(_undecided(results, claim, f"{results.methods[name].label} {where}"))
@@ -124,14 +126,16 @@ def _nothing_left(results: Results, where: str) -> Headline:
     )
 
 
-def _saved(results: Results, group: Group, where: str) -> list[Headline]:
-    saving, reused = results.saving(group), results.saving(group, reused=True)
-    if saving is None:
+def _saved(results: Results, groups: Sequence[Group], where: str) -> list[Headline]:
+    """What one method saves on average over the groups that were run beside no pruning."""
+    run = [group for group in groups if results.of(group) and results.of(Group(group.target, NONE))]
+    saving, reused = ([results.saving(group, at_hand) or 0.0 for group in run] for at_hand in (False, True))
+    if not run:
         return []
-    paid = f", surrogate and selection paid; {share(reused)} with the surrogate at hand"
-    if not results.methods[group.method].uses_surrogate:
+    paid = f", surrogate and selection paid; {share(fmean(reused))} with the surrogate at hand"
+    if not results.methods[run[0].method].uses_surrogate:
         paid = ", selection paid"
-    return [Headline(share(saving), f"of the pretraining time saved {where}{paid}")]
+    return [Headline(share(fmean(saving)), f"of the pretraining time saved {where}{paid}")]
 
 
 def conclusion(results: Results, target: str) -> str:

@@ -77,11 +77,11 @@ def write_report(
     Raises:
         InputError: The folder cannot be written.
     """
-    page = render_page(None if results is None else _short_names(results), evidence, notes, title)
-    texts = {PAGE: page}
+    shown = None if results is None else _short_names(results)
+    texts = {PAGE: render_page(shown, evidence, notes, title)}
     written = []
-    if results is not None:
-        shown, labels = _short_names(results), target_labels(results.targets)
+    if results is not None and shown is not None:
+        labels = target_labels(results.targets)
         texts |= {"cells.csv": cells_csv(results), "summary.csv": summary_csv(results)}
         texts["tables.tex"] = latex_tables(results)
         if len(results.targets) > 1:
