@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from lightning.pytorch import seed_everything
+from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.callbacks import BackboneFinetuning, ModelCheckpoint
 
 from forked import run_ranks
@@ -143,6 +143,18 @@ def test_a_run_goes_on_from_its_checkpoint_and_not_from_the_weights(
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
     stem = "backbone.network.stem.weight"
     assert not torch.equal(whole[stem], state[stem])
+
+
+@pytest.mark.parametrize("made", [LitClassifier, LitSSL])
+def test_what_a_callback_of_the_user_froze_stays_frozen(coloured, surrogate_file, trainer, made):
+    class Freeze(Callback):
+        def on_fit_start(self, trainer, module):
+            module.backbone.requires_grad_(False)
+
+    module = made(weights=str(surrogate_file(9)), **small(made))
+    before = {name: value.clone() for name, value in module.backbone.named_parameters()}
+    trainer(max_epochs=1, callbacks=[Freeze()]).fit(module, datamodule=data_for(made, coloured(3, 8)))
+    assert all(torch.equal(value, before[name]) for name, value in module.backbone.named_parameters())
 
 
 def test_lightnings_schedules_see_the_rate_that_freezing_gives(coloured, surrogate_file, trainer):

@@ -14,7 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from tlprune.errors import InputError, OfLightning
 from tlprune.models.start import start_backbone
 from tlprune.modules.layer_decay import require_layer_decay
-from tlprune.modules.optim import build_optimizers, sendable, train_what_is_optimized
+from tlprune.modules.optim import build_optimizers, sendable, unfreeze_again
 from tlprune.preprocessing import Preprocessing
 
 __all__ = ["ClassificationModule", "LitClassifier"]
@@ -114,7 +114,7 @@ class ClassificationModule(OfLightning, LightningModule):
 
     def on_fit_start(self) -> None:
         """Says which tensors of the weights training starts from, unless it goes on from a checkpoint."""
-        train_what_is_optimized(self.trainer.optimizers)
+        unfreeze_again(self.trainer)
         if self.keeps_head and self._start is not None:
             rank_zero_info(self._start.described(self._head_is_loaded))
         self._start = None  # the next fit goes on with the weights that this one trains

@@ -7,6 +7,7 @@ from inspect import signature
 from typing import Any, Literal, Protocol, cast
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BaseFinetuning, Callback
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ __all__ = [
     "WarmupCosineLR",
     "build_optimizers",
     "sendable",
-    "train_what_is_optimized",
+    "unfreeze_again",
 ]
 
 
@@ -247,16 +248,19 @@ def build_optimizers(
     return {"optimizer": built, "lr_scheduler": scheduler}
 
 
-def train_what_is_optimized(optimizers: Iterable[Optimizer]) -> None:
-    """Makes every parameter of optimisers trainable.
+def unfreeze_again(trainer: Trainer) -> None:
+    """Makes what Lightning had unfrozen trainable again when a run with BackboneFinetuning goes on from a checkpoint.
 
-    A run with BackboneFinetuning that goes on after its backbone was unfrozen has the backbone in its optimiser, but
-    Lightning freezes it again (issue 21901 of Lightning).
+    Its backbone is in the optimiser by then, but Lightning freezes it a second time (issue 21901 of Lightning). Other
+    frozen parameters stay frozen.
 
     Args:
-        optimizers: Optimisers of a Trainer at the start of a fit.
+        trainer: Trainer at the start of a fit.
     """
-    for optimizer in optimizers:
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    if trainer.ckpt_path is None or not any(isinstance(one, BaseFinetuning) for one in callbacks):
+        return
+    for optimizer in trainer.optimizers:
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 parameter.requires_grad_(True)

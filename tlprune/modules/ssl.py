@@ -15,7 +15,7 @@ from tlprune.errors import InputError, OfLightning
 from tlprune.models.backbones import create_backbone
 from tlprune.models.start import start_backbone
 from tlprune.modules.layer_decay import require_layer_decay
-from tlprune.modules.optim import LRScaling, build_optimizers, sendable, train_what_is_optimized
+from tlprune.modules.optim import LRScaling, build_optimizers, sendable, unfreeze_again
 from tlprune.preprocessing import Preprocessing
 
 __all__ = ["LitSSL", "info_nce"]
@@ -205,7 +205,7 @@ class LitSSL(OfLightning, LightningModule):
 
     def on_fit_start(self) -> None:
         """Says which tensors of the weights training starts from, unless it goes on from a checkpoint."""
-        train_what_is_optimized(self.trainer.optimizers)
+        unfreeze_again(self.trainer)
         if self._start is not None:
             rank_zero_info(self._start.described(head_is_loaded=False))
         self._start = None
