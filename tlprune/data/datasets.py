@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tlprune.data.decoding import decode_image
+from tlprune.data.path_list import PathList
 from tlprune.errors import InputError
 from tlprune.storage.fingerprint import digest_file, digest_json, digest_tensors
 
@@ -114,7 +115,11 @@ class FolderImages(ImageSet):
         labels: Labels, ``[N]`` int64.
         classes: Class names.
         display_names: Readable class names; None for ``classes``.
-        stats: Size in bytes and modification time in ns of the ``N`` files; None reads them on first use.
+        stats: Size in bytes and modification time in ns of the ``N`` files, also as ``[N, 2]`` int64; None reads them
+            on first use.
+
+    Attributes:
+        paths: The paths, as a sequence.
     """
 
     def __init__(
@@ -124,14 +129,14 @@ class FolderImages(ImageSet):
         labels: Tensor,
         classes: Sequence[str],
         display_names: Sequence[str] | None = None,
-        stats: Sequence[FileStat] | None = None,
+        stats: Sequence[FileStat] | Tensor | None = None,
     ) -> None:
         self.root = root
-        self.paths = tuple(paths)
+        self.paths = paths if isinstance(paths, PathList) else PathList(paths)
         self.labels = labels
         self.classes = tuple(classes)
         self._display_names = None if display_names is None else tuple(display_names)
-        self._given_stats = stats
+        self._given_stats = None if stats is None else _as_table(stats)
 
     @property
     def display_names(self) -> tuple[str, ...]:
@@ -174,17 +179,16 @@ class FolderImages(ImageSet):
         """
         if level == "path":
             return self._path_fingerprint
-        return _stat_fingerprint(self._look_up()) if level == "stat" else self._bytes_fingerprint()
+        return digest_json(self._look_up()[:, 1]) if level == "stat" else self._bytes_fingerprint()
 
     @cached_property
     def listed_fingerprint(self) -> str:
         """Fingerprint of the modification times at the time of listing."""
-        return _stat_fingerprint(self._stats)
+        return digest_json(self._stats[:, 1])
 
     @cached_property
     def _path_fingerprint(self) -> str:
-        sizes = [size for size, _ in self._stats]
-        return digest_json([self.paths, self.labels.tolist(), self.classes, sizes])
+        return digest_json([self.paths, self.labels, self.classes, self._stats[:, 0]])
 
     def _bytes_fingerprint(self) -> str:
         whole = sha256()
@@ -198,31 +202,35 @@ class FolderImages(ImageSet):
         return whole.hexdigest()
 
     @cached_property
-    def _stats(self) -> Sequence[FileStat]:
+    def _stats(self) -> Tensor:
         return self._look_up() if self._given_stats is None else self._given_stats
 
     @property
     def files(self) -> list[tuple[str, FileStat]]:
         """Path of every file, with its size and time of change as they were when it was listed."""
-        return [(os.path.join(self.root, path), stat) for path, stat in zip(self.paths, self._stats, strict=True)]
+        listed = zip(self.paths, self._stats.tolist(), strict=True)
+        return [(os.path.join(self.root, path), (size, changed)) for path, (size, changed) in listed]
 
-    def _look_up(self) -> list[FileStat]:
+    def _look_up(self) -> Tensor:
+        table = torch.empty(len(self.paths), 2, dtype=torch.int64)
+        rows = table.numpy()
         try:
-            statuses = [os.stat(os.path.join(self.root, path)) for path in self.paths]
+            for index, path in enumerate(self.paths):
+                status = os.stat(os.path.join(self.root, path))
+                rows[index] = status.st_size, status.st_mtime_ns
         except OSError as error:
             raise InputError(f"{error.filename}: {error.strerror or error}") from error
-        return [(status.st_size, status.st_mtime_ns) for status in statuses]
+        return table
 
     def subset(self, indices: Tensor) -> Self:
         """Returns the images at ``indices`` (``[M]`` int64), in that order."""
-        picked = indices.tolist()
-        paths = [self.paths[index] for index in picked]
-        stats = None if self._given_stats is None else [self._given_stats[index] for index in picked]
+        paths = PathList(self.paths[index] for index in indices.tolist())
+        stats = None if self._given_stats is None else self._given_stats[indices]
         return type(self)(self.root, paths, self.labels[indices], self.classes, self._display_names, stats)
 
 
-def _stat_fingerprint(stats: Sequence[FileStat]) -> str:
-    return digest_json([changed for _, changed in stats])
+def _as_table(stats: Sequence[FileStat] | Tensor) -> Tensor:
+    return stats if isinstance(stats, Tensor) else torch.tensor(stats, dtype=torch.int64).reshape(-1, 2)
 
 
 class TensorImages(ImageSet):

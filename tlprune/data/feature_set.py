@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tlprune.data.datasets import ImageSet, Level
 from tlprune.data.embedding import Embedding
+from tlprune.data.path_list import PathList
 from tlprune.errors import InputError
 from tlprune.storage.fingerprint import digest_json
 
@@ -78,7 +79,7 @@ class FeatureSet(ImageSet):
             _refuse_repeated(paths, where)
         self.rows = features
         self.width = int(features.shape[1])
-        self.paths = None if paths is None else tuple(paths)
+        self.paths = None if paths is None else PathList(paths)
         self.where = where
         self.embedding = embedding
         self.labels = torch.zeros(total, dtype=torch.int64)
@@ -143,7 +144,7 @@ class FeatureSet(ImageSet):
     @cached_property
     def listing(self) -> str:
         """Digest of paths, labels and class names."""
-        return digest_json([self.paths, self.labels.tolist(), self.classes])
+        return digest_json([self.paths, self.labels, self.classes])
 
     def fingerprint(self, level: Level = "path") -> str:
         """Returns that of the images where ``tlprune embed`` recorded it, else one of features, paths and labels."""

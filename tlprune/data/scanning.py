@@ -9,6 +9,7 @@ import torch
 
 from tlprune.data.datasets import FileStat, FolderImages
 from tlprune.data.decoding import EXTENSIONS
+from tlprune.data.path_list import PathList
 from tlprune.errors import InputError
 
 __all__ = ["folder_names", "holds_images", "scan_all_images", "scan_class_folder", "scan_folder"]
@@ -62,12 +63,12 @@ def scan_class_folder(root: Path, follow_links: bool = False) -> FolderImages:
         warn(f"{root}: {stray} images beside the class folders are skipped", stacklevel=2)
     if dead := sorted(entry.name for entry in beside if entry.is_symlink() and not Path(entry).exists()):
         warn(f"{root}: {_first_of(dead)}: broken links are skipped", stacklevel=2)
-    images_by_class, links = zip(*(_images_below(root, name, follow_links) for name in classes), strict=True)
+    by_class, links = zip(*(_listed_below(root, name, follow_links) for name in classes), strict=True)
     _warn_of_links(root, [link for some in links for link in some], follow_links)
-    if empty := next((name for name, images in zip(classes, images_by_class, strict=True) if not images), None):
+    if empty := next((name for name, (paths, _) in zip(classes, by_class, strict=True) if not paths), None):
         raise InputError(f"{root / empty}: a class without images ({', '.join(_ENDINGS)})")
-    labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(images) for images in images_by_class]))
-    return _folder_images(root, [image for images in images_by_class for image in images], labels, classes)
+    labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(paths) for paths, _ in by_class]))
+    return _folder_images(root, by_class, labels, classes)
 
 
 def scan_all_images(root: Path) -> FolderImages:
@@ -86,11 +87,11 @@ def scan_all_images(root: Path) -> FolderImages:
 
 
 def _unlabelled(root: Path, otherwise: str) -> FolderImages:
-    images, links = _images_below(root, "")
+    (paths, stats), links = _listed_below(root, "")
     _warn_of_links(root, links)
-    if not images:
+    if not paths:
         raise InputError(f"{root}: {otherwise} ({', '.join(_ENDINGS)})")
-    return _folder_images(root, images, torch.zeros(len(images), dtype=torch.int64), ())
+    return _folder_images(root, [(paths, stats)], torch.zeros(len(paths), dtype=torch.int64), ())
 
 
 def folder_names(root: Path) -> tuple[str, ...]:
@@ -125,17 +126,24 @@ def holds_images(folder: Path) -> bool:
         raise InputError(f"{folder}: {error.strerror or error}") from error
 
 
-def _folder_images(root: Path, images: Sequence[_Found], labels: torch.Tensor, classes: Sequence[str]) -> FolderImages:
-    return FolderImages(root, [path for path, _ in images], labels, classes, stats=[stat for _, stat in images])
+def _folder_images(
+    root: Path, listed: Sequence[tuple[PathList, torch.Tensor]], labels: torch.Tensor, classes: Sequence[str]
+) -> FolderImages:
+    paths = PathList(path for some, _ in listed for path in some)
+    return FolderImages(root, paths, labels, classes, stats=torch.cat([stats for _, stats in listed]))
 
 
-def _images_below(root: Path, folder: str, follow_links: bool = False) -> tuple[list[_Found], list[str]]:
+def _listed_below(
+    root: Path, folder: str, follow_links: bool = False
+) -> tuple[tuple[PathList, torch.Tensor], list[str]]:
     """Lists the images of a folder and its subfolders in the order of ImageFolder, so that indices agree.
 
     Also returns the links to folders, which are not followed.
     """
     folders, links = _folders_below(root, folder, follow_links)
-    return [image for _, images in sorted(folders) for image in sorted(images)], sorted(links)
+    images = [image for _, images in sorted(folders) for image in sorted(images)]
+    stats = torch.tensor([stat for _, stat in images], dtype=torch.int64).reshape(-1, 2)
+    return (PathList(path for path, _ in images), stats), sorted(links)
 
 
 def _folders_below(root: Path, folder: str, follow_links: bool) -> tuple[list[tuple[str, list[_Found]]], list[str]]:

@@ -3,22 +3,28 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from errno import EINVAL
 from pathlib import Path
 from stat import S_ISREG
+from typing import Any
 
 import torch
 from torch import Tensor
 
 __all__ = ["digest_file", "digest_json", "digest_tensors"]
 
+_AT_ONCE = 2**14
+
 
 def digest_json(value: object) -> str:
     """Computes the SHA-256 of a JSON value with sorted keys.
 
+    A list may hold sequences that :mod:`json` cannot write, such as tensors of one dimension and lists of paths. They
+    count as lists, and are written block by block, so that no second copy of a long one is made.
+
     Args:
-        value: Value that :mod:`json` can write.
+        value: Value that :mod:`json` can write, but for such sequences.
 
     Returns:
         64 hexadecimal digits.
@@ -26,9 +32,42 @@ def digest_json(value: object) -> str:
     Example:
         >>> digest_json({"a": 1, "b": 2}) == digest_json({"b": 2, "a": 1})
         True
+        >>> digest_json(["a", torch.arange(3)]) == digest_json(["a", [0, 1, 2]])
+        True
     """
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    digest = hashlib.sha256()
+    for text in _json_parts(value):
+        digest.update(text.encode())
+    return digest.hexdigest()
+
+
+def _json_parts(value: object) -> Iterator[str]:
+    if isinstance(value, list):
+        yield "["
+        for place, item in enumerate(value):
+            yield "," if place else ""
+            yield from _long_parts(item) if _is_long(item) else [_json(item)]
+        yield "]"
+    else:
+        yield from _long_parts(value) if _is_long(value) else [_json(value)]
+
+
+def _is_long(value: object) -> bool:
+    if isinstance(value, Tensor):
+        return value.ndim == 1
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes | list | tuple)
+
+
+def _long_parts(value: Any) -> Iterator[str]:
+    yield "["
+    for start in range(0, len(value), _AT_ONCE):
+        block = value[start : start + _AT_ONCE]
+        yield ("," if start else "") + _json(block.tolist() if isinstance(block, Tensor) else list(block))[1:-1]
+    yield "]"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
