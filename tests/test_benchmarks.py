@@ -2,6 +2,9 @@
 
 import importlib
 import importlib.util
+import json
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -125,3 +128,43 @@ def test_superclasses_are_class_folders_without_an_image_twice(tmp_path):
         pixels = {Image.open(path).getpixel((0, 0)) for path in (tmp_path / "fish").glob(f"*/{one}/*.png")}
         assert len(pixels) == 220
         assert {red for red, _, _ in pixels} == {names.index(one)}
+
+
+@pytest.mark.slow
+def test_what_needs_a_gpu_runs_at_a_small_size_without_one(tmp_path):
+    """Every part gives a figure here, so that none fails on the first card that it meets."""
+    script = [sys.executable, str(BENCHMARKS / "gpu.py"), "--small", "--output", str(tmp_path / "gpu.json")]
+    done = subprocess.run(
+        script, check=False, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    assert [row for row in rows if not row["values"]] == []
+    assert all(value > 0 for row in rows for value in row["values"])
+    parts = (
+        "forward",
+        "votes",
+        "training step",
+        "assignment",
+        "k-means",
+        "select, NearestImages",
+        "loader",
+        "small cells",
+    )
+    for part in (*parts, "slice of a sweep"):
+        assert any(row["path"].startswith(part) for row in rows), part
+    assert len(done.stdout.splitlines()) == len(rows) + 1
+
+
+def test_a_part_that_fails_says_why_and_the_next_one_is_measured(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    gpu = load("gpu")
+
+    def broken(sizes):
+        yield gpu.Row("first", "seconds", None, [1.0])
+        raise ModuleNotFoundError("No module named 'timm'", name="timm")
+
+    monkeypatch.setitem(gpu.PARTS, "votes", (broken, 1.0))
+    first, second = gpu.rows_of("votes", gpu.SMALL)
+    assert first.values == [1.0]
+    assert (second.values, second.facts) == ([], {"why": "needs timm, which is not installed"})
