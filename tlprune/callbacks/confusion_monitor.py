@@ -10,7 +10,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from tlprune.callbacks.confusion_figure import PAIR_COLUMNS, confused_pairs, confusion_figure
-from tlprune.callbacks.logger_adapters import adapt_loggers
+from tlprune.callbacks.logger_adapters import adapt_loggers, draw
 from tlprune.errors import InputError, OfLightning, require_within
 
 __all__ = ["ConfusionMonitor"]
@@ -112,13 +112,13 @@ class ConfusionMonitor(OfLightning, Callback):
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         step = trainer.global_step
-        adapters = [adapter for adapter in adapt_loggers(trainer) if adapter.takes_figures]
+        adapters = [adapter for adapter in adapt_loggers(trainer) if adapter.shows_pictures]
         for name, counts in self._left.items() if adapters else ():
             classes = _names(trainer, pl_module, len(counts))
-            figure = confusion_figure(counts, classes, f"{name}, step {step}")
+            picture = draw(confusion_figure(counts, classes, f"{name}, step {step}"))
             pairs = confused_pairs(counts, classes)
             for adapter in adapters:
-                adapter.log_figure(name, figure, step)
+                adapter.log_picture(name, picture, step)
                 adapter.log_table(name.replace("/confusion", "/confused_pairs"), PAIR_COLUMNS, pairs, step)
         self._left = {}
 

@@ -1,4 +1,4 @@
-"""Logs numbers, curves, figures, tables and hyperparameters to every logger of a Trainer.
+"""Logs numbers, curves, pictures, tables and hyperparameters to every logger of a Trainer.
 
 Lightning's loggers share an interface for numbers and hyperparameters only. An adapter adds the rest for TensorBoard,
 W&B, MLflow and CSV; any other logger has the numbers and hyperparameters. W&B and MLflow are imported for their own
@@ -17,6 +17,7 @@ from lightning.fabric.utilities.cloud_io import get_filesystem
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.logger import DummyLogger
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -25,20 +26,20 @@ from torch.utils.tensorboard.summary import hparams
 
 from tlprune.callbacks.tables import Row, csv_text, markdown_text, plain_text
 
-__all__ = ["LoggerAdapter", "adapt_loggers"]
+__all__ = ["LoggerAdapter", "adapt_loggers", "draw"]
 
 AnyLogger = TypeVar("AnyLogger", bound=Logger)
 
 
 class LoggerAdapter(Generic[AnyLogger]):
-    """Logs to a logger through Lightning's interface alone: numbers and hyperparameters, no figures or tables.
+    """Logs to a logger through Lightning's interface alone: numbers and hyperparameters, no pictures or tables.
 
     Args:
         logger: Logger to write to, on rank 0.
     """
 
-    takes_figures = False
-    """Whether figures, histograms and tables are shown."""
+    shows_pictures = False
+    """Whether pictures, histograms and tables are shown."""
 
     def __init__(self, logger: AnyLogger) -> None:
         self.logger = logger
@@ -81,23 +82,23 @@ class LoggerAdapter(Generic[AnyLogger]):
             parts: Values by name of the set.
         """
 
-    def log_figure(self, name: str, figure: Figure, step: int | None = None) -> None:
-        """Logs a figure.
+    def log_picture(self, name: str, picture: Image.Image, step: int | None = None) -> None:
+        """Logs a picture.
 
         Args:
-            name: Name of the figure.
-            figure: Figure to draw.
-            step: Step of the Trainer; None for a figure that is drawn once a run.
+            name: Name of the picture.
+            picture: Picture in RGB.
+            step: Step of the Trainer; None for a picture that is logged once a run.
         """
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Row], step: int | None = None) -> None:
         """Logs a table.
 
         Args:
-            name: Name of the table, different from those of figures.
+            name: Name of the table, different from those of pictures.
             columns: Names of the ``C`` columns.
             rows: Rows of ``C`` cells.
-            step: Step of the Trainer; None for a table that is written once a run.
+            step: Step of the Trainer; None for a table that is logged once a run.
         """
 
     def log_hyperparameters(self, values: Mapping[str, str | float]) -> None:
@@ -112,7 +113,7 @@ class LoggerAdapter(Generic[AnyLogger]):
 class TensorBoardAdapter(LoggerAdapter[TensorBoardLogger]):
     """Logs to TensorBoard; tables are text, and sets of a histogram are steps."""
 
-    takes_figures = True
+    shows_pictures = True
 
     @property
     def run(self) -> str:
@@ -127,8 +128,8 @@ class TensorBoardAdapter(LoggerAdapter[TensorBoardLogger]):
         for step, values in enumerate(parts.values()):
             self.summary_writer.add_histogram(name, values, global_step=step)
 
-    def log_figure(self, name: str, figure: Figure, step: int | None = None) -> None:
-        self.summary_writer.add_figure(name, figure, global_step=step or 0)
+    def log_picture(self, name: str, picture: Image.Image, step: int | None = None) -> None:
+        self.summary_writer.add_image(name, np.asarray(picture), global_step=step or 0, dataformats="HWC")
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Row], step: int | None = None) -> None:
         self.summary_writer.add_text(name, markdown_text(columns, rows), global_step=step or 0)
@@ -144,7 +145,7 @@ class TensorBoardAdapter(LoggerAdapter[TensorBoardLogger]):
 class WandbAdapter(LoggerAdapter[WandbLogger]):
     """Logs to Weights & Biases; hyperparameters are in ``config``, last values in ``summary``."""
 
-    takes_figures = True
+    shows_pictures = True
 
     @property
     def run(self) -> str:
@@ -164,9 +165,8 @@ class WandbAdapter(LoggerAdapter[WandbLogger]):
         histograms: Any = {f"{name}/{part}": wandb.Histogram(np_histogram=counts) for part, counts in counted.items()}
         self.logger.log_metrics(histograms, step=0)
 
-    def log_figure(self, name: str, figure: Figure, step: int | None = None) -> None:
-        with Image.open(io.BytesIO(_png(figure))) as picture:
-            self.logger.log_image(name, [picture], step=step or 0)
+    def log_picture(self, name: str, picture: Image.Image, step: int | None = None) -> None:
+        self.logger.log_image(name, [picture], step=step or 0)
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Row], step: int | None = None) -> None:
         cells = [[plain_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
@@ -174,13 +174,13 @@ class WandbAdapter(LoggerAdapter[WandbLogger]):
 
 
 class MLFlowAdapter(LoggerAdapter[MLFlowLogger]):
-    """Logs to MLflow; figures and tables are artifacts.
+    """Logs to MLflow; pictures and tables are artifacts.
 
     MLflow restricts names: a metric or parameter is a path of a file in a file store, so none may be the folder of
     another. A parameter of a run never changes; a later value becomes a tag.
     """
 
-    takes_figures = True
+    shows_pictures = True
 
     @property
     def run(self) -> str:
@@ -196,8 +196,8 @@ class MLFlowAdapter(LoggerAdapter[MLFlowLogger]):
         metrics = [Metric(_legal(name), value, now, step) for step, value in points]
         self.logger.experiment.log_batch(self.logger.run_id, metrics=metrics)  # one request, not one for each point
 
-    def log_figure(self, name: str, figure: Figure, step: int | None = None) -> None:
-        self.logger.experiment.log_figure(self.logger.run_id, figure, _file(name, step, "png"))
+    def log_picture(self, name: str, picture: Image.Image, step: int | None = None) -> None:
+        self.logger.experiment.log_image(self.logger.run_id, picture, _file(name, step, "png"))
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Row], step: int | None = None) -> None:
         self.logger.experiment.log_text(self.logger.run_id, csv_text(columns, rows), _file(name, step, "csv"))
@@ -214,7 +214,7 @@ class MLFlowAdapter(LoggerAdapter[MLFlowLogger]):
 class CSVAdapter(LoggerAdapter[CSVLogger]):
     """Logs to files beside ``metrics.csv`` and ``hparams.yaml``."""
 
-    takes_figures = True
+    shows_pictures = True
 
     @property
     def run(self) -> str:
@@ -223,8 +223,10 @@ class CSVAdapter(LoggerAdapter[CSVLogger]):
     def log_curve(self, name: str, axes: tuple[str, str], points: Sequence[tuple[int, float]]) -> None:
         self.log_table(name, axes, points)
 
-    def log_figure(self, name: str, figure: Figure, step: int | None = None) -> None:
-        self._write(_file(name, step, "png"), _png(figure))
+    def log_picture(self, name: str, picture: Image.Image, step: int | None = None) -> None:
+        content = io.BytesIO()
+        picture.save(content, format="png")
+        self._write(_file(name, step, "png"), content.getvalue())
 
     def log_table(self, name: str, columns: Sequence[str], rows: Sequence[Row], step: int | None = None) -> None:
         self._write(_file(name, step, "csv"), csv_text(columns, rows).encode())
@@ -263,10 +265,18 @@ def _adapter_of(logger: Logger) -> LoggerAdapter[Any]:
     return LoggerAdapter(logger)
 
 
-def _png(figure: Figure) -> bytes:
-    content = io.BytesIO()
-    figure.savefig(content, format="png")
-    return content.getvalue()
+def draw(figure: Figure) -> Image.Image:
+    """Draws a figure, once for all loggers.
+
+    Args:
+        figure: Figure of Matplotlib.
+
+    Returns:
+        Picture in RGB.
+    """
+    canvas: Any = FigureCanvasAgg(figure)  # Matplotlib has no types
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def _file(name: str, step: int | None, ending: str) -> str:

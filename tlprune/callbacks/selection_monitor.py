@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
-from tlprune.callbacks.logger_adapters import LoggerAdapter, adapt_loggers
+from tlprune.callbacks.logger_adapters import LoggerAdapter, adapt_loggers, draw
 from tlprune.callbacks.projector import project_units
 from tlprune.callbacks.ranking_table import RANKING_COLUMNS, ranking_rows, shown_places
 from tlprune.errors import OfLightning, require_within
@@ -79,9 +79,9 @@ class SelectionMonitor(OfLightning, Callback):
             adapter.log_scalars(_scalars(selection, kept), 0)
             if len(selection.assignments):
                 _log_votes(adapter, selection, kept)
-        with_figures = [adapter for adapter in adapters if adapter.takes_figures]
-        if with_figures:
-            _log_figures(with_figures, selection, kept, shown)
+        showing = [adapter for adapter in adapters if adapter.shows_pictures]
+        if showing:
+            _log_figures(showing, selection, kept, shown)
         for adapter in adapters:
             writer = adapter.summary_writer
             if writer is not None and (features := self._unit_features(data, selection)) is not None:
@@ -136,13 +136,13 @@ def _log_figures(
 ) -> None:
     """Logs the figures and the table of the ranking; ``example`` returns an image of a unit."""
     title = f"{selection.method}: {kept} of {selection.num_units} units kept"
-    figures: dict[str, Figure] = {}
+    pictures: dict[str, Image.Image] = {}
     if len(selection.assignments):
-        figures["selection/votes"] = votes_figure(selection, kept, title)
+        pictures["selection/votes"] = draw(votes_figure(selection, kept, title))
     if example is not None:
-        figures["selection/units"] = units_figure(selection, kept, example, title)
+        pictures["selection/units"] = draw(units_figure(selection, kept, example, title))
     rows = ranking_rows(selection, kept, shown_places(selection, _ROWS))
     for adapter in adapters:
-        for name, figure in figures.items():
-            adapter.log_figure(name, figure)
+        for name, picture in pictures.items():
+            adapter.log_picture(name, picture)
         adapter.log_table("selection/ranking", RANKING_COLUMNS, rows)
