@@ -145,6 +145,7 @@ def test_ranks_count_together(events, tmp_path):
         [tensor] = events(tmp_path / f"ranks{world}").Tensors("val/confused_pairs/text_summary")
         texts.append(tensor.tensor_proto.string_val[0].decode())
     assert texts[0] == texts[1]
+    assert [(tmp_path / f"loggers{rank}of2").read_text() for rank in (0, 1)] == ["1", "0"]  # rank 0 alone writes
     assert texts[0].count("\n") > 10
 
 

@@ -24,7 +24,9 @@ from tlprune import (
 )
 from tlprune.callbacks.logger_adapters import adapt_loggers
 from tlprune.callbacks.tables import markdown_text
+from tlprune.cli import main
 from tlprune.data.target_splits import TargetSplits
+from tlprune.fit_stage import FitStage
 from tlprune.models.backbones import Classifier, create_backbone
 from tlprune.models.weights import save_classifier
 
@@ -162,6 +164,7 @@ def test_csv_has_pictures_and_tables_beside_its_metrics(fitted):
     assert best[-1] == max(float(row["val/accuracy"]) for row in logged if row["val/accuracy"])
     told = yaml.safe_load((folder / "hparams.yaml").read_text())
     assert (told["backbone"], told["prune_ratio"], told["training/epochs"]) == ("resnet8_w8", 0.5, 2)
+    assert told["flip_average"] is False
 
 
 def test_wandb_has_media_config_and_summary(fitted):
@@ -187,6 +190,7 @@ def test_wandb_has_media_config_and_summary(fitted):
         assert histogram["bins"][-1] == shown.max()
     config = experiment.config
     assert (config["backbone"], config["prune_ratio"], config["training/epochs"]) == ("resnet8_w8", 0.5, 2)
+    assert config["flip_average"] is False
     assert list(folder.glob("run-*.wandb"))  # which 'wandb sync' uploads
 
 
@@ -236,6 +240,32 @@ def test_a_run_of_mlflow_that_goes_on_keeps_its_parameters(fitted, trainer):
     assert told.tags["training.epochs"] == "3"
     assert "backbone" not in told.tags
     assert set(told.params["note"]) == {"x"}
+
+
+def test_a_stopped_fit_goes_on_in_its_run_of_mlflow_as_long_as_that_exists(offline, trainer):
+    def begin(**options):
+        logger = MLFlowLogger("stopped", tracking_uri=f"file:{offline}/mlruns", **options)
+        stopped = trainer(logger=logger, default_root_dir=offline, enable_checkpointing=True)
+        FitStage({}, stopped, None).keep_state()
+        return logger
+
+    first = begin()
+    assert begin().run_id == first.run_id
+    assert begin(run_name="another").run_id != first.run_id
+    first.experiment.delete_run(first.run_id)
+    again = begin()
+    assert again.run_id != first.run_id
+    assert begin().run_id == again.run_id
+    assert begin(run_id=first.run_id).run_id == first.run_id
+
+
+def test_the_command_says_in_one_line_why_a_logger_cannot_be_used(offline, monkeypatch, capsys):
+    monkeypatch.chdir(offline)
+    command = ["fit", "--model=LitClassifier", "--model.backbone=resnet8_w8", "--data=PrunedSourceDataModule"]
+    assert main([*command, "--trainer.logger=MLFlowLogger", "--trainer.logger.tracking_uri=odd://x"]) == 2
+    [line] = [one for one in capsys.readouterr().err.splitlines() if one.startswith("tlprune: error")]
+    assert line.startswith("tlprune: error: MLFlowLogger: ")
+    assert "odd://x" in line
 
 
 WITHOUT_CLIENTS = """

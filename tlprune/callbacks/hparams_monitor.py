@@ -138,7 +138,6 @@ def hyperparameters(trainer: Trainer, pl_module: LightningModule) -> dict[str, s
     if hasattr(data, "selection"):
         known |= _of_selection(data)
     known |= {f"training/{name}": value for name, value in training.items()}
-    known = {name: str(value) if isinstance(value, bool) else value for name, value in known.items()}
     return {name: value for name, value in known.items() if isinstance(value, (str, int, float)) and name[:1] != "_"}
 
 

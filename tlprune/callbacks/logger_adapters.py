@@ -137,7 +137,8 @@ class TensorBoardAdapter(LoggerAdapter[TensorBoardLogger]):
     def log_hyperparameters(self, values: Mapping[str, str | float]) -> None:
         # no description of the experiment: TensorBoard would take the columns of all runs from the first description
         # that it finds, and without one it takes them from all runs
-        _, begin, end = hparams(dict(values), {})  # type: ignore[no-untyped-call]
+        shown = {name: str(value) if isinstance(value, bool) else value for name, value in values.items()}
+        _, begin, end = hparams(shown, {})  # type: ignore[no-untyped-call]
         for summary in (begin, end):
             self.summary_writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
 
