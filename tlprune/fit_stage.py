@@ -13,7 +13,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger
 
 import tlprune
 from tlprune.datamodules.arguments import WITHOUT_EFFECT
@@ -109,6 +109,8 @@ class FitStage:
         for logger in self.trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 _keep_version(logger, note, self.trainer.is_global_zero)
+            elif isinstance(logger, MLFlowLogger) and self.trainer.is_global_zero:
+                _keep_run(logger, note)
 
     def go_on(self, state: Path) -> None:
         """Has checkpoints be as they were at the state that the run goes on from."""
@@ -141,15 +143,41 @@ class FitStage:
 
 def _keep_version(logger: TensorBoardLogger, note: Path, writes: bool) -> None:
     """Has a resumed run write to the folder of the run that was stopped."""
-    try:
-        known = json.loads(note.read_text())
-    except (OSError, ValueError):
-        known = {}
+    known = _noted(note)
     key = str(Path(logger.root_dir).absolute())
     if key in known:
         logger._version = known[key]
     elif writes:
         write_bytes(note, json.dumps(known | {key: logger.version}).encode())
+
+
+def _keep_run(logger: MLFlowLogger, note: Path) -> None:
+    """Has a resumed run log to the run of MLflow that was stopped, unless another is given or it was deleted."""
+    if logger._run_id is not None:
+        return
+    known = _noted(note)
+    key = f"{logger._tracking_uri} {logger._experiment_name} {logger._run_name or ''}"
+    if key in known and _is_active(logger, known[key]):
+        logger._run_id = known[key]
+    else:
+        write_bytes(note, json.dumps(known | {key: logger.run_id}).encode())
+
+
+def _is_active(logger: MLFlowLogger, run_id: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return bool(logger._mlflow_client.get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException:
+        return False
+
+
+def _noted(note: Path) -> dict[str, Any]:
+    try:
+        known: dict[str, Any] = json.loads(note.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known
 
 
 def _what_matters(config: dict[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,11 @@ class Refusal:
         except InputError as error:
             self.error = error
             raise
+        except Exception as error:
+            if not _is_logger(class_type):
+                raise
+            self.error = InputError(f"{class_type.__name__}: {error}")  # its library is missing, or refuses
+            raise self.error from error
 
 
 def in_short(message: str) -> str:
@@ -78,6 +83,12 @@ def _moved() -> dict[str, str]:
     from tlprune.datamodules.arguments import MOVED  # torch takes seconds, and no other message needs it
 
     return MOVED
+
+
+def _is_logger(class_type: Callable[..., object]) -> bool:
+    from lightning.pytorch.loggers import Logger  # takes seconds, and is loaded where objects are built
+
+    return isinstance(class_type, type) and issubclass(class_type, Logger)
 
 
 def _known_classes() -> list[str]:

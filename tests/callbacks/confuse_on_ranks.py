@@ -1,7 +1,8 @@
-"""Run by itself and by Lightning's launcher: counts confusions on some ranks: ``confuse_on_ranks.py WORLD FOLDER``."""
+"""Counts confusions on some ranks, by itself or in Lightning's launcher: ``confuse_on_ranks.py WORLD FOLDER``."""
 
 import sys
 import warnings
+from pathlib import Path
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -9,6 +10,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader, TensorDataset
 
 from tlprune import ConfusionMonitor
+from tlprune.callbacks.logger_adapters import adapt_loggers
 
 
 class Told(LightningModule):
@@ -37,3 +39,4 @@ if __name__ == "__main__":
         enable_model_summary=False,
     )
     trainer.validate(Told(), DataLoader(TensorDataset(logits, labels), batch_size=10), verbose=False)
+    Path(folder, f"loggers{trainer.global_rank}of{world}").write_text(str(len(adapt_loggers(trainer))))

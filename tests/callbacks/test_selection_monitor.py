@@ -70,7 +70,9 @@ def test_votes_of_several_targets_and_single_images(coloured, target, events, su
     fit(coloured, logger, target=targets, surrogate=surrogate, keep_units=20)
     found = events(tmp_path / "several")
     assert set(found.Tags()["images"]) == {"selection/votes", "selection/units"}
-    covered = {name: found.Scalars(f"selection/votes_covered/{name}")[0].value for name in ("colours", "others")}
+    covered = {
+        name: found.Scalars(f"selection/votes_covered_by_target/{name}")[0].value for name in ("colours", "others")
+    }
     assert min(covered.values()) == found.Scalars("selection/votes_covered")[0].value
     logger = TensorBoardLogger(tmp_path, name="", version="images")
     fit(coloured, logger, selector=RandomSelector(unit="sample"), keep_images=100)

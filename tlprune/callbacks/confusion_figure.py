@@ -5,7 +5,11 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from torch import Tensor
 
-__all__ = ["confused_pairs", "confusion_figure"]
+from tlprune.callbacks.tables import Row
+
+__all__ = ["PAIR_COLUMNS", "confused_pairs", "confusion_figure"]
+
+PAIR_COLUMNS = ["true class", "taken for", "images", "images of the true class", "share of the true class (%)"]
 
 _NUMBERED = 40
 """Largest number of classes for which cells show numbers."""
@@ -45,30 +49,30 @@ def confusion_figure(counts: Tensor, classes: Sequence[str], title: str) -> Figu
     return figure
 
 
-def confused_pairs(counts: Tensor, classes: Sequence[str]) -> str:
-    """Lists the twenty pairs of classes with the largest share of confused images, as a Markdown table.
+def confused_pairs(counts: Tensor, classes: Sequence[str]) -> list[Row]:
+    """Lists the twenty pairs of classes with the largest share of confused images.
 
     Args:
         counts: Number of images by true class (rows) and predicted class (columns), ``[C, C]`` int64.
         classes: The ``C`` class names.
 
+    Returns:
+        Rows of ``PAIR_COLUMNS``; none if no image is confused with another class.
+
     Example:
         >>> import torch
-        >>> print(confused_pairs(torch.tensor([[3, 1], [0, 4]]), ["cat", "dog"]))
-        | true class | taken for | images | share of the true class |
-        |---|---|---:|---:|
-        | cat | dog | 1 of 4 | 25.0 % |
+        >>> confused_pairs(torch.tensor([[3, 1], [0, 4]]), ["cat", "dog"])
+        [['cat', 'dog', 1, 4, 25.0]]
     """
     apart = counts.clone().fill_diagonal_(0)
     shares = _shares(counts) * (apart > 0)
     best = shares.flatten().sort(descending=True, stable=True).indices[:_PAIRS].tolist()
-    lines = ["| true class | taken for | images | share of the true class |", "|---|---|---:|---:|"]
-    for row, column in (divmod(place, len(counts)) for place in best):
-        if apart[row, column]:
-            true, taken = (classes[label].replace("|", r"\|") for label in (row, column))
-            images = f"{int(counts[row, column])} of {int(counts[row].sum())}"
-            lines.append(f"| {true} | {taken} | {images} | {100 * float(shares[row, column]):.1f} % |")
-    return "\n".join(lines) if len(lines) > 2 else "no image is confused with another class"
+    rows: list[Row] = []
+    for true, taken in (divmod(place, len(counts)) for place in best):
+        if images := int(apart[true, taken]):
+            whole = int(counts[true].sum())
+            rows.append([classes[true], classes[taken], images, whole, round(100 * images / whole, 2)])
+    return rows
 
 
 def _shares(counts: Tensor) -> Tensor:

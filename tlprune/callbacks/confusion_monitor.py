@@ -1,27 +1,27 @@
-"""Shows in TensorBoard which classes are confused."""
+"""Shows which classes are confused."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from tlprune.callbacks.confusion_figure import confused_pairs, confusion_figure
+from tlprune.callbacks.confusion_figure import PAIR_COLUMNS, confused_pairs, confusion_figure
+from tlprune.callbacks.logger_adapters import adapt_loggers, draw
 from tlprune.errors import InputError, OfLightning, require_within
 
 __all__ = ["ConfusionMonitor"]
 
 
 class ConfusionMonitor(OfLightning, Callback):
-    """Writes the confusion matrices of validation and test, and the most confused pairs, to TensorBoard.
+    """Logs the confusion matrices of validation and test, and the most confused pairs.
 
     The figures are ``val/confusion`` and ``test/confusion``. Each row is a true class and adds up to 100 %; above 40
-    classes, cells have no numbers. The most confused pairs are in the tab Text under the same names. Counts include all
-    ranks.
+    classes, cells have no numbers. The tables ``val/confused_pairs`` and ``test/confused_pairs`` have the most confused
+    pairs. Counts include all ranks. Loggers are those of TensorBoard, W&B, MLflow and CSV; others show no figures.
 
     The callback works with any classifier whose batches begin with images and labels ``[B]``. It uses the logits that a
     step returns, directly or under the key ``logits``. Steps of tlprune do so, which costs nothing and gives the logits
@@ -111,13 +111,15 @@ class ConfusionMonitor(OfLightning, Callback):
         return counts
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        for name, counts in self._left.items() if boards and trainer.is_global_zero else ():
+        step = trainer.global_step
+        adapters = [adapter for adapter in adapt_loggers(trainer) if adapter.shows_pictures]
+        for name, counts in self._left.items() if adapters else ():
             classes = _names(trainer, pl_module, len(counts))
-            for board in boards:
-                figure = confusion_figure(counts, classes, f"{name}, step {trainer.global_step}")
-                board.experiment.add_figure(name, figure, global_step=trainer.global_step)
-                board.experiment.add_text(name, confused_pairs(counts, classes), global_step=trainer.global_step)
+            picture = draw(confusion_figure(counts, classes, f"{name}, step {step}"))
+            pairs = confused_pairs(counts, classes)
+            for adapter in adapters:
+                adapter.log_picture(name, picture, step)
+                adapter.log_table(name.replace("/confusion", "/confused_pairs"), PAIR_COLUMNS, pairs, step)
         self._left = {}
 
 

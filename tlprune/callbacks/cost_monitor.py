@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from tlprune.callbacks.logger_adapters import adapt_loggers
 from tlprune.errors import OfLightning, require_within
 from tlprune.selection.advisor import Forecast
 from tlprune.selection.selection import Selection
@@ -133,9 +134,8 @@ class CostMonitor(OfLightning, Callback):
         return costs
 
     def _log(self, trainer: Trainer, costs: dict[str, float]) -> None:
-        if costs and trainer.is_global_zero:
-            for logger in trainer.loggers:
-                logger.log_metrics(costs, step=trainer.global_step)
+        for adapter in adapt_loggers(trainer) if costs else ():
+            adapter.log_scalars(costs, trainer.global_step)
 
 
 def _images_in(batch: object) -> int:

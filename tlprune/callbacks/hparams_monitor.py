@@ -1,4 +1,4 @@
-"""Fills the HParams tab of TensorBoard with the hyperparameters of a run and its main metric."""
+"""Logs the hyperparameters of a run and its main metric."""
 
 import math
 import os
@@ -9,8 +9,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim import Optimizer
-from torch.utils.tensorboard.summary import hparams
 
+from tlprune.callbacks.logger_adapters import adapt_loggers
 from tlprune.errors import InputError, OfLightning, did_you_mean
 from tlprune.selection.selection import Selection
 
@@ -18,12 +18,12 @@ __all__ = ["HParamsMonitor", "hyperparameters"]
 
 
 class HParamsMonitor(OfLightning, Callback):
-    """Writes one row of the HParams tab for each fit and each test, with hyperparameters and the main metric.
+    """Logs hyperparameters and the main metric of each fit and each test to every logger.
 
-    The metric is logged as ``best/METRIC``: the best value so far in a fit, the value itself in a test. The prefix puts
-    it among the columns that the tab shows initially. The row is written from the first validation on, so a stopped run
-    has a row too. Hyperparameters are those of :func:`hyperparameters`; the tab first shows those that differ between
-    runs.
+    The metric is logged as ``best/METRIC``: the best value so far in a fit, the value itself in a test. It is logged
+    from the first validation on, so a stopped run has it too. Hyperparameters are those of :func:`hyperparameters`.
+    TensorBoard shows both as one row of its HParams tab, W&B as ``config`` and ``summary``, MLflow as parameters and
+    metrics of the run, and ``CSVLogger`` writes ``hparams.yaml`` and ``metrics.csv``.
 
     The callback also disables the row with an ``hp_metric`` of -1 that ``TensorBoardLogger`` writes by default.
 
@@ -53,8 +53,9 @@ class HParamsMonitor(OfLightning, Callback):
         self._shown, self._step = False, -1
         if stage == "fit":
             self.best = None
-        for logger in _boards(trainer):
-            logger._default_hp_metric = False
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger._default_hp_metric = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reads the metric."""
@@ -68,12 +69,12 @@ class HParamsMonitor(OfLightning, Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reads the metric of the last epoch, and warns if the metric was never logged."""
         self._look(trainer, pl_module)
-        if self.best is None and _boards(trainer) and trainer.is_global_zero and trainer.callback_metrics:
+        if self.best is None and adapt_loggers(trainer) and trainer.callback_metrics:
             miss = did_you_mean(self.metric, trainer.callback_metrics)
             warn(f"HParamsMonitor: no metric {self.metric!r} was logged; {miss}", stacklevel=2)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the row of a test."""
+        """Logs the metric of a test."""
         logged = trainer.callback_metrics.get(self.test_metric)
         if logged is not None:
             self._log(trainer, pl_module, self.test_metric, float(logged))
@@ -98,16 +99,10 @@ class HParamsMonitor(OfLightning, Callback):
         self._log(trainer, pl_module, self.metric, self.best)
 
     def _log(self, trainer: Trainer, pl_module: LightningModule, metric: str, value: float) -> None:
-        if not trainer.is_global_zero:
-            return
-        for logger in _boards(trainer):
+        for adapter in adapt_loggers(trainer):
             if not self._shown:
-                # no description of the experiment: TensorBoard would take the columns of all runs from the first
-                # description that it finds, and without one it takes them from all runs
-                _, begin, end = hparams(hyperparameters(trainer, pl_module), {})  # type: ignore[no-untyped-call]
-                for summary in (begin, end):
-                    logger.experiment._get_file_writer().add_summary(summary)
-            logger.log_metrics({f"best/{metric}": value}, step=trainer.global_step)
+                adapter.log_hyperparameters(hyperparameters(trainer, pl_module))
+            adapter.log_scalars({f"best/{metric}": value}, trainer.global_step)
         self._shown = True
 
 
@@ -143,7 +138,6 @@ def hyperparameters(trainer: Trainer, pl_module: LightningModule) -> dict[str, s
     if hasattr(data, "selection"):
         known |= _of_selection(data)
     known |= {f"training/{name}": value for name, value in training.items()}
-    known = {name: str(value) if isinstance(value, bool) else value for name, value in known.items()}
     return {name: value for name, value in known.items() if isinstance(value, (str, int, float)) and name[:1] != "_"}
 
 
@@ -166,7 +160,3 @@ def _of_selection(data: Any) -> dict[str, Any]:
 def _seed() -> int | None:
     seed = os.environ.get("PL_GLOBAL_SEED")
     return int(seed) if seed is not None else None
-
-
-def _boards(trainer: Trainer) -> list[TensorBoardLogger]:
-    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]

@@ -7,6 +7,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from tlprune.callbacks.ranking_table import RANKING_COLUMNS, ranking_rows, shown_places
 from tlprune.selection.selection import Selection
 
 __all__ = ["project_units"]
@@ -34,22 +35,14 @@ def project_units(
         example: Function from a unit to one of its images, ``[3, H, W]`` uint8; None for points without pictures.
         most: Largest number of units to show, at least 1; larger Selections are subsampled evenly along the ranking.
     """
-    places = torch.linspace(0, selection.num_units - 1, min(most, selection.num_units)).round().long().tolist()
+    places = shown_places(selection, most)
     units = [int(selection.ranking[place]) for place in places]
-    sizes = selection.unit_sizes
     rows = [
-        [
-            " ".join(selection.name(unit).encode(errors="backslashreplace").decode().split()),
-            "kept" if place < kept else "dropped",
-            f"{selection.votes[unit]:g}",
-            place + 1,
-            int(sizes[unit]),
-        ]
-        for place, unit in zip(places, units, strict=True)
+        [f"{cell:g}" if isinstance(cell, float) else cell for cell in row]
+        for row in ranking_rows(selection, kept, places)
     ]
     pictures = None if example is None else torch.stack([_picture(example(unit)) for unit in units])
-    header = ["unit", "kept or dropped", "votes", "rank", "images"]
-    writer.add_embedding(features[units], rows, pictures, global_step=0, tag="units", metadata_header=header)
+    writer.add_embedding(features[units], rows, pictures, global_step=0, tag="units", metadata_header=RANKING_COLUMNS)
 
 
 def _picture(image: Tensor) -> Tensor:
