@@ -170,17 +170,29 @@ def _argument_names(dataset_class: type) -> set[str]:
 
 def images_of_files(opened: Any) -> FolderImages | None:
     """Returns the images of a Dataset that lists their paths, or None."""
-    pairs = next((value for name in _PAIRS if (value := getattr(opened, name, None))), None)
-    if pairs is None:
-        files: Sequence[Any] = next((value for name in _FILES if (value := getattr(opened, name, None))), [])
+    pairs = _first_list(opened, _PAIRS)
+    if not pairs:
+        files = _first_list(opened, _FILES)
         pairs = list(zip(files, labels_of(opened), strict=False)) if len(files) == len(labels_of(opened)) else []
-    if not pairs or not all(isinstance(path, (str, Path)) and isinstance(label, _WHOLE) for path, label in pairs):
+    if not pairs or not all(_is_path_and_label(pair) for pair in pairs):
         return None
     paths = [os.path.abspath(path) for path, _ in pairs]  # noqa: PTH100 - resolve() would follow links
     labels = [int(label) for _, label in pairs]
     if min(labels) < 0:
         return None
     return FolderImages.of_files(paths, torch.tensor(labels), classes_of(opened, labels))
+
+
+def _first_list(opened: Any, names: Sequence[str]) -> Sequence[Any]:
+    """Returns the first attribute that is a list or tuple with an entry; an empty one if none is."""
+    values = (getattr(opened, name, None) for name in names)
+    return next((value for value in values if isinstance(value, list | tuple) and value), ())
+
+
+def _is_path_and_label(pair: Any) -> bool:
+    if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
+        return False
+    return isinstance(pair[0], (str, Path)) and isinstance(pair[1], _WHOLE)
 
 
 def images_in_memory(opened: Any) -> TensorImages | None:
@@ -212,6 +224,9 @@ def labels_of(opened: Any) -> list[int]:
     """Returns the label of each image; empty if the Dataset does not list labels."""
     names = _BINARY_LABELS if _is_binary(opened) else _LABELS
     labels = next((value for name in names if (value := getattr(opened, name, None)) is not None), ())
+    labels = labels.to_numpy() if hasattr(labels, "to_numpy") else labels  # of a table
+    if not isinstance(labels, Sequence | Tensor | np.ndarray):
+        return []
     if isinstance(labels, (Tensor, np.ndarray)):
         table = torch.as_tensor(labels)
         # QMNIST has a row per image whose first entry is the class
@@ -222,8 +237,8 @@ def labels_of(opened: Any) -> list[int]:
 def classes_of(opened: Any, labels: Sequence[int]) -> list[str]:
     """Returns the class names of the Dataset; numbers if it has no names or too few."""
     attributes = _BINARY_CLASSES if _is_binary(opened) else _CLASSES
-    own = next((value for name in attributes if (value := getattr(opened, name, None))), ())
-    places = getattr(opened, "class_to_idx", {})
+    own = _first_list(opened, attributes)
+    places = getattr(opened, "class_to_idx", None) or {}
     if set(places) == set(own) and sorted(places.values()) == list(range(len(own))):
         own = sorted(own, key=places.__getitem__)
     names = [name[0] if isinstance(name, tuple) else str(name) for name in own]
