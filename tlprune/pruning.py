@@ -214,7 +214,7 @@ def require_dataset(selection: Selection, dataset: Dataset[Any], where: str) -> 
     listed = listing_of(dataset)
     images = listed.images
     if selection.unit_kind == "class":
-        check_classes(selection.unit_names, listed.names)
+        check_classes(selection.unit_names, listed.names, where)
         labels = dict(enumerate(listed.labels)) if listed.labels is not None else labels_of_some(dataset)
         classes = selection.unit_of_sample.tolist()
         odd = next((index for index, label in labels.items() if label != classes[index]), None)

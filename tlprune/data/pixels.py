@@ -118,7 +118,7 @@ def _channels_first(image: Any, name: str) -> Tensor:
     places = [-1, 0] if last_first else [0, -1]
     place = next((place for place in places if array.shape[place] in (1, 3)), None)
     if place is None:
-        count = min(array.shape[0], array.shape[2])
+        count = array.shape[places[0]]
         shape = f"{count} in {image.dtype} of shape {tuple(image.shape)}"
         raise InputError(f"{name}: an image must have 1 or 3 channels, got {shape}; choose three of them")
     return array if place == 0 else array.permute(2, 0, 1)

@@ -14,12 +14,13 @@ from tlprune.errors import InputError
 __all__ = ["PrunedDataset", "check_classes"]
 
 
-def check_classes(classes: Sequence[str], here: Sequence[str]) -> None:
+def check_classes(classes: Sequence[str], here: Sequence[str], where: str) -> None:
     """Rejects class names other than those of a Selection.
 
     Args:
         classes: Class names of the Selection.
         here: Class names of a data set; empty if it has none.
+        where: Name of the data set in the error message.
 
     Raises:
         InputError: They differ.
@@ -27,7 +28,8 @@ def check_classes(classes: Sequence[str], here: Sequence[str]) -> None:
     if here and tuple(here) != tuple(classes):
         pairs = zip(here, classes, strict=False)
         theirs, ours = next((pair for pair in pairs if pair[0] != pair[1]), (len(here), len(classes)))
-        raise InputError(f"this selection was made for other classes: {ours!r} where this data set has {theirs!r}")
+        pair = f"{ours!r} where this data set has {theirs!r}"
+        raise InputError(f"{where}: this selection was made for other classes: {pair}")
 
 
 class PrunedDataset(Subset[Any]):
@@ -67,7 +69,7 @@ class PrunedDataset(Subset[Any]):
         listed = listing_of(dataset)
         named = listed.names
         if classes is not None:
-            check_classes(classes, named)
+            check_classes(classes, named, type(dataset).__name__)
         self.classes = named
         self._new_labels: Tensor | None = None
         if classes is not None and kept_classes is not None:

@@ -62,6 +62,7 @@ class PrunedDataModule(OfLightning, LightningDataModule):
         if not isinstance(datamodule, LightningDataModule):
             got = f"{type(datamodule).__module__}.{type(datamodule).__name__}"
             raise InputError(f"`datamodule` must be a LightningDataModule of lightning.pytorch, got {got}")
+        _restore_hparams(datamodule)
         self.selection = selection if isinstance(selection, Selection) else Selection.load(selection)
         self.selection.require_images()
         self.budget = Budget(prune_ratio, keep_units, keep_images, vote_coverage, keep_exactly)
@@ -195,6 +196,18 @@ class PrunedDataModule(OfLightning, LightningDataModule):
             more = f"label {int(labels.max())} in validation images"
             raise InputError(f"this selection was made for a source of {len(names)} classes, got {more}")
         return PrunedDataset(dataset, is_kept[labels].nonzero().squeeze(1), len(labels), names, self._kept.units)
+
+
+def _restore_hparams(datamodule: LightningDataModule) -> None:
+    """Gives a DataModule that was built inside this one from yaml its own hyperparameters.
+
+    LightningCLI gives ``save_hyperparameters()`` those of the outer DataModule.
+    """
+    given = datamodule.hparams
+    nested = given.get("datamodule") if isinstance(given, Mapping) and "_class_path" in given else None
+    if isinstance(nested, Mapping) and "class_path" in nested:
+        own = {**nested.get("init_args", {}), **nested.get("dict_kwargs", {})}
+        datamodule.save_hyperparameters(own, ignore=[name for name in given if name not in own])
 
 
 def _overrides(datamodule: LightningDataModule, name: str) -> bool:
