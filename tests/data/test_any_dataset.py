@@ -2,6 +2,7 @@
 
 import collections
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,9 @@ from tlprune.data import uncached
 from tlprune.data.adapters import as_images
 from tlprune.data.datasets import FolderImages, TensorImages
 from tlprune.data.official_splits import read_official
+from tlprune.datamodules.packing import pack
 from tlprune.models.backbones import Classifier, create_backbone
+from torchvision_layouts import SETS
 
 CLASSES = {"ant": 3, "bee": 5, "cat": 2}
 NUMBERS = [0] * 3 + [1] * 5 + [2] * 2
@@ -243,6 +246,25 @@ def test_labels_are_those_after_a_target_transform(folder):
     assert merged.classes == ("0", "1")
 
 
+def test_files_that_a_loader_of_its_own_reads_are_left_to_it(tmp_path):
+    for label, name in enumerate(("ant", "bee")):
+        (tmp_path / "arrays" / name).mkdir(parents=True)
+        for number in range(2):
+            np.save(tmp_path / "arrays" / name / f"{number}.npy", np.full((8, 8, 3), 10 * label + number, np.uint8))
+    dataset = of_torchvision.DatasetFolder(tmp_path / "arrays", np.load, (".npy",))
+    images = as_images(dataset)
+    assert (images.labels.tolist(), images.classes) == ([0, 0, 1, 1], ("ant", "bee"))
+    assert [int(images[index][0].max()) for index in range(4)] == [0, 1, 10, 11]
+
+
+def test_letters_that_torchvision_numbers_from_one_keep_their_numbers(tmp_path, monkeypatch):
+    SETS["EMNIST,split=letters"](tmp_path, monkeypatch)
+    opened = of_torchvision.EMNIST(tmp_path, "letters")
+    images = as_images(opened)
+    assert images.labels.tolist() == opened.targets.tolist()
+    assert images.classes[:2] == ("N/A", "a")
+
+
 class Wrapped(Dataset):
     """The usual wrapper that gives each part of a split a transform of its own, without asking whether there is one."""
 
@@ -307,6 +329,15 @@ def test_samples_that_change_are_not_cached_and_that_is_said_once(tmp_path, recw
     steady = select(Pictures(), Pictures(), **options)
     assert "cached" in select(Pictures(), Pictures(), **options).metadata
     assert len(steady.unit_of_sample) == len(found.unit_of_sample) == 10
+
+
+@pytest.mark.usefixtures("_unwarned")
+def test_samples_that_change_are_not_packed():
+    with pytest.raises(
+        InputError, match="`image_cache: raw256`: Flipped: its samples change .*, so they cannot be cached"
+    ):
+        pack(as_images(Flipped()), "raw256", Path("none"))
+    assert not Path("none").exists()
 
 
 def test_looking_at_samples_draws_nothing_from_the_callers_generators():
@@ -410,6 +441,15 @@ def test_the_surrogates_classes_are_compared_with_those_of_a_data_set(surrogate_
         select(dataset, dataset, surrogate=surrogate_file(4))
     with pytest.raises(InputError, match="trained on other classes \\('cow' where the source has 'cat'\\)"):
         select(dataset, dataset, surrogate=surrogate_file(["ant", "bee", "cow"]))
+
+
+def test_a_wrapper_in_another_order_is_read(folder):
+    class Shuffled(Wrapped):
+        def __getitem__(self, index):
+            return self.dataset[(index * 7 + 3) % 10]
+
+    dataset = Shuffled(ImageFolder(folder), None)
+    assert as_images(dataset).labels.tolist() == [NUMBERS[(index * 7 + 3) % 10] for index in range(10)]
 
 
 def test_a_sample_that_cannot_be_read_is_named_or_skipped(folder):

@@ -291,6 +291,22 @@ def test_files_are_compared_as_a_whole(class_folder):
         _train(DataLoader(ImageFolder(folder, v2.PILToTensor()), 2), selection)
 
 
+def test_a_loader_that_is_asked_for_in_each_epoch_reads_its_data_set_once(selection):
+    class Counting(EuroSatLike):
+        reads = 0
+
+        def __getitem__(self, index):
+            self.reads += 1
+            return super().__getitem__(index)
+
+    train, val = Counting(), Counting(2)
+    data = PrunedDataModule(Given(_loader(train), _loader(val)), selection, keep_units=2)
+    data.train_dataloader(), data.val_dataloader()
+    reads = train.reads
+    assert data.train_dataloader().dataset is data.train_dataloader().dataset
+    assert train.reads == reads
+
+
 def test_validation_images_need_labels_of_the_source(selection):
     bare = [EuroSatLike()[0]["image"]] * 3
     data = PrunedDataModule(Given(_loader(), DataLoader(bare)), selection, keep_units=2)

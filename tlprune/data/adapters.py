@@ -207,7 +207,9 @@ class DatasetImages(ImageSet):
         rank, world = rank_and_world()
         if world == 1:
             return
-        self.is_reproducible = all(gather_from_ranks(self.is_reproducible))
+        if not all(gather_from_ranks(self.is_reproducible)):
+            self.is_reproducible = False
+            self.__dict__.pop("_content", None)
         unread = gather_from_ranks(self._unread)[0]
         if unread:
             own = unread[rank::world]

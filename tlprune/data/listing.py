@@ -1,5 +1,6 @@
 """Finds labels, class names and files that a Dataset lists, and checks them on a few samples."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from tlprune.data.concatenated import concatenated, same_classes
 from tlprune.data.datasets import FolderImages, ImageSet, TensorImages
+from tlprune.data.decoding import EXTENSIONS
 from tlprune.data.huggingface import images_of_rows, is_rows
 from tlprune.data.plain_samples import random_state_kept, read_sample, spread, without_transforms
 from tlprune.data.samples import label_of
@@ -18,7 +20,7 @@ from tlprune.errors import InputError
 
 __all__ = ["CHECKED", "Listing", "listing_of"]
 
-CHECKED = 8
+CHECKED = 16
 """Number of samples that are read to check what a Dataset lists."""
 
 
@@ -98,7 +100,8 @@ def _untransformed(dataset: Any) -> Iterator[Listing]:
         yield Listing.of(images)
     held: ImageSet | None = images_of_files(dataset) or images_in_memory(dataset)
     if held is not None:
-        yield Listing.of(held)
+        found = Listing.of(held)
+        yield found if _is_decoded_here(held) else replace(found, images=None)
     if type(dataset) is TensorDataset and len(dataset.tensors) > 1:
         second = dataset.tensors[1]
         if second.ndim == 1 and not second.is_floating_point():
@@ -109,6 +112,13 @@ def _untransformed(dataset: Any) -> Iterator[Listing]:
         found = listing_of(inner)
         through = package == "lightly" and type(dataset).__name__ == "LightlyDataset"
         yield found if through else replace(found, images=None, classes=_own_names(dataset) or found.classes)
+
+
+def _is_decoded_here(images: ImageSet) -> bool:
+    """Returns whether files are images by their names; a Dataset may read others, such as arrays, by itself."""
+    return not isinstance(images, FolderImages) or all(
+        os.path.splitext(path)[1].lower() in EXTENSIONS for path in images.paths
+    )
 
 
 class _ReaderOfTimm:

@@ -67,7 +67,7 @@ class PrunedDataModule(OfLightning, LightningDataModule):
         self.selection.require_images()
         self.budget = Budget(prune_ratio, keep_units, keep_images, vote_coverage, keep_exactly)
         self._kept = self.selection.kept(self.budget)
-        self._compared: Dataset[Any] | None = None
+        self._pruned: dict[int, PrunedDataset] = {}
         self._val_labels: dict[int, tuple[Dataset[Any], Tensor]] = {}
         for name in _OF_THE_OTHER:
             self.__dict__.pop(name, None)
@@ -179,23 +179,34 @@ class PrunedDataModule(OfLightning, LightningDataModule):
         self.datamodule.load_state_dict(dict(state_dict))
 
     def _prune(self, dataset: Dataset[Any]) -> PrunedDataset:
-        if dataset is not self._compared:  # a loader may be asked for in each epoch
-            require_dataset(self.selection, dataset, "the training data set")
-            self._compared = dataset
+        """Returns what is kept of the training data set; the same object for the same data set in each epoch."""
+        if (known := self._known(dataset)) is not None:
+            return known
+        require_dataset(self.selection, dataset, "the training data set")
         names = self.selection.unit_names if self.selection.unit_kind == "class" else None
         total = len(self.selection.unit_of_sample)
-        return PrunedDataset(dataset, self._kept.samples, total, names, self._kept.units)
+        pruned = PrunedDataset(dataset, self._kept.samples, total, names, self._kept.units)
+        self._pruned[id(dataset)] = pruned
+        return pruned
 
     def _of_kept_classes(self, dataset: Dataset[Any]) -> PrunedDataset:
-        known = self._val_labels.get(id(dataset))
-        labels = known[1] if known is not None and known[0] is dataset else all_labels(dataset)
-        self._val_labels[id(dataset)] = dataset, labels
-        names = self.selection.unit_names
+        """Returns the images of kept classes of a validation data set."""
+        labels, names = self._labels(dataset), self.selection.unit_names
         is_kept = torch.zeros(len(names), dtype=torch.bool).index_fill_(0, self._kept.units, True)
         if len(labels) and int(labels.max()) >= len(names):
             more = f"label {int(labels.max())} in validation images"
             raise InputError(f"this selection was made for a source of {len(names)} classes, got {more}")
         return PrunedDataset(dataset, is_kept[labels].nonzero().squeeze(1), len(labels), names, self._kept.units)
+
+    def _known(self, dataset: Dataset[Any]) -> PrunedDataset | None:
+        known = self._pruned.get(id(dataset))
+        return known if known is not None and known.dataset is dataset else None
+
+    def _labels(self, dataset: Dataset[Any]) -> Tensor:
+        known = self._val_labels.get(id(dataset))
+        labels = known[1] if known is not None and known[0] is dataset else all_labels(dataset)
+        self._val_labels[id(dataset)] = dataset, labels
+        return labels
 
 
 def _restore_hparams(datamodule: LightningDataModule) -> None:
