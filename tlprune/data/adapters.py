@@ -15,6 +15,7 @@ from tlprune.data.listing import CHECKED, Listing, listing_of
 from tlprune.data.plain_samples import random_state_kept, read_sample, spread, without_transforms
 from tlprune.data.reading import ReadSample, SampleReader, own_fingerprint
 from tlprune.data.samples import label_of
+from tlprune.data.torchvision_sets import numbers_as_names
 from tlprune.distributed import gather_from_ranks, raise_on_all_ranks, rank_and_world
 from tlprune.errors import InputError
 from tlprune.storage.fingerprint import digest_json
@@ -146,7 +147,11 @@ class DatasetImages(ImageSet):
         if len(labels) != len(self.indices) or (len(labels) and min(labels) < 0):
             raise InputError(f"{self.reader.name} must have one label of at least 0 for each sample")
         self.labels = torch.tensor(labels, dtype=torch.int64)
-        self.classes = _names(listed.classes, labels) if self._is_labelled else ()
+        self.classes = ()
+        if self._is_labelled:
+            highest = max(labels, default=0)
+            enough = len(listed.classes) > highest
+            self.classes = listed.classes if enough else tuple(numbers_as_names(highest, self.reader.name))
         self.is_reproducible = self._own is not None or self.reader.is_reproducible
 
     _is_labelled = True
@@ -223,9 +228,3 @@ class DatasetImages(ImageSet):
         part.__dict__.pop("_content", None)
         part.indices, part.labels = self.indices[indices], self.labels[indices]
         return part
-
-
-def _names(classes: tuple[str, ...], labels: Any) -> tuple[str, ...]:
-    """Returns class names; numbers if there are too few."""
-    highest = max(labels, default=0)
-    return classes if len(classes) > highest else tuple(str(number) for number in range(highest + 1))

@@ -15,6 +15,7 @@ from tlprune.data.columns import label_column, like_a_label
 from tlprune.data.datasets import ImageSet, Level
 from tlprune.data.decoding import decode_bytes, decode_image
 from tlprune.data.parts import match_parts
+from tlprune.data.torchvision_sets import numbers_as_names
 from tlprune.errors import InputError
 from tlprune.storage.fingerprint import digest_file, digest_json
 from tlprune.storage.paths import user_path
@@ -163,7 +164,7 @@ def images_of_rows(rows: Any) -> HuggingFaceImages:
         fix = f"number them with class_encode_column({column!r})"
         raise InputError(f"{where}: labels must be whole numbers, column {column!r} has text; {fix}")
     images.labels = torch.tensor(rows.with_format(None)[column][:], dtype=torch.int64)
-    images.classes = tuple(str(number) for number in range(int(images.labels.max()) + 1))
+    images.classes = tuple(numbers_as_names(int(images.labels.max()), where))
     return images
 
 

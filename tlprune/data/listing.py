@@ -15,7 +15,7 @@ from tlprune.data.decoding import EXTENSIONS
 from tlprune.data.huggingface import images_of_rows, is_rows
 from tlprune.data.plain_samples import random_state_kept, read_sample, spread, without_transforms
 from tlprune.data.samples import label_of
-from tlprune.data.torchvision_sets import classes_of, images_in_memory, images_of_files, labels_of
+from tlprune.data.torchvision_sets import classes_of, images_in_memory, images_of_files, labels_of, numbers_as_names
 from tlprune.errors import InputError
 
 __all__ = ["CHECKED", "Listing", "listing_of"]
@@ -144,7 +144,7 @@ def _changed(found: Listing, change: Callable[[int], Any]) -> Iterator[Listing]:
         images = copy(images)
         images.__dict__.pop("_path_fingerprint", None)
         images.labels = torch.tensor(labels)
-        images.classes = classes or tuple(str(number) for number in range(max(labels) + 1))
+        images.classes = classes or tuple(numbers_as_names(max(labels), "target_transform"))
     else:
         images = None
     yield Listing(labels, classes, images)
@@ -184,10 +184,8 @@ def _concatenated(parts: Sequence[Listing]) -> Listing:
 
 def _own_names(dataset: Any) -> tuple[str, ...]:
     """Class names of the Dataset itself."""
-    named = getattr(dataset, "classes", None) or getattr(dataset, "categories", None)
-    if not isinstance(named, Sequence) or isinstance(named, str) or not named:
-        return ()
-    return tuple(classes_of(dataset, [len(named) - 1]))
+    names = classes_of(dataset, [0])
+    return () if names == ["0"] else tuple(names)
 
 
 def _is_as_torchvision_lists(dataset: Any, labels: tuple[int, ...]) -> bool:

@@ -109,8 +109,10 @@ def _channels_first(image: Any, name: str) -> Tensor:
     last_first = isinstance(image, np.ndarray)
     if isinstance(image, np.ndarray) and image.dtype.kind not in "buif":
         raise InputError(f"{name}: {_expected()}, got {image.dtype}")
-    array = torch.as_tensor(np.ascontiguousarray(image) if isinstance(image, np.ndarray) else image).detach()
+    array = torch.from_numpy(np.array(image)) if isinstance(image, np.ndarray) else image.detach()  # may be read-only
     array = array.as_subclass(Tensor).cpu()
+    if array.is_complex():
+        raise InputError(f"{name}: {_expected()}, got {image.dtype}")
     if array.ndim == 2:
         array = array[None]
     if array.ndim != 3 or array.numel() == 0:
