@@ -449,6 +449,13 @@ def test_one_image_in_another_range_is_named():
         as_images(_of(images))[34]
 
 
+def test_arrays_of_one_channel_are_read_by_sample():
+    dataset = Pictures(make=lambda image, label: (image.convert("L"), label))
+    dataset.targets, dataset.data = NUMBERS, np.zeros((10, 1, 8, 8), np.uint8)
+    images = as_images(dataset)
+    assert torch.equal(images[3][0], _tensor(dataset[3][0].convert("RGB")))
+
+
 def test_one_channel_is_repeated():
     grey = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
     images = as_images(_of(grey))

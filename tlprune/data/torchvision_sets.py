@@ -212,7 +212,7 @@ def images_in_memory(opened: Any) -> TensorImages | None:
     if not labels or not isinstance(data, (Tensor, np.ndarray)) or data.dtype not in (torch.uint8, np.uint8):
         return None
     pixels = torch.as_tensor(data)
-    if len(pixels) != len(labels) or pixels.ndim not in (3, 4):
+    if len(pixels) != len(labels) or pixels.ndim not in (3, 4) or (pixels.ndim == 4 and 3 not in pixels.shape[1::2]):
         return None
     if max(labels) < 0:
         return TensorImages(_as_rgb(pixels), torch.zeros(len(labels), dtype=torch.int64), ())
