@@ -92,9 +92,9 @@ def test_changed_pixels_of_a_data_set_are_looked_at_again(pairs, surrogate_file,
 @pytest.mark.parametrize(
     ("sample", "message"),
     [
-        ((torch.zeros(3, 8, 8), 0), "an image must be Pillow's, or .* uint8, got torch.float32"),
-        ((Image.new("RGB", (8, 8)), 0.5), "must begin with an image and a whole number"),
-        (Image.new("RGB", (8, 8)), "must begin with an image and a whole number"),
+        ((torch.full((3, 8, 8), -1.5), 0), "Odd: an image must be .*, got float32 from -1.5 to -1.5"),
+        ((Image.new("RGB", (8, 8)), 0.5), r"Odd\[0\]: a label must be a whole number, got 0.5"),
+        (Image.new("RGB", (8, 8)), "LabelMapping needs a labelled source, and this one has no labels"),
     ],
 )
 def test_samples_that_are_no_images_with_labels_are_named(sample, message, surrogate_file):

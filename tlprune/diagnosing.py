@@ -10,6 +10,7 @@ from tlprune.data.class_names import refuse_class_names
 from tlprune.data.datasets import ImageSet
 from tlprune.data.image_size import ImageSize
 from tlprune.data.transformed import TransformedDataset
+from tlprune.data.uncached import cache_for
 from tlprune.preprocessing import Preprocessing
 from tlprune.pruning import require_source
 from tlprune.selection.diagnostics import Diagnosis, diagnose_kept
@@ -140,7 +141,8 @@ def diagnose_images(
     transform = common_transform([read], image_size)
     seen = [TransformedDataset(images, transform) for images in (source, target)]
     set_version(seen[0], verify_content)
-    return diagnose_kept(seen[0], seen[1], network, kept, cache_root(cache), num_workers)
+    with cache_for([source, target], cache_root(cache)) as folder:
+        return diagnose_kept(seen[0], seen[1], network, kept, folder, num_workers)
 
 
 def without_skipped(images: ImageSet, selection: Selection) -> ImageSet:

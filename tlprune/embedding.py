@@ -17,6 +17,7 @@ from tlprune.data.feature_writing import check_feature_output, write_features
 from tlprune.data.image_size import ImageSize
 from tlprune.data.sources import absolute_source
 from tlprune.data.transformed import TransformedDataset
+from tlprune.data.uncached import cache_for
 from tlprune.distributed import broadcast_from_rank0
 from tlprune.errors import InputError, require_within
 from tlprune.preprocessing import Preprocessing
@@ -108,10 +109,6 @@ def embed(
     seen = TransformedDataset(images, transform)
     set_version(seen, verify_content)
     where = torch.device(device) if device is not None else default_device()
-    features = SourceFeatures(backbone.to(where), seen, cache_root(cache), num_workers, precision)
-    if fresh:
-        broadcast_from_rank0(lambda: forget(features.folder))
-    features.extract()
     embedding = Embedding(
         role="source" if source is not None else "target",
         name=name,
@@ -129,7 +126,12 @@ def embed(
         target_seed=target_seed,
         surrogate_seconds=read.saved.seconds if read.saved is not None else None,
     )
-    broadcast_from_rank0(lambda: write_features(_as_set(features, images, embedding), output))
+    with cache_for([images], cache_root(cache)) as folder:
+        features = SourceFeatures(backbone.to(where), seen, folder, num_workers, precision)
+        if fresh:
+            broadcast_from_rank0(lambda: forget(features.folder))
+        features.extract()
+        broadcast_from_rank0(lambda: write_features(_as_set(features, images, embedding), output))
     return absolute_features(f"features:{os.fspath(output)}")
 
 

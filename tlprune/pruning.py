@@ -11,11 +11,14 @@ from typing import Any, Literal, cast
 import torch
 from torch.utils.data import Dataset
 
+from tlprune.data.adapters import DatasetImages, as_images, check_by_index, labels_of_some
 from tlprune.data.damaged_images import known_path
-from tlprune.data.datasets import ImageSet
+from tlprune.data.datasets import FolderImages, ImageSet, TensorImages
 from tlprune.data.feature_files import open_features
 from tlprune.data.image_size import ImageSize
-from tlprune.data.pruned_dataset import PrunedDataset
+from tlprune.data.listing import listing_of
+from tlprune.data.pruned_dataset import PrunedDataset, check_classes
+from tlprune.data.reading import own_fingerprint
 from tlprune.distributed import broadcast_from_rank0
 from tlprune.errors import InputError, did_you_mean
 from tlprune.preprocessing import Preprocessing
@@ -42,7 +45,7 @@ from tlprune.storage.cache import cache_root, forget
 from tlprune.storage.fingerprint import digest_json
 from tlprune.surrogates import default_device
 
-__all__ = ["prune", "require_source", "select"]
+__all__ = ["prune", "require_dataset", "require_source", "select"]
 
 
 def select(
@@ -71,7 +74,8 @@ def select(
 
     Args:
         source: The set to prune: a name or path as in ``tlprune select``, an :class:`~tlprune.ImageSet`, or any torch
-            ``Dataset`` of images and labels. A transform of the Dataset is left out: the surrogate's own is used.
+            map-style ``Dataset`` of images and labels. A transform of the Dataset is left out: the surrogate's own is
+            used. Nothing is cached of a Dataset whose samples change each time they are read.
         target: Images that vote: a name or path, a Dataset of training images, or several of these.
         surrogate: A small model trained on the whole source: a file of weights, published weights by name, or the
             network itself; several for a selector that averages.
@@ -83,7 +87,7 @@ def select(
         target_seed: Likewise.
         image_size: Likewise.
         on_bad_image: What happens to source images that cannot be decoded: ``error`` or ``skip``.
-        num_workers: Processes that look for images to skip.
+        num_workers: Processes that look for images to skip, and that read a Dataset once.
         cache: The cache folder; None for the user's.
         verify_content: Whether cached work counts only where every byte of every image is the same.
         fresh: Whether cached work of earlier calls is removed first.
@@ -112,7 +116,8 @@ def select(
     chosen = LabelMapping() if selector is None else _selector(selector)
     targets, surrogates = as_list(target), as_list(surrogate)
     check_names(source, targets, surrogates, options)
-    images = open_images(source, cache)
+    images = open_images(source, cache, num_workers)
+    images.share_reading()
     if fresh and on_bad_image == "skip":
         broadcast_from_rank0(partial(forget, known_path(images, cache_root(cache))))
     images, skipped = usable_images(images, on_bad_image, cache, num_workers)
@@ -176,13 +181,51 @@ def prune(
         classes that are kept.
 
     Raises:
-        InputError: The budget is out of range, or the Selection was made for another data set.
+        InputError: The budget is out of range, the Selection was made for another data set, or this one is iterable.
     """
     found = selection if isinstance(selection, Selection) else Selection.load(selection)
     found.require_images()
+    require_dataset(found, dataset, type(dataset).__name__)
     kept = found.kept(Budget(ratio, units, images, coverage, exactly))
     classes = found.unit_names if found.unit_kind == "class" else None
     return PrunedDataset(dataset, kept.samples, len(found.unit_of_sample), classes, kept.units)
+
+
+def require_dataset(selection: Selection, dataset: Dataset[Any], where: str) -> None:
+    """Refuses a Dataset other than the one that a Selection was made for.
+
+    Files and images in memory are compared as a whole. Of any other Dataset its length and, where classes are ranked,
+    labels are compared: all that it lists, or those of a few samples.
+
+    Args:
+        selection: The Selection.
+        dataset: The Dataset.
+        where: Name of the Dataset in the error message.
+
+    Raises:
+        InputError: It is another Dataset, or has no samples by index.
+    """
+    check_by_index(dataset)
+    total, here = len(selection.unit_of_sample), len(dataset)  # type: ignore[arg-type]
+    if here != total:
+        raise InputError(
+            f"{where}: this selection was made for a source of {total:,} images, this data set has {here:,}"
+        )
+    listed = listing_of(dataset)
+    images = listed.images
+    if selection.unit_kind == "class":
+        check_classes(selection.unit_names, listed.names, where)
+        labels = dict(enumerate(listed.labels)) if listed.labels is not None else labels_of_some(dataset)
+        classes = selection.unit_of_sample.tolist()
+        odd = next((index for index, label in labels.items() if label != classes[index]), None)
+        if odd is not None:
+            name = f"sample {odd}" if images is None else f"sample {odd} ({images.name(odd)})"
+            pair = f"{name} has the label {labels[odd]} here and {classes[odd]} there"
+            raise InputError(f"{where}: this selection was made for another source: {pair}")
+    if images is None and own_fingerprint(dataset) is not None and listed.labels is not None:
+        images = as_images(dataset)
+    if isinstance(images, FolderImages | TensorImages | DatasetImages):
+        require_source(selection, images, where)
 
 
 def require_source(selection: Selection, images: ImageSet, where: str) -> None:

@@ -22,6 +22,7 @@ from tlprune.data.sources import BUILT_IN_SOURCE, absolute_source, check_source,
 from tlprune.data.target_splits import TargetSplits, absolute_target, check_target, open_target
 from tlprune.data.transformed import TransformedDataset
 from tlprune.data.transforms import MAX_SIZE, EvalTransform
+from tlprune.data.uncached import cache_for, changing
 from tlprune.distributed import broadcast_from_rank0
 from tlprune.errors import InputError, require_within
 from tlprune.models.weights import check_weights
@@ -202,8 +203,10 @@ class SelectionInputs:
             InputError: An image cannot be read, or scores are not finite.
         """
         self._set_versions()
-        if not self.selector.deterministic:
-            return self._selected()
+        sets = self._image_sets
+        if not self.selector.deterministic or changing(sets) is not None:
+            with cache_for(sets, self.cache) as folder:
+                return replace(self, cache=folder)._selected()
         path = self._path
         with one_job_at_a_time(path):
             selection = broadcast_from_rank0(lambda: _read_cached(path))
@@ -228,6 +231,8 @@ class SelectionInputs:
         """
         if self.verify_content or not self.selector.deterministic or isinstance(self.source, FeatureSet):
             return None
+        if changing(self._image_sets) is not None:
+            return None
         self.source.version = self.source.images.listed_fingerprint
         return self.selector.unit_features(self.source, self.network, self.cache)
 
@@ -236,6 +241,10 @@ class SelectionInputs:
         if votes_for_a_handful(selection):
             warn(f"{vote_spread(selection)}: {OF_A_HANDFUL}", stacklevel=2)
         return replace(selection, metadata=selection.metadata | self.metadata)
+
+    @property
+    def _image_sets(self) -> list[ImageSet]:
+        return [one if isinstance(one, FeatureSet) else one.images for one in (self.source, *self.targets)]
 
     def _set_versions(self) -> None:
         for one in (self.source, *self.targets):
@@ -284,14 +293,15 @@ def check_names(
             check_weights(os.fspath(one), "surrogate")
 
 
-def open_images(source: Source, cache: str | os.PathLike[str] | None = None) -> ImageSet:
+def open_images(source: Source, cache: str | os.PathLike[str] | None = None, num_workers: int = 0) -> ImageSet:
     """The images of a source; its own validation images are left out.
 
     Args:
         source: The set to prune.
         cache: The cache folder; None for the user's.
+        num_workers: Processes that read a Dataset once.
     """
-    return open_source(source, cache)[0] if isinstance(source, str) else as_images(source)
+    return open_source(source, cache)[0] if isinstance(source, str) else as_images(source, num_workers)
 
 
 def usable_images(
@@ -365,6 +375,7 @@ def set_version(seen: TransformedDataset, verify_content: bool) -> None:
         seen: The set.
         verify_content: Whether every byte of every image is read; else path, size and time of change count.
     """
+    seen.images.share_reading()
     if verify_content:
         seen.version = broadcast_from_rank0(lambda: seen.images.fingerprint("bytes"))
     else:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, TensorDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, TensorDataset
 
 from tlprune import InputError, LitClassifier, PrunedDataModule, RandomSelector, select
 
@@ -90,13 +90,13 @@ def test_loaders_that_cannot_be_pruned_are_refused_by_name(kind, images, selecti
     class Odd(Somebodys):
         def train_dataloader(self):
             if kind == "sampler":
-                return DataLoader(self.images, 4, sampler=WeightedRandomSampler(torch.ones(30), 30))
+                return DataLoader(self.images, 4, sampler=list(range(30)))
             if kind == "iterable":
                 return iter([self.images])
             return type("MyLoader", (DataLoader,), {})(self.images)
 
     data = PrunedDataModule(Odd(images, images), selection, keep_units=2)
-    with pytest.raises(InputError, match="to be pruned, got (WeightedRandomSampler|list_iterator|MyLoader)"):
+    with pytest.raises(InputError, match="to be pruned, got (list;|list_iterator|MyLoader)"):
         data.train_dataloader()
 
 

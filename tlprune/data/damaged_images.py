@@ -80,15 +80,28 @@ def find_damaged(images: ImageSet, cache: Path, num_workers: int = 0) -> list[Da
     Raises:
         InputError: More than :data:`MOST_SKIPPED` of the images cannot be decoded.
     """
+    images.share_reading()
+    if not images.is_reproducible:
+        return _few(images, _find(images, num_workers))
     path = known_path(images, cache)
     with one_job_at_a_time(path):
         known = broadcast_from_rank0(lambda: _read(path))
         if known is None:
-            rank, world = rank_and_world()
-            own = range(len(images))[rank::world]
-            by_rank = gather_from_ranks(raise_on_all_ranks(lambda: _decode(images, own, num_workers)))
-            known = sorted(image for part in by_rank for image in part)
+            known = _find(images, num_workers)
             broadcast_from_rank0(lambda: _write(path, known or []))
+    return _few(images, known)
+
+
+def _find(images: ImageSet, num_workers: int) -> list[Damaged]:
+    """Decodes every image once, on all ranks together."""
+    rank, world = rank_and_world()
+    own = range(len(images))[rank::world]
+    by_rank = gather_from_ranks(raise_on_all_ranks(lambda: _decode(images, own, num_workers)))
+    return sorted(image for part in by_rank for image in part)
+
+
+def _few(images: ImageSet, known: list[Damaged]) -> list[Damaged]:
+    """Returns the damaged images if they are few enough to skip."""
     if len(known) > MOST_SKIPPED * len(images):
         share = f"{len(known):,} of {len(images):,} images cannot be decoded, more than {MOST_SKIPPED:.0%}"
         raise InputError(f"{share}; first {known[0].reason}")

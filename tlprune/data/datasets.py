@@ -35,11 +35,13 @@ class ImageSet(ABC):
         classes: Class names; a label is a position in this tuple. Empty for a set without labels.
         labels: ``[N]`` int64; zeros for a set without labels.
         only_classes: Whether there are no images, but class names to choose from.
+        is_reproducible: Whether an image has the same pixels each time it is read, so that work on it can be cached.
     """
 
     classes: tuple[str, ...]
     labels: Tensor
     only_classes: bool = False
+    is_reproducible: bool = True
 
     def __len__(self) -> int:
         """Returns ``N``, the number of images."""
@@ -87,6 +89,9 @@ class ImageSet(ABC):
         Two sets with the same content may have different quick fingerprints.
         """
         return digest_json([self.fingerprint(), self.listed_fingerprint])
+
+    def share_reading(self) -> None:  # noqa: B027 - most sets have nothing to share
+        """Reads on all ranks together what :meth:`fingerprint` has to read. Every rank must call this."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Lets subclasses keep the former names, ``digest`` and ``titles``."""

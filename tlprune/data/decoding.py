@@ -18,7 +18,7 @@ from torch import Tensor
 from tlprune.data.sixteen_bits import DarkImageWarning, SixteenBits
 from tlprune.errors import InputError
 
-__all__ = ["EXTENSIONS", "MAX_PIXELS", "decode_bytes", "decode_image"]
+__all__ = ["EXTENSIONS", "MAX_PIXELS", "decode_bytes", "decode_image", "decode_pillow"]
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
 """File extensions of images, in lower case: those of torchvision's ImageFolder."""
@@ -76,6 +76,23 @@ def decode_bytes(content: bytes, name: str) -> Tensor:
     with _naming(name):
         jpeg = _jpeg_pixels(content) if content.startswith(_JPEG) else None
         return _decode(BytesIO(content), name) if jpeg is None else jpeg
+
+
+def decode_pillow(image: Image.Image, name: str) -> Tensor:
+    """Decodes an image that Pillow has opened to RGB.
+
+    Args:
+        image: The image.
+        name: Name of the image in messages.
+
+    Returns:
+        ``[3, H, W]`` uint8.
+
+    Raises:
+        InputError: As :func:`decode_image`.
+    """
+    with _naming(name):
+        return _pixels(image, name)
 
 
 @contextmanager

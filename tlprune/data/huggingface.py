@@ -15,11 +15,12 @@ from tlprune.data.columns import label_column, like_a_label
 from tlprune.data.datasets import ImageSet, Level
 from tlprune.data.decoding import decode_bytes, decode_image
 from tlprune.data.parts import match_parts
+from tlprune.data.torchvision_sets import numbers_as_names
 from tlprune.errors import InputError
 from tlprune.storage.fingerprint import digest_file, digest_json
 from tlprune.storage.paths import user_path
 
-__all__ = ["HuggingFaceImages", "open_huggingface"]
+__all__ = ["HuggingFaceImages", "images_of_rows", "is_rows", "open_huggingface"]
 
 _SAVED = ("dataset_dict.json", "state.json")
 _LABELS = ("label", "labels", "fine_label")
@@ -135,6 +136,38 @@ def open_huggingface(name: str) -> tuple[HuggingFaceImages, HuggingFaceImages | 
     return train, _images(name, splits[parts["val"]], train.classes) if "val" in parts else None
 
 
+def is_rows(dataset: Any) -> bool:
+    """Returns whether an object is a ``datasets.Dataset``; the library is not imported for it."""
+    kind = type(dataset)
+    return kind.__module__.partition(".")[0] == "datasets" and kind.__name__ == "Dataset"
+
+
+def images_of_rows(rows: Any) -> HuggingFaceImages:
+    """Lists the images of a ``datasets.Dataset``, without its format or transform.
+
+    Args:
+        rows: The table.
+
+    Returns:
+        The images. Labels are those in the table: numbers of a ``ClassLabel``, or whole numbers.
+
+    Raises:
+        InputError: It has no column of images, or labels are text.
+    """
+    where = "datasets.Dataset"
+    images = _images(where, rows.with_format(None), where=where)
+    column = _label_column(where, rows) if images.classes else None
+    kind = None if column is None else rows.features[column]
+    if column is None or getattr(kind, "names", None) is not None:
+        return images
+    if "string" in str(getattr(kind, "dtype", "")):
+        fix = f"number them with class_encode_column({column!r})"
+        raise InputError(f"{where}: labels must be whole numbers, column {column!r} has text; {fix}")
+    images.labels = torch.tensor(rows.with_format(None)[column][:], dtype=torch.int64)
+    images.classes = tuple(numbers_as_names(int(images.labels.max()), where))
+    return images
+
+
 def _open(name: str) -> dict[str, Any]:
     """Opens the splits of a set, by name."""
     try:
@@ -159,17 +192,17 @@ def _open(name: str) -> dict[str, Any]:
     return dict(opened) if isinstance(opened, dict) else {"train": opened}
 
 
-def _images(name: str, rows: Any, like: tuple[str, ...] = ()) -> HuggingFaceImages:
+def _images(name: str, rows: Any, like: tuple[str, ...] = (), where: str = "") -> HuggingFaceImages:
     """Lists the images of a split; ``like`` are the classes of the training split when another split is opened."""
     library = import_module("datasets")
-    where = f"source huggingface:{name}"
+    source, where = where or f"huggingface:{name}", where or f"source huggingface:{name}"
     columns = [column for column, kind in rows.features.items() if isinstance(kind, library.Image)]
     if not columns or len(rows) == 0:
         raise InputError(f"{where}: no images in it, but {', '.join(rows.features) or 'nothing'}")
     column = _label_column(where, rows)
     labels, classes = _labels(where, rows, column, like)
     undecoded = rows.cast_column(columns[0], library.Image(decode=False))
-    return HuggingFaceImages(undecoded, columns[0], labels, classes, torch.arange(len(rows)), f"huggingface:{name}")
+    return HuggingFaceImages(undecoded, columns[0], labels, classes, torch.arange(len(rows)), source)
 
 
 def _label_column(where: str, rows: Any) -> str | None:

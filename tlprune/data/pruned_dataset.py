@@ -1,24 +1,43 @@
 """A subset of any Dataset with labels renumbered from 0."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
+from tlprune.data.listing import listing_of
+from tlprune.data.samples import relabelled
 from tlprune.errors import InputError
 
-__all__ = ["PrunedDataset"]
+__all__ = ["PrunedDataset", "check_classes"]
 
-_LABEL_KEYS = ("label", "labels", "target")
+
+def check_classes(classes: Sequence[str], here: Sequence[str], where: str) -> None:
+    """Rejects class names other than those of a Selection.
+
+    Args:
+        classes: Class names of the Selection.
+        here: Class names of a data set; empty if it has none.
+        where: Name of the data set in the error message.
+
+    Raises:
+        InputError: They differ.
+    """
+    if here and tuple(here) != tuple(classes):
+        pairs = zip(here, classes, strict=False)
+        theirs, ours = next((pair for pair in pairs if pair[0] != pair[1]), (len(here), len(classes)))
+        pair = f"{ours!r} where this data set has {theirs!r}"
+        raise InputError(f"{where}: this selection was made for other classes: {pair}")
 
 
 class PrunedDataset(Subset[Any]):
     """The kept samples of a Dataset.
 
-    Samples are tuples or lists that begin with an image and its label, or mappings with the key ``label``, ``labels``
-    or ``target``. If classes are pruned, the label of a sample is the position of its class among the kept classes.
+    Samples are tuples or lists that begin with an image and its label, or mappings with a key such as ``label``,
+    ``labels`` or ``target``. If classes are pruned, the label of a sample is the position of its class among the kept
+    classes.
 
     Args:
         dataset: The whole Dataset.
@@ -47,21 +66,18 @@ class PrunedDataset(Subset[Any]):
             got = f"this data set has {len(dataset):,}"  # type: ignore[arg-type]
             raise InputError(f"this selection was made for a source of {total:,} images, {got}")
         super().__init__(dataset, indices.tolist())
-        named = tuple(map(str, getattr(dataset, "classes", ())))
-        if classes is not None and named and named != tuple(classes):
-            theirs, ours = next(
-                (pair for pair in zip(named, classes, strict=False) if pair[0] != pair[1]), (len(named), len(classes))
-            )
-            raise InputError(f"this selection was made for other classes: {ours!r} where this data set has {theirs!r}")
+        listed = listing_of(dataset)
+        named = listed.names
+        if classes is not None:
+            check_classes(classes, named, type(dataset).__name__)
         self.classes = named
         self._new_labels: Tensor | None = None
         if classes is not None and kept_classes is not None:
             kept = torch.zeros(len(classes), dtype=torch.bool).index_fill_(0, kept_classes, True)
             self._new_labels = torch.where(kept, kept.cumsum(0) - 1, -1)
             self.classes = tuple(name for name, is_kept in zip(classes, kept.tolist(), strict=True) if is_kept)
-        labels = getattr(dataset, "targets", None)
-        if labels is not None and len(labels) == total:
-            self.targets = [self._new_label(int(labels[index])) for index in self.indices]
+        if listed.labels is not None:
+            self.targets = [self._new_label(listed.labels[index]) for index in self.indices]
 
     def __getitem__(self, index: int) -> Any:
         """Returns a sample with its new label."""
@@ -74,21 +90,13 @@ class PrunedDataset(Subset[Any]):
     def _relabelled(self, sample: Any) -> Any:
         if self._new_labels is None:
             return sample
-        if isinstance(sample, Mapping):
-            key = next((key for key in _LABEL_KEYS if key in sample), None)
-            if key is not None:
-                return {**sample, key: self._new_label(sample[key])}
-        elif isinstance(sample, Sequence) and len(sample) > 1:
-            parts = (sample[0], self._new_label(sample[1]), *sample[2:])
-            return type(sample)(*parts) if hasattr(sample, "_fields") else type(sample)(parts)  # type: ignore[call-arg]
-        expected = f"(image, label, ...) or a mapping with {', '.join(map(repr, _LABEL_KEYS))}"
-        raise InputError(f"samples must be {expected} to have their labels numbered, got {type(sample).__name__}")
+        return relabelled(sample, self._new_label, type(self.dataset).__name__)
 
-    def _new_label(self, label: Any) -> Any:
-        """Returns the new label with the type of the old one: ``int`` or an integer tensor."""
+    def _new_label(self, label: int) -> int:
+        """Returns the new label of an old one."""
         if self._new_labels is None:
             return label
-        new = self._new_labels[int(label)]
-        if int(new) < 0:
-            raise InputError(f"a sample that is kept has the label {int(label)}, whose class is not kept")
-        return new.to(label.dtype) if isinstance(label, Tensor) else int(new)
+        new = int(self._new_labels[label]) if label < len(self._new_labels) else -1
+        if new < 0:
+            raise InputError(f"a sample that is kept has the label {label}, whose class is not kept")
+        return new

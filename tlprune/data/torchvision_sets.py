@@ -23,6 +23,7 @@ __all__ = [
     "images_in_memory",
     "images_of_files",
     "labels_of",
+    "numbers_as_names",
     "open_torchvision",
 ]
 
@@ -65,6 +66,7 @@ _BINARY_LABELS, _BINARY_CLASSES = ("_bin_labels",), ("bin_classes",)
 _NO_CLASS = "N/A"
 """Name of class 0 in the letters of EMNIST, which are numbered from 1."""
 _WHOLE = (int, np.integer)
+_MOST_CLASSES = 1_000_000
 
 
 def check_torchvision(name: str, folder: str) -> None:
@@ -170,11 +172,11 @@ def _argument_names(dataset_class: type) -> set[str]:
 
 def images_of_files(opened: Any) -> FolderImages | None:
     """Returns the images of a Dataset that lists their paths, or None."""
-    pairs = next((value for name in _PAIRS if (value := getattr(opened, name, None))), None)
-    if pairs is None:
-        files: Sequence[Any] = next((value for name in _FILES if (value := getattr(opened, name, None))), [])
+    pairs = _first_list(opened, _PAIRS)
+    if not pairs:
+        files = _first_list(opened, _FILES)
         pairs = list(zip(files, labels_of(opened), strict=False)) if len(files) == len(labels_of(opened)) else []
-    if not pairs or not all(isinstance(path, (str, Path)) and isinstance(label, _WHOLE) for path, label in pairs):
+    if not pairs or not all(_is_path_and_label(pair) for pair in pairs):
         return None
     paths = [os.path.abspath(path) for path, _ in pairs]  # noqa: PTH100 - resolve() would follow links
     labels = [int(label) for _, label in pairs]
@@ -183,13 +185,34 @@ def images_of_files(opened: Any) -> FolderImages | None:
     return FolderImages.of_files(paths, torch.tensor(labels), classes_of(opened, labels))
 
 
+def _first_list(opened: Any, names: Sequence[str]) -> Sequence[Any]:
+    """Returns the first attribute that is a list, tuple or array with an entry; an empty one if none is."""
+    values = (_own(opened, name) for name in names)
+    lists = (value.tolist() if isinstance(value, np.ndarray) else value for value in values)
+    return next((value for value in lists if isinstance(value, list | tuple) and value), ())
+
+
+def _own(opened: Any, name: str) -> Any:
+    """Returns an attribute; None if there is none, or if a property of others raises an error."""
+    try:
+        return getattr(opened, name, None)
+    except Exception:  # such as NotImplementedError of a base class
+        return None
+
+
+def _is_path_and_label(pair: Any) -> bool:
+    if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
+        return False
+    return isinstance(pair[0], (str, Path)) and isinstance(pair[1], _WHOLE)
+
+
 def images_in_memory(opened: Any) -> TensorImages | None:
     """Returns the images of a Dataset that holds them as an array, or None; if all labels are -1, the set has none."""
     labels, data = labels_of(opened), getattr(opened, "data", None)
-    if not labels or not isinstance(data, (Tensor, np.ndarray)):
+    if not labels or not isinstance(data, (Tensor, np.ndarray)) or data.dtype not in (torch.uint8, np.uint8):
         return None
     pixels = torch.as_tensor(data)
-    if len(pixels) != len(labels) or pixels.dtype != torch.uint8 or pixels.ndim not in (3, 4):
+    if len(pixels) != len(labels) or pixels.ndim not in (3, 4) or (pixels.ndim == 4 and 3 not in pixels.shape[1::2]):
         return None
     if max(labels) < 0:
         return TensorImages(_as_rgb(pixels), torch.zeros(len(labels), dtype=torch.int64), ())
@@ -211,26 +234,45 @@ def _as_rgb(pixels: Tensor) -> Tensor:
 def labels_of(opened: Any) -> list[int]:
     """Returns the label of each image; empty if the Dataset does not list labels."""
     names = _BINARY_LABELS if _is_binary(opened) else _LABELS
-    labels = next((value for name in names if (value := getattr(opened, name, None)) is not None), ())
+    labels = next((value for name in names if (value := _own(opened, name)) is not None), ())
+    labels = labels.to_numpy() if hasattr(labels, "to_numpy") else labels  # of a table
+    if not isinstance(labels, Sequence | Tensor | np.ndarray):
+        return []
     if isinstance(labels, (Tensor, np.ndarray)):
-        table = torch.as_tensor(labels)
+        table = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else labels
         # QMNIST has a row per image whose first entry is the class
-        labels = (table[:, 0] if table.ndim == 2 else table.flatten()).tolist()
+        labels = (table[:, 0] if table.ndim == 2 else table.reshape(-1)).tolist()
     return [int(label) for label in labels] if all(isinstance(label, _WHOLE) for label in labels) else []
 
 
 def classes_of(opened: Any, labels: Sequence[int]) -> list[str]:
     """Returns the class names of the Dataset; numbers if it has no names or too few."""
     attributes = _BINARY_CLASSES if _is_binary(opened) else _CLASSES
-    own = next((value for name in attributes if (value := getattr(opened, name, None))), ())
-    places = getattr(opened, "class_to_idx", {})
+    own = _first_list(opened, attributes)
+    places = getattr(opened, "class_to_idx", None) or {}
     if set(places) == set(own) and sorted(places.values()) == list(range(len(own))):
         own = sorted(own, key=places.__getitem__)
     names = [name[0] if isinstance(name, tuple) else str(name) for name in own]
     ids = getattr(opened, "wnids", names)  # the names are not unique: two classes of ImageNet are named crane
     names = [name if names.count(name) == 1 else f"{name} ({id_})" for name, id_ in zip(names, ids, strict=True)]
     fits = len(set(names)) == len(names) > max(labels)
-    return names if fits else [str(number) for number in range(max(labels) + 1)]
+    return names if fits else numbers_as_names(max(labels), type(opened).__name__)
+
+
+def numbers_as_names(highest: int, where: str) -> list[str]:
+    """Returns the numbers from 0 to ``highest`` as class names.
+
+    Args:
+        highest: Highest label.
+        where: Name of the set in the error message.
+
+    Raises:
+        InputError: The label is no class number.
+    """
+    if highest >= _MOST_CLASSES:
+        got = f"got {highest:,}; number the classes from 0"
+        raise InputError(f"{where}: a label must be below {_MOST_CLASSES:,}, {got}")
+    return [str(number) for number in range(highest + 1)]
 
 
 def _is_binary(opened: Any) -> bool:

@@ -93,6 +93,10 @@ def pack(
     Raises:
         InputError: An image cannot be decoded, or there is not enough disk space.
     """
+    images.share_reading()
+    if not images.is_reproducible:
+        what = f"{images.name(0).partition('[')[0]}: its samples change each time they are read"
+        raise InputError(f"`image_cache: {packing}`: {what}, so they cannot be cached; leave it out")
     version = broadcast_from_rank0(lambda: images.fingerprint("bytes")) if verify_content else images.listed_fingerprint
     folder = packed_folder(images, packing, cache, version)
     packed = PackedImages(images, folder, packing)

@@ -1,34 +1,39 @@
 """Anybody's DataModule, pruned: a wrapper whose training loader gives what a Selection keeps."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
+from torch import Tensor
+from torch.utils.data import Dataset
 
-from tlprune.data.adapters import as_images
+from tlprune.data.adapters import all_labels
+from tlprune.data.plain_samples import random_state_kept
 from tlprune.data.pruned_dataset import PrunedDataset
+from tlprune.datamodules.prepared import ChecksInputs, DependsOn
+from tlprune.datamodules.rebuilt_loaders import rebuilt
 from tlprune.errors import InputError, OfLightning
-from tlprune.pruning import prune
+from tlprune.pruning import require_dataset
 from tlprune.selection.ranking import Budget
 from tlprune.selection.selection import Selection
 
 __all__ = ["PrunedDataModule"]
 
-_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-_KEPT = (
-    *("batch_size", "num_workers", "collate_fn", "pin_memory", "drop_last", "timeout", "worker_init_fn", "generator"),
-    *("multiprocessing_context", "prefetch_factor", "persistent_workers"),
-)
+_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer", "on_exception")
+_LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader", "predict_dataloader")
+_OF_THE_OTHER = ("prepare_data_per_node", "allow_zero_length_dataloader_with_multiple_devices")
+"""Attributes that Lightning sets on every DataModule."""
 
 
 class PrunedDataModule(OfLightning, LightningDataModule):
     """Another DataModule, whose training loader gives only what a Selection keeps.
 
     Where classes are pruned, labels of training and validation images are numbered from 0 in the order of the classes
-    that are kept, and validation images of other classes are left out. Test and predict loaders stay as they are.
+    that are kept, and validation images of other classes are left out. Test and predict loaders stay as they are, and
+    so do hooks, hyperparameters and all other attributes, which are those of the other DataModule.
 
     Args:
         datamodule: The DataModule to prune. Its training data set is the source that the Selection was made for.
@@ -54,13 +59,42 @@ class PrunedDataModule(OfLightning, LightningDataModule):
         keep_exactly: int | None = None,
     ) -> None:
         super().__init__()
-        self.datamodule = datamodule
+        if not isinstance(datamodule, LightningDataModule):
+            got = f"{type(datamodule).__module__}.{type(datamodule).__name__}"
+            raise InputError(f"`datamodule` must be a LightningDataModule of lightning.pytorch, got {got}")
+        _restore_hparams(datamodule)
         self.selection = selection if isinstance(selection, Selection) else Selection.load(selection)
         self.selection.require_images()
         self.budget = Budget(prune_ratio, keep_units, keep_images, vote_coverage, keep_exactly)
         self._kept = self.selection.kept(self.budget)
+        self._pruned: dict[int, PrunedDataset] = {}
+        self._val_labels: dict[int, tuple[Dataset[Any], Tensor]] = {}
+        for name in _OF_THE_OTHER:
+            self.__dict__.pop(name, None)
         for hook in _HOOKS:  # Lightning asks whether a hook is overridden, and calls the module's if it is not
             setattr(self, hook, getattr(datamodule, hook))
+        for name in _LOADERS:  # likewise: without a validation loader it does not validate
+            if not _overrides(datamodule, name):
+                setattr(self, name, getattr(datamodule, name))
+        self.datamodule = datamodule
+
+    def __getattr__(self, name: str) -> Any:
+        """Returns an attribute of the other DataModule that this one has not."""
+        if name == "datamodule" or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.datamodule, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Sets an attribute, on the other DataModule where that has it and this one has not."""
+        other = self.__dict__.get("datamodule")
+        if other is None:
+            super().__setattr__(name, value)
+            return
+        is_own = name in self.__dict__ or hasattr(type(self), name)
+        if name == "trainer" or (not is_own and hasattr(other, name)):
+            setattr(other, name, value)
+        if is_own or not hasattr(other, name):
+            super().__setattr__(name, value)
 
     @property
     def num_classes(self) -> int:
@@ -69,14 +103,46 @@ class PrunedDataModule(OfLightning, LightningDataModule):
             return len(self._kept.units)
         return int(self.datamodule.num_classes)  # type: ignore[attr-defined]
 
+    @property
+    def hparams(self) -> Any:
+        """Hyperparameters of the other DataModule."""
+        return self.datamodule.hparams
+
+    @property
+    def hparams_initial(self) -> Any:
+        """Hyperparameters of the other DataModule as they were saved."""
+        return self.datamodule.hparams_initial
+
+    def check_inputs(self) -> None:
+        """Compares the training data set with the Selection, where it can be opened already; nothing is written.
+
+        Raises:
+            InputError: A loader cannot be pruned, or is over another source.
+        """
+        if isinstance(self.datamodule, ChecksInputs):
+            self.datamodule.check_inputs()
+        with random_state_kept():
+            try:
+                trial = copy(self.datamodule)
+                trial.setup("fit")
+                loaders = trial.train_dataloader()
+            except InputError:
+                raise
+            except Exception:  # its data may have to be prepared first, by code of others that may raise anything
+                return
+            rebuilt(loaders, self._prune)
+
+    def depends_on(self) -> list[Any]:
+        """JSON values that change when the Selection does, or the images of the other DataModule where it says so."""
+        of_other = self.datamodule.depends_on() if isinstance(self.datamodule, DependsOn) else []
+        return [self.selection.digest, *of_other]
+
     def prepare_data(self) -> None:
         """As the other DataModule."""
-        self._lend_trainer()
         self.datamodule.prepare_data()
 
     def setup(self, stage: str) -> None:
         """As the other DataModule."""
-        self._lend_trainer()
         self.datamodule.setup(stage)
 
     def teardown(self, stage: str) -> None:
@@ -84,17 +150,17 @@ class PrunedDataModule(OfLightning, LightningDataModule):
         self.datamodule.teardown(stage)
 
     def train_dataloader(self) -> Any:
-        """The other DataModule's training loader over what is kept.
+        """The other DataModule's training loaders over what is kept.
 
         Raises:
-            InputError: It is no DataLoader over a data set with a length, or over another source.
+            InputError: A loader cannot be rebuilt without losing what it does, or is over another source.
         """
-        return _rebuilt(self.datamodule.train_dataloader(), self._prune)
+        return rebuilt(self.datamodule.train_dataloader(), self._prune)
 
     def val_dataloader(self) -> Any:
         """The other DataModule's validation loaders; where classes are pruned, images of the kept classes."""
         loaders = self.datamodule.val_dataloader()
-        return _rebuilt(loaders, self._of_kept_classes) if self.selection.unit_kind == "class" else loaders
+        return rebuilt(loaders, self._of_kept_classes) if self.selection.unit_kind == "class" else loaders
 
     def test_dataloader(self) -> Any:
         """The other DataModule's test loader."""
@@ -112,45 +178,49 @@ class PrunedDataModule(OfLightning, LightningDataModule):
         """Gives a checkpoint's state to the other DataModule."""
         self.datamodule.load_state_dict(dict(state_dict))
 
-    def _lend_trainer(self) -> None:
-        self.datamodule.trainer = self.trainer
-
     def _prune(self, dataset: Dataset[Any]) -> PrunedDataset:
-        return prune(dataset, self.selection, **vars(self.budget))
+        """Returns what is kept of the training data set; the same object for the same data set in each epoch."""
+        if (known := self._known(dataset)) is not None:
+            return known
+        require_dataset(self.selection, dataset, "the training data set")
+        names = self.selection.unit_names if self.selection.unit_kind == "class" else None
+        total = len(self.selection.unit_of_sample)
+        pruned = PrunedDataset(dataset, self._kept.samples, total, names, self._kept.units)
+        self._pruned[id(dataset)] = pruned
+        return pruned
 
     def _of_kept_classes(self, dataset: Dataset[Any]) -> PrunedDataset:
-        labels, names = as_images(dataset).labels, self.selection.unit_names
+        """Returns the images of kept classes of a validation data set."""
+        labels, names = self._labels(dataset), self.selection.unit_names
         is_kept = torch.zeros(len(names), dtype=torch.bool).index_fill_(0, self._kept.units, True)
         if len(labels) and int(labels.max()) >= len(names):
             more = f"label {int(labels.max())} in validation images"
             raise InputError(f"this selection was made for a source of {len(names)} classes, got {more}")
         return PrunedDataset(dataset, is_kept[labels].nonzero().squeeze(1), len(labels), names, self._kept.units)
 
+    def _known(self, dataset: Dataset[Any]) -> PrunedDataset | None:
+        known = self._pruned.get(id(dataset))
+        return known if known is not None and known.dataset is dataset else None
 
-def _rebuilt(loaders: Any, change: Callable[[Dataset[Any]], Dataset[Any]]) -> Any:
-    """The same loaders over changed data sets.
+    def _labels(self, dataset: Dataset[Any]) -> Tensor:
+        known = self._val_labels.get(id(dataset))
+        labels = known[1] if known is not None and known[0] is dataset else all_labels(dataset)
+        self._val_labels[id(dataset)] = dataset, labels
+        return labels
 
-    Args:
-        loaders: A DataLoader, or lists and dictionaries of these.
-        change: From a loader's data set to another one.
 
-    Raises:
-        InputError: A loader cannot be rebuilt without losing what it does.
+def _restore_hparams(datamodule: LightningDataModule) -> None:
+    """Gives a DataModule that was built inside this one from yaml its own hyperparameters.
+
+    LightningCLI gives ``save_hyperparameters()`` those of the outer DataModule.
     """
-    if isinstance(loaders, (list, tuple)):
-        return type(loaders)(_rebuilt(one, change) for one in loaders)
-    if isinstance(loaders, dict):
-        return {name: _rebuilt(one, change) for name, one in loaders.items()}
-    if type(loaders) is not DataLoader:
-        raise InputError(f"a loader must be a torch DataLoader to be pruned, got {type(loaders).__name__}")
-    if isinstance(loaders.dataset, IterableDataset):
-        raise InputError("a loader's data set must have samples by index to be pruned, got an IterableDataset")
-    if (
-        type(loaders.sampler) not in (RandomSampler, SequentialSampler)
-        or type(loaders.batch_sampler) is not BatchSampler
-    ):
-        got = f"{type(loaders.sampler).__name__} and {type(loaders.batch_sampler).__name__}"
-        raise InputError(f"a loader must have no sampler of its own to be pruned, got {got}; use tlprune.prune()")
-    kept = {name: getattr(loaders, name) for name in _KEPT}
-    shuffle = type(loaders.sampler) is RandomSampler
-    return DataLoader(change(loaders.dataset), shuffle=shuffle, **kept)
+    given = datamodule.hparams
+    nested = given.get("datamodule") if isinstance(given, Mapping) and "_class_path" in given else None
+    if isinstance(nested, Mapping) and "class_path" in nested:
+        own = {**nested.get("init_args", {}), **nested.get("dict_kwargs", {})}
+        datamodule.save_hyperparameters(own, ignore=[name for name in given if name not in own])
+
+
+def _overrides(datamodule: LightningDataModule, name: str) -> bool:
+    """Returns whether a DataModule, or its class, has a method of its own."""
+    return name in vars(datamodule) or getattr(type(datamodule), name) is not getattr(LightningDataModule, name)
