@@ -10,6 +10,7 @@ from torchvision.transforms import v2
 
 from tlprune.data.sampler import seed_from
 from tlprune.data.two_views import RECIPES
+from tlprune.distributed import broadcast_from_rank0
 from tlprune.errors import InputError, OfLightning, require_within
 
 __all__ = ["MixupCutMix"]
@@ -59,19 +60,21 @@ class MixupCutMix(OfLightning, Callback):
         self.images = images
         self.labels = labels
         self._seed: int | None = None
+        self._checked = False
         self._classes = 0
         self._mix: v2.Transform | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses training data that are known to have no labels, and makes the next fit draw by its own seed."""
         self._seed = self._mix = None
+        self._checked = False
         augment = getattr(getattr(trainer, "datamodule", None), "augment", None)
-        if stage == "fit" and augment in RECIPES:
+        if stage == "fit" and isinstance(augment, str) and augment in RECIPES:
             views = f"`augment` {augment!r} gives two views, which {type(pl_module).__name__} compares without labels"
             raise InputError(f"MixupCutMix mixes images and their labels, and {views}: leave one of them out")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Finds the number of classes.
+        """Finds the number of classes, and the seed of the run.
 
         Raises:
             InputError: Nobody says how many there are.
@@ -83,9 +86,10 @@ class MixupCutMix(OfLightning, Callback):
         if not isinstance(number, int):
             raise InputError(f"MixupCutMix needs `num_classes`: {type(pl_module).__name__} and its data do not say it")
         self._classes = number
-        options = {"mixup": (v2.MixUp, self.mixup_alpha), "cutmix": (v2.CutMix, self.cutmix_alpha)}
-        mixes = [kind(alpha=alpha, num_classes=number) for kind, alpha in options.values() if alpha > 0]
-        self._mix = v2.RandomChoice(mixes)
+        if self._seed is None:  # else it is that of a checkpoint
+            self._seed = broadcast_from_rank0(torch.initial_seed)
+        kinds = ((v2.MixUp, self.mixup_alpha), (v2.CutMix, self.cutmix_alpha))
+        self._mix = v2.RandomChoice([kind(alpha=alpha, num_classes=number) for kind, alpha in kinds if alpha > 0])
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Mixes a batch in place.
@@ -94,11 +98,11 @@ class MixupCutMix(OfLightning, Callback):
             InputError: It does not hold one view of each image and its class number.
         """
         images, labels = self._images_and_labels(batch, pl_module)
-        first, self._seed = self._seed is None, torch.initial_seed() if self._seed is None else self._seed
-        if first or labels.device.type == "cpu":  # elsewhere a look at each batch would make the device wait
-            self._check_range(labels)
-        if self._mix is None:
+        if self._mix is None or self._seed is None:
             raise RuntimeError("on_fit_start() has not run")
+        if not self._checked or labels.device.type == "cpu":  # a look at each batch would make a GPU wait
+            self._check_range(labels)
+            self._checked = True
         with torch.random.fork_rng(devices=[]):  # proportions and places are drawn on the CPU wherever images are
             seed = seed_from(self._seed, trainer.global_step, batch_idx, trainer.global_rank)
             torch.default_generator.manual_seed(seed)
