@@ -6,6 +6,7 @@ from .callbacks.count_forgetting import CountForgetting as CountForgetting
 from .callbacks.export_backbone import ExportBackbone as ExportBackbone
 from .callbacks.hparams_monitor import HParamsMonitor as HParamsMonitor
 from .callbacks.knn_probe import KNNProbe as KNNProbe
+from .callbacks.mixup_cutmix import MixupCutMix as MixupCutMix
 from .callbacks.progressive_resize import ProgressiveResize as ProgressiveResize
 from .callbacks.representation_monitor import RepresentationMonitor as RepresentationMonitor
 from .callbacks.selection_monitor import SelectionMonitor as SelectionMonitor

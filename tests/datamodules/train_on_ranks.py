@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from tlprune import AtomicCheckpointIO, LitClassifier, PrunedSourceDataModule, RandomSelector
+from tlprune import AtomicCheckpointIO, LitClassifier, MixupCutMix, PrunedSourceDataModule, RandomSelector
 from tlprune.data.datasets import TensorImages
 from tlprune.storage.checkpoints import newest_whole, save_torch
 
@@ -24,7 +24,7 @@ def main() -> None:
         TensorImages(pixels, torch.arange(80) % 8, [str(label) for label in range(8)]),
         selector=RandomSelector(1),
         keep_units=6,
-        augment="shift",
+        augment="trivialaugment",
         batch_size=10 // ranks,
         num_workers=workers,
         val_share=0,
@@ -37,7 +37,7 @@ def main() -> None:
         max_epochs=4,
         limit_val_batches=0,
         logger=False,
-        callbacks=[save],
+        callbacks=[save, MixupCutMix()],
         plugins=[AtomicCheckpointIO()],
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -265,3 +265,13 @@ def test_all_modes_of_a_repetition_train_on_the_same_few_images(sweep, monkeypat
     assert seen["p_2"] == seen["l_2"][::3] == by_hand  # then validation and test images
     assert by_hand[0] != by_hand[1]
     assert {len(paths) for paths in seen["l_2"][1::3]} == {6}
+
+
+def test_a_transform_decides_what_is_trained_and_not_which_images_there_are(sweep):
+    turned, flipped = (
+        sweep({"transform": {"class_path": f"torchvision.transforms.v2.Random{kind}Flip", "init_args": {"p": 1.0}}})
+        for kind in ("Vertical", "Horizontal")
+    )
+    assert turned.pretrain.decides != flipped.pretrain.decides
+    images = [sweep_stages.source_of(plan).transformed_source for plan in (turned, flipped, sweep())]
+    assert len({one.fingerprint() for one in images}) == 1

@@ -27,8 +27,8 @@ class _HasSource(Protocol):
 class CountForgetting(OfLightning, Callback):
     """Classifies the whole source after every epoch and counts images that change from correct to incorrect.
 
-    Images pass through the evaluation transform. The cost is one forward pass over the source per epoch, about a third
-    of the training time of an epoch. The selector ``Forgetting`` uses the counts.
+    Images pass through the usual evaluation transform. The cost is one forward pass over the source per epoch, about a
+    third of the training time of an epoch. The selector ``Forgetting`` uses the counts.
 
     Args:
         path: Path ``*.safetensors`` of the file that is written after training.
@@ -54,6 +54,9 @@ class CountForgetting(OfLightning, Callback):
             raise InputError("CountForgetting needs a PrunedSourceDataModule to train on")
         if getattr(data, "budget", None) is not None or not source.classes:
             raise InputError("CountForgetting needs the whole of a labelled source: set no budget")
+        if getattr(data, "eval_transform", None) is not None:
+            what = "CountForgetting classifies images of the usual evaluation, which selectors see"
+            raise InputError(f"{what}: set no `eval_transform`")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Classifies every source image once."""

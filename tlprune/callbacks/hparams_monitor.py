@@ -11,6 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.optim import Optimizer
 
 from tlprune.callbacks.logger_adapters import adapt_loggers
+from tlprune.data.own_transform import name_of
 from tlprune.errors import InputError, OfLightning, did_you_mean
 from tlprune.selection.selection import Selection
 
@@ -113,8 +114,8 @@ def hyperparameters(trainer: Trainer, pl_module: LightningModule) -> dict[str, s
     and ``target`` of the DataModule, and its ``shots`` if they are a number; for its Selection ``selection`` (the
     method), ``prune_ratio`` (the share of pruned units), ``selection/units_kept`` and ``selection/images_kept``;
     ``weights`` of the module; ``seed`` of ``seed_everything``. The following have the prefix ``training/``, which sorts
-    them last in TensorBoard: ``optimizer``, ``lr`` (of the first group), ``weight_decay``, ``batch_size``, ``augment``,
-    ``epochs`` and ``precision``.
+    them last in TensorBoard: ``optimizer``, ``lr`` (of the first group), ``weight_decay``, ``batch_size``, ``augment``
+    (or the name of ``transform``), ``epochs`` and ``precision``.
 
     Args:
         trainer: Trainer of the run.
@@ -125,6 +126,8 @@ def hyperparameters(trainer: Trainer, pl_module: LightningModule) -> dict[str, s
     """
     data = getattr(trainer, "datamodule", None)
     training = {name: getattr(data, name, None) for name in ("batch_size", "augment")}
+    if callable(transform := getattr(data, "transform", None)):
+        training["augment"] = name_of(transform)
     training |= {"epochs": trainer.max_epochs, "precision": str(trainer.precision)}
     for optimizer in trainer.optimizers[:1]:
         training |= _of_optimizer(optimizer)

@@ -65,7 +65,7 @@ def batches(
         drop_last=sampler is not None and sampler.drops_last,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
-        collate_fn=_as_it_is,
+        collate_fn=_as_list,
         pin_memory=pin_memory,
         # a separate generator, so that loading does not change the random numbers of a model
         generator=torch.Generator(),
@@ -246,7 +246,9 @@ def _leave_bytes(dataset: Any, wanted: bool) -> None:
 def _normalized(batch: Batch, dataset: Any) -> Batch:
     """Normalises the batch if a loader that leaves bytes for a Trainer is iterated by another loop."""
     views = _viewed(dataset)
-    return (views[0].transform.normalize_batch(batch[0]), batch[1]) if views and views[0].in_bytes else batch
+    if not views or not views[0].in_bytes:
+        return batch
+    return cast(Batch, [views[0].transform.normalize_batch(batch[0]), batch[1]])
 
 
 class _BySize:
@@ -262,6 +264,6 @@ class _BySize:
         return self.seen[self.sizes.at(epoch)]
 
 
-def _as_it_is(batch: Any) -> Any:
-    """Returns the batch unchanged, since ``__getitems__`` returns whole batches."""
-    return batch
+def _as_list(batch: Any) -> Any:
+    """Returns the batch as a list, as torch's own collation does; ``__getitems__`` returns whole batches."""
+    return list(batch)

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from tlprune.data.datasets import ImageSet, Level, TensorImages
 from tlprune.data.transforms import Transform
+from tlprune.errors import InputError
 
 __all__ = ["Batch", "TransformedDataset"]
 
@@ -47,7 +48,8 @@ class TransformedDataset(Dataset[tuple[Tensor, int]]):
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Returns a whole batch: images ``[B, 3, S, S]`` float32 and labels ``[B]`` int64."""
         picked = torch.as_tensor(indices)
-        pixels = self.transform.augment_batch(self._pixels(picked))
+        with self.transform.drawing():
+            pixels = self.transform.augment_batch(self._pixels(picked))
         return pixels if self.in_bytes else self.transform.normalize_batch(pixels), self.labels[picked]
 
     def _pixels(self, indices: Tensor) -> Tensor:
@@ -59,7 +61,12 @@ class TransformedDataset(Dataset[tuple[Tensor, int]]):
         batch = _room_for(len(places), first)
         batch[0] = first
         for row, place in enumerate(places[1:], start=1):
-            batch[row] = self.transform.resize(self.images[place][0])
+            image = self.transform.resize(self.images[place][0])
+            if (image.shape, image.dtype) != (first.shape, first.dtype):  # would be repeated or rounded without a word
+                one, other = f"{first.dtype} {[*first.shape]}", f"{image.dtype} {[*image.shape]}"
+                names = f"{self.name(places[0])} became {one}, {self.name(place)} {other}"
+                raise InputError(f"a transform must give all images of a batch alike: {names}")
+            batch[row] = image
         return batch
 
     def with_transform(self, transform: Transform) -> Self:

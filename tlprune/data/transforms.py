@@ -6,6 +6,7 @@ memory, so for a GPU it runs there.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Literal, cast
 
@@ -34,9 +35,10 @@ __all__ = [
     "random_shift",
 ]
 
-Augment = Literal["none", "shift", "crop", "crop_flip"]
+Augment = Literal["none", "shift", "crop", "crop_flip", "randaugment", "trivialaugment", "autoaugment"]
 """Augmentations: ``none``; ``shift`` by up to an eighth, common for 32-pixel images; ``crop``, RandomResizedCrop;
-``crop_flip``, RandomResizedCrop and horizontal flip, common for ImageNet."""
+``crop_flip``, RandomResizedCrop and horizontal flip, common for ImageNet; ``randaugment``, ``trivialaugment`` and
+``autoaugment``, the same and then that policy (:mod:`tlprune.data.policies`)."""
 
 TwoViews = Literal["simclr", "simclr_small", "moco", "simclr_colour"]
 """Augmentations with two views per image for contrastive learning: ``simclr`` for images like ImageNet;
@@ -78,17 +80,21 @@ class Transform(nn.Module):
 
     @property
     def crops(self) -> bool:
-        """Whether each image is randomly cropped, even if it has the right size."""
+        """Whether :meth:`resize` changes images that have the right size already, as random crops do."""
         return False
 
     @property
     def ends_in_bytes(self) -> bool:
-        """Whether :meth:`normalize_batch` does nothing but :func:`normalize`."""
+        """Whether :meth:`normalize_batch` does nothing but :func:`normalize` to bytes, and nothing to floats."""
         return True
 
     def at_size(self, image_size: int) -> "Transform":
         """Returns the same transform for another size in pixels."""
         return type(self)(image_size, self.preprocessing)
+
+    def drawing(self) -> AbstractContextManager[None]:
+        """Returns a context in which a batch is resized and augmented."""
+        return nullcontext()
 
     def resize(self, pixels: Tensor) -> Tensor:
         """Resizes an image ``[3, H, W]`` uint8 to ``[3, S, S]`` uint8.

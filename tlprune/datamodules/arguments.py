@@ -5,7 +5,10 @@ from dataclasses import fields
 from tlprune.errors import InputError
 from tlprune.selection_inputs import SelectOptions
 
-__all__ = ["BUDGETS", "INCLUDED", "MOVED", "OF_SELECTING", "WHAT_IS_KEPT", "WITHOUT_EFFECT", "refuse_moved"]
+__all__ = [
+    *("BUDGETS", "INCLUDED", "MOVED", "OF_SELECTING", "TRANSFORMS", "WHAT_IS_KEPT", "WITHOUT_EFFECT"),
+    "refuse_moved",
+]
 
 BUDGETS = ("prune_ratio", "keep_units", "keep_images", "vote_coverage", "keep_exactly", "images_like")
 """How much is kept."""
@@ -15,6 +18,9 @@ WHAT_IS_KEPT = (*BUDGETS, "target", "selector", "surrogate", "selection", "sampl
 
 INCLUDED = ("include_target",)
 """What training batches hold beside the source."""
+
+TRANSFORMS = ("transform", "eval_transform")
+"""Callables, which a config has as class paths. They change neither which images there are nor which are kept."""
 
 OF_SELECTING = ("on_bad_image", "num_workers", "cache", "verify_content")
 """Arguments of loading that ``tlprune.select`` takes by the same name."""

@@ -10,11 +10,13 @@ from torch.utils.data import DataLoader, Dataset
 from tlprune.data.datasets import ImageSet
 from tlprune.data.image_size import ImageSize
 from tlprune.data.loaders import batches
+from tlprune.data.own_transform import ImageTransform, OwnTransform
 from tlprune.data.sampler import Batched
 from tlprune.data.shots import ALL_SHOTS, Shots, few_of_each_class, read_shots
 from tlprune.data.target_splits import TargetSplits, check_target, open_target
 from tlprune.data.transformed import Batch, TransformedDataset
-from tlprune.data.transforms import MAX_SIZE, Augment, EvalTransform, TrainTransform, Transform
+from tlprune.data.transforms import MAX_SIZE, Augment, EvalTransform, Transform
+from tlprune.datamodules.image_transforms import ONE_VIEW, augmented, check_transforms
 from tlprune.datamodules.resumable import ResumableDataModule
 from tlprune.errors import InputError, require_within
 from tlprune.preprocessing import Preprocessing
@@ -34,7 +36,9 @@ class DownstreamDataModule(ResumableDataModule):
             and ``test``, a named set (``oxford_pets:FOLDER``, or ``oxford_pets`` for a set in ``$TLPRUNE_DATA``), or an
             opened target.
         image_size: Height and width in pixels; None for the size that the Trainer's module expects, else the target's.
-        augment: Augmentation of training images.
+        augment: Augmentation of training images; None for ``none``.
+        transform: Any callable in place of ``augment``, as :class:`tlprune.PrunedSourceDataModule` takes it.
+        eval_transform: The same for validation and test images.
         batch_size: Batch size, at least 1.
         num_workers: Number of loading processes.
         seed: Seed of the split if the set has no split of its own.
@@ -53,7 +57,9 @@ class DownstreamDataModule(ResumableDataModule):
         self,
         target: str | TargetSplits = "digits",
         image_size: int | None = None,
-        augment: Augment = "none",
+        augment: Augment | None = None,
+        transform: ImageTransform | None = None,
+        eval_transform: ImageTransform | None = None,
         batch_size: int = 128,
         num_workers: int = 0,
         seed: int = 0,
@@ -70,9 +76,11 @@ class DownstreamDataModule(ResumableDataModule):
         if image_size is not None:
             require_within("image_size", image_size, 1, MAX_SIZE)
         read_shots(shots)
+        check_transforms(augment, ONE_VIEW, transform, eval_transform)
         self.target = target
         self.image_size = image_size
-        self.augment = augment
+        self.augment: Augment = augment or "none"
+        self.transform, self.eval_transform = transform, eval_transform
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
@@ -118,9 +126,12 @@ class DownstreamDataModule(ResumableDataModule):
         """Opens the target without other effects, so that wrong input is reported before anything is written.
 
         Raises:
-            InputError: The folder has another layout.
+            InputError: The folder has another layout, or a transform does not give images.
         """
-        _ = self.opened
+        images = self.opened.train
+        for transform in (self._view("train"), self._view("val")):
+            if isinstance(transform, OwnTransform):
+                transform.check(images, size_is_known=self.image_size is not None)
 
     def _all_images(self) -> Sequence[ImageSet | None]:
         return self.opened.train, self.opened.val, self.opened.test
@@ -154,7 +165,7 @@ class DownstreamDataModule(ResumableDataModule):
         Returns:
             Whether batches contain features from now on. Test batches always contain images.
         """
-        if self.augment != "none" or self.train_sizes is not None:
+        if self.augment != "none" or self.transform is not None or self.train_sizes is not None:
             return False
         with running(backbone) as run:
             for part in (name for name in ("train", "val") if len(self._sets[name])):
@@ -195,7 +206,10 @@ class DownstreamDataModule(ResumableDataModule):
 
     def _view(self, part: str) -> Transform:
         expected, size = self._expected(), self.eval_image_size
-        return TrainTransform(size, self.augment, expected) if part == "train" else EvalTransform(size, expected)
+        argument = "transform" if part == "train" else "eval_transform"
+        if (own := getattr(self, argument)) is not None:
+            return OwnTransform(size, own, argument, "image_size", expected)
+        return augmented(size, self.augment, expected) if part == "train" else EvalTransform(size, expected)
 
     def _expected(self) -> Preprocessing:
         expected, configured = super()._expected(), self.preprocessing

@@ -1,8 +1,9 @@
 """Loaders over a source: which images there are, which are held out, and how they are loaded."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -11,13 +12,15 @@ from tlprune.data.class_names import refuse_class_names
 from tlprune.data.damaged_images import known_path
 from tlprune.data.datasets import ImageSet
 from tlprune.data.feature_files import refuse_features
-from tlprune.data.packed import Packing
+from tlprune.data.own_transform import ImageTransform, name_of
+from tlprune.data.packed import SHORT_SIDE, Packing
 from tlprune.data.sources import BUILT_IN_SOURCE, check_source, open_source, source_classes
 from tlprune.data.splits import stratified_holdout
 from tlprune.data.synthetic import synthetic_source
 from tlprune.data.transformed import Batch, TransformedDataset
 from tlprune.data.transforms import Augment, TwoViews
-from tlprune.datamodules.image_transforms import SourceTransforms
+from tlprune.data.two_views import RECIPES
+from tlprune.datamodules.image_transforms import ONE_VIEW, SourceTransforms, check_transforms
 from tlprune.datamodules.packing import check_packing, in_memory, pack
 from tlprune.datamodules.resumable import ResumableDataModule
 from tlprune.distributed import broadcast_from_rank0
@@ -38,9 +41,15 @@ class SourceDataModule(ResumableDataModule):
             ``huggingface:NAME``, a set of images, or any torch Dataset of images and labels.
         image_size: Height and width in pixels of training images; None is the module's own, else 224 (built-in: 32).
         eval_size: Height and width in pixels of images that validate; None is ``image_size``.
-        augment: What changes from epoch to epoch; None is ``shift`` for the built-in source, else ``crop_flip``. With
+        augment: What changes from epoch to epoch; None is ``shift`` for the built-in source, else ``crop_flip``.
+            ``randaugment``, ``trivialaugment`` and ``autoaugment`` are ``crop_flip`` and that policy. With
             ``simclr``, ``simclr_small``, ``simclr_colour`` or ``moco`` training batches hold two views of each image,
             ``[view, other view]`` in place of images, for any module that learns from these.
+        transform: Any callable in place of ``augment``, such as a module of ``torchvision.transforms.v2``. It is given
+            each training image as it is decoded, ``[3, H, W]`` uint8, and gives ``[3, S, S]``, with ``S`` the
+            ``image_size``, or a list of such views. uint8 is normalised as the module's weights expect; floats count
+            as normalised.
+        eval_transform: The same for validation images, of ``eval_size``. Selections never see either.
         batch_size: Images in a batch, at least 1.
         num_workers: Processes that load images.
         on_bad_image: What happens to source images that cannot be decoded: ``error`` stops at the first and names it;
@@ -70,6 +79,8 @@ class SourceDataModule(ResumableDataModule):
         image_size: int | None = None,
         eval_size: int | None = None,
         augment: Augment | TwoViews | None = None,
+        transform: ImageTransform | None = None,
+        eval_transform: ImageTransform | None = None,
         batch_size: int = 128,
         num_workers: int = 0,
         on_bad_image: Literal["error", "skip"] = "error",
@@ -92,9 +103,13 @@ class SourceDataModule(ResumableDataModule):
         if isinstance(source, str):
             check_source(source)
         check_packing(image_cache, in_memory)
+        check_transforms(augment, [*ONE_VIEW, *RECIPES], transform, eval_transform)
         self.source: Source = source
-        self.augment: Augment | TwoViews = augment or ("shift" if source == BUILT_IN_SOURCE else "crop_flip")
-        self.transforms = SourceTransforms(image_size, eval_size, usual_size(source), self.augment)
+        usual = "none" if transform is not None else "shift" if source == BUILT_IN_SOURCE else "crop_flip"
+        self.augment: Augment | TwoViews = augment or cast(Augment, usual)
+        self.transform, self.eval_transform = transform, eval_transform
+        sizes = image_size, eval_size, usual_size(source)
+        self.transforms = SourceTransforms(*sizes, self.augment, transform, eval_transform)
         self.batch_size, self.num_workers = batch_size, num_workers
         self.on_bad_image, self.skipped = on_bad_image, ()
         self.in_memory, self.image_cache = in_memory, image_cache
@@ -115,8 +130,8 @@ class SourceDataModule(ResumableDataModule):
 
     @property
     def transformed_source(self) -> TransformedDataset:
-        """The whole source as listed, through the evaluation transform of the Trainer's module."""
-        return TransformedDataset(self._split()[0], self.transforms.eval(self._expected()))
+        """The whole source as listed, through the usual evaluation that the Trainer's module expects."""
+        return TransformedDataset(self._split()[0], self.transforms.usual_eval(self._expected()))
 
     @property
     def image_size(self) -> int:
@@ -134,7 +149,8 @@ class SourceDataModule(ResumableDataModule):
         Raises:
             InputError: As :meth:`setup`.
         """
-        _ = self._list() if self.on_bad_image == "skip" else self._split()
+        images = (self._list() if self.on_bad_image == "skip" else self._split())[0]
+        self.transforms.check(images, self._expected())
 
     def prepare_data(self) -> None:
         """Makes the built-in source, if it is wanted and not there."""
@@ -197,6 +213,9 @@ class SourceDataModule(ResumableDataModule):
         """The same images, where the user wants them."""
         if self.image_cache is None or len(kept) == 0:
             return self._decoded(kept) if self.in_memory else kept
+        if self.transform is not None:
+            given = f"`transform` ({name_of(self.transform)}) is given images from image_cache: {self.image_cache}"
+            rank_zero_info(f"{given}, where the shorter side has at most {SHORT_SIDE} pixels")
         return pack(kept, self.image_cache, cache_root(self.cache), self.num_workers, self.verify_content, self._fresh)
 
     def _decoded(self, images: ImageSet) -> ImageSet:

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from tlprune.data.shots import ALL_SHOTS, read_shots
-from tlprune.datamodules.arguments import INCLUDED, WHAT_IS_KEPT, refuse_moved
+from tlprune.datamodules.arguments import INCLUDED, TRANSFORMS, WHAT_IS_KEPT, refuse_moved
 from tlprune.errors import InputError
 from tlprune.preprocessing import Preprocessing
 from tlprune.selection_inputs import SelectOptions
@@ -94,8 +94,8 @@ class Recipe:
 
     @property
     def source_data(self) -> dict[str, Any]:
-        """Options of :attr:`data` that concern the source, and nothing beside it."""
-        return {name: value for name, value in self.data.items() if name not in INCLUDED}
+        """Options of :attr:`data` that concern the images of the source, and nothing beside it."""
+        return {name: value for name, value in self.data.items() if name not in (*INCLUDED, *TRANSFORMS)}
 
     @property
     def shots(self) -> int | None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tlprune.datamodules.arguments import TRANSFORMS
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
 from tlprune.errors import InputError
 from tlprune.experiments.frozen_transfers import FrozenTransfer
@@ -58,7 +59,8 @@ def check_included(sweep: Sweep, recipe: Recipe) -> None:
     if not recipe.includes_target:
         return
     try:
-        PrunedSourceDataModule(**recipe.data | {"source": sweep.source, "target": list(sweep.targets)})
+        included = {name: value for name, value in recipe.data.items() if name not in TRANSFORMS}
+        PrunedSourceDataModule(**included | {"source": sweep.source, "target": list(sweep.targets)})
     except InputError as error:
         raise InputError(f"{recipe.path}: {error}") from error
     seed = recipe.select_options.target_seed

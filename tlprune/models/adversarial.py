@@ -62,7 +62,7 @@ class PGD:
             classifier: Network with logits ``[B, C]``. It is in eval mode during the attack; its weights and their
                 gradients do not change.
             images: Images normalised with ``mean`` and ``std``, ``[B, 3, H, W]``.
-            labels: Labels, ``[B]`` int64.
+            labels: Labels, ``[B]`` int64, or probabilities ``[B, C]``.
             generator: Generator of the random start, on the device of ``images``; None for the global one of torch.
 
         Returns:

@@ -90,7 +90,7 @@ class LitAdversarialClassifier(ClassificationModule):
         self.test_robust_accuracy = MulticlassAccuracy(num_classes, average="micro")
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Attacks a batch and computes its cross entropy: images ``[B, 3, H, W]`` float, labels ``[B]`` int64."""
+        """Attacks a batch and computes its cross entropy: images ``[B, 3, H, W]`` float, labels as LitClassifier."""
         return self._step((self._attacked(batch, batch_idx), batch[1]), "train")[0]
 
     def _attacked(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:

@@ -147,7 +147,7 @@ class ClassificationModule(OfLightning, LightningModule):
         smoothing = self.label_smoothing if stage == "train" else 0.0
         loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
         accuracy = {"train": self.train_accuracy, "val": self.val_accuracy, "test": self.test_accuracy}[stage]
-        accuracy.update(logits, labels)
+        accuracy.update(logits, labels if labels.ndim == 1 else labels.argmax(1))
         training = stage == "train"
         self.log(
             f"{stage}/loss", loss, prog_bar=training, on_step=training, on_epoch=not training, sync_dist=not training
@@ -156,7 +156,10 @@ class ClassificationModule(OfLightning, LightningModule):
         return loss, logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Computes the cross entropy of a batch: images ``[B, 3, H, W]`` float, labels ``[B]`` int64."""
+        """Computes the cross entropy of a batch: images ``[B, 3, H, W]`` float, labels ``[B]`` int64.
+
+        Labels may also be probabilities ``[B, C]``, as mixup makes them. The accuracy then counts the likeliest class.
+        """
         return self._step(batch, "train")[0]
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Finds and digests files and classes of user code that a configuration refers to."""
 
 import inspect
+import re
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -11,17 +12,30 @@ from tlprune.storage.paths import user_path
 
 __all__ = ["class_paths", "digest_code", "digest_named_files", "digest_own_code"]
 
+_TRANSFORMS = ("transform", "eval_transform")
+_DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+
 _LARGE = 2**31
 """Size in bytes from which on files are identified by size and modification time instead of a digest."""
 
 
 def class_paths(config: Any) -> Iterator[str]:
-    """Returns every class path in a nested configuration.
+    """Returns every class path in a nested configuration, and paths of functions that transform images.
 
     Args:
         config: Mappings, lists and plain values.
     """
-    return (value for name, value in _values(config) if name == "class_path" and isinstance(value, str))
+    for name, value in config.items() if isinstance(config, dict) else enumerate(config):
+        if isinstance(value, (dict, list)):
+            yield from _in_transform(value) if name in _TRANSFORMS else class_paths(value)
+        elif isinstance(value, str) and (name == "class_path" or (name in _TRANSFORMS and _DOTTED.fullmatch(value))):
+            yield value
+
+
+def _in_transform(config: Any) -> Iterator[str]:
+    """Returns every string in a transform that may be the path of a class or of a function."""
+    values = ((name, value) for name, value in _values(config) if isinstance(value, str))
+    return (value for name, value in values if name == "class_path" or _DOTTED.fullmatch(value))
 
 
 def digest_named_files(config: Any) -> dict[str, str]:
