@@ -38,9 +38,9 @@ Augment = Literal["none", "shift", "crop", "crop_flip"]
 """Augmentations: ``none``; ``shift`` by up to an eighth, common for 32-pixel images; ``crop``, RandomResizedCrop;
 ``crop_flip``, RandomResizedCrop and horizontal flip, common for ImageNet."""
 
-TwoViews = Literal["simclr", "simclr_small", "moco", "simclr_colour"]
+TwoViews = Literal["simclr", "simclr_small", "moco", "vicreg", "simclr_colour"]
 """Augmentations with two views per image for contrastive learning: ``simclr`` for images like ImageNet;
-``simclr_small``, with half the colour change and no blur, for 32-pixel images; ``moco``, MoCo v2."""
+``simclr_small``, with half the colour change and no blur, for 32-pixel images; ``moco``, MoCo v2; ``vicreg``."""
 
 MAX_SIZE = 4096
 """Largest height and width of model input in pixels."""

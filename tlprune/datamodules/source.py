@@ -39,8 +39,8 @@ class SourceDataModule(ResumableDataModule):
         image_size: Height and width in pixels of training images; None is the module's own, else 224 (built-in: 32).
         eval_size: Height and width in pixels of images that validate; None is ``image_size``.
         augment: What changes from epoch to epoch; None is ``shift`` for the built-in source, else ``crop_flip``. With
-            ``simclr``, ``simclr_small``, ``simclr_colour`` or ``moco`` training batches hold two views of each image,
-            ``[view, other view]`` in place of images, for any module that learns from these.
+            ``simclr``, ``simclr_small``, ``simclr_colour``, ``moco`` or ``vicreg`` training batches hold two views of
+            each image, ``[view, other view]`` in place of images, for any module that learns from these.
         batch_size: Images in a batch, at least 1.
         num_workers: Processes that load images.
         on_bad_image: What happens to source images that cannot be decoded: ``error`` stops at the first and names it;
