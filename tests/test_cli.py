@@ -328,18 +328,18 @@ def test_the_whole_path_without_labels_runs():
     """Each stage's config as the README shows it, cut to a step: surrogate, selection, pretraining, transfer."""
     assert main(["fit", "--config", str(CONFIGS / "ssl/drawn_surrogate.yaml"), *FAST]) == 0
     assert main(["select", f"--config={CONFIGS / 'select/photos_ssl.yaml'}"]) == 0
-    for name in ("drawn_simclr", "drawn_moco"):
+    for name in ("drawn_simclr", "drawn_moco", "drawn_vicreg"):
         assert main(["fit", "--config", str(CONFIGS / f"ssl/{name}.yaml"), *FAST]) == 0
     controls = ["--data.selector=RandomSelector", "--data.selector.unit=sample"]
     controls += ["--data.images_like=runs/selections/photos_ssl.safetensors"]
     assert main(["fit", "--config", str(CONFIGS / "ssl/drawn_simclr.yaml"), *controls, *FAST]) == 0
     for mode in ("probe", "finetune"):
         assert main(["fit", "--config", str(CONFIGS / f"transfer/photos_{mode}.yaml"), *FAST]) == 0
-    assert {f"runs/ssl/{name}.safetensors" for name in ("surrogate", "simclr", "moco")} <= set(written())
+    assert {f"runs/ssl/{name}.safetensors" for name in ("surrogate", "simclr", "moco", "vicreg")} <= set(written())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["simclr_rn50", "mocov2_rn50"])
+@pytest.mark.parametrize("name", ["simclr_rn50", "mocov2_rn50", "vicreg_rn50"])
 def test_recipes_for_imagenet_run_on_a_small_folder(source, pets, surrogate_file, name):
     own = [f"--data.source={source}", f"--data.target={pets}", f"--data.surrogate={surrogate_file(5)}"]
     own += ["--data.prune_ratio=0.5", "--data.selector.num_clusters=4", "--data.image_size=32", "--data.batch_size=8"]
@@ -348,6 +348,8 @@ def test_recipes_for_imagenet_run_on_a_small_folder(source, pets, surrogate_file
         own += ["--model.queue_size=32"]
     else:
         own += ["--trainer.sync_batchnorm=false"]
+    if name.startswith("vicreg"):
+        own += ["--model.hidden_dim=64", "--model.output_dim=64"]
     assert main(["fit", "--config", str(CONFIGS / f"ssl/{name}.yaml"), *own, *FAST]) == 0
     assert f"runs/ssl/{name}.safetensors" in written()
 

@@ -11,6 +11,7 @@ import pytest
 
 import tlprune
 from tlprune import cli
+from tlprune.models.weights import read_weights
 from tlprune.selection.registry import selector_names
 
 ROOT = Path(__file__).parent.parent
@@ -132,6 +133,31 @@ def test_the_module_of_the_page_trains(tmp_path, monkeypatch, surrogate_file, tr
     with pytest.warns(UserWarning, match="units are kept, but only"):
         names["pretrain"]("drawn", "digits", str(surrogate))
     assert "glyph" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:You passed in a `val_dataloader`", "ignore:.* units are kept, but only")
+@pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
+@pytest.mark.parametrize("views", ["with_our_views", "with_views_of_lightly"])
+def test_the_lightly_module_of_the_page_trains(views, tmp_path, monkeypatch, surrogate_file, class_folder, trainer):
+    """With a surrogate of random weights, and a narrower projection head."""
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    code = PYTHON["lightly.md 0"].replace("512, 2048, 2048", "512, 32, 32")
+    exec(compile(code, "lightly.md", "exec"), names)
+    runs = []
+
+    def made(**options):
+        runs.append(trainer(**options))
+        return runs[-1]
+
+    names["Trainer"] = made
+    source = class_folder("source", {"cat": 10, "dog": 10})
+    target = class_folder("target/train", {"a": 3, "b": 3}).parent
+    names[views](str(source), str(target), str(surrogate_file(2)), batch_size=3, image_size=32)
+    assert runs[0].global_step == 2  # of 6 images that are kept
+    assert runs[0].callback_metrics["train/loss"].isfinite()
+    [file] = Path("runs/lightly").glob("*.safetensors")
+    assert read_weights(file).backbone == "resnet18"
 
 
 def test_the_pages_name_every_public_name_command_and_config():

@@ -1,4 +1,5 @@
 import colorsys
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -91,3 +92,19 @@ def test_half_of_the_views_are_mirrored_and_a_fifth_is_grey(monkeypatch):
     assert 50 < int(grey.sum()) < 110
     assert 120 < int(same.sum()) < 200
     assert 120 < int(mirrored.sum()) < 200
+
+
+def test_a_tenth_of_vicregs_views_is_solarized_as_pil_does_it(monkeypatch):
+    monkeypatch.setattr("tlprune.data.two_views.random_crop", lambda images, area: images)
+    images = pictures(400).pixels
+    inverted = torch.where(images >= 128, 255 - images, images)
+    plain, solarized = (EvalTransform(32).normalize_batch(either) for either in (images, inverted))
+    torch.manual_seed(0)
+    recipe = replace(PLAIN, solarize=RECIPES["vicreg"].solarize)
+    first, _ = ContrastView(32, recipe).normalize_batch(images)
+    counts = []
+    for expected in (plain, solarized):
+        near = [((first - view).abs().amax((1, 2, 3)) < 0.02) for view in (expected, expected.flip(3))]
+        counts.append(int((near[0] | near[1]).sum()))
+    assert 260 < counts[0] < 320  # 0.9 of the four fifths that are not grey
+    assert 18 < counts[1] < 50

@@ -121,7 +121,7 @@ def test_the_split_is_that_of_the_selection():
     [
         (
             {"augment": "shift"},
-            "an `augment` of two views (simclr, simclr_small, simclr_colour, moco), got 'shift'",
+            "an `augment` of two views (simclr, simclr_small, simclr_colour, moco, vicreg), got 'shift'",
         ),
         ({"target": None}, "`include_target` needs `target`"),
         ({"include_target": 1.0}, "`include_target` must be in (0, 1), got 1.0"),

@@ -194,7 +194,7 @@ def test_somebody_elses_module_learns_from_our_two_views(coloured, trainer):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "byol"}, "`method` must be 'simclr' or 'moco', got 'byol'"),
+        ({"method": "byol"}, "`method` must be 'simclr', 'moco' or 'vicreg', got 'byol'"),
         ({"temperature": 0.0}, "`temperature` must be above 0, got 0.0"),
         ({"queue_size": 0}, "`queue_size` must be at least 1, got 0"),
         ({"momentum": 1.5}, r"`momentum` must be in \[0, 1\], got 1.5"),

@@ -47,22 +47,29 @@ def run(arguments: list[str]) -> None:
         gathered,
         shown_selections,
     )  # these load torch and matplotlib, which take seconds
-    from tlprune.experiments.closing import print_pooled
+    from tlprune.experiments.closing import print_pooled, print_starts
+    from tlprune.experiments.page.by_start import write_reports
     from tlprune.experiments.page.conclusions import conclusion
-    from tlprune.experiments.page.rendering import PAGE, write_report
-    from tlprune.experiments.wording import SEVERAL
+    from tlprune.experiments.page.rendering import PAGE
+    from tlprune.experiments.starts import compares_starts
+    from tlprune.experiments.wording import SEVERAL, start_label
 
-    shown, missing = shown_selections(results, reported.selections)
+    parts = {} if results is None else results.by_start()
+    shown, missing = shown_selections(next(iter(parts.values()), None), reported.selections)
     evidence = gathered(shown, given.source, given.target, given.cache)
     notes = [*reported.notes, *missing]
     title = given.title or (", ".join(path.stem for path in reported.selections) if results is None else results.name)
-    written = write_report(results, evidence, notes, title, folder)
+    written = write_reports(results, evidence, notes, title, folder)
     console = make_console()
-    if results is not None:
-        for target in results.targets if len(results.targets) <= SEVERAL else ():
-            console.print(f"{target}: {conclusion(results, target)}\n", soft_wrap=True)
-        if len(results.targets) > 1:
-            print_pooled(results, console)
+    for start, part in parts.items():
+        if start:
+            console.print(f"pretraining {start_label(start)}\n", style="bold", soft_wrap=True)
+        for target in part.targets if len(part.targets) <= SEVERAL else ():
+            console.print(f"{target}: {conclusion(part, target)}\n", soft_wrap=True)
+        if len(part.targets) > 1:
+            print_pooled(part, console)
+    if results is not None and compares_starts(results):
+        print_starts(results, console)
     for text in [*notes, *dict.fromkeys(text for one in evidence for text in one.notes)]:
         console.print(f"NOTE: {text}", soft_wrap=True)
     for name in written:

@@ -32,7 +32,7 @@ def run(arguments: list[str]) -> None:
     Raises:
         InputError: If the input is invalid.
     """
-    check_configs(arguments, "'source', 'targets' and 'methods'", lists=("targets", "ratios", "equal"))
+    check_configs(arguments, "'source', 'targets' and 'methods'", lists=("targets", "ratios", "equal", "starts"))
     given = parse(_parser(), arguments)
     if given.workers is not None and given.workers < 1:
         raise InputError(f"`workers` must be at least 1, got {given.workers}")
@@ -63,6 +63,11 @@ def _parser() -> ArgumentParser:
     text = "config of 'tlprune fit' to train surrogates by, one for each seed; or the weights file of one for all"
     add("--surrogate", type=str | None, default=None, help=text)
     add("--pretrain", type=str, required=True, help="config of 'tlprune fit' for source models")
+    text = (
+        "what pretraining starts from: 'scratch', and weights as modules take them; every cell is run from each, and "
+    )
+    text += "the weights are transferred alone too (default: what the config of pretrain says)"
+    add("--starts", type=list[str] | None, default=None, help=text)
     text = "by mode, the first decides: a config of 'tlprune fit', or as {config: FILE}; {solver: lbfgs}; or "
     text += "{num_neighbours: 20} for kNN; with 'shots: [5, 20, all]' a mode for each number of labels per class"
     add("--transfers", type=dict[str, str | dict], required=True, help=text)  # type: ignore[type-arg]
@@ -97,11 +102,17 @@ def _parser() -> ArgumentParser:
 
 def _sweep(given: Namespace) -> "Sweep":
     from tlprune.experiments.recipes import Recipe
+    from tlprune.experiments.results import ALONE, AS_CONFIGURED, SCRATCH
     from tlprune.experiments.sweep_plan import Sweep, methods_of
+    from tlprune.experiments.sweep_starts import WEIGHTS_ALONE
     from tlprune.experiments.sweep_transfers import transfers_of
 
     configs = [Path(str(one)).stem for one in given.config or [] if one is not None]
     name = user_path(given.output).name if given.output else f"sweep-{configs[-1] if configs else 'drawn'}"
+    methods = methods_of(given.methods, given.controls)
+    starts = (AS_CONFIGURED,) if given.starts is None else tuple(given.starts)
+    if any(start not in (SCRATCH, AS_CONFIGURED) for start in starts):
+        methods[ALONE] = WEIGHTS_ALONE
     return Sweep(
         name=name,
         source=given.source,
@@ -109,7 +120,7 @@ def _sweep(given: Namespace) -> "Sweep":
         surrogate=given.surrogate,
         pretrain=Recipe.read(given.pretrain, "PrunedSourceDataModule"),
         transfers=transfers_of(given.transfers),
-        methods=methods_of(given.methods, given.controls),
+        methods=methods,
         ratios=tuple(sorted(given.ratios)),
         match_budget=tuple(given.equal),
         seeds=given.seeds,
@@ -119,6 +130,7 @@ def _sweep(given: Namespace) -> "Sweep":
         draw_per_target=given.draw_per_target,
         diagnostics=given.diagnostics,
         margin=given.margin,
+        starts=starts,
     )
 
 
@@ -138,7 +150,7 @@ def _tell_plan(sweep: "Sweep", results: "Results", console: Console) -> None:
         each = costs.transfer if shared else costs.cell(group)
         left = (sweep.seeds - there) * each
         total, cells = total + left, cells + sweep.seeds - there
-        label = results.methods[group.method].label
+        label = results.methods[group.method].label + _from(group.start)
         row = [labels[group.target], label, f"{group.ratio:.0%}", group.match_budget, str(sweep.seeds), str(there)]
         table.add_row(*row, f"{each:,.0f}" + (" *" if shared else ""), f"{left:,.0f}")
     console.print(table)
@@ -157,10 +169,11 @@ def _tell_plan(sweep: "Sweep", results: "Results", console: Console) -> None:
 
 
 def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console) -> None:
-    from tlprune.experiments.closing import print_claims, print_pooled
+    from tlprune.experiments.closing import print_claims, print_pooled, print_starts
     from tlprune.experiments.executors import cluster, default_workers, local_processes
+    from tlprune.experiments.starts import compares_starts
     from tlprune.experiments.sweep import run_sweep, save_settings
-    from tlprune.experiments.wording import SEVERAL, target_labels
+    from tlprune.experiments.wording import SEVERAL, start_label, target_labels
 
     sweep.output.mkdir(parents=True, exist_ok=True)
     total = sum(sweep.seeds for _ in sweep.groups())
@@ -186,10 +199,15 @@ def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console)
             save_settings(cell, results, sweep.output / "tensorboard")
 
         run_sweep(sweep, results, executor, on_cell_end)
-    if len(results.targets) <= SEVERAL:
-        print_claims(results, console)
-    if len(results.targets) > 1:
-        print_pooled(results, console)
+    for start, part in results.by_start().items():
+        if start:
+            console.print(f"pretraining {start_label(start)}", style="bold", soft_wrap=True)
+        if len(part.targets) <= SEVERAL:
+            print_claims(part, console)
+        if len(part.targets) > 1:
+            print_pooled(part, console)
+    if compares_starts(results):
+        print_starts(results, console)
     console.print(
         f"In {sweep.output}: results.json, selections, tensorboard. Next: tlprune report {sweep.output}", soft_wrap=True
     )
@@ -198,12 +216,19 @@ def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console)
 def _line(cell: "Cell", results: "Results", labels: dict[str, str]) -> str:
     pruned = f", {cell.ratio:.0%}" if cell.ratio else ""
     steps = " =" if cell.match_budget == "steps" else ""
-    name = f"{results.methods[cell.method].label}{pruned}{steps}"
+    name = f"{results.methods[cell.method].label}{pruned}{steps}{_from(cell.start)}"
     scores = "  ".join(f"{mode} {score.test:.1f}" for mode, score in cell.scores.items())
     width = max(map(len, labels.values()))
     return (
         f"seed {cell.seed + 1}  {labels[cell.target]:<{width}}  {name:<24} {cell.pretraining_seconds:>6.1f} s  {scores}"
     )
+
+
+def _from(start: str) -> str:
+    from tlprune.experiments.results import AS_CONFIGURED
+    from tlprune.experiments.wording import start_label
+
+    return "" if start == AS_CONFIGURED else f", {start_label(start)}"
 
 
 def _add_columns(table: Table, sweep: "Sweep", others: tuple[str, ...]) -> dict[str, str]:

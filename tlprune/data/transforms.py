@@ -40,9 +40,9 @@ Augment = Literal["none", "shift", "crop", "crop_flip", "randaugment", "triviala
 ``crop_flip``, RandomResizedCrop and horizontal flip, common for ImageNet; ``randaugment``, ``trivialaugment`` and
 ``autoaugment``, the same and then that policy (:mod:`tlprune.data.policies`)."""
 
-TwoViews = Literal["simclr", "simclr_small", "moco", "simclr_colour"]
+TwoViews = Literal["simclr", "simclr_small", "moco", "vicreg", "simclr_colour"]
 """Augmentations with two views per image for contrastive learning: ``simclr`` for images like ImageNet;
-``simclr_small``, with half the colour change and no blur, for 32-pixel images; ``moco``, MoCo v2."""
+``simclr_small``, with half the colour change and no blur, for 32-pixel images; ``moco``, MoCo v2; ``vicreg``."""
 
 MAX_SIZE = 4096
 """Largest height and width of model input in pixels."""

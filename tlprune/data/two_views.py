@@ -1,9 +1,9 @@
 """Two views of each image for contrastive learning.
 
-Crops, flips, colour jitter, greyscale and blur follow SimCLR (Chen et al., 2020, appendix A) and MoCo v2 (Chen et al.,
-2020). Each image has its own random parameters, but a whole batch is transformed at once, which is many times faster
-for 32-pixel images. The colour jitter of an image is one matrix: saturation and hue scale and rotate the chroma plane
-of YIQ.
+Crops, flips, colour jitter, greyscale and blur follow SimCLR (Chen et al., 2020, appendix A), MoCo v2 (Chen et al.,
+2020) and VICReg (Bardes et al., 2022, appendix C.1). Each image has its own random parameters, but a whole batch is
+transformed at once, which is many times faster for 32-pixel images. The colour jitter of an image is one matrix:
+saturation and hue scale and rotate the chroma plane of YIQ.
 """
 
 import math
@@ -32,6 +32,7 @@ class ContrastRecipe:
         saturation: Largest relative change of saturation.
         hue: Largest rotation of hue, as a share of the colour circle.
         blur: Probability of a Gaussian blur with a standard deviation from 0.1 to 2 pixels.
+        solarize: Probability that values above the middle are inverted.
     """
 
     min_area: float
@@ -40,6 +41,7 @@ class ContrastRecipe:
     saturation: float
     hue: float
     blur: float
+    solarize: float = 0.0
 
 
 RECIPES: dict[str, ContrastRecipe] = {
@@ -47,6 +49,7 @@ RECIPES: dict[str, ContrastRecipe] = {
     "simclr_small": ContrastRecipe(0.08, 0.4, 0.4, 0.4, 0.1, blur=0.0),
     "simclr_colour": ContrastRecipe(0.08, 0.8, 0.8, 0.8, 0.5, blur=0.0),
     "moco": ContrastRecipe(0.2, 0.4, 0.4, 0.4, 0.1, blur=0.5),
+    "vicreg": ContrastRecipe(0.08, 0.4, 0.4, 0.2, 0.1, blur=0.5, solarize=0.1),
 }
 """Recipes by the names that ``augment`` takes. ``simclr_small`` is the recipe of SimCLR for CIFAR-10; ``simclr_colour``
 rotates hue by any angle, so that a surrogate of small images cannot recognise an image by colour alone."""
@@ -149,7 +152,10 @@ def jitter_matrices(saturation: Tensor, hue: Tensor, brightness: Tensor) -> Tens
 
 
 def _recoloured(images: Tensor, recipe: ContrastRecipe) -> Tensor:
-    """Jitters colours of images ``[B, 3, H, W]`` in [0, 1] with probability 0.8, and converts to grey with 0.2."""
+    """Jitters colours of images ``[B, 3, H, W]`` in [0, 1] with probability 0.8, converts to grey with 0.2.
+
+    Some are solarized, if the recipe says so.
+    """
     count = len(images)
 
     def factor(reach: float) -> Tensor:
@@ -165,7 +171,14 @@ def _recoloured(images: Tensor, recipe: ContrastRecipe) -> Tensor:
     pixels = images.flatten(2)
     mixed = torch.bmm(jitter_matrices(saturation, hue, brightness), pixels)
     middle = (_LUMA @ mixed).mean(1)[:, None, None]
-    return middle.lerp(mixed, contrast[:, None, None]).clamp_(0, 1).view_as(images)
+    coloured = middle.lerp(mixed, contrast[:, None, None]).clamp_(0, 1).view_as(images)
+    return _solarized(coloured, recipe.solarize) if recipe.solarize else coloured
+
+
+def _solarized(images: Tensor, probability: float) -> Tensor:
+    """Inverts values from 128 of 255 on, in random images ``[B, 3, H, W]`` in [0, 1]."""
+    chosen = (torch.rand(len(images)) < probability)[:, None, None, None]
+    return torch.where(chosen & (images >= 128 / 255), 1 - images, images)
 
 
 def random_blur(images: Tensor, probability: float) -> Tensor:

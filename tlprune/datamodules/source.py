@@ -43,8 +43,8 @@ class SourceDataModule(ResumableDataModule):
         eval_size: Height and width in pixels of images that validate; None is ``image_size``.
         augment: What changes from epoch to epoch; None is ``shift`` for the built-in source, else ``crop_flip``.
             ``randaugment``, ``trivialaugment`` and ``autoaugment`` are ``crop_flip`` and that policy. With
-            ``simclr``, ``simclr_small``, ``simclr_colour`` or ``moco`` training batches hold two views of each image,
-            ``[view, other view]`` in place of images, for any module that learns from these.
+            ``simclr``, ``simclr_small``, ``simclr_colour``, ``moco`` or ``vicreg`` training batches hold two views of
+            each image, ``[view, other view]`` in place of images, for any module that learns from these.
         transform: Any callable in place of ``augment``, such as a module of ``torchvision.transforms.v2``. It is given
             each training image as it is decoded, ``[3, H, W]`` uint8, and gives ``[3, S, S]``, with ``S`` the
             ``image_size``, or a list of such views. uint8 is normalised as the module's weights expect; floats count

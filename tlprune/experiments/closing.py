@@ -8,19 +8,22 @@ from tlprune.experiments.claims import FEWEST_SEEDS, Winning, winning
 from tlprune.experiments.page.findings import units_of
 from tlprune.experiments.pooled import controls_of, pooled_rows
 from tlprune.experiments.results import NONE, Group, Results
+from tlprune.experiments.starts import difference_text, first_label, start_rows
 from tlprune.experiments.statistics import FEWEST_TARGETS
 from tlprune.experiments.verdicts import claim_text, pooled_sentences
 from tlprune.experiments.wording import (
     difference,
     mode_label,
+    percent,
     points_text,
     pooled_text,
     share,
+    start_label,
     target_labels,
     targets_text,
 )
 
-__all__ = ["print_claims", "print_pooled"]
+__all__ = ["print_claims", "print_pooled", "print_starts"]
 
 
 def _table(title: str) -> Table:
@@ -52,7 +55,8 @@ def print_claims(results: Results, console: Console) -> None:
                     table.add_row(labels[target], info.label, match_budget, *_claim(won))
             if method != NONE and not results.prunes(method):
                 found = results.difference(Group(target, method), Group(target, NONE), mode)
-                table.add_row(labels[target], info.label, "steps", "nothing", difference(found), "")
+                equal = "steps" if info.sampling == "weighted" else "-"
+                table.add_row(labels[target], info.label, equal, "nothing", difference(found), "")
     console.print(table)
     text = "pruned: the largest ratio whose 95 % interval, over seeds and test images, lies above minus the margin, and"
     console.print(f"{text} those of all smaller ratios; open: it reaches both sides of that", soft_wrap=True)
@@ -108,3 +112,30 @@ def print_pooled(results: Results, console: Console) -> None:
         )
     for said in pooled_sentences(results, mode, [units_of(results, name) for name in results.compared]):
         console.print(said, soft_wrap=True, highlight=False)
+
+
+def print_starts(results: Results, console: Console) -> None:
+    """Prints how the starts of pretraining differ from the first one, and from their weights alone.
+
+    Args:
+        results: Finished cells of all starts.
+        console: Console to print to.
+    """
+    mode = results.modes[0]
+    table = _table(f"starts, by {mode_label(mode, results.recipes)}: test accuracy, and differences in points")
+    labels = target_labels(results.targets)
+    compared = len(results.starts) > 1
+    for heading in ("method", "start", "target"):
+        table.add_column(heading, overflow="fold")
+    headings = [f"minus {first_label(results)}"] if compared else []
+    for heading in ("pruned", "equal", "accuracy", *headings, "minus weights alone"):
+        table.add_column(heading, justify="right", overflow="fold")
+    for row in start_rows(results, mode):
+        group = row.group
+        names = [results.methods[group.method].label, start_label(group.start)]
+        names += [labels.get(group.target, f"all {len(labels)} targets"), f"{group.ratio:.0%}", group.match_budget]
+        differences = [row.to_first, row.to_alone] if compared else [row.to_alone]
+        table.add_row(*names, percent(row.accuracy), *map(difference_text, differences))
+    console.print(table)
+    text = "weights alone: transferred without pretraining on the source; in brackets 95 % intervals, over seeds"
+    console.print(text, soft_wrap=True)

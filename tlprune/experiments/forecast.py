@@ -9,10 +9,11 @@ import torch
 from tlprune.errors import InputError
 from tlprune.experiments.frozen_transfers import FrozenTransfer
 from tlprune.experiments.recipes import Recipe, is_config
-from tlprune.experiments.results import NONE, Cell, Group, Results
+from tlprune.experiments.results import ALONE, NONE, Cell, Group, Results
 from tlprune.experiments.sweep_plan import Sweep
 from tlprune.experiments.sweep_stages import source_of, uses_surrogate
 from tlprune.models.cost import training_seconds_per_image
+from tlprune.models.weights import read_weights
 
 __all__ = ["CostForecast", "forecast"]
 
@@ -35,6 +36,8 @@ class CostForecast:
 
     def cell(self, group: Group) -> float:
         """Estimates the seconds of one cell; the kept share of images is approximated by the share of units."""
+        if group.method == ALONE:
+            return self.transfer
         share = 1.0 if group.method == NONE or group.match_budget == "steps" else 1 - group.ratio
         return share * self.full + self.transfer
 
@@ -51,11 +54,12 @@ def forecast(sweep: Sweep, results: Results) -> CostForecast:
     """
     source = source_of(sweep)
     images, classes = source.images_before_pruning, len(source.transformed_source.classes)
-    trained = {one for one in map(sweep.surrogate_of, sweep.methods) if one is not None and is_config(one)}
+    paths = {one for one in map(sweep.surrogate_of, sweep.methods) if one is not None and is_config(one)}
     paying = any(uses_surrogate(sweep, method) for method in sweep.methods)
-    recipe = Recipe.read(min(trained), "PrunedSourceDataModule") if trained and paying else None
-    if results.cells:
-        full = median(_full_seconds(cell) for cell in results.cells)
+    recipe = Recipe.read(min(paths), "PrunedSourceDataModule") if paths and paying else None
+    trained = [cell for cell in results.cells if cell.method != ALONE]
+    if trained:
+        full = median(_full_seconds(cell) for cell in trained)
         surrogates = [cell.surrogate_seconds for cell in results.cells if cell.surrogate_seconds]
         transfer = median(sum(score.seconds for score in cell.scores.values()) for cell in results.cells)
         known = median(surrogates) if surrogates else None
@@ -63,7 +67,7 @@ def forecast(sweep: Sweep, results: Results) -> CostForecast:
             return CostForecast(full, known if recipe is not None else None, transfer, True)
     size, batch = source.image_size, source.batch_size
     surrogate = None if recipe is None else _seconds(recipe, size, batch, classes, images)
-    full = _seconds(sweep.pretrain, size, batch, classes, images)
+    full = _seconds(sweep.pretrain_from(sweep.starts[-1]), size, batch, classes, images)
     each = full / (images * (sweep.pretrain.epochs or 1))
     seen = median(
         sum(_images_seen(recipe, target) for recipe in sweep.transfers.values()) for target in results.targets.values()
@@ -92,12 +96,18 @@ def _passes(recipe: Recipe | FrozenTransfer) -> int:
 
 
 def _seconds(recipe: Recipe, size: int, batch: int, classes: int, images: int) -> float:
-    if recipe.backbone is None or recipe.epochs is None:
-        raise InputError(f"{recipe.path}: no forecast without the model's `backbone` and the trainer's `max_epochs`")
+    backbone = recipe.backbone
+    if backbone is None and recipe.weights is not None:
+        backbone = read_weights(recipe.weights).backbone
+    if backbone is None or recipe.epochs is None:
+        raise InputError(
+            f"{recipe.path}: no forecast without the model's `backbone`, or `weights` that name it, and the trainer's "
+            "`max_epochs`"
+        )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # cells run side by side with one thread each
     try:
-        each = training_seconds_per_image(recipe.backbone, size, batch, max(classes, 1))
+        each = training_seconds_per_image(backbone, size, batch, max(classes, 1))
     finally:
         torch.set_num_threads(threads)
     included = recipe.data.get("include_target") or 0.0

@@ -10,11 +10,12 @@ import yaml
 from tlprune.data.shots import ALL_SHOTS, read_shots
 from tlprune.datamodules.arguments import INCLUDED, TRANSFORMS, WHAT_IS_KEPT, refuse_moved
 from tlprune.errors import InputError
+from tlprune.experiments.results import SCRATCH
 from tlprune.preprocessing import Preprocessing
 from tlprune.selection_inputs import SelectOptions
 from tlprune.storage.named import class_paths, digest_named_files, digest_own_code
 from tlprune.storage.one_value_yaml import load_yaml
-from tlprune.storage.paths import user_path
+from tlprune.storage.paths import expanded, user_path
 
 __all__ = ["Recipe", "is_config"]
 
@@ -116,6 +117,24 @@ class Recipe:
         options = {name: value for name, value in options.items() if name != "shots"}
         config["data"]["init_args"] = options if shots is None else options | {"shots": shots}
         return Recipe(self.path, config)
+
+    def with_start(self, start: str) -> "Recipe":
+        """Returns the config of a training from other weights.
+
+        Args:
+            start: :data:`~tlprune.experiments.results.SCRATCH` for random weights, or weights as a module takes them.
+        """
+        config = deepcopy(self.config)
+        options = config["model"].get("init_args") or {}
+        options = {name: value for name, value in options.items() if name != "weights"}
+        config["model"]["init_args"] = options if start == SCRATCH else options | {"weights": expanded(start)}
+        return Recipe(self.path, config)
+
+    @property
+    def weights(self) -> str | None:
+        """Weights that the training starts from, if the config sets them."""
+        weights = (self.config["model"].get("init_args") or {}).get("weights")
+        return None if weights is None else str(weights)
 
     @property
     def includes_target(self) -> bool:

@@ -11,13 +11,34 @@ from tlprune.errors import InputError
 from tlprune.experiments.statistics import Estimate, Pooled, estimate, paired_difference, pooled
 from tlprune.storage.atomic import write_bytes
 
-__all__ = ["NONE", "RESULTS", "Cell", "Group", "MatchBudget", "MethodInfo", "Results", "Score"]
+__all__ = [
+    "ALONE",
+    "AS_CONFIGURED",
+    "NONE",
+    "RESULTS",
+    "SCRATCH",
+    "Cell",
+    "Group",
+    "MatchBudget",
+    "MethodInfo",
+    "Results",
+    "Score",
+]
 
 RESULTS = "results.json"
 """Name of the file in a sweep's folder."""
 
 NONE = "none"
 """Name of the method that keeps the whole source."""
+
+ALONE = "weights_alone"
+"""Name of the method that transfers the weights of a start as they are, without pretraining on the source."""
+
+SCRATCH = "scratch"
+"""Start from random weights."""
+
+AS_CONFIGURED = ""
+"""Start that the pretraining config defines, of a sweep that names none."""
 
 _SCHEMA = 1
 
@@ -59,7 +80,8 @@ class MethodInfo:
         unit_kind: Kind of unit kept or dropped as a whole: ``class``, ``cluster`` or ``sample``.
         uses_surrogate: Whether the method needs a surrogate, whose cost is counted.
         ablates: Values of the varied factors, such as ``{"K": 50}``; empty for a method that is not an ablation.
-        sampling: ``once`` for a method that prunes; ``weighted`` for one that draws from the whole source.
+        sampling: ``once`` for a method that prunes; ``weighted`` for one that draws from the whole source; ``none`` for
+            one that uses no image of the source.
     """
 
     label: str
@@ -78,12 +100,14 @@ class Group:
         method: Name of the method.
         ratio: Prune ratio p, the share of units removed; 0 for :data:`NONE`.
         match_budget: Quantity held equal to no pruning: epochs or optimiser steps.
+        start: :data:`SCRATCH`, or weights that pretraining starts from; :data:`AS_CONFIGURED` if a sweep names none.
     """
 
     target: str
     method: str
     ratio: float = 0.0
     match_budget: MatchBudget = "epochs"
+    start: str = AS_CONFIGURED
 
 
 @dataclass(frozen=True)
@@ -109,6 +133,7 @@ class Cell:
         steps: Number of optimiser steps of the pretraining; None in results of earlier versions.
         diagnostics: Numbers of :class:`~tlprune.selection.diagnostics.Diagnostics` for the kept images by name, and
             with ``random_`` before the name for as many random images; None if they were not computed.
+        start: Start of the pretraining, as in :class:`Group`.
     """
 
     target: str
@@ -128,11 +153,12 @@ class Cell:
     selection: str | None = None
     diagnostics: dict[str, float] | None = None
     steps: int | None = None
+    start: str = AS_CONFIGURED
 
     @property
     def group(self) -> Group:
         """Group of the cell: all its coordinates except the seed."""
-        return Group(self.target, self.method, self.ratio, self.match_budget)
+        return Group(self.target, self.method, self.ratio, self.match_budget, self.start)
 
 
 class _Index:
@@ -219,6 +245,27 @@ class Results:
     def margin(self) -> float:
         """Points of accuracy that a winning subset may lose, from the settings of the sweep."""
         return float(self.provenance.get("margin", _MARGIN))
+
+    @property
+    def starts(self) -> list[str]:
+        """Starts that have cells, in the order of the sweep."""
+        return list(dict.fromkeys([*self.provenance.get("starts", []), *(cell.start for cell in self.cells)]))
+
+    def by_start(self) -> dict[str, "Results"]:
+        """Returns the results of each start by itself, as if it were the only one; methods without cells are left out.
+
+        Comparisons between starts are those of :mod:`tlprune.experiments.starts`.
+        """
+        if self.starts == [AS_CONFIGURED]:
+            return {AS_CONFIGURED: self}
+        parts = {}
+        for start in self.starts:
+            cells = [replace(cell, start=AS_CONFIGURED) for cell in self.cells if cell.start == start]
+            there = {cell.method for cell in cells}
+            methods = {name: info for name, info in self.methods.items() if name != ALONE or name in there}
+            provenance = {name: value for name, value in self.provenance.items() if name != "starts"}
+            parts[start] = replace(self, cells=cells, methods=methods, provenance=provenance | {"start": start})
+        return parts
 
     @property
     def compared(self) -> list[str]:

@@ -14,11 +14,13 @@ from tlprune.data.target_splits import open_target
 from tlprune.errors import InputError
 from tlprune.experiments.executors import Executor, Job
 from tlprune.experiments.recipes import Recipe, is_config
-from tlprune.experiments.results import NONE, Cell, Group, MethodInfo, Results
+from tlprune.experiments.results import AS_CONFIGURED, NONE, Cell, Group, MethodInfo, Results
 from tlprune.experiments.sweep_cells import cell_if_finished, make_selection, run_cell, train_surrogate
 from tlprune.experiments.sweep_included import check_included, includes_target, surrogate_sees_target
 from tlprune.experiments.sweep_plan import Spec, Sweep
 from tlprune.experiments.sweep_stages import differs_by_target, selector_of, source_of, uses_surrogate
+from tlprune.experiments.sweep_starts import check_starts
+from tlprune.experiments.wording import start_label
 from tlprune.storage.paths import expanded
 
 __all__ = ["begin", "finished", "next_groups", "run_sweep", "save_settings", "shared_pretraining"]
@@ -47,7 +49,7 @@ def begin(sweep: Sweep, command: str) -> Results:
     """
     infos = {}
     for name, method in sweep.methods.items():
-        selector = None if name == NONE else selector_of(sweep, name, 0)
+        selector = selector_of(sweep, name, 0) if sweep.selects(name) else None
         needs = selector is not None and selector.needs_surrogate is not None
         surrogate = sweep.surrogate_of(name)
         if needs and surrogate is None:
@@ -59,6 +61,7 @@ def begin(sweep: Sweep, command: str) -> Results:
     check_included(sweep, sweep.pretrain)
     if sweep.diagnostics and sweep.surrogate is not None and is_config(sweep.surrogate):
         check_included(sweep, Recipe.read(sweep.surrogate, "PrunedSourceDataModule"))
+    check_starts(sweep)
     source = source_of(sweep)
     source.check_inputs()
     images = source.transformed_source.images
@@ -86,6 +89,7 @@ def begin(sweep: Sweep, command: str) -> Results:
         "search": sweep.search,
         "ratios": list(sweep.ratios),
         "margin": sweep.margin,
+        **({} if sweep.starts == (AS_CONFIGURED,) else {"starts": list(sweep.starts)}),
         "versions": {"tlprune": tlprune.__version__, "torch": torch.__version__, "python": platform.python_version()},
         "machine": machine,
     }
@@ -122,7 +126,8 @@ def next_groups(sweep: Sweep, results: Results) -> list[Group]:
     if missing:
         return missing
     middles = (
-        _middle(sweep, results, Group(target, method, match_budget=match_budget))
+        _middle(sweep, results, Group(target, method, match_budget=match_budget, start=start))
+        for start in sweep.starts
         for target in sweep.targets
         for method in sweep.methods
         for match_budget in sweep.match_budget
@@ -136,10 +141,10 @@ def _middle(sweep: Sweep, results: Results, series: Group) -> Group | None:
     mode = results.modes[0]
     while low < high:
         middle = (low + high) // 2
-        group = Group(series.target, series.method, sweep.ratios[middle], series.match_budget)
+        group = replace(series, ratio=sweep.ratios[middle])
         if len(results.of(group)) < sweep.seeds:
             return group
-        difference = results.difference(group, Group(series.target, NONE), mode, "val")
+        difference = results.difference(group, Group(series.target, NONE, start=series.start), mode, "val")
         if difference is not None and difference.mean >= -sweep.margin:
             low = middle + 1
         else:
@@ -165,7 +170,7 @@ class _Board:
     def add_cell(self, sweep: Sweep, group: Group, seed: int) -> None:
         """Adds a cell and its dependencies. Cells with the same pretraining wait for the first of them."""
         needs: list[str] = []
-        if group.method != NONE:
+        if sweep.selects(group.method):
             needs.append(self._selection(sweep, group, seed))
             if sweep.match_images is not None and sweep.prunes(group.method):
                 needs.append(self._selection(sweep, replace(group, method=sweep.match_images), seed))
@@ -173,10 +178,10 @@ class _Board:
                 needs += self._surrogate(sweep, expanded(sweep.surrogate), group.target, seed)
         if group.match_budget == "steps":
             whole = group.target if sweep.pretrain.includes_target else sweep.targets[0]
-            needs += self._there(Group(whole, NONE), seed)
+            needs += self._there(Group(whole, NONE, start=group.start), seed)
         if shared_pretraining(sweep, group):
             before = sweep.targets[: sweep.targets.index(group.target)]
-            alike = [Group(target, group.method, group.ratio, group.match_budget) for target in before]
+            alike = [replace(group, target=target) for target in before]
             needs += [name for one in alike for name in self._there(one, seed)]
         self.tasks[_cell_name(group, seed)] = _Task(run_cell, (sweep, Spec(group, seed)), tuple(needs))
 
@@ -209,7 +214,7 @@ def shared_pretraining(sweep: Sweep, group: Group) -> bool:
     """Returns whether an earlier target has the same pretraining, because its images ignore the target."""
     if sweep.pretrain.includes_target:
         return False
-    if group.target == sweep.targets[0] or group.method == NONE:
+    if group.target == sweep.targets[0] or not sweep.selects(group.method):
         return group.target != sweep.targets[0]
     return not any(_uses_target(sweep, method) for method in {group.method, sweep.match_images or group.method})
 
@@ -219,7 +224,7 @@ def _uses_target(sweep: Sweep, method: str) -> bool:
 
 
 def _cell_name(group: Group, seed: int) -> str:
-    return f"cell {group.target} {group.method} {group.ratio:g} {group.match_budget} {seed}"
+    return f"cell {group.target} {group.method} {group.ratio:g} {group.match_budget} {group.start} {seed}"
 
 
 def run_sweep(sweep: Sweep, results: Results, executor: Executor, on_cell_end: Callable[[Cell], None]) -> None:
@@ -275,9 +280,11 @@ def save_settings(cell: Cell, results: Results, folder: Path) -> None:
 
     settings = {"target": cell.target, "method": results.methods[cell.method].label, "prune ratio": cell.ratio}
     settings |= {"equal": cell.match_budget, "seed": cell.seed}
+    settings |= {} if cell.start == AS_CONFIGURED else {"start": start_label(cell.start)}
     metrics = {f"{mode}/test accuracy": score.test for mode, score in cell.scores.items()}
     metrics |= {f"{mode}/val accuracy": score.val for mode, score in cell.scores.items()}
     metrics |= {"images kept": cell.images_kept, "pretraining seconds": cell.pretraining_seconds}
     name = f"{cell.target}-{cell.method}-{cell.ratio:g}-{cell.match_budget}-{cell.seed}"
+    name += "" if cell.start == AS_CONFIGURED else f"-{start_label(cell.start)}"
     with SummaryWriter(str(folder / "cells" / name.replace("/", "-"))) as board:
         board.add_hparams(settings, metrics, run_name=".")

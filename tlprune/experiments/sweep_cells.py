@@ -19,7 +19,7 @@ from tlprune.experiments.executors import is_counted
 from tlprune.experiments.fitting import fit, quiet
 from tlprune.experiments.frozen_transfers import FrozenTransfer
 from tlprune.experiments.recipes import Recipe
-from tlprune.experiments.results import Cell, Score
+from tlprune.experiments.results import ALONE, AS_CONFIGURED, Cell, Score
 from tlprune.experiments.sweep_diagnostics import diagnose_cell, diagnostics_if_finished
 from tlprune.experiments.sweep_included import included_options
 from tlprune.experiments.sweep_plan import Spec, Sweep
@@ -38,8 +38,9 @@ from tlprune.experiments.sweep_stages import (
     uses_surrogate,
     voting_size,
 )
+from tlprune.experiments.sweep_starts import keep_alone
 from tlprune.experiments.sweep_transfers import drawn_shots
-from tlprune.experiments.wording import target_labels
+from tlprune.experiments.wording import start_label, target_labels
 from tlprune.pruning import select
 from tlprune.storage.cache import forget, locked
 from tlprune.storage.journal import Stage
@@ -138,7 +139,10 @@ def run_cell(sweep: Sweep, spec: Spec) -> Cell:
     with locked(stage.folder):
         done = stage.done
         if done is None:
-            _pretrain(sweep, spec, stage, kept)
+            if spec.group.method == ALONE:
+                keep_alone(sweep, spec.group.start, stage)
+            else:
+                _pretrain(sweep, spec, stage, kept)
             done = stage.done
     if done is None:
         raise RuntimeError(f"{stage.folder}: changed when it was just finished")
@@ -175,6 +179,7 @@ def cell_if_finished(sweep: Sweep, spec: Spec) -> Cell | None:
     diagnostics = diagnostics_if_finished(sweep, spec, kept) if sweep.diagnostics else None
     if sweep.diagnostics and diagnostics is None and kept.budget is not None:
         return None
+    units = known["classes"] if known["images_kept"] else 0
     whole = kept.selection is None
     paid = kept.paid or {"surrogate_seconds": 0.0, "selection_seconds": 0.0}
     return Cell(
@@ -184,7 +189,7 @@ def cell_if_finished(sweep: Sweep, spec: Spec) -> Cell | None:
         match_budget=group.match_budget,
         seed=seed,
         units_total=known["classes"] if whole else kept.units_total,
-        units_kept=known["classes"] if whole else kept.units_kept,
+        units_kept=units if whole else kept.units_kept,
         images_total=known["images_total"],
         images_kept=known["images_kept"],
         pretraining_seconds=known["seconds"],
@@ -193,6 +198,7 @@ def cell_if_finished(sweep: Sweep, spec: Spec) -> Cell | None:
         selection=None if kept.selection is None else f"selections/{kept.selection.name}",
         diagnostics=diagnostics,
         steps=known["steps"],
+        start=group.start,
         **paid,
     )
 
@@ -212,7 +218,7 @@ def _pretrain(sweep: Sweep, spec: Spec, stage: Stage, kept: Kept) -> None:
     elif kept.selection is not None:
         data["sampling"] = "weighted"
     steps = stage.depends["steps"]
-    config = sweep.pretrain.prepared(
+    config = sweep.pretrain_from(spec.group.start).prepared(
         stage.folder,
         sweep.output / "tensorboard" / stage.folder.name,
         spec.seed,
@@ -287,7 +293,8 @@ def _what(sweep: Sweep, spec: Spec) -> str:
     """Describes what a cell pretrains on, for display."""
     group = spec.group
     label = sweep.methods[group.method].label
-    return f"{label}, {group.ratio:.0%} pruned" if group.ratio else label
+    label = f"{label}, {group.ratio:.0%} pruned" if group.ratio else label
+    return label if group.start == AS_CONFIGURED else f"{label}, {start_label(group.start)}"
 
 
 def _tell(what: str, seed: int, seconds: float) -> None:

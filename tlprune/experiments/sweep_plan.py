@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from tlprune.errors import InputError, did_you_mean
 from tlprune.experiments.frozen_transfers import FrozenTransfer
 from tlprune.experiments.recipes import Recipe
-from tlprune.experiments.results import NONE, Group, MatchBudget
+from tlprune.experiments.results import ALONE, AS_CONFIGURED, NONE, SCRATCH, Group, MatchBudget
 from tlprune.experiments.sweep_selectors import named_selector
 from tlprune.selection.baselines import RandomSelector, ReverseSelector
 from tlprune.selection.sampling_weights import require_weights
@@ -23,18 +23,19 @@ class MethodSpec:
     """Specification of how one method ranks the source.
 
     Args:
-        selector: ``class_path`` and ``init_args`` of the Selector; None for no pruning.
+        selector: ``class_path`` and ``init_args`` of the Selector; None for no pruning, and for weights alone.
         label: Display name.
         surrogate: Config to train the method's surrogates with, or a weights file; None for the sweep's surrogate.
         ablates: Values of the varied factors, by name.
-        sampling: ``once`` prunes; ``weighted`` keeps the whole source and draws from it by the selector's weights.
+        sampling: ``once`` prunes; ``weighted`` keeps the whole source and draws from it by the selector's weights;
+            ``none`` transfers the weights of a start without pretraining.
     """
 
     selector: dict[str, Any] | None
     label: str
     surrogate: str | None = None
     ablates: dict[str, str | float] = field(default_factory=dict)
-    sampling: Literal["once", "weighted"] = "once"
+    sampling: Literal["once", "weighted", "none"] = "once"
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ class Sweep:
         extra_groups: Groups that a grid runs in addition to methods, ratios and lengths.
         margin: Points of accuracy that a winning subset may lose to no pruning, at least 0.
         diagnostics: Whether what each cell keeps is diagnosed, in features of the sweep's surrogate.
+        starts: What pretraining starts from: ``scratch``, or weights as a module's ``weights`` takes them. Every cell
+            is run from each. The default is the start that the pretraining config defines.
 
     Raises:
         InputError: If a field is empty or out of range.
@@ -96,16 +99,27 @@ class Sweep:
     extra_groups: tuple[Group, ...] = ()
     diagnostics: bool = False
     margin: float = 1.0
+    starts: tuple[str, ...] = (AS_CONFIGURED,)
 
     def __post_init__(self) -> None:
         """Validates the plan."""
-        for what, given in (("targets", self.targets), ("ratios", self.ratios), ("transfers", self.transfers)):
+        for what, given in (
+            ("targets", self.targets),
+            ("ratios", self.ratios),
+            ("transfers", self.transfers),
+            ("starts", self.starts),
+        ):
             if not given:
                 raise InputError(f"a sweep needs at least one of `{what}`")
         for ratio in self.ratios:
             if not 0 < ratio < 1 or math.isnan(ratio):
                 raise InputError(f"`ratios` must be in (0, 1), got {ratio}; no pruning is always run")
-        for what, values in (("ratios", self.ratios), ("targets", self.targets), ("equal", self.match_budget)):
+        for what, values in (
+            ("ratios", self.ratios),
+            ("targets", self.targets),
+            ("equal", self.match_budget),
+            ("starts", self.starts),
+        ):
             if len(set(values)) < len(values):
                 raise InputError(f"`{what}` names one twice: {', '.join(map(str, values))}")
         if not self.match_budget or set(self.match_budget) - {"epochs", "steps"}:
@@ -122,21 +136,33 @@ class Sweep:
             raise InputError(f"`match_images` names no method that prunes, {self.match_images!r}: {near}")
 
     def groups(self) -> Iterator[Group]:
-        """Yields every group of a grid: the whole source, then the extra groups, then by method, length and ratio."""
-        for method in self.methods:
-            if not self.prunes(method):
-                yield from (Group(target, method) for target in self.targets)
-        yield from self.extra_groups
-        for method in self.methods:
-            if self.prunes(method):
-                for target in self.targets:
-                    for match_budget in self.match_budget:
-                        for ratio in self.ratios:
-                            yield Group(target, method, ratio, match_budget)
+        """Yields every group of a grid, start by start.
+
+        Of each start the whole source comes first, then the extra groups, then groups by method, length and ratio.
+        """
+        for start in self.starts:
+            for method in self.methods:
+                if not self.prunes(method) and not (method == ALONE and start in (SCRATCH, AS_CONFIGURED)):
+                    yield from (Group(target, method, start=start) for target in self.targets)
+            yield from (replace(group, start=start) for group in self.extra_groups)
+            for method in self.methods:
+                if self.prunes(method):
+                    for target in self.targets:
+                        for match_budget in self.match_budget:
+                            for ratio in self.ratios:
+                                yield Group(target, method, ratio, match_budget, start)
 
     def prunes(self, method: str) -> bool:
         """Returns whether a method leaves out a part of the source; the others run at full length, at no ratio."""
-        return method != NONE and self.methods[method].sampling == "once"
+        return self.selects(method) and self.methods[method].sampling == "once"
+
+    def selects(self, method: str) -> bool:
+        """Returns whether a method has a selector."""
+        return self.methods[method].selector is not None
+
+    def pretrain_from(self, start: str) -> Recipe:
+        """Returns the config of the source models that start from ``start``."""
+        return self.pretrain if start == AS_CONFIGURED else self.pretrain.with_start(start)
 
     def surrogate_of(self, method: str) -> str | None:
         """Returns the config or weights file of a method's surrogates."""
@@ -160,6 +186,8 @@ def methods_of(given: Mapping[str, Any], controls: bool) -> dict[str, MethodSpec
     methods = {NONE: MethodSpec(None, "no pruning")}
     if given.get(NONE):
         raise InputError(f"method {NONE!r} is no pruning, which is always run: give this selector another name")
+    if ALONE in given:
+        raise InputError(f"method {ALONE!r} is run where `starts` names weights: give this selector another name")
     methods |= {str(name): _method(str(name), one) for name, one in given.items() if name != NONE}
     if len(methods) == 1:
         raise InputError("a sweep needs at least one of `methods` beside no pruning")

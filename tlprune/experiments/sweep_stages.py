@@ -15,7 +15,7 @@ from tlprune.datamodules.downstream import DownstreamDataModule
 from tlprune.datamodules.pruned_source import PrunedSourceDataModule
 from tlprune.experiments.frozen_transfers import FrozenTransfer
 from tlprune.experiments.recipes import Recipe, is_config
-from tlprune.experiments.results import NONE, Group
+from tlprune.experiments.results import ALONE, NONE, Group
 from tlprune.experiments.sweep_plan import Sweep
 from tlprune.experiments.sweep_selectors import NamedSelector, named_selector
 from tlprune.models.weights import read_weights
@@ -105,7 +105,7 @@ def _named(sweep: Sweep, method: str, seed: int) -> NamedSelector:
 
 def uses_surrogate(sweep: Sweep, method: str) -> bool:
     """Returns whether a method needs a surrogate."""
-    return method != NONE and selector_of(sweep, method, 0).needs_surrogate is not None
+    return sweep.selects(method) and selector_of(sweep, method, 0).needs_surrogate is not None
 
 
 def source_of(sweep: Sweep) -> PrunedSourceDataModule:
@@ -265,7 +265,7 @@ class Kept:
 
 def kept_of(sweep: Sweep, group: Group, seed: int) -> Kept | None:
     """Returns what a cell of a group keeps; None if its Selection does not exist yet."""
-    if group.method == NONE:
+    if not sweep.selects(group.method):
         return Kept()
     done = _finished_selection(sweep, group.method, group.target, seed)
     budget = _budget(sweep, group, seed) if sweep.prunes(group.method) else None
@@ -303,28 +303,44 @@ def _budget(sweep: Sweep, group: Group, seed: int) -> Budget | None:
 
 def pretrain_stage(sweep: Sweep, group: Group, seed: int) -> tuple[Stage, Kept] | None:
     """Returns a cell's pretraining and its images; None if the Selection or the number of steps is not known yet."""
+    if group.method == ALONE:
+        return _alone_stage(sweep, group.start), Kept()
     kept = kept_of(sweep, group, seed)
     if kept is None:
         return None
     steps = None
     if group.match_budget == "steps":
-        whole = _finished_pretraining(sweep, Group(group.target, NONE), seed)
+        whole = _finished_pretraining(sweep, Group(group.target, NONE, start=group.start), seed)
         if whole is None:
             return None
         steps = int(whole.result["steps"])
     name = "none" if group.method == NONE else f"{file_name(group.method)}-{group.ratio:g}-{group.match_budget}"
+    recipe = sweep.pretrain_from(group.start)
     stage = _stage(
         sweep,
         f"pretrain-{name}-{seed}",
         source=_source_mark(sweep),
         kept=kept.digest,
-        recipe=sweep.pretrain.decides,
+        recipe=recipe.decides,
         steps=steps,
         seed=seed,
-        **sweep.pretrain.depends_on,
-        **_included_mark(sweep, sweep.pretrain, group.target),
+        **recipe.depends_on,
+        **_included_mark(sweep, recipe, group.target),
     )
     return stage, kept
+
+
+def _alone_stage(sweep: Sweep, start: str) -> Stage:
+    """Returns the stage that holds the weights of a start as they are, for all targets and seeds."""
+    options = sweep.pretrain.config["model"].get("init_args") or {}
+    return _stage(
+        sweep,
+        f"pretrain-{ALONE}-{file_name(start)}",
+        source=_source_mark(sweep),
+        weights=_weights_mark(expanded(start)),
+        backbone=sweep.pretrain.backbone,
+        preprocessing=options.get("preprocessing"),
+    )
 
 
 def _finished_pretraining(sweep: Sweep, group: Group, seed: int) -> Done | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tlprune.experiments.claims import Claim
+from tlprune.experiments.results import AS_CONFIGURED, SCRATCH
 from tlprune.experiments.statistics import Estimate, Pooled
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "pooled_text",
     "seconds",
     "share",
+    "start_label",
     "target_labels",
     "targets_text",
 ]
@@ -118,6 +120,18 @@ def share(value: float | None) -> str:
         return "-"
     text = f"{value:.0%}"
     return "0%" if text == "-0%" else text
+
+
+def start_label(start: str) -> str:
+    """What the start of a pretraining is called; a file by its name.
+
+    Example:
+        >>> start_label("scratch"), start_label("torchvision:resnet18"), start_label("runs/drawn/surrogate.safetensors")
+        ('from scratch', 'from torchvision:resnet18', 'from surrogate.safetensors')
+    """
+    if start in (SCRATCH, AS_CONFIGURED):
+        return "from scratch" if start == SCRATCH else "as configured"
+    return f"from {start.replace(chr(92), '/').rstrip('/').rpartition('/')[2]}"
 
 
 def target_labels(targets: Iterable[str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Self-supervised pretraining with SimCLR and MoCo v2."""
+"""Self-supervised pretraining with SimCLR, MoCo v2 and VICReg."""
 
 from typing import Any, Literal, cast
 
@@ -16,6 +16,7 @@ from tlprune.models.backbones import create_backbone
 from tlprune.models.start import start_backbone
 from tlprune.modules.layer_decay import require_layer_decay
 from tlprune.modules.optim import LRScaling, build_optimizers, sendable, unfreeze_again
+from tlprune.modules.ssl_methods import SSLMethod
 from tlprune.preprocessing import Preprocessing
 
 __all__ = ["LitSSL", "info_nce"]
@@ -25,24 +26,28 @@ Views = tuple[list[Tensor], Tensor]
 
 
 class LitSSL(OfLightning, LightningModule):
-    """Trains a backbone without labels by contrasting two views of each image with views of other images.
+    """Trains a backbone without labels to give two views of an image like features, and other images other features.
 
     ``simclr`` uses NT-Xent between all views of the batch on all ranks (Chen et al., "A Simple Framework for
     Contrastive Learning of Visual Representations", 2020). ``moco`` uses InfoNCE against a queue of keys from a
     momentum encoder (He et al., "Momentum Contrast", 2020), with the head, temperature and augmentation of Chen et al.,
-    "Improved Baselines with Momentum Contrastive Learning" (2020). Both losses are computed in float32 under AMP.
+    "Improved Baselines with Momentum Contrastive Learning" (2020). ``vicreg`` compares no images with each other: it
+    keeps the two projections of an image near, the deviation of every dimension over the images of all ranks above 1,
+    and dimensions uncorrelated (Bardes et al., "VICReg", 2022), with the weights 25, 25 and 1 of its paper. All losses
+    are computed in float32 under AMP.
 
-    BatchNorm must not reveal which images are in the same batch. On several ranks, MoCo therefore computes keys on
-    shuffled ranks, as in its paper (section 3.3). With ``trainer.sync_batchnorm``, which is recommended for SimCLR,
-    statistics are shared by all ranks and nothing is shuffled.
+    BatchNorm must not reveal to MoCo which images are in the same batch. On several ranks, MoCo therefore computes keys
+    on shuffled ranks, as in its paper (section 3.3). With ``trainer.sync_batchnorm``, which is recommended for SimCLR
+    and VICReg, statistics are shared by all ranks and nothing is shuffled.
 
     Args:
         backbone: Name of the network for :func:`tlprune.models.backbones.create_backbone`; None for the name in the
             weights, or ``resnet50`` without weights.
-        method: Contrastive method, ``simclr`` or ``moco``.
-        temperature: Temperature of the loss, above 0; None for 0.5 with SimCLR and 0.2 with MoCo.
-        hidden_dim: Size of the hidden layer of the projection head.
-        output_dim: Size of the projection that the loss compares.
+        method: ``simclr``, ``moco`` or ``vicreg``.
+        temperature: Temperature of the loss, above 0; None for 0.5 with SimCLR and 0.2 with MoCo. VICReg has none.
+        hidden_dim: Size of the hidden layers of the projection head: one layer, two with VICReg. None for 2048; with
+            VICReg for four times the width of the features, which is 8192 for ``resnet50``.
+        output_dim: Size of the projection that the loss compares; None for 128, with VICReg as ``hidden_dim``.
         queue_size: Number of keys in the queue of MoCo, at least 1.
         momentum: Momentum of the key encoder of MoCo, in [0, 1]: the share of its weights kept at each step.
         optimizer: Factory of the optimiser, called with parameters.
@@ -50,7 +55,7 @@ class LitSSL(OfLightning, LightningModule):
             batches. With ``linear`` or ``sqrt``, the learning rate of the optimiser refers to 256 images per step;
             ``none`` uses it unchanged.
         decay_all: Whether weight decay also applies to biases and normalisation layers; None for False with SimCLR,
-            whose LARS excludes them, and True with MoCo.
+            and VICReg, whose LARS excludes them, and True with MoCo.
         lr_scheduler: Factory of the learning-rate schedule, called with the optimiser. Schedules of
             :mod:`tlprune.modules.optim` step after each batch.
         weights: Weights of the backbone to start from, as a safetensors file, a checkpoint, or the name of published
@@ -74,10 +79,10 @@ class LitSSL(OfLightning, LightningModule):
     def __init__(
         self,
         backbone: str | None = None,
-        method: Literal["simclr", "moco"] = "simclr",
+        method: Literal["simclr", "moco", "vicreg"] = "simclr",
         temperature: float | None = None,
-        hidden_dim: int = 2048,
-        output_dim: int = 128,
+        hidden_dim: int | None = None,
+        output_dim: int | None = None,
         queue_size: int = 65536,
         momentum: float = 0.999,
         optimizer: OptimizerCallable = lambda parameters: SGD(parameters, lr=0.03, momentum=0.9, weight_decay=1e-4),
@@ -89,21 +94,18 @@ class LitSSL(OfLightning, LightningModule):
         layer_decay: float = 1.0,
     ) -> None:
         super().__init__()
-        if method not in ("simclr", "moco"):
-            raise InputError(f"`method` must be 'simclr' or 'moco', got {method!r}")
-        if temperature is not None and not temperature > 0:
-            raise InputError(f"`temperature` must be above 0, got {temperature}")
+        named = SSLMethod.named(method)
         if queue_size < 1:
             raise InputError(f"`queue_size` must be at least 1, got {queue_size}")
         if not 0 <= momentum <= 1:
             raise InputError(f"`momentum` must be in [0, 1], got {momentum}")
         self.method = method
         self.momentum = momentum
-        self.temperature = temperature or (0.5 if method == "simclr" else 0.2)
+        self.temperature = named.temperature_or(temperature)
         self.optimizer = sendable(optimizer, self)
         self.lr_scheduler = lr_scheduler
         self.lr_scaling = lr_scaling
-        self.decay_all = method == "moco" if decay_all is None else decay_all
+        self.decay_all = named.decay_all if decay_all is None else decay_all
         require_layer_decay(layer_decay)
         self.layer_decay = layer_decay
         self.weights = weights
@@ -112,16 +114,20 @@ class LitSSL(OfLightning, LightningModule):
         self.hparams["backbone"] = start.name  # a checkpoint contains all weights and does not need the file
         self.backbone, self.preprocessing, self._start = start.backbone, start.preprocessing, start.beside
         # imported here because it takes two seconds, and resolving class names in yaml imports every module
-        from lightly.loss import NTXentLoss
-        from lightly.models.modules import MoCoProjectionHead, SimCLRProjectionHead
+        from lightly.loss import NTXentLoss, VICRegLoss
+        from lightly.models.modules import heads
 
-        head = SimCLRProjectionHead if method == "simclr" else MoCoProjectionHead
-        self.projection = head(self.backbone.num_features, hidden_dim, output_dim)
+        features, head = self.backbone.num_features, getattr(heads, named.head)
+        hidden_dim, output_dim = named.sizes(features, hidden_dim, output_dim)
+        self.projection = head(features, hidden_dim, output_dim)
         if method == "simclr":
             self.nt_xent = NTXentLoss(self.temperature, gather_distributed=True)
+        if method == "vicreg":
+            self.vicreg = VICRegLoss(gather_distributed=True)
+        if method != "moco":
             return
         self.key_backbone = create_backbone(start.name).requires_grad_(False)
-        self.key_projection = head(self.backbone.num_features, hidden_dim, output_dim).requires_grad_(False)
+        self.key_projection = head(features, hidden_dim, output_dim).requires_grad_(False)
         for query, key in self._pairs():
             key.load_state_dict(query.state_dict())
         self.register_buffer("queue", F.normalize(torch.randn(queue_size, output_dim), dim=1))
@@ -134,8 +140,8 @@ class LitSSL(OfLightning, LightningModule):
 
     def training_step(self, batch: Views, batch_idx: int) -> Tensor:
         """Computes the loss of a batch of two views."""
-        first, second = batch[0]
-        loss = self._simclr(first, second) if self.method == "simclr" else self._moco(first, second)
+        step = {"simclr": self._simclr, "moco": self._moco, "vicreg": self._vicreg}[self.method]
+        loss = step(*batch[0])
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -148,6 +154,18 @@ class LitSSL(OfLightning, LightningModule):
             loss: Tensor = self.nt_xent(*projected.float().chunk(2))
             return loss
 
+    def _vicreg(self, first: Tensor, second: Tensor) -> Tensor:
+        if len(first) < 2:
+            raise InputError(
+                f"VICReg needs at least 2 images in each batch of a process, got {len(first)}: "
+                "give the DataLoader a larger `batch_size`, or `drop_last`"
+            )
+        # each view has statistics of its own in BatchNorm, as in the authors' code
+        projected = [self.projection(self(view)) for view in (first, second)]  # [B, output_dim] each
+        with torch.autocast(first.device.type, enabled=False):
+            loss: Tensor = self.vicreg(*(one.float() for one in projected))
+            return loss
+
     def _moco(self, first: Tensor, second: Tensor) -> Tensor:
         # the key encoder is updated before it is used, so it follows the previous step (He et al., algorithm 1)
         self._follow()
@@ -156,7 +174,7 @@ class LitSSL(OfLightning, LightningModule):
             keys = F.normalize(self._keys(second).float(), dim=1)
         with torch.autocast(queries.device.type, enabled=False):
             # clone, because the queue changes before the backward pass needs it
-            loss = info_nce(queries, keys, self.queue.clone(), self.temperature)
+            loss = info_nce(queries, keys, self.queue.clone(), cast(float, self.temperature))
         self._enqueue(keys)
         return loss
 

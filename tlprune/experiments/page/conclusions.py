@@ -15,6 +15,7 @@ from tlprune.experiments.wording import difference, mode_label, points_text, poo
 __all__ = ["Headline", "conclusion", "headlines", "pooled_headlines"]
 
 _TO_NONE = {"better": "clearly better than", "worse": "clearly worse than", "unclear": "not clearly different from"}
+_TO_NONE["two seeds"] = _TO_NONE["unclear"]
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ def conclusion(results: Results, target: str) -> str:
         if won.ratio is not None:
             said.append(_of_saving(results, Group(target, name, won.ratio)))
     said.append(_against_random(results, target, mode, tried))
-    said += [_of_weighted(results, target, mode, name) for name in results.compared if name not in (*methods, NONE)]
+    said += [_of_unpruned(results, target, mode, name) for name in results.compared if name not in (*methods, NONE)]
     if seeds >= FEWEST_SEEDS:
         said += [_of_other_mode(results, target, other) for other in results.modes if other != mode]
     return " ".join(filter(None, said))
@@ -184,15 +185,18 @@ def _of_saving(results: Results, group: Group) -> str:
     return f"It {change}, surrogate and selection paid."
 
 
-def _of_weighted(results: Results, target: str, mode: str, method: str) -> str:
-    """What a method does that prunes nothing and draws by weights, as long as no pruning; empty if it was not run."""
+def _of_unpruned(results: Results, target: str, mode: str, method: str) -> str:
+    """What a method does that prunes nothing: one that draws by weights, or weights alone; empty if it was not run."""
     found = None
     if not results.prunes(method):
         found = results.difference(Group(target, method), Group(target, NONE), mode)
     if found is None:
         return ""
     held = f"{difference(found)} points on test images, {_TO_NONE[verdict(found)]} no pruning"
-    return f"{results.methods[method].label}, from the whole source in as many steps: {held}."
+    how = "without pretraining on the source"
+    if results.methods[method].sampling == "weighted":
+        how = "from the whole source in as many steps"
+    return f"{results.methods[method].label}, {how}: {held}."
 
 
 def _against_random(results: Results, target: str, mode: str, methods: Sequence[str]) -> str:

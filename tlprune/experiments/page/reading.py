@@ -69,11 +69,16 @@ def _check(results: Results, path: Path) -> None:
         images = known.get("test", 0)
         if isinstance(images, bool) or not isinstance(images, int) or images < 0:
             raise InputError(f"{path}: damaged (target {name} has {images!r} test images)")
+    starts = results.provenance.get("starts", [])
+    if not isinstance(starts, list) or not all(isinstance(start, str) for start in starts):
+        raise InputError(f"{path}: damaged (its starts are {starts!r}, and not a list of names)")
     margin = results.provenance.get("margin", 0)
     if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 <= margin < 100:
         raise InputError(f"{path}: damaged (its margin is {margin!r}, and not points of accuracy in [0, 100))")
     for cell in results.cells:
         numbers = [cell.ratio, cell.surrogate_seconds, cell.selection_seconds, cell.pretraining_seconds]
+        if not isinstance(cell.start, str):
+            raise InputError(f"{path}: damaged (a cell of seed {cell.seed} starts from {cell.start!r})")
         if not isinstance(cell.diagnostics, dict | None):
             raise InputError(f"{path}: damaged (diagnostics of a cell of seed {cell.seed} have no names)")
         numbers += (cell.diagnostics or {}).values()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from jinja2 import Environment
@@ -25,11 +25,15 @@ from tlprune.experiments.page.svg import inline_svg
 from tlprune.experiments.pooled import controls_of, pooled_rows
 from tlprune.experiments.pooled_curves import pooled_figure
 from tlprune.experiments.results import NONE, Group, Results
+from tlprune.experiments.starts import difference_text, difference_verdict
 from tlprune.experiments.statistics import FEWEST_TARGETS
 from tlprune.experiments.verdicts import claim_text, pooled_sentences
 from tlprune.experiments.wording import SEVERAL, mode_label, target_labels
 from tlprune.selection.figures import drawable, votes_figure
 from tlprune.storage.atomic import atomic_path, write_bytes
+
+if TYPE_CHECKING:
+    from tlprune.experiments.page.by_start import Starts
 
 __all__ = ["PAGE", "render_page", "write_report"]
 
@@ -60,7 +64,12 @@ class _Target:
 
 
 def write_report(
-    results: Results | None, evidence: Sequence[Evidence], notes: Sequence[str], title: str, folder: Path
+    results: Results | None,
+    evidence: Sequence[Evidence],
+    notes: Sequence[str],
+    title: str,
+    folder: Path,
+    starts: "Starts | None" = None,
 ) -> list[str]:
     """Writes the page and, where there are cells, a picture for each target, CSV and LaTeX.
 
@@ -70,6 +79,7 @@ def write_report(
         notes: What a reader has to know first, in sentences.
         title: The page's heading.
         folder: Where to write; it is made.
+        starts: Comparison of the start of these cells with others.
 
     Returns:
         Names of the files.
@@ -78,7 +88,7 @@ def write_report(
         InputError: The folder cannot be written.
     """
     shown = None if results is None else _short_names(results)
-    texts = {PAGE: render_page(shown, evidence, notes, title)}
+    texts = {PAGE: render_page(shown, evidence, notes, title, starts)}
     written = []
     if results is not None and shown is not None:
         labels = target_labels(results.targets)
@@ -104,13 +114,21 @@ def write_report(
     return [*texts, *written]
 
 
-def render_page(results: Results | None, evidence: Sequence[Evidence], notes: Sequence[str], title: str) -> str:
+def render_page(
+    results: Results | None,
+    evidence: Sequence[Evidence],
+    notes: Sequence[str],
+    title: str,
+    starts: "Starts | None" = None,
+) -> str:
     """The page as text; arguments as :func:`write_report`. The same arguments give the same text."""
     targets = [] if results is None else [_target(results, place) for place in range(len(results.targets))]
     room = files("tlprune.experiments.page")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.globals |= {
         "difference": wording.difference,
+        "difference_text": difference_text,
+        "difference_verdict": difference_verdict,
         "percent": wording.percent,
         "claim_text": claim_text,
         "pooled_text": wording.pooled_text,
@@ -135,6 +153,7 @@ def render_page(results: Results | None, evidence: Sequence[Evidence], notes: Se
         targets=targets,
         pooled=None if results is None or len(results.targets) < 2 else _pooled(results),
         notes=notes,
+        starts=starts,
         several=SEVERAL,
         points="" if results is None else wording.points_text(results.margin),
         winning=None if results is None else _winning(results),
