@@ -17,34 +17,34 @@ class Fields(Protocol):
     """Fields of a Selection, whose tensors have the right dtypes and numbers of dimensions."""
 
     @property
-    def unit_kind(self) -> UnitKind: ...  # noqa: D102
+    def unit_kind(self) -> UnitKind: ...
 
     @property
-    def unit_names(self) -> tuple[str, ...]: ...  # noqa: D102
+    def unit_names(self) -> tuple[str, ...]: ...
 
     @property
-    def ranking(self) -> Tensor: ...  # noqa: D102
+    def ranking(self) -> Tensor: ...
 
     @property
-    def votes(self) -> Tensor: ...  # noqa: D102
+    def votes(self) -> Tensor: ...
 
     @property
-    def scores(self) -> Tensor: ...  # noqa: D102
+    def scores(self) -> Tensor: ...
 
     @property
-    def target_votes(self) -> Tensor: ...  # noqa: D102
+    def target_votes(self) -> Tensor: ...
 
     @property
-    def unit_of_sample(self) -> Tensor: ...  # noqa: D102
+    def unit_of_sample(self) -> Tensor: ...
 
     @property
-    def assignments(self) -> Tensor: ...  # noqa: D102
+    def assignments(self) -> Tensor: ...
 
     @property
-    def asked_by(self) -> Tensor: ...  # noqa: D102
+    def asked_by(self) -> Tensor: ...
 
     @property
-    def centroids(self) -> Tensor: ...  # noqa: D102
+    def centroids(self) -> Tensor: ...
 
 
 def check_fields(selection: Fields) -> None:
