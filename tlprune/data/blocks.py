@@ -83,7 +83,7 @@ class ShardBlocks:
             InputError: It is gone.
         """
         try:
-            status = self.names.files[number].stat()
+            status = self.names.path(number).stat()
         except OSError as error:
             raise InputError(f"{self.names.files[number]}: {error.strerror or error}") from error
         return [status.st_size, status.st_mtime_ns]

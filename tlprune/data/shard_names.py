@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from tlprune.errors import InputError, did_you_mean
@@ -29,13 +30,13 @@ class ShardNames:
     Args:
         source: Name of the source, as the user wrote it.
         kind: ``webdataset`` or ``parquet``.
-        files: Paths of the shards, all different, in the order of the source.
+        files: Absolute paths of the shards, all different, in the order of the source; as text, which is smaller.
         columns: Names of the columns ``image`` and ``label`` of Parquet files, where the user names them.
     """
 
     source: str
     kind: str
-    files: tuple[Path, ...]
+    files: tuple[str, ...]
     columns: dict[str, str]
 
     @classmethod
@@ -54,7 +55,7 @@ class ShardNames:
         columns, pattern = _columns_of(source, kind, rest)
         if not pattern:
             raise InputError(f"source {source}: say which: {kind}:/data/shards-{{000..099}}{SHARD_KINDS[kind]}")
-        files = list(_found(source, kind, expanded(pattern)))
+        files = list(_found(source, kind, str(Path(expanded(pattern)).absolute())))
         if not files:
             raise InputError(f"source {source}: no file matches it")
         seen: set[str] = set()
@@ -65,16 +66,20 @@ class ShardNames:
             if not Path(file).is_file():
                 what = "a folder, not a file" if Path(file).is_dir() else "no such file"
                 raise InputError(f"source {source}: {file}: {what} (shard {place:,} of {len(files):,})")
-        return cls(source, kind, tuple(Path(file).absolute() for file in files), columns)
+        return cls(source, kind, tuple(files), columns)
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """The folder that all shards are in."""
-        return Path(os.path.commonpath([file.parent for file in self.files]))
+        return Path(os.path.commonpath({file.rpartition(os.sep)[0] or os.sep for file in self.files}))
+
+    def path(self, number: int) -> Path:
+        """Returns the path of a shard."""
+        return Path(self.files[number])
 
     def short(self, number: int) -> str:
         """Returns the path of a shard in :attr:`folder`, without its extension."""
-        return self.files[number].relative_to(self.folder).with_suffix("").as_posix()
+        return self.path(number).relative_to(self.folder).with_suffix("").as_posix()
 
 
 def absolute_shards(kind: str, rest: str) -> str:

@@ -163,7 +163,7 @@ def open_shards(names: ShardNames) -> ShardedImages:
 
 
 def _indexed(names: ShardNames, number: int) -> Shard:
-    path = names.files[number]
+    path = names.path(number)
     return TarShard(path) if names.kind == "webdataset" else ParquetShard(path, names.columns)
 
 
