@@ -21,6 +21,9 @@ MAY_IMPORT = {
     "diagnosing.py": {"pruning", "selection_inputs", "surrogates", "selection", "data", "models", "storage"},
     "pruning.py": {"selection_inputs", "surrogates", "selection", "data", "models", "storage"},
     "embedding.py": {"selection_inputs", "surrogates", "selection", "data", "models", "storage"},
+    "membership_networks.py": {"surrogates", "selection", "data", "models", "storage"},
+    "membership_rules.py": {"membership_networks", "surrogates", "selection", "data", "storage"},
+    "applying.py": {"membership_rules", "selection_inputs", "surrogates", "selection", "data", "storage"},
     "selection_inputs.py": {"surrogates", "selection", "data", "models", "storage"},
     "distributed.py": set(),
     "datamodules": {"pruning", "selection_inputs", "selection", "data", "models", "storage"},
@@ -28,7 +31,7 @@ MAY_IMPORT = {
     "experiments": {"pruning", "selection_inputs", "storage", "models", "selection", "data", "modules", "datamodules"}
     | {"callbacks", "diagnosing"},
     "commands": {"pruning", "storage", "models", "selection", "data", "datamodules", "experiments"}
-    | {"diagnosing", "embedding", "selection_inputs"},
+    | {"applying", "diagnosing", "embedding", "selection_inputs"},
 }
 WITHOUT_LIGHTNING = {"storage", "models", "selection", "data"} | {room for room in MAY_IMPORT if room.endswith(".py")}
 

@@ -76,6 +76,7 @@ _COMMANDS: dict[str, tuple[Callable[[list[str]], None], str]] = {
     "explain": (_in_commands("explain"), "who voted for a unit, and why it is kept or dropped"),
     "diff": (_in_commands("diff"), "units and images that two Selections do not share"),
     "export": (_in_commands("export"), "what a Selection keeps: indices, paths, links, Parquet, WebDataset keys"),
+    "apply": (_in_commands("apply"), "what a Selection keeps of another source, or of shards: tars, Parquet"),
     "sweep": (_in_commands("sweep"), "methods, ratios, seeds and targets against each other; winning subsets"),
     "advise": (_in_commands("advise"), "how much to prune, and what that saves"),
     "audit": (_in_commands("audit"), "test images of the target that are in what a Selection keeps"),

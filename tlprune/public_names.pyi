@@ -1,4 +1,6 @@
 # The public names but for selectors: each is imported when it is first used.
+from .applying import Applied as Applied
+from .applying import apply as apply
 from .callbacks.compile_backbone import CompileBackbone as CompileBackbone
 from .callbacks.confusion_monitor import ConfusionMonitor as ConfusionMonitor
 from .callbacks.cost_monitor import CostMonitor as CostMonitor

@@ -52,6 +52,9 @@ __all__ = [
     "usual_size",
 ]
 
+_HELD = "centroids"
+"""Fields of a cached Selection beside the order; a Selection that was cached without them is made again."""
+
 Source: TypeAlias = str | ImageSet | Dataset[Any]
 """A source by name or path, or an opened set of images."""
 
@@ -180,6 +183,8 @@ class SelectionInputs:
             image_size.warn_if_far(one.preprocessing, f"surrogate {one.name}")
         metadata: dict[str, Any] = {"targets": [name for name, _ in voters]}
         metadata["surrogates"] = [one.location for one in used]
+        if options.surrogate_backbone is not None and used:
+            metadata["surrogate_backbone"] = options.surrogate_backbone
         if source_name is not None:
             metadata["source"] = absolute_source(source_name)
         seconds = [one.saved.seconds if one.saved is not None else None for one in used]
@@ -257,7 +262,7 @@ class SelectionInputs:
         """The cached Selection; its name covers all that the Selection depends on."""
         config = self.selector.config(self.source, self.targets, self.network, self.multi_target)
         source, *targets = ("" if isinstance(one, FeatureSet) else one.version for one in (self.source, *self.targets))
-        key = digest_json([config, source, targets])
+        key = digest_json([config, source, targets, _HELD])
         return self.cache / "selections" / f"{key[:32]}.safetensors"
 
 

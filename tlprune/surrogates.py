@@ -58,6 +58,13 @@ class ReadSurrogate:
         return cls(str(saved.path), given.over(saved.preprocessing), saved)
 
     @property
+    def given(self) -> nn.Module:
+        """The network that was given as such."""
+        if self.module is None:
+            raise TypeError(f"{self.name} is a file of weights")
+        return self.module
+
+    @property
     def location(self) -> str:
         """The name, with an absolute path where it is that of a file."""
         return str(Path(self.name).absolute()) if Path(self.name).exists() else self.name

@@ -14,7 +14,7 @@ from tlprune.cli import main
 from tlprune.selection.multi_target import Combination
 
 COMMANDS = ["show", "explain", "diff", "export", "advise", "audit", "sweep", "report"]
-COMMANDS += ["datasets", "configs", "frames", "select", "embed"]
+COMMANDS += ["datasets", "configs", "frames", "select", "embed", "apply"]
 BESIDE_TORCH = {"torchvision", "faiss", "lightning", "matplotlib", "pandas"}
 
 RUN = """

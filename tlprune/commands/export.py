@@ -46,6 +46,7 @@ def run(arguments: list[str]) -> None:
     # torch takes seconds
     from tlprune.commands.origins import opened_source
     from tlprune.data.datasets import FolderImages
+    from tlprune.data.shards import ShardedImages
     from tlprune.selection.export import (
         export_classes,
         export_indices,
@@ -81,6 +82,9 @@ def run(arguments: list[str]) -> None:
             names = [images.name(index) for index in range(len(images))]
             labels = [images.classes[label] for label in images.labels.tolist()] if images.classes else None
             export_parquet(selection, kept, names, labels, output)
+        elif given.format == "webdataset" and isinstance(images, ShardedImages):
+            keys = [images.key(index) for index in range(len(images))]
+            export_keys(kept, images.shards[0].path.parent, keys, output)
         elif not isinstance(images, FolderImages):
             raise InputError(f"this source is not made of files, so there are no {given.format}: use --format indices")
         else:

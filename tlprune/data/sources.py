@@ -1,4 +1,4 @@
-"""Opens sources by name: the built-in source, folders, list files, sets of torchvision and Hugging Face, and features.
+"""Opens sources by name: the built-in source, folders, list files, shards, sets of libraries, and features.
 
 Listing a source decodes no image.
 """
@@ -15,17 +15,18 @@ from tlprune.data.huggingface import open_huggingface
 from tlprune.data.list_files import ENDINGS, is_list_file, open_list
 from tlprune.data.parts import PartFolders, find_parts, warn_of_parts_taken_for_classes
 from tlprune.data.scanning import folder_names, scan_all_images, scan_folder
+from tlprune.data.shard_names import SHARD_KINDS, ShardNames, absolute_shards
 from tlprune.data.synthetic import synthetic_classes, synthetic_source
 from tlprune.errors import InputError
 from tlprune.storage.cache import cache_root
 from tlprune.storage.paths import user_path
 
-__all__ = ["BUILT_IN_SOURCE", "absolute_source", "check_source", "open_source", "source_classes"]
+__all__ = ["BUILT_IN_SOURCE", "absolute_source", "check_source", "open_source", "sharded_source", "source_classes"]
 
 BUILT_IN_SOURCE = "drawn"
 """Name of the built-in synthetic source."""
 
-_KINDS = ("linked", "unlabelled", "torchvision", "huggingface", "classes")
+_KINDS = ("linked", "unlabelled", "torchvision", "huggingface", "classes", *SHARD_KINDS)
 
 
 def check_source(source: str) -> None:
@@ -50,6 +51,8 @@ def check_source(source: str) -> None:
             raise InputError("source huggingface: say which: huggingface:FOLDER, or the set's name on the hub")
     elif kind == "classes":
         check_class_names(rest)
+    elif kind in SHARD_KINDS:
+        ShardNames.find(kind, rest)
     elif source != BUILT_IN_SOURCE:
         _path_of(source, rest)
 
@@ -88,7 +91,8 @@ def open_source(source: str, cache: str | os.PathLike[str] | None = None) -> tup
             a folder and its subfolders, whatever their names; a file ``.csv``, ``.tsv`` or ``.txt`` that lists paths
             and labels; ``torchvision:NAME:FOLDER``; ``huggingface:FOLDER`` or ``huggingface:NAME``; ``features:FILE``,
             features in place of images (:mod:`tlprune.data.feature_files`); ``classes:imagenet1k`` or ``classes:FILE``,
-            class names without images (:mod:`tlprune.data.class_names`).
+            class names without images (:mod:`tlprune.data.class_names`); ``webdataset:TARS`` and ``parquet:FILES``,
+            images in shards (:mod:`tlprune.data.shard_names`), all of which are indexed.
         cache: Cache folder; None for the default.
 
     Returns:
@@ -110,6 +114,10 @@ def open_source(source: str, cache: str | os.PathLike[str] | None = None) -> tup
         return _like_each_other(source, *open_huggingface(rest))
     if kind == "classes":
         return open_class_names(rest), None
+    if kind in SHARD_KINDS:
+        from tlprune.data.shards import open_shards
+
+        return open_shards(ShardNames.find(kind, rest)), None
     if kind == "unlabelled":
         return scan_all_images(_path_of(source, rest)), None
     if source != BUILT_IN_SOURCE and (path := _path_of(source, rest)).is_file():
@@ -130,6 +138,8 @@ def absolute_source(source: str) -> str:
         source: Name or path of the source, as in :func:`open_source`.
     """
     kind, rest = _kind_of(source)
+    if kind in SHARD_KINDS:
+        return absolute_shards(kind, rest)
     if source == BUILT_IN_SOURCE or (kind == "classes" and rest in LISTS):
         return source
     if is_features(source):
@@ -137,6 +147,19 @@ def absolute_source(source: str) -> str:
     before, path = _name_and_folder(rest) if kind == "torchvision" else ("", rest)
     absolute = str(user_path(path).absolute()) if _exists(path) else path
     return ":".join(filter(None, (kind, before, absolute)))
+
+
+def sharded_source(source: object) -> ShardNames | None:
+    """Returns the files of a source in shards, without opening them; None for any other source.
+
+    Args:
+        source: Name or path of the source, as in :func:`open_source`, or an opened source.
+
+    Raises:
+        InputError: There are no such files.
+    """
+    kind, rest = _kind_of(source) if isinstance(source, str) else ("", "")
+    return ShardNames.find(kind, rest) if kind in SHARD_KINDS else None
 
 
 def _kind_of(source: str) -> tuple[str, str]:

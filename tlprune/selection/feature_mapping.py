@@ -164,6 +164,7 @@ class FeatureMapping(Selector):
             assignments=assignments,
             metadata={"seconds": seconds},
             unit_kind=self.unit_kind,
+            centroids=units.centroids,
         )
 
     def cached_paths(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> tuple[Path, ...]:

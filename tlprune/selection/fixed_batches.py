@@ -83,7 +83,15 @@ def own_batches(count: int) -> list[range]:
     return batches_of(count)[rank::world]
 
 
-def named_samples(images: Images, indices: Tensor) -> str:
+class Named(Protocol):
+    """Protocol of images that have names."""
+
+    def name(self, index: int) -> str:
+        """Returns the display name of image ``index``."""
+        ...
+
+
+def named_samples(images: Named, indices: Tensor) -> str:
     """Returns the names of the first ten of some images for an error message; ``indices`` is int64 ``[n]``."""
     shown = ", ".join(images.name(index) for index in indices[:10].tolist())
     return f"{shown}, ... ({len(indices)} in all)" if len(indices) > 10 else shown

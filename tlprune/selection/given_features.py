@@ -32,6 +32,10 @@ class GivenFeatures(Protocol):
 
     def __len__(self) -> int: ...
 
+    def name(self, index: int) -> str:
+        """Returns the name of an image."""
+        ...
+
     def read_features(self, images: range) -> Tensor:
         """Reads the features of consecutive images, float32 ``[n, D]``."""
         ...

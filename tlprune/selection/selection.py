@@ -2,16 +2,17 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tlprune.errors import InputError, did_you_mean
+from tlprune.selection.checking import UnitKind, check_fields
 from tlprune.selection.explanation import Explanation
 from tlprune.selection.ranking import Budget, Kept, coverage, kept
 from tlprune.selection.selection_file import OPTIONAL, SCHEMA, TENSORS, reading_selection_file, write_selection_file
@@ -19,14 +20,13 @@ from tlprune.storage.fingerprint import digest_json, digest_tensors
 
 __all__ = ["UNIT_WORDS", "Explanation", "Selection", "UnitKind"]
 
-UnitKind = Literal["class", "cluster", "sample"]
-"""Kind of unit that is kept or dropped as a whole: a source class, a k-means cluster of features, or one image."""
-
 UNIT_WORDS = {"class": ("class", "classes"), "cluster": ("cluster", "clusters"), "sample": ("image", "single images")}
 """Singular and plural display names of each unit kind."""
 
 _FIELD_OF_TENSOR = {"ballots": "assignments"}
 """Field names that differ from the tensor names in the file."""
+
+_MATRICES = ("target_votes", "centroids")
 
 _FORMER_NAMES = {"ballots": "assignments", "record": "metadata", "settings": "config"}
 
@@ -52,6 +52,8 @@ class Selection:
         covers_each_target: Whether coverage is that of the least covered target, rather than that of all votes.
         asked_by: Int32 tensor ``[U]``, the target image each unit is kept for, indexed over all targets; -1 for none;
             empty if units are not kept for single images.
+        centroids: Float32 tensor ``[U, D]``, the centre of each unit in the surrogate's feature space, by which images
+            of other sources find their unit; empty where the method has none.
 
     Raises:
         InputError: If fields are inconsistent, or votes or scores are not finite.
@@ -70,43 +72,21 @@ class Selection:
     target_votes: Tensor = field(default_factory=lambda: torch.empty(0, 0))
     covers_each_target: bool = False
     asked_by: Tensor = field(default_factory=lambda: torch.empty(0))
+    centroids: Tensor = field(default_factory=lambda: torch.empty(0, 0))
 
     def __post_init__(self) -> None:
         """Validates that the fields are consistent."""
         for tensor_name, dtype in (TENSORS | OPTIONAL).items():
             name = _FIELD_OF_TENSOR.get(tensor_name, tensor_name)
             tensor = getattr(self, name)
-            if tensor.ndim != (2 if name == "target_votes" else 1):
+            if tensor.ndim != (2 if name in _MATRICES else 1):
                 raise InputError(f"`{name}` of a selection cannot have the shape {tuple(tensor.shape)}")
             object.__setattr__(self, name, tensor.to(dtype).contiguous())
-        units = self.num_units
-        if units == 0:
-            raise InputError("a selection must rank at least one unit")
         if len(self.target_votes) == 0:
-            object.__setattr__(self, "target_votes", torch.empty(0, units, dtype=torch.float64))
-        if self.unit_kind not in ("class", "cluster", "sample"):
-            raise InputError(f"a selection cannot have units of the kind {self.unit_kind!r}")
-        if len(self.unit_names) != (units if self.unit_kind == "class" else 0):
-            raise InputError(f"a selection of {units} {self.unit_kind} units has {len(self.unit_names)} names")
-        if not torch.equal(self.ranking.sort().values, torch.arange(units)):
-            raise InputError(f"the ranking of a selection must name each of its {units} units once")
-        if self.votes.shape != (units,) or self.scores.shape != (units,) or self.target_votes.shape[1:] != (units,):
-            raise InputError(f"a selection of {units} units has votes {tuple(self.votes.shape)}")
-        for votes in (self.votes, self.target_votes):
-            if not (votes.sum(-1).isfinite().all() and (votes >= 0).all()):
-                raise InputError("votes of a selection must be finite and not negative")
-        if len(self.asked_by) not in (0, units):
-            raise InputError(f"`asked_by` of a selection of {units} units has {len(self.asked_by)} entries")
-        if len(self.asked_by) and not -1 <= int(self.asked_by.min()) <= int(self.asked_by.max()) < len(
-            self.assignments
-        ):
-            raise InputError("`asked_by` of a selection must hold target images, or -1")
-        if not self.scores.isfinite().all():
-            raise InputError("scores of a selection must be finite")
-        for name in ("unit_of_sample", "assignments"):
-            values = getattr(self, name)
-            if len(values) and not 0 <= int(values.min()) <= int(values.max()) < units:
-                raise InputError(f"`{name}` of a selection must hold units in [0, {units})")
+            object.__setattr__(self, "target_votes", torch.empty(0, self.num_units, dtype=torch.float64))
+        if len(self.centroids) == 0:
+            object.__setattr__(self, "centroids", torch.empty(0, 0))
+        check_fields(self)
 
     @property
     def num_units(self) -> int:
@@ -135,8 +115,9 @@ class Selection:
 
     @cached_property
     def digest(self) -> str:
-        """Digest of the content without timings and versions; equal selections have equal digests on every machine."""
-        return digest_json([self._header(), digest_tensors(self._tensors())])
+        """Digest of the order, without timings, versions and centroids; equal on every machine for equal orders."""
+        tensors = {name: tensor for name, tensor in self._tensors().items() if name != "centroids"}
+        return digest_json([self._header(tensors), digest_tensors(tensors)])
 
     def name(self, unit: int) -> str:
         """Returns the display name of a unit: a class's display name or name, or ``cluster 7``, ``sample 7``."""
@@ -340,7 +321,8 @@ class Selection:
         Raises:
             InputError: If the file cannot be written, or :meth:`load` would reject the ``config`` or ``metadata``.
         """
-        write_selection_file(path, self._header() | {"record": self.metadata}, self._tensors())
+        tensors = self._tensors()
+        write_selection_file(path, self._header(tensors) | {"record": self.metadata}, tensors)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Selection":
@@ -370,11 +352,11 @@ class Selection:
         known = {name: getattr(self, _FIELD_OF_TENSOR.get(name, name)) for name in TENSORS | OPTIONAL}
         return {name: tensor for name, tensor in known.items() if name in TENSORS or len(tensor)}
 
-    def _header(self) -> dict[str, Any]:
+    def _header(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         names = list(self.unit_names)
         kind = {"unit_kind": self.unit_kind, "covers_each_target": self.covers_each_target}
         return {
-            "schema": SCHEMA if len(self.asked_by) else 2,
+            "schema": SCHEMA if OPTIONAL.keys() & tensors.keys() else 2,
             "method": self.method,
             "unit_names": names,
             "settings": self.config,

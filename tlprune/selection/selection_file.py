@@ -35,7 +35,7 @@ TENSORS = {
 }
 """Names in the file, and dtypes."""
 
-OPTIONAL = {"asked_by": torch.int32}
+OPTIONAL = {"asked_by": torch.int32, "centroids": torch.float32}
 """Tensors that are in a file only where they have entries."""
 
 # a form is a type, a list of one form for every entry, or an object of forms by key; other keys may be there too
@@ -65,6 +65,7 @@ _WHERE_PRESENT: dict[str, dict[str, Any]] = {
         "seconds": {},
         "image_size": int,
         "target_seed": int,
+        "surrogate_backbone": str,
     },
 }
 _MAY_BE_NULL = {"source_digest", "surrogate_digest", "several_targets", "view"}
