@@ -14,6 +14,7 @@ from tlprune.data.blocks import Blocks, ListedBlocks, ShardBlocks
 from tlprune.data.class_names import LISTS, check_class_names, open_class_names
 from tlprune.data.damaged_images import MOST_SKIPPED
 from tlprune.data.datasets import ImageSet
+from tlprune.data.opening import Source, open_images, usual_size
 from tlprune.data.sources import sharded_source
 from tlprune.distributed import barrier, broadcast_from_rank0, raise_on_all_ranks, rank_and_world
 from tlprune.errors import InputError, did_you_mean, require_within
@@ -21,7 +22,7 @@ from tlprune.membership_rules import By, Rule, rule_of
 from tlprune.selection.membership import DAMAGED, NO_UNIT, Membership
 from tlprune.selection.ranking import Budget
 from tlprune.selection.selection import Selection
-from tlprune.selection_inputs import SelectOptions, Source, check_names, open_images, usual_size
+from tlprune.selection_inputs import SelectOptions, check_names
 from tlprune.storage.fingerprint import digest_tensors
 from tlprune.storage.job_lock import one_job_at_a_time
 from tlprune.surrogates import Surrogate, default_device

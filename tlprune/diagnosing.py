@@ -9,6 +9,7 @@ from torch import Tensor
 from tlprune.data.class_names import refuse_class_names
 from tlprune.data.datasets import ImageSet
 from tlprune.data.image_size import ImageSize
+from tlprune.data.opening import Source, Target, open_images, set_version, training_images, usual_size
 from tlprune.data.transformed import TransformedDataset
 from tlprune.data.uncached import cache_for
 from tlprune.preprocessing import Preprocessing
@@ -16,16 +17,7 @@ from tlprune.pruning import require_source
 from tlprune.selection.diagnostics import Diagnosis, diagnose_kept
 from tlprune.selection.ranking import Budget
 from tlprune.selection.selection import Selection
-from tlprune.selection_inputs import (
-    SelectOptions,
-    Source,
-    Target,
-    check_names,
-    open_images,
-    set_version,
-    training_images,
-    usual_size,
-)
+from tlprune.selection_inputs import SelectOptions, check_names
 from tlprune.storage.cache import cache_root
 from tlprune.surrogates import ReadSurrogate, Surrogate, common_transform
 

@@ -15,6 +15,7 @@ from tlprune.data.feature_names import absolute_features, is_features
 from tlprune.data.feature_set import FeatureSet
 from tlprune.data.feature_writing import check_feature_output, write_features
 from tlprune.data.image_size import ImageSize
+from tlprune.data.opening import Source, Target, open_images, set_version, training_images, usable_images, usual_size
 from tlprune.data.sources import absolute_source
 from tlprune.data.transformed import TransformedDataset
 from tlprune.data.uncached import cache_for
@@ -23,21 +24,10 @@ from tlprune.errors import InputError, require_within
 from tlprune.preprocessing import Preprocessing
 from tlprune.selection.features import SourceFeatures
 from tlprune.selection.forward import Precision, require_precision
-from tlprune.selection_inputs import (
-    SelectOptions,
-    Source,
-    Surrogate,
-    Target,
-    check_names,
-    open_images,
-    set_version,
-    training_images,
-    usable_images,
-    usual_size,
-)
+from tlprune.selection_inputs import SelectOptions, check_names
 from tlprune.storage.cache import cache_root, forget
 from tlprune.storage.fingerprint import digest_tensors
-from tlprune.surrogates import ReadSurrogate, common_transform, default_device
+from tlprune.surrogates import ReadSurrogate, Surrogate, common_transform, default_device
 
 __all__ = ["embed"]
 

@@ -17,6 +17,7 @@ from tlprune.data.datasets import FolderImages, ImageSet, TensorImages
 from tlprune.data.feature_files import open_features
 from tlprune.data.image_size import ImageSize
 from tlprune.data.listing import listing_of
+from tlprune.data.opening import Source, Target, open_images, usable_images, usual_size
 from tlprune.data.pruned_dataset import PrunedDataset, check_classes
 from tlprune.data.reading import own_fingerprint
 from tlprune.distributed import broadcast_from_rank0
@@ -29,21 +30,10 @@ from tlprune.selection.ranking import Budget
 from tlprune.selection.registry import selector_names
 from tlprune.selection.selection import Selection
 from tlprune.selection.selector import Selector
-from tlprune.selection_inputs import (
-    SelectionInputs,
-    SelectOptions,
-    Source,
-    Surrogate,
-    Target,
-    as_list,
-    check_names,
-    open_images,
-    usable_images,
-    usual_size,
-)
+from tlprune.selection_inputs import SelectionInputs, SelectOptions, as_list, check_names
 from tlprune.storage.cache import cache_root, forget
 from tlprune.storage.fingerprint import digest_json
-from tlprune.surrogates import default_device
+from tlprune.surrogates import Surrogate, default_device
 
 __all__ = ["prune", "require_dataset", "require_source", "select"]
 

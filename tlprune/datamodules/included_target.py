@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 from tlprune.data.datasets import ImageSet
 from tlprune.data.mixed import MixedDataset, included_in_batch
+from tlprune.data.opening import Target, training_images
 from tlprune.data.transformed import TransformedDataset
 from tlprune.data.two_views import RECIPES
 from tlprune.errors import InputError
-from tlprune.selection_inputs import Target, training_images
 
 __all__ = ["IncludedTarget"]
 

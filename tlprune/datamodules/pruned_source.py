@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tlprune.data.datasets import ImageSet
+from tlprune.data.opening import Target, training_images
 from tlprune.data.sources import BUILT_IN_SOURCE
 from tlprune.data.target_splits import TargetSplits
 from tlprune.data.transformed import Batch
@@ -23,7 +24,7 @@ from tlprune.selection.ranking import Budget
 from tlprune.selection.sampling_weights import log_odds
 from tlprune.selection.selection import Selection, UnitKind
 from tlprune.selection.selector import Selector
-from tlprune.selection_inputs import SelectionInputs, SelectOptions, Target, as_list, check_names, training_images
+from tlprune.selection_inputs import SelectionInputs, SelectOptions, as_list, check_names
 
 __all__ = ["PrunedSourceDataModule"]
 

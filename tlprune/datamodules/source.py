@@ -12,6 +12,7 @@ from tlprune.data.class_names import refuse_class_names
 from tlprune.data.damaged_images import known_path
 from tlprune.data.datasets import ImageSet
 from tlprune.data.feature_files import refuse_features
+from tlprune.data.opening import Source, usable_images, usual_size
 from tlprune.data.own_transform import ImageTransform, name_of
 from tlprune.data.packed import SHORT_SIDE, Packing
 from tlprune.data.sources import BUILT_IN_SOURCE, check_source, open_source, source_classes
@@ -25,7 +26,6 @@ from tlprune.datamodules.packing import check_packing, in_memory, pack
 from tlprune.datamodules.resumable import ResumableDataModule
 from tlprune.distributed import broadcast_from_rank0
 from tlprune.errors import InputError, require_within
-from tlprune.selection_inputs import Source, usable_images, usual_size
 from tlprune.storage.cache import cache_root, forget
 
 __all__ = ["SourceDataModule"]
