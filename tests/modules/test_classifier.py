@@ -59,6 +59,14 @@ def test_head_takes_its_width_from_the_data(coloured, trainer):
         trainer().fit(LitClassifier("resnet8_w8", num_classes=9), datamodule=data(coloured))
 
 
+def test_one_class_is_refused_by_name(coloured, trainer):
+    one = data(coloured, selector=RandomSelector(), keep_units=1)
+    with pytest.raises(InputError, match="`num_classes` must be at least 2, got 1; a budget that keeps one class"):
+        trainer(max_epochs=1).fit(LitClassifier("resnet8_w8"), datamodule=one)
+    with pytest.raises(InputError, match="`num_classes` must be at least 2, got 1"):
+        LitClassifier("resnet8_w8", num_classes=1)
+
+
 @pytest.mark.filterwarnings("ignore:Checkpoint directory")  # that is where it resumes from
 def test_resume_at_the_end_of_an_epoch_equals_an_uninterrupted_run(coloured, tmp_path, trainer):
     class Unshuffled(PrunedSourceDataModule):

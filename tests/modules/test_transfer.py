@@ -116,7 +116,7 @@ def test_probe_of_random_weights_is_refused(target, trainer):
         ({"backbone": "resnet8"}, "unknown backbone 'resnet8': did you mean 'resnet8_w8'|did you mean"),
         ({"backbone": "resnet8_w8", "mode": "linear"}, "`mode` must be 'probe' or 'finetune', got 'linear'"),
         ({"weights": "none.ckpt"}, "weights none.ckpt: no such file"),
-        ({"backbone": "resnet8_w8", "num_classes": 0}, "`num_classes` must be at least 1, got 0"),
+        ({"backbone": "resnet8_w8", "num_classes": 0}, "`num_classes` must be at least 2, got 0"),
         ({"backbone": "resnet8_w8", "label_smoothing": 2}, r"`label_smoothing` must be in \[0, 1\], got 2"),
     ],
 )

@@ -67,8 +67,6 @@ class ClassificationModule(OfLightning, LightningModule):
         layer_decay: float = 1.0,
     ) -> None:
         super().__init__()
-        if num_classes is not None and num_classes < 1:
-            raise InputError(f"`num_classes` must be at least 1, got {num_classes}")
         if not 0 <= label_smoothing <= 1:
             raise InputError(f"`label_smoothing` must be in [0, 1], got {label_smoothing}")
         require_layer_decay(layer_decay)
@@ -90,6 +88,9 @@ class ClassificationModule(OfLightning, LightningModule):
             self._build_head(num_classes)
 
     def _build_head(self, num_classes: int) -> None:
+        if num_classes < 2:
+            more = "; a budget that keeps one class leaves nothing to tell apart" if num_classes == 1 else ""
+            raise InputError(f"`num_classes` must be at least 2, got {num_classes}{more}")
         self.num_classes = num_classes
         self.hparams["num_classes"] = num_classes
         self.head = nn.Linear(self.backbone.num_features, num_classes)
