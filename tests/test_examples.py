@@ -100,6 +100,7 @@ def test_a_script_is_changed_in_one_place_beside_its_import(name):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pytorch_lightning") is None, reason="lightly's tutorials import it")
+@pytest.mark.slow
 def test_simclr_of_lightly(folder, train):
     """Its images lie in one folder, without classes."""
     (folder / "data/heap").mkdir()
