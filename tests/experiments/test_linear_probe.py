@@ -67,8 +67,8 @@ def test_a_config_names_the_classifier_by_its_options():
     assert transfer_of("probe", {"solver": "lbfgs", "shots": 5}) == LinearProbe(shots=5)
     assert transfer_of("knn", {"num_neighbours": 5, "shots": 3}) == Neighbours(5, shots=3)
     assert transfer_of("probe", {"solver": "lbfgs", "shots": "all"}) == LinearProbe()
-    assert LinearProbe().as_json == {"solver": "lbfgs"}
-    assert LinearProbe(shots=5).as_json == {"solver": "lbfgs", "shots": 5}
+    assert LinearProbe().as_json == {"solver": "lbfgs", "tolerance": 1e-6}
+    assert LinearProbe(shots=5).as_json == {"solver": "lbfgs", "tolerance": 1e-6, "shots": 5}
 
 
 @pytest.mark.parametrize(

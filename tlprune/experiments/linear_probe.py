@@ -26,6 +26,8 @@ class LinearProbe(FrozenTransfer):
 
     Args:
         solver: ``lbfgs``.
+        tolerance: Largest entry of the gradient at the end, above 0. With scikit-learn's 1e-4 the accuracy may be two
+            tenths of a point from the optimum's.
         shots: Labelled training images per class, at least 1; None uses all.
 
     Raises:
@@ -35,27 +37,33 @@ class LinearProbe(FrozenTransfer):
     key: ClassVar[str] = "linear_probe"
 
     solver: Literal["lbfgs"] = "lbfgs"
+    tolerance: float = 1e-6
 
     def __post_init__(self) -> None:
         """Validates the options."""
         super().__post_init__()
         if self.solver != "lbfgs":
             raise InputError(f"`solver` must be 'lbfgs', got {self.solver!r}")
+        if not 0 < self.tolerance < 1:
+            raise InputError(f"`tolerance` must be above 0 and below 1, got {self.tolerance}")
 
     def classify(self, train: Labelled, val: Labelled, test: Labelled) -> tuple[float, float]:
         """Returns the accuracy of the best probe on validation and test images, in [0, 1]."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
+        from threadpoolctl import threadpool_limits
 
         features = train.features.double().numpy()
         mean, deviation = features.mean(0), features.std(0)
         scale = 1 / np.where(deviation > 0, deviation, 1)
         seen, on_val, on_test = ((one.features.double().numpy() - mean) * scale for one in (train, val, test))
         best, found = -1.0, 0.0
-        with warnings.catch_warnings():
+        # each fit begins where that of the stronger penalty ended; on one thread, as products this small are not shared
+        probe = LogisticRegression(max_iter=_ITERATIONS, tol=self.tolerance, warm_start=True)
+        with warnings.catch_warnings(), threadpool_limits(1):
             warnings.simplefilter("ignore", ConvergenceWarning)  # without a penalty to speak of, there is no optimum
             for penalty in PENALTIES:
-                probe = LogisticRegression(C=penalty, max_iter=_ITERATIONS).fit(seen, train.labels.numpy())
+                probe.set_params(C=penalty).fit(seen, train.labels.numpy())
                 accuracy = float(probe.score(on_val, val.labels.numpy()))
                 if accuracy > best:
                     best, found = accuracy, float(probe.score(on_test, test.labels.numpy()))
