@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/results.md", "docs/selection-evidence.md")
+PAGES = ("README.md", "docs/results.md", "docs/selection-evidence.md", "docs/which-selector.md")
 
 
 def load():
@@ -23,9 +23,11 @@ real_results = load()
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_tables_are_computed_from_the_results(page):
+def test_numbers_are_computed_from_the_results(page):
     text = (ROOT / page).read_text()
-    assert re.search(r"<!-- \w+ \S+ .*?-->\n\|", text), "no table on this page"
+    assert re.search(r"<!-- (\w+ \S+ .*?-->\n\||points \S+ \S+ \S+@\S+ \S+@\S+ -->)", text), (
+        "no number of this page is computed"
+    )
     assert real_results.written(text) == text
 
 
