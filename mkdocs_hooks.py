@@ -18,7 +18,14 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parent
 PAGES = ("SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")
-LINKED = ("configs/**/*.yaml", "benchmarks/results/*.json", "notebooks/*.ipynb", "LICENSE", "CITATION.cff")
+LINKED = (
+    "configs/**/*.yaml",
+    "benchmarks/results/*.json",
+    "notebooks/*.ipynb",
+    "examples/**/*.py",
+    "LICENSE",
+    "CITATION.cff",
+)
 # as wide as it fits into a page
 _COLUMNS = "92"
 _ASKED = re.compile(r"<(?:script|link|img|iframe|source|video)\b[^>]*?\b(?:src|href)=[\"']?((?:https?:)?//[^\"'\s>]+)")

@@ -118,8 +118,15 @@ def arguments_of(path, set_of, imagenet):
     return [f"--data.source={imagenet}", "--data.batch_size=2", *small]
 
 
+LARGE = ("imagenet_vit_b_16", "imagenet_rn101", "imagenet_rn152", "vicreg_rn50", "mocov2_rn50")
+"""Configs whose networks take from ten seconds to half a minute for a step."""
+
+
 @pytest.mark.usefixtures("needed")
-@pytest.mark.parametrize("path", FIT, ids=name_of)
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=name_of(path), marks=[pytest.mark.slow] * (path.stem in LARGE)) for path in FIT],
+)
 def test_it_runs_a_step(path, set_of, imagenet):
     assert main(["fit", "--config", str(path), *FAST, *arguments_of(path, set_of, imagenet)]) == 0
     config = yaml.safe_load(path.read_text())

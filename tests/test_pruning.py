@@ -151,6 +151,103 @@ def test_single_images_keep_their_labels(folder):
     assert [label for _, label in pruned] == [dataset.targets[index] for index in pruned.indices]
 
 
+@pytest.mark.parametrize("inside", [lambda dataset: dataset, lambda dataset: Subset(dataset, range(20))])
+def test_a_transform_and_the_numbers_of_classes_are_where_scripts_look(folder, inside):
+    """timm's create_loader() gives the data set its transform, scripts write ``class_to_idx`` to a file."""
+    dataset = ImageFolder(folder)
+    selection = select(str(folder), selector=RandomSelector(seed=2))
+    pruned = prune(inside(dataset), selection, units=2)
+    assert pruned.transform is None
+    pruned.transform = v2.PILToTensor()
+    assert pruned.transform is dataset.transform
+    assert pruned[0][0].shape == (3, 32, 32)
+    assert pruned.class_to_idx == {name: label for label, name in enumerate(pruned.classes)}
+    for place, index in enumerate(pruned.indices):
+        assert pruned.class_to_idx[dataset.classes[dataset.targets[index]]] == pruned[place][1]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # timm leaves files open
+def test_loaders_of_timm_and_data_sets_of_lightly_give_it_their_transform(folder):
+    of_timm, of_lightly = pytest.importorskip("timm.data"), pytest.importorskip("lightly.data")
+    selection = select(str(folder), selector=RandomSelector(seed=2))
+    pruned = prune(of_timm.create_dataset("", root=str(folder), split="train"), selection, units=2)
+    options = {"batch_size": 4, "is_training": True, "num_workers": 0, "device": torch.device("cpu")}
+    loader = of_timm.create_loader(pruned, (3, 16, 16), use_prefetcher=False, **options)
+    images, labels = next(iter(loader))
+    assert (images.shape, images.dtype) == ((4, 3, 16, 16), torch.float32)
+    assert set(labels.tolist()) <= {0, 1}
+    pruned = prune(ImageFolder(folder), selection, units=2)
+    named = of_lightly.LightlyDataset.from_torch_dataset(pruned, transform=v2.PILToTensor())
+    image, label, _ = named[len(pruned) - 1]
+    assert (image.shape, label) == ((3, 32, 32), 1)
+
+
+def test_a_transform_that_nothing_would_use_is_refused(pairs):
+    pruned = prune(pairs, select(pairs, selector=RandomSelector()), units=2)
+    assert not hasattr(pruned, "transform")
+    with pytest.raises(InputError, match="Pairs has no `transform` to set; transform its images in it"):
+        pruned.transform = v2.PILToTensor()
+
+
+def test_a_validation_set_follows_the_kept_classes(folder, class_folder):
+    val = ImageFolder(class_folder("val", {"ant": 1, "bee": 2, "cat": 3, "dog": 4}), v2.PILToTensor())
+    selection = select(str(folder), selector=RandomSelector(seed=2))
+    train = prune(ImageFolder(folder), selection, units=2)
+    pruned = train.prune_validation(val)
+    expected = [index for index, label in enumerate(val.targets) if val.classes[label] in train.classes]
+    assert pruned.indices == expected
+    assert 0 < len(expected) < 10
+    assert pruned.classes == train.classes
+    for place, index in enumerate(expected):
+        image, label = pruned[place]
+        assert torch.equal(image, val[index][0])
+        assert train.classes[label] == val.classes[val.targets[index]]
+    with pytest.raises(InputError, match=r"of 20 images, this data set has 10; a validation set is pruned by `prune_v"):
+        prune(val, selection, units=2)
+
+
+def test_a_validation_set_of_other_classes_or_of_none_that_is_kept_is_refused(folder, class_folder):
+    train = prune(ImageFolder(folder), select(str(folder), selector=RandomSelector(seed=2)), units=1)
+    fewer = ImageFolder(class_folder("fewer", {"bee": 2, "cat": 3, "dog": 4}))
+    with pytest.raises(InputError, match="made for other classes: 'ant' where this data set has 'bee'"):
+        train.prune_validation(fewer)
+    more = ImageFolder(class_folder("more", {**dict.fromkeys(CLASSES, 1), "eel": 1}))
+    with pytest.raises(InputError, match="made for a source of 4 classes, got label 4 in validation images"):
+        train.prune_validation(more)
+    without = ImageFolder(class_folder("val", dict.fromkeys(CLASSES, 2)))
+    label = without.class_to_idx[train.classes[0]]
+    others = Subset(without, [index for index in range(8) if without.targets[index] != label])
+    with pytest.raises(InputError, match="Subset: none of its 6 images has one of the 1 kept classes"):
+        train.prune_validation(others)
+
+
+def test_a_validation_set_stays_whole_where_images_are_pruned(folder):
+    train = prune(ImageFolder(folder), select(str(folder), selector=RandomSelector(unit="sample")), images=7)
+    val = ImageFolder(folder)
+    assert train.prune_validation(val) is val
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ({}, "give exactly one of `ratio`, `units`, `images`, `coverage`, `exactly`; got none"),
+        ({"ratio": 0.5, "units": 2}, "; got `ratio` and `units`"),
+        ({"ratio": 70}, r"`ratio` must be in \[0, 1\), got 70"),
+        ({"coverage": 0}, r"`coverage` must be in \(0, 1\], got 0"),
+        ({"coverage": 0.5}, "`coverage` needs votes, and this order was made without any; use `ratio`"),
+        ({"images": 0}, "`images` must be at least 1, got 0"),
+        ({"images": 1}, "`images` is 1, the best unit alone has"),
+        ({"units": 9}, "`units` is 9, the source has 4 units"),
+        ({"exactly": 99}, "`exactly` is 99, the source has 20 images"),
+    ],
+)
+def test_budgets_are_refused_by_the_names_that_python_has(folder, budget, message):
+    selection = select(str(folder), selector=RandomSelector())
+    for refuse in (lambda: selection.keep(**budget), lambda: prune(ImageFolder(folder), selection, **budget)):
+        with pytest.raises(InputError, match=message):
+            refuse()
+
+
 Named = collections.namedtuple("Named", "image label")
 
 
@@ -186,8 +283,13 @@ def test_another_data_set_is_refused(folder, coloured):
         prune(coloured(4, 3), selection, ratio=0.5)
     with pytest.raises(InputError, match="made for other classes"):
         prune(coloured(4, 5), selection, ratio=0.5)
-    with pytest.raises(InputError, match="give exactly one of"):
-        prune(ImageFolder(folder), selection)
+
+
+def test_another_folder_is_refused_with_the_one_that_was_meant(folder, class_folder):
+    selection = select(str(folder), selector=RandomSelector())
+    (folder / "ant" / "000.png").rename(folder / "ant" / "0.png")
+    with pytest.raises(InputError, match=f"another source: it names .*, ImageFolder is .*; it was made from {folder}$"):
+        prune(ImageFolder(folder), selection, ratio=0.5)
 
 
 def test_many_images_that_vote_for_a_handful_are_warned_of(coloured, surrogate_file):

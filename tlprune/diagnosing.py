@@ -15,7 +15,7 @@ from tlprune.data.uncached import cache_for
 from tlprune.preprocessing import Preprocessing
 from tlprune.pruning import require_source
 from tlprune.selection.diagnostics import Diagnosis, diagnose_kept
-from tlprune.selection.ranking import Budget
+from tlprune.selection.ranking import ArgumentBudget
 from tlprune.selection.selection import Selection
 from tlprune.selection_inputs import SelectOptions, check_names
 from tlprune.storage.cache import cache_root
@@ -87,7 +87,7 @@ def diagnose(
     refuse_class_names(source, "diagnosed")
     options = SelectOptions(surrogate_backbone, surrogate_preprocessing, target_seed=target_seed, image_size=image_size)
     check_names(source, [target], [surrogate], options)
-    kept = found.kept(Budget(ratio, units, images, coverage, exactly)).samples
+    kept = found.kept(ArgumentBudget(ratio, units, images, coverage, exactly)).samples
     opened = without_skipped(open_images(source, cache), found)
     require_source(found, opened, f"source {source if isinstance(source, str) else ''}".strip())
     [(_, voters)] = training_images([target], target_seed)

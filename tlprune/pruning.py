@@ -26,7 +26,7 @@ from tlprune.preprocessing import Preprocessing
 from tlprune.selection import registry
 from tlprune.selection.label_mapping import LabelMapping
 from tlprune.selection.multi_target import Combination
-from tlprune.selection.ranking import Budget
+from tlprune.selection.ranking import ArgumentBudget
 from tlprune.selection.registry import selector_names
 from tlprune.selection.selection import Selection
 from tlprune.selection.selector import Selector
@@ -175,13 +175,14 @@ def prune(
     """
     found = selection if isinstance(selection, Selection) else Selection.load(selection)
     found.require_images()
-    require_dataset(found, dataset, type(dataset).__name__)
-    kept = found.kept(Budget(ratio, units, images, coverage, exactly))
+    for_validation = "a validation set is pruned by `prune_validation()` of the pruned training set"
+    require_dataset(found, dataset, type(dataset).__name__, for_validation if found.unit_kind == "class" else "")
+    kept = found.kept(ArgumentBudget(ratio, units, images, coverage, exactly))
     classes = found.unit_names if found.unit_kind == "class" else None
     return PrunedDataset(dataset, kept.samples, len(found.unit_of_sample), classes, kept.units)
 
 
-def require_dataset(selection: Selection, dataset: Dataset[Any], where: str) -> None:
+def require_dataset(selection: Selection, dataset: Dataset[Any], where: str, if_shorter: str = "") -> None:
     """Refuses a Dataset other than the one that a Selection was made for.
 
     Files and images in memory are compared as a whole. Of any other Dataset its length and, where classes are ranked,
@@ -191,6 +192,7 @@ def require_dataset(selection: Selection, dataset: Dataset[Any], where: str) -> 
         selection: The Selection.
         dataset: The Dataset.
         where: Name of the Dataset in the error message.
+        if_shorter: Advice in the error message where the Dataset has fewer samples.
 
     Raises:
         InputError: It is another Dataset, or has no samples by index.
@@ -198,8 +200,9 @@ def require_dataset(selection: Selection, dataset: Dataset[Any], where: str) -> 
     check_by_index(dataset)
     total, here = len(selection.unit_of_sample), len(dataset)  # type: ignore[arg-type]
     if here != total:
+        advice = f"; {if_shorter}" if if_shorter and here < total else ""
         raise InputError(
-            f"{where}: this selection was made for a source of {total:,} images, this data set has {here:,}"
+            f"{where}: this selection was made for a source of {total:,} images, this data set has {here:,}{advice}"
         )
     listed = listing_of(dataset)
     images = listed.images

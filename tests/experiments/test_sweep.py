@@ -215,6 +215,7 @@ def _kept(cell, ratio, reference):
     return Selection.load(Path("out") / cell.selection).keep(exactly=wanted)
 
 
+@pytest.mark.slow
 def test_configs_without_checkpoints_come_to_the_same(place):
     assert cli.main([*place(seeds=1, ratios=[0.5], controls=False), "--output", "here"]) == 0
     for name in ("pretrain", "probe", "surrogate"):

@@ -172,6 +172,7 @@ def test_the_parser_imports_nothing(sweep, tmp_path):
     assert not (tmp_path / "imported").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_draws_anew_for_each_seed_and_is_reported(sweep, capfd, tmp_path):
     (tmp_path / "targets").mkdir()
     (tmp_path / "one").rename(tmp_path / "targets" / "flowers_of_the_alps")

@@ -108,6 +108,7 @@ def test_each_is_decoded_or_named_and_memory_stays_within_bounds(odd):
     assert above < 200 * MIB
 
 
+@pytest.mark.slow
 def test_the_largest_image_allowed_stays_below_a_gigabyte(tmp_path):
     write_png(tmp_path / "large.png", 9459, 9459, 8, 6)
     found, above = decode_elsewhere(tmp_path / "large.png")

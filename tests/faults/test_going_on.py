@@ -212,7 +212,7 @@ def until_it_ends(command, run, at_most=30):
     ("how", "options"),
     [
         ("time", []),
-        ("callback", ["--trainer.accumulate_grad_batches=3"]),
+        pytest.param("callback", ["--trainer.accumulate_grad_batches=3"], marks=pytest.mark.slow),
         pytest.param("time", ["--trainer.accumulate_grad_batches=3"], marks=pytest.mark.slow),
         pytest.param("callback", ["--trainer.val_check_interval=0.5"], marks=pytest.mark.slow),
     ],

@@ -1,3 +1,4 @@
+import argparse
 import os
 import random
 import signal
@@ -92,6 +93,19 @@ def test_nothing_is_executed_whatever_the_environment_says(tmp_path, monkeypatch
     (save_torch if ours else torch.save)({"state_dict": {}, "x": _Marks(str(tmp_path / "marker"))}, tmp_path / "w.ckpt")
     with pytest.raises(InputError, match="holds more than tensors and is not loaded"):
         load_torch(tmp_path / "w.ckpt")
+    assert not (tmp_path / "marker").exists()
+
+
+def test_arguments_of_a_training_script_are_plain_values(tmp_path, content):
+    """torchvision's and timm's scripts save what argparse gave them."""
+    given = argparse.Namespace(lr=0.1, model="resnet18", sizes=[1, 2])
+    torch.save({**content, "args": given}, tmp_path / "w.pth")
+    found = load_torch(tmp_path / "w.pth")
+    assert same(found, content)
+    assert found["args"] == given
+    torch.save({"args": argparse.Namespace(x=_Marks(str(tmp_path / "marker")))}, tmp_path / "w.pth")
+    with pytest.raises(InputError, match=r"more than tensors and is not loaded \(it holds .*open\)$"):
+        load_torch(tmp_path / "w.pth")
     assert not (tmp_path / "marker").exists()
 
 

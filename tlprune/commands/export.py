@@ -69,7 +69,7 @@ def run(arguments: list[str]) -> None:
         make_console().print(f"{output}: {_WRITTEN[given.format]} {counts}", soft_wrap=True)
         return
     selection.require_images()
-    kept, total = selection.keep(**vars(budget)), len(selection.unit_of_sample)
+    kept, total = selection.kept(budget).samples, len(selection.unit_of_sample)
     if given.format != "symlinks":
         require_writable(given.output)
     if given.format == "indices":

@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from copy import copy
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from tlprune.data.adapters import all_labels
 from tlprune.data.plain_samples import random_state_kept
-from tlprune.data.pruned_dataset import PrunedDataset
+from tlprune.data.pruned_dataset import PrunedDataset, images_of_kept_classes
 from tlprune.datamodules.prepared import ChecksInputs, DependsOn
 from tlprune.datamodules.rebuilt_loaders import rebuilt
 from tlprune.errors import InputError, OfLightning
@@ -61,7 +60,8 @@ class PrunedDataModule(OfLightning, LightningDataModule):
         super().__init__()
         if not isinstance(datamodule, LightningDataModule):
             got = f"{type(datamodule).__module__}.{type(datamodule).__name__}"
-            raise InputError(f"`datamodule` must be a LightningDataModule of lightning.pytorch, got {got}")
+            instead = "prune its data set with tlprune.prune() in place of it"
+            raise InputError(f"`datamodule` must be a LightningDataModule of lightning.pytorch, got {got}; {instead}")
         _restore_hparams(datamodule)
         self.selection = selection if isinstance(selection, Selection) else Selection.load(selection)
         self.selection.require_images()
@@ -191,12 +191,7 @@ class PrunedDataModule(OfLightning, LightningDataModule):
 
     def _of_kept_classes(self, dataset: Dataset[Any]) -> PrunedDataset:
         """Returns the images of kept classes of a validation data set."""
-        labels, names = self._labels(dataset), self.selection.unit_names
-        is_kept = torch.zeros(len(names), dtype=torch.bool).index_fill_(0, self._kept.units, True)
-        if len(labels) and int(labels.max()) >= len(names):
-            more = f"label {int(labels.max())} in validation images"
-            raise InputError(f"this selection was made for a source of {len(names)} classes, got {more}")
-        return PrunedDataset(dataset, is_kept[labels].nonzero().squeeze(1), len(labels), names, self._kept.units)
+        return images_of_kept_classes(dataset, self._labels(dataset), self.selection.unit_names, self._kept.units)
 
     def _known(self, dataset: Dataset[Any]) -> PrunedDataset | None:
         known = self._pruned.get(id(dataset))

@@ -274,7 +274,7 @@ def kept_of(sweep: Sweep, group: Group, seed: int) -> Kept | None:
     if done is None or budget is None:
         return None
     selection = Selection.load(done.outputs[0])
-    kept = digest_tensors({"kept": selection.keep(**vars(budget))})
+    kept = digest_tensors({"kept": selection.kept(budget).samples})
     units = len(selection.units_kept(budget))
     digest = digest_json([selection.unit_kind == "class", kept])
     return Kept(done.outputs[0], digest, budget, selection.num_units, units, done.result)

@@ -226,7 +226,9 @@ def load_classifier(
     """
     saved = _read(weights)
     if saved.num_classes is None:
-        raise InputError(f"{saved.path}: holds a backbone without a head, so it cannot name a class")
+        raise InputError(
+            f"{saved.path}: holds a backbone without a head, so it cannot name a class; Feature Mapping needs none"
+        )
     classifier = Classifier(create_backbone(_name(saved, backbone)), saved.num_classes)
     _load_all(classifier.backbone, saved, "backbone.")
     _load_all(classifier.head, saved, "head.")

@@ -11,6 +11,7 @@ from torch import Tensor
 from tlprune.errors import InputError
 
 __all__ = [
+    "ArgumentBudget",
     "Budget",
     "Kept",
     "Ranked",
@@ -58,6 +59,16 @@ def coverage(votes: Tensor, ranking: Tensor) -> Tensor:
     return votes[ranking].double().cumsum(0) / total.clamp(min=torch.finfo(torch.float64).tiny)
 
 
+_OPTIONS = {
+    "ratio": "prune_ratio",
+    "units": "keep_units",
+    "images": "keep_images",
+    "coverage": "vote_coverage",
+    "exactly": "keep_exactly",
+}
+"""Command line option of each field of a budget."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """Amount of the source to keep. Exactly one field must be given.
@@ -91,27 +102,30 @@ class Budget:
 
     def __post_init__(self) -> None:
         """Validates the fields; errors name the offending option."""
-        given = self._by_option
+        given = self._by_name
         named = {name: value for name, value in given.items() if value is not None}
         if len(named) != 1:
             got = " and ".join(f"`{name}`" for name in named) or "none"
             raise InputError(f"give exactly one of {', '.join(f'`{name}`' for name in given)}; got {got}")
         if self.ratio is not None and not 0 <= self.ratio < 1:
-            raise InputError(f"`prune_ratio` must be in [0, 1), got {self.ratio}")
+            raise InputError(f"`{self.name('ratio')}` must be in [0, 1), got {self.ratio}")
         if self.coverage is not None and not 0 < self.coverage <= 1:
-            raise InputError(f"`vote_coverage` must be in (0, 1], got {self.coverage}")
-        for name in ("keep_units", "keep_images", "keep_exactly"):
+            raise InputError(f"`{self.name('coverage')}` must be in (0, 1], got {self.coverage}")
+        for name in map(self.name, ("units", "images", "exactly")):
             if name in named and int(named[name]) < 1:
                 raise InputError(f"`{name}` must be at least 1, got {named[name]}")
 
     def __str__(self) -> str:
         """Returns the budget as the user gave it, such as "`keep_units` 5"."""
-        return next(f"`{name}` {value}" for name, value in self._by_option.items() if value is not None)
+        return next(f"`{name}` {value}" for name, value in self._by_name.items() if value is not None)
+
+    def name(self, argument: str) -> str:
+        """Returns the name of a field in error messages: that of its command line option."""
+        return _OPTIONS[argument]
 
     @property
-    def _by_option(self) -> dict[str, float | None]:
-        given = {"prune_ratio": self.ratio, "keep_units": self.units, "keep_images": self.images}
-        return given | {"vote_coverage": self.coverage, "keep_exactly": self.exactly}
+    def _by_name(self) -> dict[str, float | None]:
+        return {self.name(argument): getattr(self, argument) for argument in _OPTIONS}
 
     def units_kept(self, sizes_in_order: Tensor, covered: Tensor) -> int:
         """Returns the number of best units that this budget keeps.
@@ -134,21 +148,36 @@ class Budget:
             return total - min(math.floor(self.ratio * total + 1e-9), total - 1)
         if self.units is not None:
             if self.units > total:
-                raise InputError(f"`keep_units` is {self.units}, the source has {total} units")
+                raise InputError(f"`{self.name('units')}` is {self.units}, the source has {total} units")
             return self.units
         if self.coverage is not None:
             if not covered[-1] > 0:
-                raise InputError("`vote_coverage` needs votes, and this order was made without any; use `prune_ratio`")
+                needs = f"`{self.name('coverage')}` needs votes, and this order was made without any"
+                raise InputError(f"{needs}; use `{self.name('ratio')}`")
             return min(int((covered < self.coverage - 1e-9).sum()) + 1, total)
         if self.exactly is not None:
             if self.exactly > (have := int(sizes_in_order.sum())):
-                raise InputError(f"`keep_exactly` is {self.exactly}, the source has {have} images")
+                raise InputError(f"`{self.name('exactly')}` is {self.exactly}, the source has {have} images")
             return int((sizes_in_order.cumsum(0) < self.exactly).sum()) + 1
         images = min(int(self.images or 0), int(sizes_in_order.sum()))
         within = int((sizes_in_order.cumsum(0) <= images).sum())
         if within == 0:
-            raise InputError(f"`keep_images` is {self.images}, the best unit alone has {int(sizes_in_order[0])} images")
+            best = f"the best unit alone has {int(sizes_in_order[0])} images"
+            raise InputError(f"`{self.name('images')}` is {self.images}, {best}")
         return within
+
+
+class ArgumentBudget(Budget):
+    """A budget that was given as arguments of a Python function; errors name these.
+
+    Example:
+        >>> Budget(ratio=0.7).name("units"), ArgumentBudget(ratio=0.7).name("units")
+        ('keep_units', 'units')
+    """
+
+    def name(self, argument: str) -> str:
+        """Returns the name of the field."""
+        return argument
 
 
 class Ranked(Protocol):
@@ -210,7 +239,7 @@ def kept(order: Ranked, budget: Budget) -> Kept:
         [1, 2, 3]
     """
     if len(order.unit_of_sample) == 0 and (budget.images, budget.exactly) != (None, None):
-        other = "give `keep_units`, `prune_ratio` or `vote_coverage`"
+        other = "give `{}`, `{}` or `{}`".format(*map(budget.name, ("units", "ratio", "coverage")))
         raise InputError(f"{budget} needs the number of images of each class, and only class names are known; {other}")
     units = order.ranking[: budget.units_kept(order.unit_sizes[order.ranking], order.covered)]
     samples = kept_samples(order.unit_of_sample, units, len(order.ranking))

@@ -14,7 +14,7 @@ from torch import Tensor
 from tlprune.errors import InputError, did_you_mean
 from tlprune.selection.checking import UnitKind, check_fields
 from tlprune.selection.explanation import Explanation
-from tlprune.selection.ranking import Budget, Kept, coverage, kept
+from tlprune.selection.ranking import ArgumentBudget, Budget, Kept, coverage, kept
 from tlprune.selection.selection_file import OPTIONAL, SCHEMA, TENSORS, reading_selection_file, write_selection_file
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 
@@ -225,7 +225,7 @@ class Selection:
         Raises:
             InputError: See :class:`tlprune.selection.ranking.Budget` and :meth:`units_kept`.
         """
-        return self.kept(Budget(ratio, units, images, coverage, exactly)).samples
+        return self.kept(ArgumentBudget(ratio, units, images, coverage, exactly)).samples
 
     def coverage(self, units: int) -> float:
         """Returns the share of votes of the best ``units`` units, in [0, 1]."""
@@ -308,9 +308,9 @@ class Selection:
         made_for = self.config.get("source_digest")
         if made_for != digest:
             self.require_images()
-            raise InputError(
-                f"this selection was made for another source: it names {str(made_for)[:12]}, {where} is {digest[:12]}"
-            )
+            other = f"it names {str(made_for)[:12]}, {where} is {digest[:12]}"
+            path = f"; it was made from {self.metadata['source']}" if self.metadata.get("source") else ""
+            raise InputError(f"this selection was made for another source: {other}{path}")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes one safetensors file with a JSON header, atomically.

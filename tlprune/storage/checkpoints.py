@@ -5,8 +5,10 @@ before it, and the file stays readable by torch and other programs. Files withou
 CRC-32 of each tensor in the archive, which torch does not verify.
 """
 
+import argparse
 import hashlib
 import os
+import re
 import struct
 import zipfile
 from io import BytesIO
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.serialization import safe_globals
 
 from tlprune.errors import InputError
 from tlprune.storage.atomic import write_bytes
@@ -27,6 +30,8 @@ _LONGEST_COMMENT = 65535
 _MARK = b"tlprune sha256 "
 _DIGITS = 64
 _CHUNK = 1 << 22
+_REFUSED = re.compile(r"GLOBAL ([\w.]+)")
+"""What torch names that a file holds and that is not loaded."""
 
 
 def save_torch(content: object, path: str | os.PathLike[str]) -> None:
@@ -50,6 +55,8 @@ def save_torch(content: object, path: str | os.PathLike[str]) -> None:
 def load_torch(path: str | os.PathLike[str]) -> Any:
     """Reads a file of :func:`torch.save` to the CPU, restricted to tensors, plain values and containers.
 
+    ``argparse.Namespace`` is such a container: many training scripts save their arguments in it.
+
     Args:
         path: Path of the file, written by tlprune or another program.
 
@@ -61,10 +68,13 @@ def load_torch(path: str | os.PathLike[str]) -> Any:
     """
     check_whole(path)
     try:
-        # explicit, because an environment variable can change the default
-        return torch.load(user_path(path), map_location="cpu", weights_only=True)
+        with safe_globals([argparse.Namespace]):
+            # explicit, because an environment variable can change the default
+            return torch.load(user_path(path), map_location="cpu", weights_only=True)
     except Exception as error:  # a hostile or damaged file can raise any error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if refused := _REFUSED.search(str(error)):
+            reason = f"it holds {refused[1]}"
         raise InputError(f"{path}: damaged, or holds more than tensors and is not loaded ({reason[:120]})") from error
 
 
