@@ -28,7 +28,7 @@ help:
 	@echo "make test-bolts  test what is done with the extra 'bolts', in an environment of its own"
 	@echo "make test-package  build the archives, install the wheel in an empty environment, and use it there"
 	@echo "make test-minimum  test with the lowest versions that pyproject.toml allows"
-	@echo "make docs        build the pages in docs/ as a site, in site/; a broken link is an error"
+	@echo "make docs        build the pages in docs/ as a site, in site/; a broken link is an error, and so is prose against the list"
 	@echo "make notebooks   run the notebooks from top to bottom; an error in a cell is an error"
 	@echo "make bench       measure every path whose speed has a bar; 10 minutes on two fast idle cores"
 	@echo "make audit       look up known vulnerabilities of what is installed; needs the Python Package Index"
@@ -90,6 +90,7 @@ test-minimum: $(MINIMUM_READY)
 	$(if $(KEEP),,rm -rf $(MINIMUM))
 
 docs: $(READY)
+	$(VENV)/bin/python mkdocs_prose.py
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 notebooks: $(READY)

@@ -1,9 +1,10 @@
-"""Writes the tables and figures about real images, on three pages, from the results of the sweeps.
+"""Writes the tables, numbers and figures about real images, on the pages of PAGES, from the results of the sweeps.
 
     python benchmarks/real_results.py
 
 Results are in benchmarks/results/real/NAME/results.json, as configs/experiment/real_*.yaml leaves them. In the page a
 line ``<!-- KIND NAME ARGUMENTS -->`` opens a table, which ends at ``<!-- end -->``; what lies between is written here.
+Within a line ``<!-- points NAME MODE METHOD@RATIO OTHER@RATIO -->`` opens a difference, which ends alike.
 """
 
 import json
@@ -22,14 +23,18 @@ from tlprune.experiments.verdicts import claim_text
 from tlprune.experiments.wording import difference, interval_of, mode_label, share, target_labels
 
 ROOT = Path(__file__).parents[1]
-PAGES = tuple(ROOT / name for name in ("README.md", "docs/results.md", "docs/selection-evidence.md"))
+PAGES = tuple(
+    ROOT / name for name in ("README.md", "docs/results.md", "docs/selection-evidence.md", "docs/which-selector.md")
+)
 RESULTS = ROOT / "benchmarks" / "results" / "real"
 
-_TABLE = re.compile(r"(<!-- (\w+) (\S+) ?(.*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- (\w+) (\S+) ?([^\n>]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+_POINTS = re.compile(r"(<!-- points (\S+) (\S+) (\S+) (\S+) -->).*?(<!-- end -->)")
 
 
 def written(page: str) -> str:
-    """Returns the page with each of its tables computed from the results that it names."""
+    """Returns the page with each of its tables and differences computed from the results that it names."""
+    page = _POINTS.sub(lambda found: found[1] + one_difference(load(found[2]), *found.group(3, 4, 5)) + found[6], page)
     return _TABLE.sub(lambda found: found[1] + _written(found[2], found[3], *found[4].split()) + found[5], page)
 
 
@@ -78,6 +83,14 @@ def pairs(results: Results, ratio: str, *names: str) -> str:
         labels = [results.methods[name].label for name in (first, second)]
         lines.append([f"{labels[0]} minus {labels[1]}", *map(_pooled, found)])
     return _table(heads, lines, left=1)
+
+
+def one_difference(results: Results, mode: str, candidate: str, other: str) -> str:
+    """One difference over all targets; a group is ``METHOD@RATIO`` or, for equal steps, ``METHOD@RATIO@steps``."""
+    found = results.pooled(_group(candidate), _group(other), mode)
+    if found is None:
+        raise RuntimeError(f"no target and seed has both {candidate} and {other} by {mode}")
+    return _pooled(found)
 
 
 def claims(results: Results, mode: str) -> str:
@@ -168,6 +181,11 @@ def draw() -> None:
 
 def _label(results: Results, group: Group) -> str:
     return results.methods[group.method].label + (", equal steps" if group.match_budget == "steps" else "")
+
+
+def _group(name: str) -> Group:
+    method, ratio, *budget = name.split("@")
+    return Group("", method, float(ratio), "steps" if budget else "epochs")
 
 
 def _points(found: PooledDifference | None) -> str:

@@ -190,7 +190,7 @@ def test_each_finetuning_recipe_says_for_which_targets_it_is():
 
 @pytest.mark.usefixtures("needed")
 def test_three_commands_from_imagenet_and_pets_to_a_finetuned_model(imagenet, set_of, capsys):
-    """As docs/recipes.md has them, with small networks and one step each."""
+    """As docs/from-dp4tl.md has them, with small networks and one step each."""
     pets = set_of("oxford_pets")
     source = [f"--data.source={imagenet}", "--data.batch_size=4", "--data.image_size=32", "--data.eval_size=32"]
     source += [*FAST, "--model.backbone=resnet8_w8"]

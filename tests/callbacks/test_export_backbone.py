@@ -103,7 +103,7 @@ def test_any_network_called_backbone_is_written_and_read(name, recognised, colou
     else:
         with pytest.raises(InputError, match="TransferModule needs `backbone`"):
             TransferModule(weights=str(path))
-    page = (Path(__file__).parents[2] / "docs" / "own-module.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "python.md").read_text()
     snippet = next(one for one in re.findall(r"```python\n(.*?)```", page, re.S) if "load_exported" in one)
     exec(snippet, documented := {})
     network, _ = plain(name)

@@ -141,7 +141,7 @@ class Summary:
         return group.method != NONE and self.results.methods[group.method].uses_surrogate
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as JSON values; docs/demo.md documents the fields."""
+        """All of it as JSON values; docs/report.md documents the fields."""
         recipes, provenance = self.results.recipes, self.results.provenance
         return {
             "target": self.target,
