@@ -5,7 +5,9 @@ class per photograph. Training and validation patches come from the left half of
 right half, so no pixel is in both.
 """
 
+from copy import copy
 from functools import cache
+from typing import Self
 
 import numpy as np
 import torch
@@ -13,11 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from tlprune.data.datasets import TensorImages
+from tlprune.data.datasets import ImageSet, Level, TensorImages
 from tlprune.data.splits import stratified_holdout
 from tlprune.errors import InputError
+from tlprune.storage.fingerprint import digest_json, digest_tensors
 
-__all__ = ["digits", "photos"]
+__all__ = ["Photographs", "digits", "photos"]
 
 _SIZE = 32
 _PHOTOGRAPHS: tuple[str, ...] = ("astronaut", "brick", "camera", "cat", "coffee", "coins", "grass", "gravel")
@@ -72,12 +75,7 @@ def photos(
     Raises:
         InputError: scikit-image is not installed.
     """
-    try:
-        from skimage import data
-    except ImportError as error:
-        message = "the target 'photos' needs scikit-image: pip install 'tlprune[demo]'"
-        raise InputError(message) from error
-    pictures = [np.asarray(getattr(data, name)()) for name in _PHOTOGRAPHS]
+    pictures = _pictures()
     strips = (
         ("train", train_per_class, 0.0, 0.35),
         ("val", val_per_class, 0.35, 0.5),
@@ -93,6 +91,53 @@ def photos(
         labels = torch.arange(len(pictures)).repeat_interleave(count)
         sets.append(TensorImages(torch.stack(pixels), labels, _PHOTOGRAPHS))
     return tuple(sets)
+
+
+class Photographs(ImageSet):
+    """The photographs of scikit-image, whole and without labels.
+
+    Raises:
+        InputError: scikit-image is not installed.
+    """
+
+    def __init__(self) -> None:
+        self._pictures = [
+            torch.from_numpy(np.array(Image.fromarray(picture).convert("RGB"))).permute(2, 0, 1).contiguous()
+            for picture in _pictures()
+        ]
+        self._names = _PHOTOGRAPHS
+        self.classes = ()
+        self.labels = torch.zeros(len(self._names), dtype=torch.int64)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """Returns a photograph, ``[3, H, W]`` uint8, and 0."""
+        return self._pictures[index], 0
+
+    def name(self, index: int) -> str:
+        """Returns the name of a photograph in scikit-image."""
+        return self._names[index].replace("_", " ")
+
+    def fingerprint(self, level: Level = "path") -> str:
+        """Returns a fingerprint of names and pixels for ``path``; empty for other levels."""
+        pixels = dict(zip(self._names, self._pictures, strict=True))
+        return digest_json([list(self._names), digest_tensors(pixels)]) if level == "path" else ""
+
+    def subset(self, indices: Tensor) -> Self:
+        """Returns the photographs at ``indices`` (``[M]`` int64), in that order."""
+        part = copy(self)
+        picked = indices.tolist()
+        part._pictures, part._names = [self._pictures[i] for i in picked], tuple(self._names[i] for i in picked)
+        part.labels = self.labels[indices]
+        return part
+
+
+def _pictures() -> list[NDArray[np.uint8]]:
+    try:
+        from skimage import data
+    except ImportError as error:
+        message = "the photographs need scikit-image: pip install 'tlprune[demo]'"
+        raise InputError(message) from error
+    return [np.asarray(getattr(data, name)()) for name in _PHOTOGRAPHS]
 
 
 def _digit(image: Image.Image) -> Tensor:

@@ -13,6 +13,12 @@ from tlprune.data.scanning import scan_class_folder
 from tlprune.data.synthetic import synthetic_classes, synthetic_source
 from tlprune.data.target_splits import list_targets
 from tlprune.errors import InputError, did_you_mean
+from tlprune.experiments.demo_photographs import (
+    WEIGHTS,
+    photographs_figure,
+    photographs_select,
+    what_photographs_need,
+)
 from tlprune.experiments.demo_plan import DemoMethod, demo_sweep
 from tlprune.experiments.demo_report import print_summary, write_summary
 from tlprune.experiments.executors import default_workers, local_processes
@@ -73,6 +79,7 @@ def demo(
     if fresh:
         forget(folder / "stages", folder / "selections")
     console = Console()
+    _show_photographs(folder, cache, console)
     columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn()]
     columns += [TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
     with Progress(*columns, console=console, speed_estimate_period=90) as progress:
@@ -90,6 +97,28 @@ def demo(
         write_summary(summary, selection, lambda unit: images[selection.example(unit)][0], folder)
     print_summary(summary, selection, folder, console)
     return results
+
+
+def _show_photographs(folder: Path, cache: str | None, console: Console) -> None:
+    """Lets real photographs choose classes of ImageNet, where all that this takes is installed."""
+    if missing := what_photographs_need():
+        text = f"pip install 'tlprune[demo]' lets photographs choose classes of ImageNet here (needs {missing})"
+        console.print(text, highlight=False, markup=False)  # [demo] is no style
+        return
+    selection, photographs = photographs_select(cache)
+    photographs_figure(selection, photographs, folder / "photographs.png")
+    voted = int((selection.votes > 0).sum())
+    text = f"{len(photographs)} photographs choose {voted} of ImageNet's {selection.num_units:,} classes"
+    console.print(f"{text} by their names, without an image of ImageNet:", highlight=False)
+    for index, unit in enumerate(selection.assignments.tolist()):
+        console.print(f"  {photographs.name(index):<22}{selection.name(unit)}", highlight=False)
+    console.print(
+        f"{folder}/photographs.png shows them. For a folder of yours:\n  tlprune select --source classes:imagenet1k "
+        f"--target FOLDER \\\n      --surrogate {WEIGHTS} --output names.safetensors\n"
+        "Now the built-in source, where the claim can be tested in minutes:",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _draw(progress: Progress, cache: str | None) -> Path:

