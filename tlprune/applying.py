@@ -22,7 +22,7 @@ from tlprune.membership_rules import By, Rule, rule_of
 from tlprune.selection.membership import DAMAGED, NO_UNIT, Membership
 from tlprune.selection.ranking import Budget
 from tlprune.selection.selection import Selection
-from tlprune.selection_inputs import SelectOptions, check_names
+from tlprune.selection_inputs import SelectOptions, as_list, check_names
 from tlprune.storage.fingerprint import digest_tensors
 from tlprune.storage.job_lock import one_job_at_a_time
 from tlprune.surrogates import Surrogate, default_device
@@ -69,7 +69,7 @@ class Applied:
 
 def apply(
     selection: Selection | str | os.PathLike[str],
-    source: Source,
+    source: Source | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
     ratio: float | None = None,
@@ -130,10 +130,11 @@ def apply(
         raise InputError(f"{what}; make one by LabelMapping or FeatureMapping, or from the other source itself")
     budget = Budget(ratio, units, images, coverage)
     kept = found.units_kept(budget)
-    check_names(source, [], [] if surrogate is None else [surrogate], SelectOptions())
+    other: Source = as_list([source])[0]
+    check_names(other, [], [] if surrogate is None else [surrogate], SelectOptions())
     names = _class_names(class_names)
-    shards = sharded_source(source)
-    blocks: Blocks = ListedBlocks(open_images(source, cache)) if shards is None else ShardBlocks(shards)
+    shards = sharded_source(other)
+    blocks: Blocks = ListedBlocks(open_images(other, cache)) if shards is None else ShardBlocks(shards)
     probes = [blocks.open(number) for number in sorted({0, len(blocks) // 2, len(blocks) - 1})]
     if write == "shards":
         blocks.copier(probes[0])
@@ -144,7 +145,7 @@ def apply(
         names,
         surrogate,
         surrogate_backbone,
-        usual_size(source),
+        usual_size(other),
         on_bad_image == "skip",
         num_workers,
         torch.device(device) if device is not None else default_device(),

@@ -17,7 +17,7 @@ from tlprune.pruning import require_source
 from tlprune.selection.diagnostics import Diagnosis, diagnose_kept
 from tlprune.selection.ranking import ArgumentBudget
 from tlprune.selection.selection import Selection
-from tlprune.selection_inputs import SelectOptions, check_names
+from tlprune.selection_inputs import SelectOptions, as_list, check_names
 from tlprune.storage.cache import cache_root
 from tlprune.surrogates import ReadSurrogate, Surrogate, common_transform
 
@@ -26,8 +26,8 @@ __all__ = ["diagnose", "diagnose_images", "without_skipped"]
 
 def diagnose(
     selection: Selection | str | os.PathLike[str],
-    source: Source,
-    target: Target,
+    source: Source | os.PathLike[str],
+    target: Target | os.PathLike[str],
     surrogate: Surrogate,
     *,
     ratio: float | None = None,
@@ -84,14 +84,16 @@ def diagnose(
         (10, True)
     """
     found = selection if isinstance(selection, Selection) else Selection.load(selection)
-    refuse_class_names(source, "diagnosed")
+    whole: Source = as_list([source])[0]
+    targets: list[Target] = as_list([target])
+    refuse_class_names(whole, "diagnosed")
     options = SelectOptions(surrogate_backbone, surrogate_preprocessing, target_seed=target_seed, image_size=image_size)
-    check_names(source, [target], [surrogate], options)
+    check_names(whole, targets, [surrogate], options)
     kept = found.kept(ArgumentBudget(ratio, units, images, coverage, exactly)).samples
-    opened = without_skipped(open_images(source, cache), found)
-    require_source(found, opened, f"source {source if isinstance(source, str) else ''}".strip())
-    [(_, voters)] = training_images([target], target_seed)
-    size = ImageSize(image_size, usual_size(source))
+    opened = without_skipped(open_images(whole, cache), found)
+    require_source(found, opened, f"source {whole if isinstance(whole, str) else ''}".strip())
+    [(_, voters)] = training_images(targets, target_seed)
+    size = ImageSize(image_size, usual_size(whole))
     how = (options, size, num_workers, cache, verify_content, device)
     [diagnosis] = diagnose_images(opened, voters, surrogate, [kept], *how)
     return diagnosis

@@ -24,7 +24,7 @@ from tlprune.errors import InputError, require_within
 from tlprune.preprocessing import Preprocessing
 from tlprune.selection.features import SourceFeatures
 from tlprune.selection.forward import Precision, require_precision
-from tlprune.selection_inputs import SelectOptions, check_names
+from tlprune.selection_inputs import SelectOptions, as_list, check_names
 from tlprune.storage.cache import cache_root, forget
 from tlprune.storage.fingerprint import digest_tensors
 from tlprune.surrogates import ReadSurrogate, Surrogate, common_transform, default_device
@@ -33,8 +33,8 @@ __all__ = ["embed"]
 
 
 def embed(
-    source: Source | None = None,
-    target: Target | None = None,
+    source: Source | os.PathLike[str] | None = None,
+    target: Target | os.PathLike[str] | None = None,
     *,
     surrogate: Surrogate,
     output: str | os.PathLike[str],
@@ -84,14 +84,16 @@ def embed(
     require_precision(precision)
     require_within("num_workers", num_workers, 0)
     check_feature_output(output)
-    refuse_class_names(source, "embedded")
+    whole: Source | None = as_list([source])[0]
+    voting: Target | None = as_list([target])[0]
+    refuse_class_names(whole, "embedded")
     options = SelectOptions(surrogate_backbone, surrogate_preprocessing, target_seed=target_seed, image_size=image_size)
-    if given := next((one for one in (source, target) if is_features(one) or isinstance(one, FeatureSet)), None):
+    if given := next((one for one in (whole, voting) if is_features(one) or isinstance(one, FeatureSet)), None):
         raise InputError(f"{given if isinstance(given, str) else given.where}: these are features already")
-    check_names(source, [] if target is None else [target], [surrogate], options)
-    images, name, skipped = _images(source, target, options, on_bad_image, num_workers, cache)
+    check_names(whole, [] if voting is None else [voting], [surrogate], options)
+    images, name, skipped = _images(whole, voting, options, on_bad_image, num_workers, cache)
     read = ReadSurrogate.read(surrogate, surrogate_preprocessing)
-    size = ImageSize(image_size, usual_size(source if source is not None else images))
+    size = ImageSize(image_size, usual_size(whole if whole is not None else images))
     transform = common_transform([read], size)
     size.warn_if_far(read.preprocessing, f"surrogate {read.name}")
     network = read.network("backbone", surrogate_backbone, images.classes)

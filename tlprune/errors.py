@@ -4,6 +4,8 @@ import re
 import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
+from math import inf
+from numbers import Real
 
 __all__ = ["InputError", "OfLightning", "did_you_mean", "require_within"]
 
@@ -35,8 +37,11 @@ def require_within(name: str, value: float, low: float, high: float | None = Non
     Raises:
         InputError: If the value is out of range.
     """
-    if high is None and not value >= low:
-        raise InputError(f"`{name}` must be at least {low}, got {value}")
+    if not isinstance(value, Real):
+        raise InputError(f"`{name}` must be a number, got {value!r}")
+    if high is None and not low <= value < inf:
+        finite = " and finite" if value == inf else ""
+        raise InputError(f"`{name}` must be at least {low}{finite}, got {value}")
     if high is not None and not low <= value <= high:
         raise InputError(f"`{name}` must be from {low} to {high}, got {value}")
 

@@ -7,17 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks.timer import Interval
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 import tlprune
 from tlprune.checkpoint_io import AtomicCheckpointIO
+from tlprune.data.two_views import RECIPES
+from tlprune.datamodules.downstream import DownstreamDataModule
 from tlprune.datamodules.prepared import ChecksInputs, DependsOn, StartsOver
+from tlprune.datamodules.source import SourceDataModule
 from tlprune.errors import InputError
 from tlprune.fit_stage import FitStage
 from tlprune.modules.classifier import ClassificationModule
+from tlprune.modules.ssl import LitSSL
 from tlprune.parser_messages import Refusal, in_short
 from tlprune.stopped_fit import RestartClock
 from tlprune.storage.paths import user_path
@@ -158,6 +162,7 @@ class TLPruneCLI(LightningCLI):
         return path
 
     def _check_inputs(self) -> None:
+        _check_views(self.model, self.datamodule)
         if isinstance(self.datamodule, ChecksInputs):
             self.datamodule.check_inputs()
         file = self._find_checkpoint()
@@ -166,6 +171,41 @@ class TLPruneCLI(LightningCLI):
         checkpoint = AtomicCheckpointIO().load_checkpoint(file)
         if isinstance(self.model, ClassificationModule):
             self.model.check_checkpoint(checkpoint)
+
+
+class SaveConfigAtStart(SaveConfigCallback):
+    """Writes the configuration once data and model are set up, so that what these refuse leaves no file."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Writes nothing yet."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the configuration."""
+        super().setup(trainer, pl_module, "fit")
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the configuration."""
+        super().setup(trainer, pl_module, "validate")
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the configuration."""
+        super().setup(trainer, pl_module, "test")
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the configuration."""
+        super().setup(trainer, pl_module, "predict")
+
+
+def _check_views(model: LightningModule, data: LightningDataModule | None) -> None:
+    """Refuses augmentations of two views for a classifier, and of one view for LitSSL."""
+    if not isinstance(data, SourceDataModule | DownstreamDataModule) or data.transform is not None:
+        return
+    name, views = type(model).__name__, f"`augment` {data.augment!r} gives"
+    if isinstance(model, LitSSL) and data.augment not in RECIPES:
+        choices = ", ".join(RECIPES)
+        raise InputError(f"{name} compares two views of each image, {views} one: choose one of {choices}")
+    if isinstance(model, ClassificationModule) and data.augment in RECIPES:
+        raise InputError(f"{name} takes one view of each image, {views} two: set another `augment`")
 
 
 def _load_named_classes() -> None:
@@ -207,7 +247,7 @@ def _cli(arguments: list[str], save_config: bool) -> TLPruneCLI:
         subclass_mode_model=True,
         subclass_mode_data=True,
         seed_everything_default=0,
-        save_config_callback=SaveConfigCallback if save_config else None,
+        save_config_callback=SaveConfigAtStart if save_config else None,
         save_config_kwargs={"overwrite": True},
         load_from_checkpoint_support=False,
         parser_kwargs={"prog": "tlprune", "version": f"tlprune {tlprune.__version__}", "exit_on_error": False},

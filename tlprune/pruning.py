@@ -20,6 +20,7 @@ from tlprune.data.listing import listing_of
 from tlprune.data.opening import Source, Target, open_images, usable_images, usual_size
 from tlprune.data.pruned_dataset import PrunedDataset, check_classes
 from tlprune.data.reading import own_fingerprint
+from tlprune.data.sample_records import compare_samples
 from tlprune.distributed import broadcast_from_rank0
 from tlprune.errors import InputError, did_you_mean
 from tlprune.preprocessing import Preprocessing
@@ -39,8 +40,8 @@ __all__ = ["prune", "require_dataset", "require_source", "select"]
 
 
 def select(
-    source: Source,
-    target: Target | Sequence[Target] | None = None,
+    source: Source | os.PathLike[str],
+    target: Target | os.PathLike[str] | Sequence[Target | os.PathLike[str]] | None = None,
     *,
     surrogate: Surrogate | Sequence[Surrogate] | None = None,
     selector: Selector | str | None = None,
@@ -104,9 +105,10 @@ def select(
         image_size,
     )
     chosen = LabelMapping() if selector is None else _selector(selector)
+    pruned: Source = as_list([source])[0]
     targets, surrogates = as_list(target), as_list(surrogate)
-    check_names(source, targets, surrogates, options)
-    images = open_images(source, cache, num_workers)
+    check_names(pruned, targets, surrogates, options)
+    images = open_images(pruned, cache, num_workers)
     images.share_reading()
     if fresh and on_bad_image == "skip":
         broadcast_from_rank0(partial(forget, known_path(images, cache_root(cache))))
@@ -117,9 +119,9 @@ def select(
         surrogates,
         chosen,
         options,
-        ImageSize(image_size, usual_size(source)),
+        ImageSize(image_size, usual_size(pruned)),
         device=torch.device(device) if device is not None else default_device(),
-        source_name=source if isinstance(source, str) else None,
+        source_name=pruned if isinstance(pruned, str) else None,
         skipped=skipped,
         cache=cache,
         verify_content=verify_content,
@@ -185,8 +187,8 @@ def prune(
 def require_dataset(selection: Selection, dataset: Dataset[Any], where: str, if_shorter: str = "") -> None:
     """Refuses a Dataset other than the one that a Selection was made for.
 
-    Files and images in memory are compared as a whole. Of any other Dataset its length and, where classes are ranked,
-    labels are compared: all that it lists, or those of a few samples.
+    Files and images in memory are compared as a whole. Of any other Dataset its length and labels are compared: all
+    that it lists where classes are ranked, or those of a few samples. Other pixels of these are warned of.
 
     Args:
         selection: The Selection.
@@ -219,6 +221,8 @@ def require_dataset(selection: Selection, dataset: Dataset[Any], where: str, if_
         images = as_images(dataset)
     if isinstance(images, FolderImages | TensorImages | DatasetImages):
         require_source(selection, images, where)
+    elif images is None and (records := selection.metadata.get("source_samples")):
+        compare_samples(dataset, records, where)
 
 
 def require_source(selection: Selection, images: ImageSet, where: str) -> None:

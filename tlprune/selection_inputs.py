@@ -10,17 +10,19 @@ from warnings import warn
 import torch
 from torch import Tensor, nn
 
+from tlprune.data.adapters import DatasetImages
 from tlprune.data.datasets import ImageSet
 from tlprune.data.feature_names import check_features, is_features
 from tlprune.data.feature_set import FeatureSet
 from tlprune.data.image_size import ImageSize
 from tlprune.data.opening import Source, Target, set_version, training_images
+from tlprune.data.sample_records import records_of
 from tlprune.data.sources import absolute_source, check_source
 from tlprune.data.target_splits import check_target
 from tlprune.data.transformed import TransformedDataset
 from tlprune.data.transforms import MAX_SIZE, EvalTransform
 from tlprune.data.uncached import cache_for, changing
-from tlprune.distributed import broadcast_from_rank0
+from tlprune.distributed import broadcast_from_rank0, rank_and_world
 from tlprune.errors import InputError, require_within
 from tlprune.models.weights import check_weights
 from tlprune.preprocessing import Preprocessing
@@ -168,6 +170,10 @@ class SelectionInputs:
         seconds = [one.saved.seconds if one.saved is not None else None for one in used]
         if seconds and None not in seconds:
             metadata["surrogate_seconds"] = sum(filter(None, seconds))
+        if len(source.labels) and source.classes == tuple(map(str, range(len(source.classes)))):
+            _warn_of_first_label(int(source.labels.min()), len(source.classes))
+        if isinstance(source, DatasetImages):
+            metadata["source_samples"] = records_of(source)
         if skipped:
             metadata["skipped"] = list(skipped)
         if source.display_names != source.classes:
@@ -273,14 +279,24 @@ def check_names(
         check_source(source)
     for one in surrogates:
         if not isinstance(one, nn.Module):
+            if not isinstance(one, str | os.PathLike):
+                what = "a network, a file of weights, or the name of published weights"
+                raise InputError(f"`surrogate` must be {what}, got {type(one).__name__}")
             check_weights(os.fspath(one), "surrogate")
 
 
 def as_list(given: Any) -> list[Any]:
-    """None as no entry, one as one entry, and several as they are."""
+    """None as no entry, one as one entry, and several as they are; paths become text."""
     if given is None:
         return []
-    return list(given) if isinstance(given, list | tuple) else [given]
+    several = given if isinstance(given, list | tuple) else [given]
+    return [os.fspath(one) if isinstance(one, os.PathLike) else one for one in several]
+
+
+def _warn_of_first_label(lowest: int, count: int) -> None:
+    if lowest > 0 and rank_and_world()[0] == 0:
+        none = f"no image of the source has a label below {lowest}"
+        warn(f"{none}, and classes are counted from 0 to {count - 1}: number labels from 0", stacklevel=3)
 
 
 def _seen_through(images: ImageSet, transform: EvalTransform) -> TransformedDataset | FeatureSet:

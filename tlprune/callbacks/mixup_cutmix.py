@@ -80,8 +80,11 @@ class MixupCutMix(OfLightning, Callback):
             InputError: Nobody says how many there are.
         """
         data = getattr(trainer, "datamodule", None)
-        known = (self.num_classes, getattr(pl_module, "num_classes", None), pl_module.hparams.get("num_classes"))
-        number = next((one for one in known if one is not None), None)
+        of_module = getattr(pl_module, "num_classes", None) or pl_module.hparams.get("num_classes")
+        number = of_module if self.num_classes is None else self.num_classes
+        if isinstance(of_module, int) and number != of_module:
+            pair = f"`num_classes` is {number}, {type(pl_module).__name__} has {of_module}"
+            raise InputError(f"MixupCutMix makes as many probabilities as the module has classes: {pair}; leave it out")
         number = getattr(data, "num_classes", None) if number is None else number
         if not isinstance(number, int):
             raise InputError(f"MixupCutMix needs `num_classes`: {type(pl_module).__name__} and its data do not say it")

@@ -1,9 +1,11 @@
 """Adapts torch Datasets of images and labels to :class:`~tlprune.ImageSet`."""
 
+import os
 from collections.abc import Mapping
 from copy import copy
 from functools import cached_property
 from hashlib import sha256
+from os import PathLike
 from typing import Any, Self
 
 import torch
@@ -20,7 +22,7 @@ from tlprune.distributed import gather_from_ranks, raise_on_all_ranks, rank_and_
 from tlprune.errors import InputError
 from tlprune.storage.fingerprint import digest_json
 
-__all__ = ["DatasetImages", "all_labels", "as_images", "check_by_index", "labels_of_some"]
+__all__ = ["DatasetImages", "all_labels", "as_images", "check_by_index", "labels_of_some", "without_subsets"]
 
 
 def as_images(dataset: ImageSet | Dataset[Any], num_workers: int = 0) -> ImageSet:
@@ -44,7 +46,7 @@ def as_images(dataset: ImageSet | Dataset[Any], num_workers: int = 0) -> ImageSe
     listed = listing_of(dataset)
     if listed.images is not None:
         return listed.images
-    whole, indices = _without_subsets(dataset)
+    whole, indices = without_subsets(dataset)
     return DatasetImages(whole, indices, listed=listed, num_workers=num_workers)
 
 
@@ -58,6 +60,8 @@ def check_by_index(dataset: Any) -> None:
         InputError: It is iterable only, holds several splits, or is empty.
     """
     name = type(dataset).__name__
+    if isinstance(dataset, str | bytes | PathLike):
+        raise InputError(f"a torch Dataset is needed, got the {name} {os.fsdecode(dataset)!r}")
     if isinstance(dataset, Mapping):
         splits = ", ".join(map(repr, list(dataset)[:5]))
         raise InputError(f"{name} holds several data sets ({splits}); give one of them")
@@ -103,12 +107,16 @@ def labels_of_some(dataset: Any) -> dict[int, int | None]:
         return {index: label_of(read_sample(plain, index), f"{name}[{index}]") for index in places}
 
 
-def _without_subsets(dataset: Any) -> tuple[Any, Tensor | None]:
-    """Returns the Dataset below all Subsets, and the samples of it that are used, ``[N]`` int64; None for all."""
+def without_subsets(dataset: Any) -> tuple[Any, Tensor | None]:
+    """Returns the Dataset below all Subsets, and the samples of it that are used, ``[N]`` int64; None for all.
+
+    Args:
+        dataset: The Dataset.
+    """
     if type(dataset) is not Subset:
         return dataset, None
     picked = torch.as_tensor(dataset.indices, dtype=torch.int64).reshape(-1)
-    whole, indices = _without_subsets(dataset.dataset)
+    whole, indices = without_subsets(dataset.dataset)
     return whole, picked if indices is None else indices[picked]
 
 

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from warnings import warn
 
 import numpy as np
 import torch
@@ -11,7 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from tlprune.data.datasets import ImageSet
+from tlprune.data.plain_samples import spread
 from tlprune.data.transforms import Transform
+from tlprune.distributed import rank_and_world
 from tlprune.errors import InputError
 from tlprune.preprocessing import Preprocessing
 
@@ -20,6 +23,13 @@ __all__ = ["ImageTransform", "OwnTransform", "name_of", "require_callable"]
 ImageTransform = Callable[[Tensor], Any]
 """A callable from an image ``[3, H, W]`` uint8, RGB, to ``[3, S, S]`` uint8 or normalised floats, or to a list of such
 views."""
+
+
+_TRIED = 4
+"""Number of images that a callable is tried on."""
+
+_FAR = 10
+"""Floats that are this many times as large as a black or white pixel that is normalised are not normalised."""
 
 
 class OwnTransform(Transform):
@@ -89,22 +99,39 @@ class OwnTransform(Transform):
         return self._resized(pixels, self.image_size)
 
     def check(self, images: ImageSet, size_is_known: bool) -> None:
-        """Tries the callable on the first of some images, to report a wrong one before a run begins.
+        """Tries the callable on a few of some images, to report a wrong one before a run begins.
+
+        Floats that are not finite are an error; floats that cannot be normalised are warned of.
 
         Args:
-            images: The images, which may be none. A first image that cannot be decoded is left for loading to report.
+            images: The images, which may be none. An image that cannot be decoded is left for loading to report.
             size_is_known: Whether ``image_size`` is final; else any size passes.
 
         Raises:
             InputError: As :meth:`resize`.
         """
-        try:
-            pixels = images[0][0] if len(images) else None
-        except InputError:
-            return
-        if pixels is not None:
+        made: list[Tensor] = []
+        for place in spread(len(images), _TRIED):
+            try:
+                pixels = images[place][0]
+            except InputError:
+                continue
             with self.drawing():
-                self._resized(pixels, self.image_size if size_is_known else None)
+                made.append(self._resized(pixels, self.image_size if size_is_known else None))
+        self._check_floats([one for one in made if one.is_floating_point()])
+
+    def _check_floats(self, made: list[Tensor]) -> None:
+        if not made:
+            return
+        low, high = min(float(one.min()) for one in made), max(float(one.max()) for one in made)
+        if not all(bool(one.isfinite().all()) for one in made):
+            raise InputError(f"{self.called} gives numbers that are not finite")
+        black, white = self.normalize(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(-1, 3, -1, -1))
+        most = _FAR * max(float(black.abs().max()), float(white.abs().max()))
+        if (low >= 0 > float(black.max()) or max(-low, high) > most) and rank_and_world()[0] == 0:
+            usual = f"normalised images are near {float(black.min()):.2g} to {float(white.max()):.2g}"
+            more = "end it with torchvision.transforms.v2.Normalize, or have it give uint8"
+            warn(f"{self.called} gives floats from {low:.4g} to {high:.4g}, {usual}: {more}", stacklevel=2)
 
     def _resized(self, pixels: Tensor, size: int | None) -> Tensor:
         shown = pixels.clone()  # pixels may lie in memory for other epochs, and the callable may change its input
@@ -168,6 +195,10 @@ def require_callable(argument: str, change: object) -> None:
     """
     if change is not None and not callable(change):
         raise InputError(f"`{argument}` must be a callable from an image to a tensor, got {change!r}")
+    if isinstance(change, type):
+        raise InputError(
+            f"`{argument}` must be an object, got the class {change.__name__}: call it, with its arguments"
+        )
 
 
 def _size(image: Tensor) -> str:

@@ -166,21 +166,17 @@ class ParquetShard:
         raise InputError(f"{self.path}: a shard without images: no column of image bytes among {columns}")
 
     def _label_column(self, schema: Any, features: dict[str, Any], named: str | None) -> str | None:
-        arrow = _pyarrow(self.path)[0]
+        types = _pyarrow(self.path)[0].types
         if named is not None:
             self._require_column(schema, named)
+            if not _holds_labels(types, kind := schema.field(named).type):
+                raise InputError(f"{self.path}: column {named!r} holds {kind}, and labels are text or whole numbers")
             return named
         declared = [name for name, kind in features.items() if (kind or {}).get("_type") == "ClassLabel"]
         declared = [name for name in declared if name in schema.names]
         if declared:
             return next((name for name in _HF_LABELS if name in declared), declared[0])
-        usable = [
-            name
-            for name in schema.names
-            if arrow.types.is_integer(kind := schema.field(name).type)
-            or arrow.types.is_string(kind)
-            or arrow.types.is_large_string(kind)
-        ]
+        usable = [name for name in schema.names if _holds_labels(types, schema.field(name).type)]
         return label_column([name for name in schema.names if name != self.image], str(self.path), usable)
 
     def _require_column(self, schema: Any, name: str) -> None:
@@ -197,6 +193,12 @@ class ParquetShard:
         if (most := max(values)) >= len(names):
             raise InputError(f"{self.path}: label {most} in {column!r} is not from 0 to {len(names) - 1}")
         self.labels, self.classes = [names[value] for value in values], tuple(names)
+
+
+def _holds_labels(types: Any, kind: Any) -> bool:
+    """Returns whether values of a type of Arrow may be labels: text, whole numbers, or a dictionary of these."""
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    return bool(types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind))
 
 
 def _hugging_face_features(metadata: dict[bytes, bytes]) -> dict[str, Any]:

@@ -98,13 +98,21 @@ class SampleReader:
         """
         with random_state_kept():
             before = random_state()
-            first, again = (_read_some(self, self._probes) for _ in range(2))
+            first, again = (self.read_some(self._probes) for _ in range(2))
             drew = random_state() != before
         for one, other in zip(first, again, strict=True):
             if one.label != other.label:
                 pair = f"the label {one.label}, and {other.label} when it is read again"
                 raise InputError(f"{self.name_of(one.index)}: a sample must keep its label, it has {pair}")
         return first == again and not drew
+
+    def read_some(self, indices: Sequence[int]) -> list[ReadSample]:
+        """Reads a few samples in this process.
+
+        Args:
+            indices: Positions of the samples.
+        """
+        return [_read_one(self, index) for index in indices]
 
     def read_all(self, indices: Sequence[int], num_workers: int = 0) -> list[ReadSample]:
         """Reads samples, with a progress bar on rank 0.
@@ -143,10 +151,6 @@ class _Reading(Dataset[ReadSample]):
 
     def __getitem__(self, place: int) -> ReadSample:
         return _read_one(self.reader, int(self.indices[place]))
-
-
-def _read_some(reader: SampleReader, indices: Sequence[int]) -> list[ReadSample]:
-    return [_read_one(reader, index) for index in indices]
 
 
 def _read_one(reader: SampleReader, index: int) -> ReadSample:

@@ -111,7 +111,7 @@ def _whole(label: Any, name: str) -> int | None:
         if label.size != 1 if isinstance(label, np.ndarray) else label.numel() != 1:
             raise InputError(f"{name}: a label must be one whole number, got {_described(label)}")
         value = label.item()
-    if not isinstance(value, int | float | np.integer | np.floating) or value != value or int(value) != value:
+    if not isinstance(value, int | float | np.integer | np.floating) or value != value or value % 1:
         shown = value if isinstance(value, float | np.floating) else _described(value)
         raise InputError(f"{name}: a label must be a whole number, got {shown}")
     if value < -1:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from stat import S_ISREG
 
 from tlprune.errors import InputError, did_you_mean
 from tlprune.storage.paths import expanded
@@ -58,14 +59,16 @@ class ShardNames:
         files = list(_found(source, kind, str(Path(expanded(pattern)).absolute())))
         if not files:
             raise InputError(f"source {source}: no file matches it")
-        seen: set[str] = set()
-        for place, file in enumerate(files, 1):
-            if file in seen:
-                raise InputError(f"source {source}: {file} is named twice")
-            seen.add(file)
-            if not Path(file).is_file():
+        seen: dict[tuple[int, int], int] = {}
+        for place, file in enumerate(files):
+            identity = _identity(file)
+            if identity is None:
                 what = "a folder, not a file" if Path(file).is_dir() else "no such file"
-                raise InputError(f"source {source}: {file}: {what} (shard {place:,} of {len(files):,})")
+                raise InputError(f"source {source}: {file}: {what} (shard {place + 1:,} of {len(files):,})")
+            if (first := files[seen.setdefault(identity, place)]) != file:
+                raise InputError(f"source {source}: {first} and {file} are one file")
+            if seen[identity] != place:
+                raise InputError(f"source {source}: {file} is named twice")
         return cls(source, kind, tuple(files), columns)
 
     @cached_property
@@ -92,6 +95,15 @@ def absolute_shards(kind: str, rest: str) -> str:
     named = _COLUMNS.fullmatch(rest) if kind == "parquet" else None
     before, pattern = (f"{named[1]}:", named[2]) if named else ("", rest)
     return f"{kind}:{before}{Path(expanded(pattern)).absolute()}"
+
+
+def _identity(file: str) -> tuple[int, int] | None:
+    """Returns the device and the inode of a file, which links to it share; None if there is no such file."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if S_ISREG(status.st_mode) else None
 
 
 def _columns_of(source: str, kind: str, rest: str) -> tuple[dict[str, str], str]:

@@ -152,6 +152,8 @@ class DownstreamDataModule(ResumableDataModule):
         if len(target.val) == 0 and self.trainer is not None and stage == "fit" and self.trainer.limit_val_batches != 0:
             more = "give it a part 'val', two images of a class, or `limit_val_batches: 0`"
             raise InputError(f"target {target.name}: no image to validate on ({target.split}); {more}")
+        if stage in (None, "fit"):
+            self.check_inputs()
         parts = {"train": target.train, "val": target.val, "test": target.test}
         self._sets = {part: TransformedDataset(of, self._view(part)) for part, of in parts.items() if of is not None}
 

@@ -1,5 +1,7 @@
 """A Selection that the user gives, in place of all that one is made from."""
 
+import os
+
 from tlprune.data.datasets import ImageSet
 from tlprune.errors import InputError
 from tlprune.pruning import require_source
@@ -24,7 +26,7 @@ class GivenSelection:
     """
 
     def __init__(self, given: object, like: Selection | None = None) -> None:
-        self.file = given if isinstance(given, str) else None
+        self.file = os.fspath(given) if isinstance(given, str | os.PathLike) else None
         self.like = like
         self._selection = given if isinstance(given, Selection) else None
         if self.file is not None:

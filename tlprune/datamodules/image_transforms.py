@@ -73,7 +73,7 @@ class SourceTransforms:
         return EvalTransform(self.eval_size.expected(preprocessing), preprocessing)
 
     def check(self, images: ImageSet, preprocessing: Preprocessing) -> None:
-        """Tries the user's transforms on the first image. A size that the weights may say is not checked yet.
+        """Tries the user's transforms on a few images. A size that the weights may say is not checked yet.
 
         Raises:
             InputError: A transform fails, or gives something else than images.

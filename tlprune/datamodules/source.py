@@ -26,6 +26,7 @@ from tlprune.datamodules.packing import check_packing, in_memory, pack
 from tlprune.datamodules.resumable import ResumableDataModule
 from tlprune.distributed import broadcast_from_rank0
 from tlprune.errors import InputError, require_within
+from tlprune.selection_inputs import as_list
 from tlprune.storage.cache import cache_root, forget
 
 __all__ = ["SourceDataModule"]
@@ -92,6 +93,7 @@ class SourceDataModule(ResumableDataModule):
         verify_content: bool = False,
     ) -> None:
         super().__init__()
+        (source,) = as_list([source])
         require_within("batch_size", batch_size, 1)
         require_within("num_workers", num_workers, 0)
         if not 0 <= val_share < 1:
@@ -206,6 +208,7 @@ class SourceDataModule(ResumableDataModule):
         """Opens what is trained and validated on; ``new_labels`` is ``[C]`` int64."""
         expected = self._expected()
         seen = {"train": self._at_hand(train), "val": self._decoded(val) if self.in_memory else val}
+        self.transforms.check(seen["train"], expected)
         self._sets["train"] = TransformedDataset(seen["train"], self.transforms.train(expected), new_labels)
         self._sets["val"] = TransformedDataset(seen["val"], self.transforms.eval(expected), new_labels)
 

@@ -275,6 +275,8 @@ def _read_safetensors(path: Path) -> SavedWeights:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
         classes = tuple(map(str, _list(json.loads(metadata.get("classes", "[]")))))
         checksum = metadata.pop("checksum", None)
+        if (kind := metadata.get("tlprune", _FORMAT)) != _FORMAT:
+            raise InputError(f"{path}: a {kind} of tlprune, not weights")
         # files of other libraries have no checksum
         if (checksum or metadata.get("tlprune") == _FORMAT) and checksum != _checksum(state, metadata):
             raise ValueError("its checksum does not match")
@@ -284,6 +286,8 @@ def _read_safetensors(path: Path) -> SavedWeights:
         # other libraries may use the same key for other content
         text = metadata.get("preprocessing", "{}") if metadata.get("tlprune") == _FORMAT else "{}"
         preprocessing = Preprocessing.from_json(json.loads(text))
+    except InputError:
+        raise
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path}: damaged or no safetensors file ({error})") from error
     return SavedWeights(path, metadata.get("backbone"), state, classes, seconds, preprocessing)

@@ -141,7 +141,7 @@ class LitSSL(OfLightning, LightningModule):
     def training_step(self, batch: Views, batch_idx: int) -> Tensor:
         """Computes the loss of a batch of two views."""
         step = {"simclr": self._simclr, "moco": self._moco, "vicreg": self._vicreg}[self.method]
-        loss = step(*batch[0])
+        loss = step(*_two_views(batch))
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -239,6 +239,15 @@ class LitSSL(OfLightning, LightningModule):
             self.lr_scaling,
             self.layer_decay,
         )
+
+
+def _two_views(batch: Any) -> tuple[Tensor, Tensor]:
+    views = batch[0] if isinstance(batch, list | tuple) else None
+    if isinstance(views, list | tuple) and len(views) == 2:
+        return views[0], views[1]
+    got = f"{len(views)} views" if isinstance(views, list | tuple) else "one view"
+    more = "set an `augment` of two views, such as simclr; other DataModules give ((view, other view), ...)"
+    raise InputError(f"LitSSL compares two views of each image, got {got}: {more}")
 
 
 def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:

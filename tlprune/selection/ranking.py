@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import NamedTuple, Protocol
 from warnings import warn
 
@@ -107,6 +108,10 @@ class Budget:
         if len(named) != 1:
             got = " and ".join(f"`{name}`" for name in named) or "none"
             raise InputError(f"give exactly one of {', '.join(f'`{name}`' for name in given)}; got {got}")
+        for name, value in named.items():
+            whole = name.startswith("keep_")
+            if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
+                raise InputError(f"`{name}` must be a {'whole ' if whole else ''}number, got {value!r}")
         if self.ratio is not None and not 0 <= self.ratio < 1:
             raise InputError(f"`{self.name('ratio')}` must be in [0, 1), got {self.ratio}")
         if self.coverage is not None and not 0 < self.coverage <= 1:

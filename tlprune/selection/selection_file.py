@@ -122,6 +122,8 @@ def reading_selection_file(path: str | os.PathLike[str]) -> Iterator[tuple[dict[
     Raises:
         InputError: The file is missing, damaged, of a newer layout, or no selection.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"a Selection or the path of its file is needed, got {type(path).__name__}")
     file = user_path(path)
     if not file.is_file():
         raise InputError(f"{path}: {'a folder, not a selection' if file.is_dir() else 'no such selection'}")
