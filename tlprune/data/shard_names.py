@@ -59,7 +59,7 @@ class ShardNames:
         files = list(_found(source, kind, str(Path(expanded(pattern)).absolute())))
         if not files:
             raise InputError(f"source {source}: no file matches it")
-        seen: dict[tuple[int, int], int] = {}
+        seen: dict[tuple[int, int | str], int] = {}
         for place, file in enumerate(files):
             identity = _identity(file)
             if identity is None:
@@ -97,13 +97,16 @@ def absolute_shards(kind: str, rest: str) -> str:
     return f"{kind}:{before}{Path(expanded(pattern)).absolute()}"
 
 
-def _identity(file: str) -> tuple[int, int] | None:
-    """Returns the device and the inode of a file, which links to it share; None if there is no such file."""
+def _identity(file: str) -> tuple[int, int | str] | None:
+    """Returns the device and the inode of a file, which links to it share; None if there is no such file.
+
+    File systems without inodes say 0; there the path counts.
+    """
     try:
         status = os.stat(file)
     except OSError:
         return None
-    return (status.st_dev, status.st_ino) if S_ISREG(status.st_mode) else None
+    return (status.st_dev, status.st_ino or file) if S_ISREG(status.st_mode) else None
 
 
 def _columns_of(source: str, kind: str, rest: str) -> tuple[dict[str, str], str]:
