@@ -113,7 +113,7 @@ def test_zero_votes_still_make_an_order(name, selected):
     found = selected(name)
     silent = replace(found, votes=torch.zeros(found.num_units), target_votes=torch.empty(0, found.num_units))
     assert len(silent.kept(Budget(units=1)).units) == 1
-    with pytest.raises(InputError, match="`vote_coverage` needs votes"):
+    with pytest.raises(InputError, match="`coverage` needs votes"):
         silent.keep(coverage=0.5)
     if "target" not in getattr(tlprune, name).needs and name != "ReverseSelector":
         assert found.votes.sum() == 0

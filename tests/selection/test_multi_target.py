@@ -168,7 +168,7 @@ def test_nobody_voted_so_no_share_of_votes_can_be_kept():
     found = MultiTarget().combine([without_votes([2, 0, 1]), without_votes([1, 0, 2])])
     assert found.ranking.tolist() == [2, 1, 0]
     assert len(found.keep(units=2)) == 20
-    with pytest.raises(InputError, match="`vote_coverage` needs votes"):
+    with pytest.raises(InputError, match="`coverage` needs votes"):
         found.keep(coverage=0.5)
 
 
