@@ -163,9 +163,10 @@ def test_how_weights_expect_images_is_given_in_yaml(source, pets, surrogate_file
     assert main(["fit", "--config=half.yaml", "--trainer.max_epochs=1", *SMALL, *odd]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawn_cached")
-def test_the_configs_of_the_readme_run():
-    """The commands that README shows, each cut to a step."""
+def test_the_configs_of_the_tutorial_run():
+    """The commands that the tutorial shows, each cut to a step."""
     fast = ["--trainer.fast_dev_run=2", "--trainer.accelerator=cpu", "--trainer.enable_progress_bar=false"]
     surrogate, pruned = CONFIGS / "source/drawn_surrogate.yaml", CONFIGS / "source/drawn_pruned.yaml"
     assert main(["fit", "--config", str(surrogate), *fast]) == 0

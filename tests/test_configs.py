@@ -118,7 +118,15 @@ def arguments_of(path, set_of, imagenet):
     return [f"--data.source={imagenet}", "--data.batch_size=2", *small]
 
 
-LARGE = ("imagenet_vit_b_16", "imagenet_rn101", "imagenet_rn152", "vicreg_rn50", "mocov2_rn50")
+LARGE = (
+    "imagenet_vit_b_16",
+    "imagenet_rn101",
+    "imagenet_rn152",
+    "vicreg_rn50",
+    "mocov2_rn50",
+    "simclr_rn50",
+    "imagenet_rn50_modern",
+)
 """Configs whose networks take from ten seconds to half a minute for a step."""
 
 

@@ -75,8 +75,9 @@ def test_progress_counts_every_image_that_is_trained_on(tmp_path):
     assert images_left(longer, replace(results, cells=done)) == 9000 * 8 + 70 * 200 + 6 * 9000
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawn_cached")
-@pytest.mark.parametrize("seeds", [["--seeds=1"], pytest.param([], marks=pytest.mark.slow)], ids=["one", "all"])
+@pytest.mark.parametrize("seeds", [["--seeds=1"], []], ids=["one", "all"])
 def test_quick_demo_finds_that_voting_beats_its_reverse_and_goes_on_where_it_stopped(seeds, tmp_path, capsys):
     out = tmp_path / "out"
     command = ["demo", "--quick", *seeds, "--output", str(out)]

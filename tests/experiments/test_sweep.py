@@ -185,6 +185,7 @@ def test_selections_see_images_as_the_pretrainings_config_says_of_surrogates(pla
     assert Selection.load(file).config["view"] == {"view": "EvalView", "image_size": 32, **half}
 
 
+@pytest.mark.slow
 def test_controls_keep_as_many_images_and_neighbours_need_no_training(place):
     mapping = {"class_path": "FeatureMapping", "init_args": {"num_clusters": 12}}
     transfers = {"knn": {"num_neighbours": 3, "temperature": 0.1}, "probe": "probe.yaml"}

@@ -73,6 +73,7 @@ def results_of(stage):
     return json.loads(stage.read_text())["content"]["result"]
 
 
+@pytest.mark.slow
 def test_every_arm_includes_its_own_target_and_weighted_methods_run_at_full_length(place, capsys):
     assert cli.main(place()) == 0
     said = capsys.readouterr().out

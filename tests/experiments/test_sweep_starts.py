@@ -76,6 +76,7 @@ def fit_of(pattern):
     return [yaml.safe_load((stage.parent / "fit.yaml").read_text()) for stage in stages(pattern)]
 
 
+@pytest.mark.slow
 def test_every_cell_is_run_from_each_start_and_weights_alone_are_transferred(place, capsys):
     assert cli.main([*place(), "--dry-run"]) == 0
     said = capsys.readouterr().out

@@ -134,11 +134,11 @@ def test_a_surrogate_is_a_network_or_weights():
 @pytest.mark.parametrize(
     ("budget", "what"),
     [
-        ({"ratio": "0.5"}, "`prune_ratio` must be a number, got '0.5'"),
-        ({"ratio": True}, "`prune_ratio` must be a number, got True"),
-        ({"units": 2.5}, "`keep_units` must be a whole number, got 2.5"),
-        ({"images": "7"}, "`keep_images` must be a whole number, got '7'"),
-        ({"coverage": [0.5]}, r"`vote_coverage` must be a number, got \[0.5\]"),
+        ({"ratio": "0.5"}, "`ratio` must be a number, got '0.5'"),
+        ({"ratio": True}, "`ratio` must be a number, got True"),
+        ({"units": 2.5}, "`units` must be a whole number, got 2.5"),
+        ({"images": "7"}, "`images` must be a whole number, got '7'"),
+        ({"coverage": [0.5]}, r"`coverage` must be a number, got \[0.5\]"),
     ],
 )
 def test_budgets_are_numbers(budget, what):
