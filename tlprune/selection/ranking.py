@@ -108,17 +108,17 @@ class Budget:
         if len(named) != 1:
             got = " and ".join(f"`{name}`" for name in named) or "none"
             raise InputError(f"give exactly one of {', '.join(f'`{name}`' for name in given)}; got {got}")
+        counts = {self.name(argument) for argument in ("units", "images", "exactly")}
         for name, value in named.items():
-            whole = name.startswith("keep_")
+            whole = name in counts
             if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
                 raise InputError(f"`{name}` must be a {'whole ' if whole else ''}number, got {value!r}")
+            if whole and int(value) < 1:
+                raise InputError(f"`{name}` must be at least 1, got {value}")
         if self.ratio is not None and not 0 <= self.ratio < 1:
             raise InputError(f"`{self.name('ratio')}` must be in [0, 1), got {self.ratio}")
         if self.coverage is not None and not 0 < self.coverage <= 1:
             raise InputError(f"`{self.name('coverage')}` must be in (0, 1], got {self.coverage}")
-        for name in map(self.name, ("units", "images", "exactly")):
-            if name in named and int(named[name]) < 1:
-                raise InputError(f"`{name}` must be at least 1, got {named[name]}")
 
     def __str__(self) -> str:
         """Returns the budget as the user gave it, such as "`keep_units` 5"."""
