@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from errno import EINVAL
+from itertools import islice
 from pathlib import Path
 from stat import S_ISREG
 from typing import Any
@@ -42,7 +43,7 @@ def digest_json(value: object) -> str:
 
 
 def _json_parts(value: object) -> Iterator[str]:
-    if isinstance(value, list):
+    if isinstance(value, list) and any(map(_is_long, value)):
         yield "["
         for place, item in enumerate(value):
             yield "," if place else ""
@@ -53,17 +54,23 @@ def _json_parts(value: object) -> Iterator[str]:
 
 
 def _is_long(value: object) -> bool:
-    if isinstance(value, Tensor):
-        return value.ndim == 1
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes | list | tuple)
+    if isinstance(value, str | bytes | list | tuple):
+        return False
+    return value.ndim == 1 if isinstance(value, Tensor) else isinstance(value, Sequence)
 
 
 def _long_parts(value: Any) -> Iterator[str]:
+    blocks = torch.split(value, _AT_ONCE) if isinstance(value, Tensor) else _blocks(value)
     yield "["
-    for start in range(0, len(value), _AT_ONCE):
-        block = value[start : start + _AT_ONCE]
-        yield ("," if start else "") + _json(block.tolist() if isinstance(block, Tensor) else list(block))[1:-1]
+    for place, block in enumerate(blocks if len(value) else ()):
+        yield ("," if place else "") + _json(block.tolist() if isinstance(block, Tensor) else block)[1:-1]
     yield "]"
+
+
+def _blocks(value: Iterable[Any]) -> Iterator[list[Any]]:
+    entries = iter(value)  # a list of paths reads them in order faster than by place
+    while block := list(islice(entries, _AT_ONCE)):
+        yield block
 
 
 def _json(value: object) -> str:
