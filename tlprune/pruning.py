@@ -16,7 +16,7 @@ from tlprune.data.damaged_images import known_path
 from tlprune.data.datasets import FolderImages, ImageSet, TensorImages
 from tlprune.data.feature_files import open_features
 from tlprune.data.image_size import ImageSize
-from tlprune.data.listing import listing_of
+from tlprune.data.listing import Listing, listing_of
 from tlprune.data.opening import Source, Target, open_images, usable_images, usual_size
 from tlprune.data.pruned_dataset import PrunedDataset, check_classes
 from tlprune.data.reading import own_fingerprint
@@ -178,13 +178,14 @@ def prune(
     found = selection if isinstance(selection, Selection) else Selection.load(selection)
     found.require_images()
     for_validation = "a validation set is pruned by `prune_validation()` of the pruned training set"
-    require_dataset(found, dataset, type(dataset).__name__, for_validation if found.unit_kind == "class" else "")
+    if_shorter = for_validation if found.unit_kind == "class" else ""
+    listed = require_dataset(found, dataset, type(dataset).__name__, if_shorter)
     kept = found.kept(ArgumentBudget(ratio, units, images, coverage, exactly))
     classes = found.unit_names if found.unit_kind == "class" else None
-    return PrunedDataset(dataset, kept.samples, len(found.unit_of_sample), classes, kept.units)
+    return PrunedDataset(dataset, kept.samples, len(found.unit_of_sample), classes, kept.units, listed)
 
 
-def require_dataset(selection: Selection, dataset: Dataset[Any], where: str, if_shorter: str = "") -> None:
+def require_dataset(selection: Selection, dataset: Dataset[Any], where: str, if_shorter: str = "") -> Listing:
     """Refuses a Dataset other than the one that a Selection was made for.
 
     Files and images in memory are compared as a whole. Of any other Dataset its length and labels are compared: all
@@ -195,6 +196,9 @@ def require_dataset(selection: Selection, dataset: Dataset[Any], where: str, if_
         dataset: The Dataset.
         where: Name of the Dataset in the error message.
         if_shorter: Advice in the error message where the Dataset has fewer samples.
+
+    Returns:
+        What the Dataset lists, which takes long where it has millions of files.
 
     Raises:
         InputError: It is another Dataset, or has no samples by index.
@@ -223,6 +227,7 @@ def require_dataset(selection: Selection, dataset: Dataset[Any], where: str, if_
         require_source(selection, images, where)
     elif images is None and (records := selection.metadata.get("source_samples")):
         compare_samples(dataset, records, where)
+    return listed
 
 
 def require_source(selection: Selection, images: ImageSet, where: str) -> None:

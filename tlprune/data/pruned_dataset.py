@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
-from tlprune.data.adapters import all_labels
-from tlprune.data.listing import listing_of
+from tlprune.data.adapters import all_labels, without_subsets
+from tlprune.data.listing import Listing, listing_of
 from tlprune.data.samples import relabelled
 from tlprune.errors import InputError
 
@@ -46,6 +46,7 @@ class PrunedDataset(Subset[Any]):
         total: Expected number of samples of the Dataset.
         classes: Names of all classes if classes are pruned; None keeps labels unchanged.
         kept_classes: Kept classes, in any order, ``[k]`` int64.
+        listed: Labels and class names that the Dataset lists, if they were looked at already; None looks.
 
     A ``transform`` that is set on it is set on the Dataset.
 
@@ -65,12 +66,13 @@ class PrunedDataset(Subset[Any]):
         total: int,
         classes: Sequence[str] | None = None,
         kept_classes: Tensor | None = None,
+        listed: Listing | None = None,
     ) -> None:
         if len(dataset) != total:  # type: ignore[arg-type]
             got = f"this data set has {len(dataset):,}"  # type: ignore[arg-type]
             raise InputError(f"this selection was made for a source of {total:,} images, {got}")
         super().__init__(dataset, indices.tolist())
-        listed = listing_of(dataset)
+        listed = listing_of(dataset) if listed is None else listed
         named = listed.names
         if classes is not None:
             check_classes(classes, named, type(dataset).__name__)
@@ -104,10 +106,7 @@ class PrunedDataset(Subset[Any]):
     @property
     def _reading(self) -> Any:
         """The Dataset below all Subsets."""
-        dataset: Any = self.dataset
-        while type(dataset) is Subset:
-            dataset = dataset.dataset
-        return dataset
+        return without_subsets(self.dataset)[0]
 
     def prune_validation(self, dataset: Dataset[Any]) -> Dataset[Any]:
         """Keeps of a validation set the images of the kept classes, with the labels that training images have here.

@@ -182,10 +182,10 @@ class PrunedDataModule(OfLightning, LightningDataModule):
         """Returns what is kept of the training data set; the same object for the same data set in each epoch."""
         if (known := self._known(dataset)) is not None:
             return known
-        require_dataset(self.selection, dataset, "the training data set")
+        listed = require_dataset(self.selection, dataset, "the training data set")
         names = self.selection.unit_names if self.selection.unit_kind == "class" else None
         total = len(self.selection.unit_of_sample)
-        pruned = PrunedDataset(dataset, self._kept.samples, total, names, self._kept.units)
+        pruned = PrunedDataset(dataset, self._kept.samples, total, names, self._kept.units, listed)
         self._pruned[id(dataset)] = pruned
         return pruned
 
