@@ -1,6 +1,7 @@
 """Images in shards, WebDataset tars or Parquet files: one shard at a time, or some of them as an ordinary set."""
 
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, Self
@@ -63,26 +64,25 @@ class ShardedImages(ImageSet):
 
     Args:
         shards: The shards; all with labels or none.
-        classes: Class names; None sorts the labels of the shards, by value where all are whole numbers.
-        order: Place of each image among all rows of all shards, ``[N]`` int64; None takes all.
+
+    Attributes:
+        classes: Class names that the shards declare; otherwise their labels, sorted by value where all are whole
+            numbers, and by name where not.
+        order: Place of each image among all rows of all shards, ``[N]`` int64.
 
     Raises:
         InputError: Some shards have labels and others have none, or they declare different classes.
     """
 
-    def __init__(
-        self, shards: Sequence[Shard], classes: tuple[str, ...] | None = None, order: Tensor | None = None
-    ) -> None:
+    def __init__(self, shards: Sequence[Shard]) -> None:
         self.shards = tuple(shards)
-        self.classes = _common_classes(self.shards) if classes is None else classes
+        self.classes = _common_classes(self.shards)
         self._starts = torch.tensor([0, *(len(shard) for shard in self.shards)]).cumsum(0)
-        self.order = torch.arange(int(self._starts[-1])) if order is None else order
+        self.order = torch.arange(int(self._starts[-1]))
+        self.labels = torch.zeros(len(self.order), dtype=torch.int64)
         if self.classes:
             place = {name: number for number, name in enumerate(self.classes)}
-            of_all = torch.tensor([place[label] for shard in self.shards for label in shard.labels or ()])
-            self.labels = of_all[self.order]
-        else:
-            self.labels = torch.zeros(len(self.order), dtype=torch.int64)
+            self.labels = torch.tensor([place[label] for shard in self.shards for label in shard.labels or ()])
 
     def _place(self, index: int) -> tuple[Shard, int]:
         row = int(self.order[index])
@@ -134,7 +134,10 @@ class ShardedImages(ImageSet):
 
     def subset(self, indices: Tensor) -> Self:
         """Returns the images at ``indices`` (``[M]`` int64), in that order."""
-        return type(self)(self.shards, self.classes, self.order[indices])
+        part = copy(self)
+        part.__dict__.pop("_path_fingerprint", None)
+        part.order, part.labels = self.order[indices], self.labels[indices]
+        return part
 
 
 def open_shard(names: ShardNames, number: int) -> ShardedImages:
