@@ -377,7 +377,7 @@ def test_what_cannot_be_applied_is_refused_by_name(made, clusters, classes, tmp_
     pixels = TensorImages(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.tensor([0, 1]), NAMES[:2])
     with pytest.raises(InputError, match="`write` 'shards' needs a source in shards"):
         apply(classes, pixels, tmp_path / "out", units=2, write="shards")
-    with pytest.raises(InputError, match="`keep_units` is 9, the source has 5 units"):
+    with pytest.raises(InputError, match="`units` is 9, the source has 5 units"):
         apply(clusters, source, tmp_path / "out", units=9)
     assert not (tmp_path / "out").exists()
 
@@ -392,14 +392,14 @@ def test_a_folder_of_others_or_of_other_settings_is_left_alone(clusters, classes
     apply(classes, source, tmp_path / "out", units=2)
     before = contents(tmp_path / "out")
     with pytest.raises(
-        InputError, match="written with budget `keep_units` 2, and now `keep_units` 1; give a new folder"
+        InputError, match="written with budget `units` 2, and now `units` 1; give a new folder"
     ):
         apply(classes, source, tmp_path / "out", units=1)
     with pytest.raises(InputError, match=r"written with selection \w{12}"):
         apply(clusters, source, tmp_path / "out", units=2)
     assert contents(tmp_path / "out") == before
     assert set(apply(classes, source, tmp_path / "out", units=1, fresh=True).kept_units) < set(NAMES)
-    assert json.loads((tmp_path / "out" / "settings.json").read_text())["budget"] == "`keep_units` 1"
+    assert json.loads((tmp_path / "out" / "settings.json").read_text())["budget"] == "`units` 1"
 
 
 def test_memory_does_not_grow_with_the_number_of_shards(classes, tmp_path):

@@ -20,7 +20,7 @@ from tlprune.distributed import barrier, broadcast_from_rank0, raise_on_all_rank
 from tlprune.errors import InputError, did_you_mean, require_within
 from tlprune.membership_rules import By, Rule, rule_of
 from tlprune.selection.membership import DAMAGED, NO_UNIT, Membership
-from tlprune.selection.ranking import Budget
+from tlprune.selection.ranking import ArgumentBudget, Budget
 from tlprune.selection.selection import Selection
 from tlprune.selection_inputs import SelectOptions, as_list, check_names
 from tlprune.storage.fingerprint import digest_tensors
@@ -128,7 +128,7 @@ def apply(
     if found.unit_kind == "sample":
         what = f"this selection ({found.method}) ranks single images, which no other source has"
         raise InputError(f"{what}; make one by LabelMapping or FeatureMapping, or from the other source itself")
-    budget = Budget(ratio, units, images, coverage)
+    budget = ArgumentBudget(ratio, units, images, coverage)
     kept = found.units_kept(budget)
     other: Source = as_list([source])[0]
     check_names(other, [], [] if surrogate is None else [surrogate], SelectOptions())

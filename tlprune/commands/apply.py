@@ -54,6 +54,7 @@ def run(arguments: list[str]) -> None:
 
     barrier()  # from here on, each process also notices when another one is lost
     selection = tlprune.Selection.load(given.selection)
+    selection.units_kept(budget)  # what it refuses is named as on the command line
     amounts = {name: value for name, value in vars(budget).items() if name != "exactly"}
     applied = tlprune.apply(
         selection, **{option: given[option] for option in _PASSED_ON}, **amounts, device=fabric.device
