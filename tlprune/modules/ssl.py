@@ -54,7 +54,7 @@ class LitSSL(OfLightning, LightningModule):
         lr_scaling: Scaling of the learning rate with the number of images per step, over all ranks and accumulated
             batches. With ``linear`` or ``sqrt``, the learning rate of the optimiser refers to 256 images per step;
             ``none`` uses it unchanged.
-        decay_all: Whether weight decay also applies to biases and normalisation layers; None for False with SimCLR,
+        decay_all: Whether weight decay also applies to biases and normalisation layers; None for False with SimCLR
             and VICReg, whose LARS excludes them, and True with MoCo.
         lr_scheduler: Factory of the learning-rate schedule, called with the optimiser. Schedules of
             :mod:`tlprune.modules.optim` step after each batch.

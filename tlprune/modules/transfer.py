@@ -85,9 +85,8 @@ class TransferModule(ClassificationModule):
         )
         self.mode = mode
         self.pretrained = weights is not None
-        if (
-            self.pretrained
-        ):  # published numbers hang on the first head, whose random numbers follow those of two networks
+        if self.pretrained:
+            # the first head draws after a second network has drawn, as it did when the published figures were measured
             create_backbone(self.backbone_name)
         if mode == "probe":
             self.backbone.requires_grad_(False)
