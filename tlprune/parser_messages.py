@@ -56,6 +56,9 @@ def in_short(message: str) -> str:
     )
     if unknown := re.search(r"- Expected a dot import path string: (\w+)", text):
         text = text.replace(unknown[0], f"no class {unknown[1]!r}: {did_you_mean(unknown[1], _known_classes())}")
+    bare = r'Parser key "([\w.]+)".*is abstract, got NestedArg\(key=\'(\w+)\''
+    if option := re.search(bare, text):
+        return f"--{option[1]}.{option[2]}: an option of which class? give --{option[1]} NAME before it"
     nested = r"given class_path '([\w.]+)': unrecognized arguments: --(\w+)\."
     if option := re.search(r"given class_path '([\w.]+)': Option '(\w+)' is not accepted", text) or re.search(
         nested, text

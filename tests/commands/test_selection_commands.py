@@ -199,6 +199,10 @@ def test_changed_source_is_refused(selected, source, capsys):
         (["select", "--source=none", "--output=x.safetensors"], "source none: no such folder"),
         (["select", "--source=src"], "output"),
         (["select", "--source=src", "--selector=Randm", "--output=x"], "no class 'Randm': "),
+        (
+            ["select", "--source=src", "--selector.balance=true", "--output=x"],
+            "--selector.balance: an option of which class? give --selector NAME before it",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_exit_2(source, capsys, arguments, message):
