@@ -391,9 +391,7 @@ def test_a_folder_of_others_or_of_other_settings_is_left_alone(clusters, classes
     (tmp_path / "out" / "mine.txt").unlink()
     apply(classes, source, tmp_path / "out", units=2)
     before = contents(tmp_path / "out")
-    with pytest.raises(
-        InputError, match="written with budget `units` 2, and now `units` 1; give a new folder"
-    ):
+    with pytest.raises(InputError, match="written with budget `units` 2, and now `units` 1; give a new folder"):
         apply(classes, source, tmp_path / "out", units=1)
     with pytest.raises(InputError, match=r"written with selection \w{12}"):
         apply(clusters, source, tmp_path / "out", units=2)
