@@ -121,6 +121,28 @@ def _same_by_hand(cell):
 
 
 @pytest.mark.slow
+def test_a_process_that_sweeps_again_sees_changed_images(place, capsys, tmp_path, monkeypatch):
+    command = place(seeds=1, methods={"chance": "RandomSelector"}, controls=False, ratios=[0.5])
+    assert cli.main(command) == 0
+    [image, *_] = sorted(Path("target/test").glob("*/*.png"))
+    Image.new("RGB", (32, 32), (1, 200, 3)).save(image)
+    assert cli.main(command) == 0
+    assert (len(stages("pretrain-*")), len(stages("probe-*"))) == (2, 4)
+    [image, *_] = sorted(Path("source").glob("*/*.png"))
+    Image.new("RGB", (32, 32), (1, 200, 3)).save(image)
+    assert cli.main(command) == 0
+    assert (len(stages("pretrain-*")), len(stages("probe-*"))) == (4, 6)
+    # the same names in another working folder are other images
+    shutil.copytree(tmp_path, tmp_path / "elsewhere", ignore=shutil.ignore_patterns("out", "cache"))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    Image.new("RGB", (32, 32), (9, 9, 3)).save(next(Path("source").glob("*/*.png")))
+    shutil.copytree(tmp_path / "out", "out")
+    capsys.readouterr()
+    assert cli.main([*command, "--dry-run"]) == 0
+    assert "2 cells left" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_targets_share_what_does_not_depend_on_them_and_equal_steps_are_equal(place):
     methods = {
         "label_mapping": "LabelMapping",

@@ -18,7 +18,7 @@ from tlprune.experiments.results import AS_CONFIGURED, NONE, Cell, Group, Method
 from tlprune.experiments.sweep_cells import cell_if_finished, make_selection, run_cell, train_surrogate
 from tlprune.experiments.sweep_included import check_included, includes_target, surrogate_sees_target
 from tlprune.experiments.sweep_plan import Spec, Sweep
-from tlprune.experiments.sweep_stages import differs_by_target, selector_of, source_of, uses_surrogate
+from tlprune.experiments.sweep_stages import differs_by_target, forget_opened, selector_of, source_of, uses_surrogate
 from tlprune.experiments.sweep_starts import check_starts
 from tlprune.experiments.wording import start_label
 from tlprune.storage.paths import expanded
@@ -47,6 +47,7 @@ def begin(sweep: Sweep, command: str) -> Results:
     Raises:
         InputError: If source, target or selector cannot be opened or built.
     """
+    forget_opened()
     infos = {}
     for name, method in sweep.methods.items():
         selector = selector_of(sweep, name, 0) if sweep.selects(name) else None

@@ -33,6 +33,7 @@ __all__ = [
     "diagnosis_stage",
     "differs_by_target",
     "file_name",
+    "forget_opened",
     "kept_of",
     "pretrain_stage",
     "seed_of",
@@ -108,8 +109,14 @@ def uses_surrogate(sweep: Sweep, method: str) -> bool:
     return sweep.selects(method) and selector_of(sweep, method, 0).needs_surrogate is not None
 
 
+def forget_opened() -> None:
+    """Forgets the source and targets that were opened, since their images may have changed, or the working folder."""
+    for opened in (_source, _marks_of_source, _target_mark):
+        opened.cache_clear()
+
+
 def source_of(sweep: Sweep) -> PrunedSourceDataModule:
-    """Opens the unpruned source as the pretraining config defines it; once per process."""
+    """Opens the unpruned source as the pretraining config defines it; once per process and command."""
     return _source(sweep.source, _as_json(sweep.pretrain.source_data))
 
 
