@@ -37,6 +37,7 @@ def place(tmp_path, coloured, monkeypatch):
     for part, each, seed in (("train", 6, 1), ("val", 4, 2), ("test", 5, 3)):
         write_images(coloured(4, each, seed), Path("target") / part)
         write_images(coloured(2, each, seed), Path("other") / part)
+    shutil.copytree(min(Path("source").iterdir()), "unlabelled")
     data = {"class_path": "PrunedSourceDataModule", "init_args": {"source": "elsewhere", "image_size": 32}}
     data["init_args"] |= {"augment": "none", "batch_size": 16, "in_memory": True}
     exports = {"class_path": "ExportBackbone", "init_args": {"path": "runs/never.safetensors"}}
@@ -285,6 +286,10 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(place, capsys):
         ({"workers": 0}, "`workers` must be at least 1"),
         ({"search": "golden"}, "golden"),
         ({"slurm": {"cluster": "slurm"}}, "slurm"),
+        (
+            {"source": "unlabelled"},
+            "method 'label_mapping' on source unlabelled: LabelMapping needs a labelled source",
+        ),
     ],
 )
 def test_wrong_input_is_said_in_one_line_before_anything_is_run(place, capsys, changes, message):

@@ -90,7 +90,7 @@ def origin(selection: "Selection") -> list[tuple[str, str]]:
     names = record.get("targets", [])
     for place, target in enumerate(targets):
         name = names[place] if place < len(names) else unnamed
-        rows.append(("target", f"{name}, {target['images']:,} training images, digest {target['digest'][:12]}"))
+        rows.append(("target", f"{name}, {target['images']:,} images that vote, digest {target['digest'][:12]}"))
     if several := settings.get("several_targets"):
         weights = f", weights {several['weights']}" if several["weights"] else ""
         rows.append(("combined", f"{several['combine'].replace('_', ' ')}{weights}"))

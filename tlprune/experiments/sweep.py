@@ -66,6 +66,11 @@ def begin(sweep: Sweep, command: str) -> Results:
     source = source_of(sweep)
     source.check_inputs()
     images = source.transformed_source.images
+    for name in filter(sweep.selects, sweep.methods):
+        try:
+            selector_of(sweep, name, 0).check_source(images)
+        except InputError as error:
+            raise InputError(f"method {name!r} on source {sweep.source}: {error}") from error
     targets = {}
     for name in sweep.targets:
         opened = open_target(name)
