@@ -16,6 +16,7 @@ import torch
 
 from tlprune.errors import InputError
 from tlprune.processes import end_with_parent
+from tlprune.progress import hide_progress
 
 __all__ = ["Executor", "Job", "cluster", "count_images", "default_workers", "is_counted", "local_processes"]
 
@@ -147,6 +148,7 @@ def local_processes(workers: int, on_images: Callable[[int], None] | None = None
 
 def _begin(parent: int, workers: int, places: "SimpleQueue[int]", shared: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent handles it
+    hide_progress()
     place = places.get()
     if shared is not None:
         _own.append((shared, place))
