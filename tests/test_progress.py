@@ -152,7 +152,8 @@ def test_a_process_of_a_sweep_shows_nothing(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0 s"), (99.4, "99 s"), (99.6, "2 min"), (5800, "97 min"), (5990, "1 h 40 min"), (90_000, "25 h 0 min")]
+    ("seconds", "text"),
+    [(0, "0 s"), (99.4, "99 s"), (99.6, "2 min"), (5800, "97 min"), (5990, "1 h 40 min"), (90_000, "25 h 0 min")],
 )
 def test_times_are_short(seconds, text):
     assert time_text(seconds) == text
@@ -173,7 +174,8 @@ def test_long_work_shows_how_far_it_is(tmp_path, drawn_source):
         cast_votes(backbone, seen, width)
         PackedImages(images, tmp_path / "packed", "raw256").make([0])
     said = plain(shown.text)
-    for words in ("features ", "cluster 150 images", "join images", "features of the target", "votes", "pack as raw256"):
+    named = ("features ", "cluster 150 images", "join images", "features of the target", "votes", "pack as raw256")
+    for words in named:
         assert words in said
     assert said.count("150 of 150") >= 5
     assert re.search(r"\d of 20 +[\d,.]+ iterations/s", said)

@@ -13,14 +13,26 @@ import tlprune
 from tlprune.data.target_splits import open_target
 from tlprune.errors import InputError
 from tlprune.experiments.executors import Executor, Job
+from tlprune.experiments.partial import CELLS_PLANNED, cells_planned
 from tlprune.experiments.recipes import Recipe, is_config
-from tlprune.experiments.results import AS_CONFIGURED, NONE, Cell, Group, MethodInfo, Results
+from tlprune.experiments.results import (
+    AS_CONFIGURED,
+    NONE,
+    RESULTS,
+    Cell,
+    Group,
+    MethodInfo,
+    Results,
+)
+from tlprune.experiments.running import NOTES
 from tlprune.experiments.sweep_cells import cell_if_finished, make_selection, run_cell, train_surrogate
 from tlprune.experiments.sweep_included import check_included, includes_target, surrogate_sees_target
 from tlprune.experiments.sweep_plan import Spec, Sweep
+from tlprune.experiments.sweep_progress import SweepProgress, Work
 from tlprune.experiments.sweep_stages import differs_by_target, forget_opened, selector_of, source_of, uses_surrogate
 from tlprune.experiments.sweep_starts import check_starts
 from tlprune.experiments.wording import start_label
+from tlprune.storage.cache import forget
 from tlprune.storage.paths import expanded
 
 __all__ = ["begin", "finished", "next_groups", "run_sweep", "save_settings", "shared_pretraining"]
@@ -32,6 +44,7 @@ class _Task(NamedTuple):
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     needs: tuple[str, ...]
+    work: Work
 
 
 def begin(sweep: Sweep, command: str) -> Results:
@@ -90,6 +103,7 @@ def begin(sweep: Sweep, command: str) -> Results:
         "search": sweep.search,
         "ratios": list(sweep.ratios),
         "margin": sweep.margin,
+        CELLS_PLANNED: sweep.seeds * sum(1 for _ in sweep.groups()),
         **({} if sweep.starts == (AS_CONFIGURED,) else {"starts": list(sweep.starts)}),
         "versions": {"tlprune": tlprune.__version__, "torch": torch.__version__, "python": platform.python_version()},
         "machine": machine,
@@ -180,11 +194,13 @@ class _Board:
         if group.match_budget == "steps":
             whole = group.target if sweep.pretrain.includes_target else sweep.targets[0]
             needs += self._there(Group(whole, NONE, start=group.start), seed)
-        if shared_pretraining(sweep, group):
+        shared = shared_pretraining(sweep, group)
+        if shared:
             before = sweep.targets[: sweep.targets.index(group.target)]
             alike = [replace(group, target=target) for target in before]
             needs += [name for one in alike for name in self._there(one, seed)]
-        self.tasks[_cell_name(group, seed)] = _Task(run_cell, (sweep, Spec(group, seed)), tuple(needs))
+        work = Work("cell", group, shared=shared)
+        self.tasks[_cell_name(group, seed)] = _Task(run_cell, (sweep, Spec(group, seed)), tuple(needs), work)
 
     def _selection(self, sweep: Sweep, group: Group, seed: int) -> str:
         target = group.target if _uses_target(sweep, group.method) else ""
@@ -194,7 +210,8 @@ class _Board:
             surrogate = sweep.surrogate_of(group.method)
             if uses_surrogate(sweep, group.method) and surrogate is not None:
                 needs = self._surrogate(sweep, surrogate, group.target, seed)
-            self.tasks[name] = _Task(make_selection, (sweep, group.method, group.target, seed), tuple(needs))
+            work = Work("selection", method=group.method)
+            self.tasks[name] = _Task(make_selection, (sweep, group.method, group.target, seed), tuple(needs), work)
         return name
 
     def _surrogate(self, sweep: Sweep, path: str, target: str, seed: int) -> list[str]:
@@ -203,7 +220,7 @@ class _Board:
             return []
         seen = target if includes_target(path) else ""
         name = f"surrogate {path} {seed} {seen}"
-        self.tasks.setdefault(name, _Task(train_surrogate, (sweep, path, seed, target), ()))
+        self.tasks.setdefault(name, _Task(train_surrogate, (sweep, path, seed, target), (), Work("surrogate")))
         return [name]
 
     def _there(self, group: Group, seed: int) -> list[str]:
@@ -228,7 +245,13 @@ def _cell_name(group: Group, seed: int) -> str:
     return f"cell {group.target} {group.method} {group.ratio:g} {group.match_budget} {group.start} {seed}"
 
 
-def run_sweep(sweep: Sweep, results: Results, executor: Executor, on_cell_end: Callable[[Cell], None]) -> None:
+def run_sweep(
+    sweep: Sweep,
+    results: Results,
+    executor: Executor,
+    on_cell_end: Callable[[Cell], None],
+    progress: SweepProgress | None = None,
+) -> None:
     """Runs the unfinished cells and writes the results after each of them.
 
     Args:
@@ -236,37 +259,54 @@ def run_sweep(sweep: Sweep, results: Results, executor: Executor, on_cell_end: C
         results: Results returned by :func:`begin`; cells are added to it.
         executor: Executor that runs the work.
         on_cell_end: Function called with each finished cell.
+        progress: Progress to report to; None reports to nobody.
     """
-    while groups := next_groups(sweep, results):
-        there = {(cell.group, cell.seed) for cell in results.cells}
-        board = _Board({})
-        for seed in range(sweep.seeds):
-            for group in groups:
-                if (group, seed) not in there:
-                    board.add_cell(sweep, group, seed)
-        for cell in _run(board.tasks, executor):
-            results.cells.append(cell)
-            results.save(sweep.output)
-            on_cell_end(cell)
+    progress = progress or SweepProgress(results, cells_planned(results.provenance) or 0)
+    forget(sweep.output / NOTES)  # of killed processes
+    if results.cells or not (sweep.output / RESULTS).exists():
+        results.save(sweep.output)  # says that the sweep runs, to who follows it
+    try:
+        while groups := next_groups(sweep, results):
+            there = {(cell.group, cell.seed) for cell in results.cells}
+            board = _Board({})
+            for seed in range(sweep.seeds):
+                for group in groups:
+                    if (group, seed) not in there:
+                        board.add_cell(sweep, group, seed)
+            for cell in _run(board.tasks, executor, progress):
+                results.cells.append(cell)
+                results.save(sweep.output)
+                on_cell_end(cell)
+    finally:
+        forget(sweep.output / NOTES)
     results.provenance["ended"] = time.strftime("%Y-%m-%d %H:%M:%S")
     results.save(sweep.output)
 
 
-def _run(tasks: dict[str, _Task], executor: Executor) -> Iterator[Cell]:
+def _run(tasks: dict[str, _Task], executor: Executor, progress: SweepProgress) -> Iterator[Cell]:
     """Runs each task as soon as its dependencies have ended, in task order, and yields the resulting cells."""
+    progress.plan({name: task.work for name, task in tasks.items()}, executor.slots and executor.slots - 1)
     waiting, running = dict(tasks), dict[str, Job]()
     ended: set[str] = set()
     while waiting or running:
         ready = [name for name, task in waiting.items() if set(task.needs) <= ended]
         for name in ready if executor.slots is None else ready[: executor.slots - len(running)]:
             task = waiting.pop(name)
-            running[name] = executor.submit(task.function, *task.arguments)
+            running[name] = executor.submit(_timed, task.function, *task.arguments)
+            progress.submit(name)
         executor.wait(list(running.values()))
         for name in [name for name, job in running.items() if job.done()]:
-            found = running.pop(name).result()
+            found, seconds = running.pop(name).result()
             ended.add(name)
+            progress.end(name, seconds)
             if isinstance(found, Cell):
                 yield found
+
+
+def _timed(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+    """Calls a function in the process that works, and returns its result and the seconds that it took."""
+    begin = time.perf_counter()
+    return function(*arguments), time.perf_counter() - begin
 
 
 def save_settings(cell: Cell, results: Results, folder: Path) -> None:
