@@ -18,7 +18,7 @@ from tlprune.experiments.partial import CELLS_PLANNED
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import NONE, Group, Results
 from tlprune.experiments.running import NOTES, Note, noted, read_notes
-from tlprune.experiments.sweep import _run, _Task
+from tlprune.experiments.sweep_board import Task, run_tasks
 from tlprune.experiments.sweep_plan import Sweep, methods_of
 from tlprune.experiments.sweep_progress import SweepProgress, Work, clock_text
 
@@ -288,11 +288,11 @@ def test_a_sweep_reports_what_it_submits_and_how_long_it_took():
     first = cell("digits", NONE, 0.0, 0)
     work = Work("cell", first.group)
     tasks = {
-        "surrogate": _Task(time.sleep, (0.02,), (), Work("surrogate")),
-        "cell": _Task(lambda: first, (), ("surrogate",), work),
+        "surrogate": Task(time.sleep, (0.02,), (), Work("surrogate")),
+        "cell": Task(lambda: first, (), ("surrogate",), work),
     }
     progress = Progress(results, 1)
-    assert list(_run(tasks, Here(), progress)) == [first]
+    assert list(run_tasks(tasks, Here(), progress)) == [first]
     assert seen == ["surrogate", ("surrogate", True), "cell", ("cell", False)]
     assert progress.workers == 2
     assert progress.left() is None
