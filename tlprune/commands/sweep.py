@@ -206,7 +206,7 @@ def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console)
         console.print(text, soft_wrap=True)
         raise
     finally:
-        forget(sweep.output / NOTES)  # of processes that were ended
+        forget(sweep.output / NOTES)  # notes of processes that were ended
     for start, part in results.by_start().items():
         if start:
             console.print(f"pretraining {start_label(start)}", style="bold", soft_wrap=True)

@@ -184,9 +184,9 @@ def run_sweep(
         progress: Progress to report to; None reports to nobody.
     """
     progress = progress or SweepProgress(results, cells_planned(results.provenance) or 0)
-    forget(sweep.output / NOTES)  # of killed processes
+    forget(sweep.output / NOTES)  # notes of killed processes
     if results.cells or not (sweep.output / RESULTS).exists():
-        results.save(sweep.output)  # says that the sweep runs, to who follows it
+        results.save(sweep.output)  # so that a report that follows sees that the sweep runs
     try:
         while groups := next_groups(sweep, results):
             there = {(cell.group, cell.seed) for cell in results.cells}
