@@ -1,6 +1,7 @@
 """What a sweep shows while it runs: on a terminal a display that changes, elsewhere lines."""
 
 import time
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -68,13 +69,15 @@ class LiveSweep:
 
     def print_cell(self, line: str) -> None:
         """Prints the line of a finished cell above the display; where there is none, with the progress behind it."""
-        text = line if self._live is not None else f"{line}   [{self._text()}]"
+        text = line
+        if self._live is None:
+            text += f"   [{self._text(len(read_notes(self.sweep.output)))}]"
         self.console.print(text, soft_wrap=True)
 
     def render(self) -> RenderableType:
         """Returns what the display shows now."""
         parts: list[RenderableType] = [Text()]
-        notes = [note for note in read_notes(self.sweep.output) if note.since >= self.begun]
+        notes = read_notes(self.sweep.output)
         head = Table.grid(padding=(0, 1))
         head.add_column(min_width=5)
         head.add_column(min_width=_BAR)
@@ -88,7 +91,7 @@ class LiveSweep:
             parts.append(best)
         return Group(*parts)
 
-    def _text(self, running: int = 1) -> str:
+    def _text(self, running: int) -> str:
         said = self.progress.text(running, rounds=self.sweep.search == "bisection")
         if self.progress.left(running) is None:
             said += f", begun {clock_text(self.begun, self.progress.clock())}, end not known yet"
@@ -98,7 +101,7 @@ class LiveSweep:
         """Returns the comparison of methods, which is computed again when cells were added, and not too often."""
         now, done = time.monotonic(), self.progress.done
         if done != self._best_of and now >= self._best_next:
-            self._best, self._best_of = _best(self.results), done
+            self._best, self._best_of = _best(replace(self.results, cells=self.results.cells[:])), done
             self._best_next = time.monotonic() + _PATIENCE * (time.monotonic() - now)
         return self._best
 

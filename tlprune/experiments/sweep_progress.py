@@ -115,7 +115,7 @@ class SweepProgress:
         if left is None:
             return cells
         end = clock_text(self.clock() + left, self.clock())
-        return f"{cells}, {time_text(max(left, 1.0))} left{' in this round' if rounds else ''}, until {end}"
+        return f"{cells}, {time_text(max(left, 1.0))} left{' in this round' if rounds else ''}, expected end {end}"
 
     def _begin(self) -> None:
         if self.workers is not None:  # else jobs wait for a cluster, and nobody says when they begin
