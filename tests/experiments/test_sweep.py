@@ -90,7 +90,7 @@ def test_every_cell_is_run_once_and_is_what_fit_makes(place, capsys):
     said = capsys.readouterr().out
     assert "winning subsets" in said
     assert re.findall(r"probe [\d.]+   \[(\d) of 8 cells", said) == [*"12345678"]
-    assert re.search(r"\[7 of 8 cells, \d+ s left, expected end (\w+ )?\d\d:\d\d\]", said)
+    assert re.search(r"\[7 of 8 cells, \d+ (s|min) left, expected end (\w+ )?\d\d:\d\d\]", said)
     assert found.provenance["cells_planned"] == 8
     assert not found.is_partial
     assert not (Path("out") / NOTES).exists()
@@ -209,7 +209,7 @@ def test_ctrl_c_leaves_a_clean_terminal_and_says_how_to_resume(place):
         assert running.wait(30) == 130
     os.close(ours)
     assert "pretraining" in said
-    assert re.search(r"1 of 4 cells, \d+ s left, expected end", said)
+    assert re.search(r"1 of 4 cells, \d+ (s|min) left, expected end", said)
     assert said.rindex("\x1b[?25h") > said.rindex("\x1b[?25l")
     last = said.rstrip().splitlines()[-1].rpartition("\x1b[2K")[2]
     assert re.fullmatch(r"stopped: [1-3] of 4 cells are finished; give the same command again to go on", last)
