@@ -2,10 +2,16 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse import Namespace
 
 from tlprune.commands.arguments import add_origins, make_console, make_parser, parse
 from tlprune.errors import InputError
 from tlprune.storage.paths import user_path
+
+if TYPE_CHECKING:
+    from tlprune.experiments.page.followed import Followed
 
 __all__ = ["run"]
 
@@ -27,14 +33,34 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--title", type=str | None, default=None, help="heading of the page")
     text = "points of accuracy that a winning subset may lose to no pruning (default: the sweep's)"
     parser.add_argument("--margin", type=float | None, default=None, help=text)
+    text = "write the page again whenever a sweep that runs has finished a cell, until it ends"
+    parser.add_argument("--follow", action="store_true", help=text)
     add_origins(parser, targets=True)
     given = parse(parser, arguments)
     paths = [user_path(path) for path in given.runs]
+    if given.follow:
+        _follow(given, paths)
+        return
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
     folder = user_path(given.output) if given.output else _beside(paths[0])
     _require_folder(folder)
+    _report(given, paths, folder, False)
+
+
+def _follow(given: Namespace, paths: list[Path]) -> None:
+    from tlprune.commands.following import follow, require_folders
+    from tlprune.experiments.page.rendering import PAGE
+
+    require_folders(paths)
+    folder = user_path(given.output) if given.output else paths[0] / "report"
+    _require_folder(folder)
+    follow(paths, lambda reloads: _report(given, paths, folder, reloads), folder / PAGE, make_console())
+
+
+def _report(given: Namespace, paths: list[Path], folder: Path, reloads: bool) -> "Followed | None":
+    """Writes a page and prints its summary; with ``reloads``, silently, one that reloads itself while a sweep runs."""
     from tlprune.experiments.page.reading import read_runs  # imports nothing that takes seconds
 
     reported = read_runs(paths)
@@ -50,6 +76,7 @@ def run(arguments: list[str]) -> None:
     from tlprune.experiments.closing import print_pooled, print_starts
     from tlprune.experiments.page.by_start import write_reports
     from tlprune.experiments.page.conclusions import conclusion
+    from tlprune.experiments.page.followed import Followed, count_text
     from tlprune.experiments.page.rendering import PAGE
     from tlprune.experiments.starts import compares_starts
     from tlprune.experiments.wording import SEVERAL, start_label
@@ -59,7 +86,10 @@ def run(arguments: list[str]) -> None:
     evidence = gathered(shown, given.source, given.target, given.cache)
     notes = [*reported.notes, *missing]
     title = given.title or (", ".join(path.stem for path in reported.selections) if results is None else results.name)
-    written = write_reports(results, evidence, notes, title, folder)
+    followed = Followed(count_text(results)) if reloads and results is not None and results.is_partial else None
+    written = write_reports(results, evidence, notes, title, folder, followed)
+    if followed is not None:
+        return followed
     console = make_console()
     for start, part in parts.items():
         if start:
@@ -74,6 +104,7 @@ def run(arguments: list[str]) -> None:
         console.print(f"NOTE: {text}", soft_wrap=True)
     for name in written:
         console.print(f"{'page' if name == PAGE else 'beside it':<10} {folder / name}", soft_wrap=True)
+    return None
 
 
 def _beside(path: Path) -> Path:

@@ -42,11 +42,13 @@ class Estimate:
         mean: Mean of the values.
         half_width: Half the width of the interval; NaN for a single value.
         count: Number of values.
+        final: Whether no further values are to come. Verdicts on values so far would be wrong more often than they say.
     """
 
     mean: float
     half_width: float
     count: int
+    final: bool = True
 
     @property
     def low(self) -> float:
@@ -117,6 +119,7 @@ class Pooled:
         lost: Number of targets whose mean is below 0.
         clearly_won: Number of targets that are above 0 beyond what seeds vary; None with one seed.
         clearly_lost: Number of targets that are below 0 beyond what seeds vary; None with one seed.
+        final: As in :class:`Estimate`.
     """
 
     mean: float
@@ -128,6 +131,7 @@ class Pooled:
     lost: int
     clearly_won: int | None
     clearly_lost: int | None
+    final: bool = True
 
     @property
     def enough_targets(self) -> bool:
@@ -135,8 +139,10 @@ class Pooled:
         return self.targets >= FEWEST_TARGETS
 
     @property
-    def verdict(self) -> Literal["better", "worse", "unclear"]:
-        """Side of zero that the interval lies on, if there are enough targets."""
+    def verdict(self) -> Literal["better", "worse", "unclear", "so far"]:
+        """Side of zero that the interval lies on, if there are enough targets; ``so far`` if it is not final."""
+        if not self.final:
+            return "so far"
         if not self.enough_targets or self.low <= 0 <= self.high:
             return "unclear"
         return "better" if self.low > 0 else "worse"
