@@ -32,7 +32,7 @@ DOCUMENTED = [command for page in PAGES for command in commands(page.read_text()
 OURS = [
     [word.replace("$SLURM_ARRAY_TASK_ID", "4") for word in words[words.index("tlprune") + 1 :]]
     for words in DOCUMENTED
-    if "tlprune" in words and words[0] != "make"
+    if "tlprune" in words and words[0] not in ("make", "pip")
 ]
 OURS = [list(one) for one in dict.fromkeys(map(tuple, OURS))]
 PYTHON = {
@@ -190,6 +190,16 @@ def test_the_lowest_versions_are_those_that_are_tested():
     for requirement in wanted:
         name, floor = re.match(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", requirement).groups()
         assert [*map(int, pins[name].split("."))][: floor.count(".") + 1] == [*map(int, floor.split("."))], requirement
+
+
+def test_the_version_is_said_alike():
+    changes = re.findall(
+        r"^## \[([\d.]+)\](?: - (\d{4}-\d\d-\d\d))?$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
+    version, date = changes[0]
+    assert version == tlprune.__version__
+    assert date
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_the_trainer_of_docs_names_what_there_is():
