@@ -128,7 +128,8 @@ class SampleReader:
             collate_fn=list,
             generator=torch.Generator(),
         )
-        console = Console(stderr=True, quiet=rank_and_world()[0] != 0)
+        # as plain text in a notebook too: rich would warn there where ipywidgets is not installed
+        console = Console(stderr=True, quiet=rank_and_world()[0] != 0, force_jupyter=False)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         samples: list[ReadSample] = []
         with random_state_kept(), Progress(*columns, TimeRemainingColumn(), console=console) as progress:
