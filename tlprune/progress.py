@@ -109,7 +109,7 @@ def _is_first() -> bool:
 def _on_terminal() -> bool:
     from rich.console import Console
 
-    return Console(stderr=True).is_interactive
+    return Console(stderr=True, force_jupyter=False).is_interactive  # rich would look for ipywidgets there
 
 
 class _Shown:
@@ -194,5 +194,5 @@ def _bar() -> "Progress":
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,} of {task.total:,}"))
     more = (TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[left]}"))
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False, force_jupyter=False)
     return Progress(*columns, *more, console=console, auto_refresh=False)

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tlprune.errors import require_extra
+
 __all__ = [
     "FEWEST_TARGETS",
     "Correlation",
@@ -89,7 +91,11 @@ def student(degrees: int) -> float:
 
     Args:
         degrees: Degrees of freedom.
+
+    Raises:
+        InputError: SciPy is not installed.
     """
+    require_extra("an interval over seeds", "scipy", "scipy", "sweep")
     from scipy.stats import t
 
     return float(t.ppf(0.975, degrees))
@@ -284,6 +290,7 @@ def correlation_within(
 
 def _spearman(pairs: NDArray[np.float64]) -> float:
     """Pearson's correlation of ranks, ties sharing theirs; NaN if a row of ``[2, n]`` is constant."""
+    require_extra("a correlation of ranks", "scipy", "scipy", "sweep")
     from scipy.stats import rankdata
 
     ranks = rankdata(pairs, axis=1)

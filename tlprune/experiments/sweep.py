@@ -13,6 +13,7 @@ import tlprune
 from tlprune.data.target_splits import open_target
 from tlprune.errors import InputError
 from tlprune.experiments.executors import Executor
+from tlprune.experiments.packages import require_packages
 from tlprune.experiments.partial import CELLS_PLANNED, cells_planned
 from tlprune.experiments.recipes import Recipe, is_config
 from tlprune.experiments.results import (
@@ -49,8 +50,9 @@ def begin(sweep: Sweep, command: str) -> Results:
         Results without cells.
 
     Raises:
-        InputError: If source, target or selector cannot be opened or built.
+        InputError: If source, target or selector cannot be opened or built, or a package is missing.
     """
+    require_packages("a sweep", "sweep")
     forget_opened()
     infos = {}
     for name, method in sweep.methods.items():
