@@ -21,8 +21,8 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        if message.startswith("Caught InputError in DataLoader worker"):
-            message = re.split(r"\w*InputError: ", message)[-1].strip()
+        if caught := re.match(r"Caught (\w+) in DataLoader worker", message):
+            message = re.split(rf"\w*{caught[1]}: ", message)[-1].strip()
         super().__init__(message)
 
 

@@ -14,6 +14,7 @@ from tlprune.data.transforms import EvalTransform
 from tlprune.errors import InputError
 from tlprune.models.weights import SavedWeights, load_backbone, load_classifier, read_weights
 from tlprune.preprocessing import Preprocessing
+from tlprune.selection.registry import feature_selector_names
 from tlprune.selection.selector import SurrogatePart
 
 __all__ = ["ReadSurrogate", "Surrogate", "common_transform", "default_device", "refuse_surrogates"]
@@ -87,7 +88,9 @@ class ReadSurrogate:
         classifier, _ = load_classifier(self.saved, backbone)
         if self.saved.num_classes != len(classes):
             sizes = f"its head has {self.saved.num_classes} outputs, the source has {len(classes)} classes"
-            raise InputError(f"surrogate {self.name}: {sizes}")
+            others = ", ".join(feature_selector_names())
+            hint = f"give weights trained on this source, or a selector that needs features alone: {others}"
+            raise InputError(f"surrogate {self.name}: {sizes}; {hint}")
         if self.saved.classes and self.saved.classes != tuple(classes):
             pairs = zip(self.saved.classes, classes, strict=True)
             theirs, ours = next(pair for pair in pairs if pair[0] != pair[1])

@@ -112,6 +112,35 @@ def test_a_selection_alone(selection, tmp_path, capsys):
     assert selection.digest in page
 
 
+@pytest.mark.parametrize(
+    ("option", "kept", "text"),
+    [("--keep_units=3", 3, "keep_units 3"), ("--prune_ratio=0.8", 1, "prune_ratio 0.8"), ("--keep_images=25", 2, "25")],
+)
+def test_a_page_shows_what_a_budget_keeps(selection, tmp_path, capsys, option, kept, text):
+    selection.save(tmp_path / "mine.safetensors")
+    report(capsys, tmp_path / "mine.safetensors", option)
+    page = (tmp_path / "mine-report" / "index.html").read_text()
+    assert len(re.findall(r'<li class="kept">', page)) == kept
+    assert len(re.findall(r'<li class="dropped">', page)) == 4 - kept
+    assert re.search(rf"{kept} of 4 classes (is|are) kept \(.*{re.escape(text)}\)", page)
+
+
+@pytest.mark.parametrize(
+    ("of_sweep", "option", "message"),
+    [
+        (True, "--prune_ratio=0.5", "`prune_ratio` 0.5 is for pages of Selections"),
+        (False, "--keep_exactly=5", "give another budget than --keep_exactly"),
+        (False, "--keep_units=9", "`keep_units` is 9, the source has 4 units"),
+    ],
+)
+def test_a_budget_that_a_page_cannot_show_is_one_line(sweep, selection, tmp_path, capsys, of_sweep, option, message):
+    selection.save(tmp_path / "mine.safetensors")
+    assert main(["report", str(sweep if of_sweep else tmp_path / "mine.safetensors"), option]) == 2
+    assert message in capsys.readouterr().err
+    assert not (sweep / "report").exists()
+    assert not (tmp_path / "mine-report").exists()
+
+
 def test_a_selection_without_votes(selection, tmp_path, capsys):
     silent = replace(
         selection, method="random", assignments=selection.assignments[:0], votes=selection.votes * 0, config={}

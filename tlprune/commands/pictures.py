@@ -43,24 +43,29 @@ class Shown:
     targets: list[str]
 
 
-def shown_selections(results: Results | None, files: Sequence[Path]) -> tuple[list[Shown], list[str]]:
+def shown_selections(
+    results: Results | None, files: Sequence[Path], budget: Budget | None = None
+) -> tuple[list[Shown], list[str]]:
     """Collects the Selections to show: those given, and one for each target of a sweep.
 
     Args:
         results: Cells with the paths of their Selections; None to show given Selections only.
         files: Paths of the given Selections.
+        budget: How much the given Selections keep; None to show the suggested number.
 
     Returns:
         Selections to show, and sentences that describe missing ones.
 
     Raises:
-        InputError: If a file is not a Selection.
+        InputError: If a file is not a Selection, or does not fit the budget.
     """
     shown: list[Shown] = []
     notes: list[str] = []
     for path in files:
         selection = Selection.load(path)
         kept, why = suggested_units(selection)
+        if budget is not None:
+            kept, why = len(selection.units_kept(budget)), str(budget).replace("`", "")
         shown.append(Shown(path.stem, selection, kept, why, None, list(selection.metadata.get("targets", []))))
     if results is None:
         return shown, notes

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
-from tlprune.commands.arguments import add_origins, make_console, make_parser, parse
+from tlprune.commands.arguments import add_budget, add_origins, given_budget, make_console, make_parser, parse
 from tlprune.errors import InputError
 from tlprune.storage.paths import user_path
 
@@ -36,6 +36,7 @@ def run(arguments: list[str]) -> None:
     text = "write the page again whenever a sweep that runs has finished a cell, until it ends"
     parser.add_argument("--follow", action="store_true", help=text)
     add_origins(parser, targets=True)
+    add_budget(parser)
     given = parse(parser, arguments)
     paths = [user_path(path) for path in given.runs]
     if given.follow:
@@ -81,8 +82,13 @@ def _report(given: Namespace, paths: list[Path], folder: Path, reloads: bool) ->
     from tlprune.experiments.starts import compares_starts
     from tlprune.experiments.wording import SEVERAL, start_label
 
+    budget = given_budget(given)
+    if budget is not None and not reported.selections:
+        raise InputError(f"{budget} is for pages of Selections: a sweep or demo shows the ratios that it ran")
+    if budget is not None and budget.exactly is not None:
+        raise InputError("a page shows whole units, none of them cut: give another budget than --keep_exactly")
     parts = {} if results is None else results.by_start()
-    shown, missing = shown_selections(next(iter(parts.values()), None), reported.selections)
+    shown, missing = shown_selections(next(iter(parts.values()), None), reported.selections, budget)
     evidence = gathered(shown, given.source, given.target, given.cache)
     notes = [*reported.notes, *missing]
     title = given.title or (", ".join(path.stem for path in reported.selections) if results is None else results.name)

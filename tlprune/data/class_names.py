@@ -1,7 +1,6 @@
 """Sources of which class names are known, and no images: choose classes before you download them."""
 
 from collections.abc import Sequence
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Self
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tlprune.data.datasets import ImageSet, Level
-from tlprune.data.display_names import imagenet_titles, unique_titles
+from tlprune.data.display_names import imagenet_ids, imagenet_titles, unique_titles
 from tlprune.data.listed import in_short, read_lines
 from tlprune.errors import InputError, did_you_mean
 from tlprune.storage.fingerprint import digest_json
@@ -110,7 +109,7 @@ def open_class_names(name: str) -> ClassNames:
     check_class_names(name)
     where = f"{_KIND}{name}"
     if name in LISTS:
-        ids = import_module("timm.data").ImageNetInfo().label_names()
+        ids = imagenet_ids()
         return ClassNames(ids, imagenet_titles(ids), where)
     file = user_path(name)
     lines = [line for line in read_lines(file) if line.strip() != "#" and not line.startswith("# ")]

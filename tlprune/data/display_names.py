@@ -3,6 +3,8 @@
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from warnings import warn
 
@@ -10,7 +12,7 @@ from tlprune.data.listed import read_lines
 from tlprune.errors import InputError
 from tlprune.storage.checkpoints import load_torch
 
-__all__ = ["class_titles", "imagenet_titles", "unique_titles"]
+__all__ = ["class_titles", "imagenet_ids", "imagenet_titles", "unique_titles"]
 
 _WORDNET_ID = re.compile(r"n\d{8}")
 _LISTS = ("LOC_synset_mapping.txt", "classnames.txt", "words.txt")
@@ -24,7 +26,8 @@ def class_titles(root: Path, classes: Sequence[str]) -> tuple[str, ...]:
 
     The name of a WordNet id is its first synonym. Synonyms are read from a file in ``root`` or in a folder above it:
     torchvision's ``meta.bin``, Kaggle's ``LOC_synset_mapping.txt``, CoOp's ``classnames.txt`` or WordNet's
-    ``words.txt``. Without such a file, the thousand ids of ImageNet get the names in torchvision.
+    ``words.txt``. Without such a file, ids of ImageNet get the names in torchvision: all thousand, and any part
+    of them if timm is installed.
 
     Args:
         root: Folder with the class folders.
@@ -45,7 +48,15 @@ def class_titles(root: Path, classes: Sequence[str]) -> tuple[str, ...]:
                 return unique_titles(classes, named)
     if len(classes) == 1000 and all(classes[place] == name for place, name in _IMAGENET.items()):
         return imagenet_titles(classes)
+    known = imagenet_ids() if find_spec("timm") is not None else ()
+    if set(classes) <= set(known):
+        return unique_titles(classes, dict(zip(known, imagenet_titles(known), strict=True)))
     return tuple(classes)
+
+
+def imagenet_ids() -> tuple[str, ...]:
+    """Returns the WordNet ids of the thousand classes of ImageNet, in the order of published weights; timm has them."""
+    return tuple(import_module("timm.data").ImageNetInfo().label_names())
 
 
 def imagenet_titles(ids: Sequence[str]) -> tuple[str, ...]:
