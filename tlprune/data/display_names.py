@@ -12,7 +12,7 @@ from tlprune.data.listed import read_lines
 from tlprune.errors import InputError
 from tlprune.storage.checkpoints import load_torch
 
-__all__ = ["class_titles", "imagenet_ids", "imagenet_titles", "unique_titles"]
+__all__ = ["are_wordnet_ids", "class_titles", "imagenet_ids", "imagenet_titles", "unique_titles"]
 
 _WORDNET_ID = re.compile(r"n\d{8}")
 _LISTS = ("LOC_synset_mapping.txt", "classnames.txt", "words.txt")
@@ -40,7 +40,7 @@ def class_titles(root: Path, classes: Sequence[str]) -> tuple[str, ...]:
         >>> class_titles(Path("/data/fruit"), ["apple", "pear"])
         ('apple', 'pear')
     """
-    if not classes or not all(map(_WORDNET_ID.fullmatch, classes)):
+    if not are_wordnet_ids(classes):
         return tuple(classes)
     for folder in (root, *list(root.absolute().parents)[:_FOLDERS_ABOVE]):
         for name in ("meta.bin", *_LISTS):
@@ -52,6 +52,11 @@ def class_titles(root: Path, classes: Sequence[str]) -> tuple[str, ...]:
     if set(classes) <= set(known):
         return unique_titles(classes, dict(zip(known, imagenet_titles(known), strict=True)))
     return tuple(classes)
+
+
+def are_wordnet_ids(classes: Sequence[str]) -> bool:
+    """Returns whether there are classes and all of them are WordNet ids."""
+    return len(classes) > 0 and all(map(_WORDNET_ID.fullmatch, classes))
 
 
 def imagenet_ids() -> tuple[str, ...]:
