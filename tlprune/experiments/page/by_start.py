@@ -89,7 +89,12 @@ def _numbers(found: Estimate | Pooled | None) -> list[object]:
 
 
 def write_reports(
-    results: Results | None, evidence: Sequence[Evidence], notes: Sequence[str], title: str, folder: Path
+    results: Results | None,
+    evidence: Sequence[Evidence],
+    notes: Sequence[str],
+    title: str,
+    folder: Path,
+    page: str = PAGE,
 ) -> list[str]:
     """Writes the page, and where a sweep compares starts a page for each, in a folder of its own but for the first.
 
@@ -99,6 +104,7 @@ def write_reports(
         notes: What a reader has to know first, in sentences.
         title: Heading of the page.
         folder: Folder to write; it is made.
+        page: Name of the page of Selections alone.
 
     Returns:
         Names of the files.
@@ -107,7 +113,7 @@ def write_reports(
         InputError: The folder cannot be written.
     """
     if results is None or not compares_starts(results):
-        return write_report(results, evidence, notes, title, folder)
+        return write_report(results, evidence, notes, title, folder, page=page)
     (first, part), *others = results.by_start().items()
     written = write_report(part, evidence, notes, f"{title}, {start_label(first)}", folder, starts_of(results))
     write_bytes(folder / "starts.csv", starts_csv(results).encode(errors="backslashreplace"))
