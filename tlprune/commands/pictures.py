@@ -142,12 +142,17 @@ def _votes(selection: Selection, names: list[str], notes: list[str], must: bool)
     except InputError as error:
         if must:
             raise
-        notes.append(f"Votes are not split by the target's classes: {error}; --target says where it is.")
+        notes.append(_hinted("Votes are not split by the target's classes", error, "--target"))
         return []
     labelled = [one for one in voters if one.images.classes]
     if bare := [one.name for one in voters if not one.images.classes]:
         notes.append(f"Votes are not split by the classes of {' and '.join(bare)}: its images have no labels.")
     return [Votes(one.name, one.images.display_names, one.images.labels, one.assignments) for one in labelled]
+
+
+def _hinted(missing: str, error: InputError, option: str) -> str:
+    hint = "" if option in str(error) else f"; {option} says where it is"
+    return f"{missing}: {error}{hint}."
 
 
 def _as_given(budget: Budget) -> str:
@@ -177,7 +182,7 @@ class _Sources:
         except InputError as error:
             if self.given is not None:
                 raise
-            notes.append(f"Pictures of the source are left out: {error}; --source says where it is.")
+            notes.append(_hinted("Pictures of the source are left out", error, "--source"))
             return None
         images = self.opened[digest]
         if isinstance(images, FeatureSet):

@@ -66,7 +66,7 @@ def run(arguments: list[str]) -> None:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
     _check(given, paths)
-    folder, page = _written(given.output, paths[0])
+    folder, named = _written(given.output, paths[0])
     from tlprune.experiments.page.reading import read_runs  # imports nothing that takes seconds
 
     reported = read_runs(paths)
@@ -82,6 +82,7 @@ def run(arguments: list[str]) -> None:
     from tlprune.experiments.closing import print_pooled, print_starts
     from tlprune.experiments.page.by_start import write_reports
     from tlprune.experiments.page.conclusions import conclusion
+    from tlprune.experiments.page.rendering import PAGE
     from tlprune.experiments.starts import compares_starts
     from tlprune.experiments.wording import SEVERAL, start_label
 
@@ -92,6 +93,7 @@ def run(arguments: list[str]) -> None:
         _diagnose(given, shown, evidence)
     notes = [*reported.notes, *missing]
     title = given.title or (", ".join(path.stem for path in reported.selections) if results is None else results.name)
+    page = PAGE if named is None else named
     written = write_reports(results, evidence, notes, title, folder, page=page)
     console = make_console()
     for start, part in parts.items():
@@ -124,17 +126,15 @@ def _check(given: Namespace, paths: Sequence[Path]) -> None:
         raise InputError(f"--output: a run's report is a folder, {given.output} is named as a page")
 
 
-def _written(output: str | None, first: Path) -> tuple[Path, str]:
-    """Returns the folder and the name of the page, after checking that it can be written."""
-    from tlprune.experiments.page.rendering import PAGE
-
+def _written(output: str | None, first: Path) -> tuple[Path, str | None]:
+    """Returns the folder and the name of the page if one is given, after checking that it can be written."""
     if output is not None and output.endswith(_PAGE_ENDING):
         require_writable(output)
         return user_path(output).parent, user_path(output).name
     beside = first / "report" if first.is_dir() else first.with_name(f"{first.stem}-report")
     folder = user_path(output) if output else beside
     _require_folder(folder)
-    return folder, PAGE
+    return folder, None
 
 
 def _diagnose(given: Namespace, shown: "Sequence[Shown]", evidence: "Sequence[Evidence]") -> None:

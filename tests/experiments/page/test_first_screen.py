@@ -35,7 +35,7 @@ def test_it_counts_what_is_kept_and_names_it():
         ("90 %", "of the votes go to what is kept"),
         ("50 %", "less pretraining time at equal epochs, before the cost of selecting"),
     ]
-    assert said["What is kept?"] == (
+    assert said["What does it keep?"] == (
         "2 of 4 classes are kept (as asked): 20 of 40 images of the source, 50 %. Ranked highest: unit0 and unit1. "
         "Closest to being kept, but dropped: unit2 and unit3."
     )
@@ -49,11 +49,11 @@ def test_it_counts_what_is_kept_and_names_it():
 def test_an_exact_number_of_images_is_what_is_counted():
     found, said = screen_of(selection_of([6, 3, 1, 0]), Budget(exactly=15))
     assert found.cards[0].caption == "of the images are kept: 15 of 40"
-    assert "Of the last of them only some images are kept" in said["What is kept?"]
+    assert "Of the last of them only some images are kept" in said["What does it keep?"]
 
 
 def test_many_names_are_cut():
-    said = screen_of(selection_of([1] * 30), Budget(units=20))[1]["What is kept?"]
+    said = screen_of(selection_of([1] * 30), Budget(units=20))[1]["What does it keep?"]
     assert "unit6, unit7 and 12 more." in said
     assert "unit26, unit27 and 2 more." in said
 
@@ -62,8 +62,8 @@ def test_single_images_are_counted_by_class():
     selection = selection_of([0] * 8, per_unit=1, unit_kind="sample", method="random")
     images = TensorImages(torch.zeros(8, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 1] * 4), ["ant", "bee"])
     found, said = screen_of(selection, Budget(units=3), images)
-    assert "3 of 8 images of the source are kept, 37.5 % (as asked)." in said["What is kept?"]
-    assert "Their most frequent classes are ant (66.7 %), bee (33.3 %)." in said["What is kept?"]
+    assert "3 of 8 images of the source are kept, 37.5 % (as asked)." in said["What does it keep?"]
+    assert "Their most frequent classes are ant (66.7 %), bee (33.3 %)." in said["What does it keep?"]
     assert [one.value for one in found.cards] == ["37.5 %", "62.5 %"]
     assert "No image of a target voted for this order." in said["Why this part?"]
 
@@ -108,7 +108,7 @@ def test_class_names_without_images_are_not_counted():
     )
     found, said = screen_of(bare, Budget(units=1))
     assert [one.value for one in found.cards] == ["1 of 2", "66.7 %"]
-    assert "only class names are known, so images are not counted" in said["What is kept?"]
+    assert "only class names are known, so images are not counted" in said["What does it keep?"]
 
 
 @pytest.mark.parametrize(("part", "text"), [(0, "0 %"), (1, "0.1 %"), (999, "99.9 %"), (1000, "100 %"), (250, "25 %")])

@@ -17,8 +17,8 @@ WHAT_METHODS_DO = {
         "votes are kept; no label of the source is needed (Zhang et al., NeurIPS 2023)."
     ),
     "nearest_images": (
-        "Nearest Images. The target's training images take the source image that is most like them in the surrogate's "
-        "features, by turns, until the budget is reached; no label is needed."
+        "Nearest Images. In rounds, each of the target's training images takes the source image that is most like it "
+        "in the surrogate's features, until the budget is reached; no label is needed."
     ),
     "importance_resampling": (
         "Importance Resampling. Source images are drawn by chance, more often from classes or clusters that have more "

@@ -41,7 +41,7 @@ def first_screen(evidence: Evidence) -> FirstScreen:
         evidence: What is shown of the Selection.
     """
     answers = [
-        ("What is kept?", _what(evidence)),
+        ("What does it keep?", _what(evidence)),
         ("Why this part?", _why(evidence)),
         ("What does it save?", _saved(evidence)),
         ("How sure is it?", _sure(evidence)),
@@ -101,6 +101,8 @@ def _what(one: Evidence) -> list[str]:
         said = [f"{units}: {counted} of the source, {percentage(one.images_kept, len(selection.unit_of_sample))}."]
         if int(selection.unit_sizes[selection.ranking[:kept]].sum()) > one.images_kept:
             said.append("Of the last of them only some images are kept, so that their number is exact.")
+    if selection.unit_kind == "sample" and one.units.source is None:
+        return said  # numbers of images say nothing to a reader
     said.append(f"Ranked highest: {_listed(one.units.names(0, min(kept, _NAMED)), kept)}.")
     if kept < total:
         missed = one.units.names(kept, min(kept + _NAMED, total))

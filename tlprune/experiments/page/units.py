@@ -137,8 +137,7 @@ class Units:
             chosen = {*range(best), *range(max(self.kept - border, 0), min(self.kept + border, total))}
             ranks = sorted(chosen | set(range(total - lowest, total)))
         rows = [self._unit(rank, False) for rank in ranks]
-        names = ("code", "note", "votes", "score", "images")
-        names = names[:-1] if self.selection.unit_kind == "sample" else names
+        names = ["code", "note", "votes", "score", *(["images"] if self.selection.unit_kind != "sample" else [])]
         columns = [name for name in names if any(getattr(row, name) not in ("", None) for row in rows)]
         return UnitTable(columns, self._score, rows, total - len(rows))
 
