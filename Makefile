@@ -39,7 +39,7 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("tlprune needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,parquet,timm,huggingface,video,slurm,docs,notebooks,dev]'
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,docs,notebooks,dev]'
 	@touch $@
 
 demo: $(READY)
@@ -62,7 +62,7 @@ test-trains: $(READY)
 $(BOLTS_READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(BOLTS)
 	grep -v '^pytorch-lightning==' constraints.txt > $(BOLTS)/constraints.txt
-	$(BOLTS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(BOLTS)/constraints.txt --editable '.[bolts]' pytest
+	$(BOLTS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(BOLTS)/constraints.txt --editable '.[bolts,sweep]' pytest
 	@touch $@
 
 test-bolts: $(BOLTS_READY)
@@ -81,7 +81,7 @@ test-package: $(READY)
 
 $(MINIMUM_READY): pyproject.toml constraints-minimum.txt
 	$(PYTHON) -m venv $(MINIMUM)
-	$(MINIMUM)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-minimum.txt --editable '.[demo,parquet,timm,huggingface,video,test]'
+	$(MINIMUM)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-minimum.txt --editable '.[demo,mat,parquet,timm,huggingface,video,test]'
 	@touch $@
 
 # what old versions say of themselves is no failure; one thread, because small tensors are slower on more

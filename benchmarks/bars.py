@@ -18,7 +18,10 @@ from typing import Any
 
 from measuring import Row, machine, versions
 
-PATHS = ("voting", "assignment", "clustering", "membership", "loading", "training", "cells", "starting", "growth")
+PATHS = (
+    *("voting", "assignment", "clustering", "membership", "loading", "training", "cells", "ranks"),
+    *("starting", "growth"),
+)
 
 
 def measured(path: str, rounds: int, ffcv: str | None) -> list[Row]:

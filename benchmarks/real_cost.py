@@ -12,6 +12,7 @@ import json
 import logging
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -35,15 +36,16 @@ OUTPUT = Path(__file__).parent / "results" / "real_cost.json"
 class Clock(Callback):
     """Counts the seconds of all but the first steps."""
 
-    def __init__(self, warm: int = 10) -> None:
+    def __init__(self, warm: int = 10, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.clock = clock
         self.warm, self.begin, self.seconds, self.steps = warm, 0.0, 0.0, 0
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         """Starts and reads the clock."""
         self.steps = trainer.global_step - self.warm
         if self.steps == 0:
-            self.begin = time.perf_counter()
-        self.seconds = time.perf_counter() - self.begin
+            self.begin = self.clock()
+        self.seconds = self.clock() - self.begin
 
     @property
     def each(self) -> float:

@@ -39,7 +39,7 @@ def written(page: str) -> str:
 
 
 def _written(kind: str, name: str, *arguments: str) -> str:
-    return cost(name) if kind == "cost" else _KINDS[kind](load(name), *arguments)
+    return _OF_FILES[kind](name) if kind in _OF_FILES else _KINDS[kind](load(name), *arguments)
 
 
 @cache
@@ -153,6 +153,23 @@ def cost(name: str) -> str:
     return _table(["pruned", "S", "L", "T", "(S + L) / T", "saved", "surrogate at hand", "the paper's saving"], lines)
 
 
+def surrogates(name: str) -> str:
+    """What a surrogate costs, and which classes LM keeps by it, from benchmarks/results/NAME.json."""
+    found = json.loads((RESULTS.parent / f"{name}.json").read_text())
+    ratios = [f"{ratio:.0%} pruned" for ratio in found["ratios"]]
+    lines = [
+        [
+            row["name"] + (", another seed" if place == 0 else ""),
+            f"{row['S']:.1f} s",
+            f"{100 * row['(S + L) / T']:.1f} %",
+            *(f"{100 * one:.0f} %" for one in row["alike"]),
+            *(f"{100 * one:.0f} %" for one in row["of another full seed's"]),
+        ]
+        for place, row in enumerate(found["rows"])
+    ]
+    return _table(["surrogate", "S", "(S + L) / T", *ratios, *(f"{one}, relative" for one in ratios)], lines, left=1)
+
+
 def short(results: Results, mode: str, *methods: str) -> str:
     """Accuracy over all targets of a few methods at each ratio, for the first page."""
     lines = []
@@ -215,6 +232,9 @@ _KINDS = {
     "searched": searched,
     "short": short,
 }
+
+_OF_FILES = {"cost": cost, "surrogates": surrogates}
+"""Tables of single measurements."""
 
 
 if __name__ == "__main__":

@@ -92,7 +92,8 @@ def pretrain(data: LightningDataModule, recipe: Pretraining, seed: int, path: Pa
         path: The safetensors file to write.
 
     Returns:
-        Seconds of training, and accuracy on held-out source images in percent; None where no labels are learned.
+        Seconds of training, and accuracy on held-out source images in percent; None where no labels are learned
+        or no source images are held out.
     """
     seed_everything(seed, verbose=False)
     supervised = recipe.method == "supervised"
@@ -119,8 +120,8 @@ def pretrain(data: LightningDataModule, recipe: Pretraining, seed: int, path: Pa
     if not supervised:
         return seconds, None
     checker = _trainer([], enable_checkpointing=False)
-    scores = checker.validate(module, datamodule=data, verbose=False)[0]
-    return seconds, 100 * scores["val/accuracy"]
+    scores = checker.validate(module, datamodule=data, verbose=False)
+    return seconds, 100 * scores[0]["val/accuracy"] if scores else None
 
 
 def transfer(weights: Path, target: TargetSplits, recipe: Transfer, seed: int) -> Score:

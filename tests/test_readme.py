@@ -32,7 +32,7 @@ DOCUMENTED = [command for page in PAGES for command in commands(page.read_text()
 OURS = [
     [word.replace("$SLURM_ARRAY_TASK_ID", "4") for word in words[words.index("tlprune") + 1 :]]
     for words in DOCUMENTED
-    if "tlprune" in words and words[0] != "make"
+    if "tlprune" in words and words[0] not in ("make", "pip")
 ]
 OURS = [list(one) for one in dict.fromkeys(map(tuple, OURS))]
 PYTHON = {
@@ -182,14 +182,24 @@ def test_the_pages_name_every_public_name_command_and_config():
 def test_the_lowest_versions_are_those_that_are_tested():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = list(project["dependencies"])
-    for extra in ("demo", "parquet", "timm", "huggingface", "video", "test"):
-        wanted += project["optional-dependencies"][extra]
+    for extra in ("sweep", "demo", "mat", "parquet", "timm", "huggingface", "video", "test"):
+        wanted += (one for one in project["optional-dependencies"][extra] if not one.startswith("tlprune["))
     pins = dict(
         line.split("==") for line in (ROOT / "constraints-minimum.txt").read_text().splitlines() if "==" in line
     )
     for requirement in wanted:
         name, floor = re.match(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", requirement).groups()
         assert [*map(int, pins[name].split("."))][: floor.count(".") + 1] == [*map(int, floor.split("."))], requirement
+
+
+def test_the_version_is_said_alike():
+    changes = re.findall(
+        r"^## \[([\d.]+)\](?: - (\d{4}-\d\d-\d\d))?$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
+    version, date = changes[0]
+    assert version == tlprune.__version__
+    assert date
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_the_trainer_of_docs_names_what_there_is():

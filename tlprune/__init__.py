@@ -9,7 +9,7 @@ _import_public, _, _public_names = lazy_loader.attach_stub(
     __name__, __file__.replace("__init__.py", "public_names.pyi")
 )
 __all__ = sorted([*_public_names, *registry.__all__])
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> object:

@@ -1,13 +1,14 @@
-"""User errors, suggestions for misspelled names, and the error for objects of the other Lightning package."""
+"""User errors: wrong values and names, packages that are not installed, objects of the other Lightning package."""
 
 import re
 import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
 from math import inf
 from numbers import Real
 
-__all__ = ["InputError", "OfLightning", "did_you_mean", "require_within"]
+__all__ = ["InputError", "OfLightning", "did_you_mean", "require_extra", "require_within"]
 
 
 class InputError(ValueError):
@@ -20,8 +21,8 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        if message.startswith("Caught InputError in DataLoader worker"):
-            message = re.split(r"\w*InputError: ", message)[-1].strip()
+        if caught := re.match(r"Caught (\w+) in DataLoader worker", message):
+            message = re.split(rf"\w*{caught[1]}: ", message)[-1].strip()
         super().__init__(message)
 
 
@@ -44,6 +45,22 @@ def require_within(name: str, value: float, low: float, high: float | None = Non
         raise InputError(f"`{name}` must be at least {low}{finite}, got {value}")
     if high is not None and not low <= value <= high:
         raise InputError(f"`{name}` must be from {low} to {high}, got {value}")
+
+
+def require_extra(what: str, package: str, module: str, extra: str) -> None:
+    """Validates that a package is installed which is no dependency of tlprune, without importing it.
+
+    Args:
+        what: Subject of the message: what needs the package.
+        package: Name of the package in the Python Package Index.
+        module: Top-level module of the package.
+        extra: Extra of tlprune that installs the package.
+
+    Raises:
+        InputError: If the package is not installed.
+    """
+    if find_spec(module) is None:
+        raise InputError(f"{what} needs {package}: pip install 'tlprune[{extra}]'")
 
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:

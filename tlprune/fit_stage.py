@@ -24,7 +24,7 @@ from tlprune.storage.checkpoints import newest_whole
 from tlprune.storage.journal import DONE, Done, Journal, Stage
 from tlprune.storage.named import class_paths, digest_code, digest_named_files
 
-__all__ = ["FitStage"]
+__all__ = ["FitStage", "files_written"]
 
 _MINUTES = 10
 
@@ -127,18 +127,29 @@ class FitStage:
         end = self.end
         if end is None or not self.trainer.is_global_zero:
             return
-        self.stage.finish({"epochs": end.epochs, "steps": end.steps}, self._outputs())
+        self.stage.finish({"epochs": end.epochs, "steps": end.steps}, list(files_written(self.trainer)))
         forget(*(path for path in self.stage.folder.iterdir() if path.name != DONE))
 
-    def _outputs(self) -> list[Path]:
-        """Files that callbacks wrote: checkpoints, and whatever else they have a ``path`` for."""
-        found = []
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, ModelCheckpoint) and not isinstance(callback, _State):
-                found += [callback.best_model_path, callback.last_model_path, *callback.best_k_models]
-            elif type(callback).__module__.startswith("tlprune."):
-                found.append(getattr(callback, "path", ""))
-        return [path for path in dict.fromkeys(Path(one) for one in found if one) if path.is_file()]
+
+def files_written(trainer: Trainer) -> dict[Path, str]:
+    """Returns the files that callbacks wrote: checkpoints, and whatever else they have a ``path`` for.
+
+    Args:
+        trainer: Trainer whose fit has ended.
+
+    Returns:
+        What is known of each file: the value that a best checkpoint was chosen by, else an empty text.
+    """
+    found: dict[str, str] = {}
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, ModelCheckpoint) and not isinstance(callback, _State):
+            score = callback.best_model_score
+            chosen = f"{callback.monitor} {float(score):.4g}" if callback.monitor and score is not None else ""
+            others = dict.fromkeys((callback.last_model_path, *callback.best_k_models), "")
+            found |= {callback.best_model_path: ""} | others | {callback.best_model_path: chosen}
+        elif type(callback).__module__.startswith("tlprune."):
+            found[getattr(callback, "path", "")] = ""
+    return {Path(path): text for path, text in found.items() if path and Path(path).is_file()}
 
 
 def _keep_version(logger: TensorBoardLogger, note: Path, writes: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks.timer import Interval
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
@@ -17,12 +17,14 @@ from tlprune.checkpoint_io import AtomicCheckpointIO
 from tlprune.data.two_views import RECIPES
 from tlprune.datamodules.downstream import DownstreamDataModule
 from tlprune.datamodules.prepared import ChecksInputs, DependsOn, StartsOver
+from tlprune.datamodules.pruned_source import PrunedSourceDataModule
 from tlprune.datamodules.source import SourceDataModule
 from tlprune.errors import InputError
-from tlprune.fit_stage import FitStage
+from tlprune.fit_stage import FitStage, files_written
 from tlprune.modules.classifier import ClassificationModule
 from tlprune.modules.ssl import LitSSL
 from tlprune.parser_messages import Refusal, in_short
+from tlprune.selection.selection import UNIT_WORDS
 from tlprune.stopped_fit import RestartClock
 from tlprune.storage.paths import user_path
 
@@ -41,6 +43,7 @@ class TLPruneCLI(LightningCLI):
     """
 
     def __init__(self, command: str, *arguments: Any, **options: Any) -> None:
+        self.quiet = options.get("save_config_callback") is None  # a sweep, which prints results of its own
         known = self.subcommands()
         # a parser of all subcommands takes four times as long to build, and one of them is wanted
         self.subcommands = lambda: {command: known[command]}  # type: ignore[method-assign]
@@ -109,9 +112,10 @@ class TLPruneCLI(LightningCLI):
             **options: What :meth:`lightning.pytorch.Trainer.fit` takes besides.
         """
         stage = self.stage
-        self.trainer.callbacks.insert(0, RestartClock())  # type: ignore[attr-defined]
+        self.trainer.callbacks[:0] = [RestartClock(), *([] if self.quiet else [_SayKept()])]  # type: ignore[attr-defined]
         if stage is None:
             self.trainer.fit(model, **options)
+            self._say_written()
             return
         if (done := stage.done) is not None:
             made = ", ".join(map(str, done.outputs)) or "no files"
@@ -126,9 +130,15 @@ class TLPruneCLI(LightningCLI):
         end = None if self.trainer.interrupted else stage.end
         if end is not None and end.stopped is None:
             stage.finish()
+            self._say_written()
         elif end is not None:
             self.stopped = f"{end.stopped} after {end.steps} steps, before its planned end"
             self._say(f"this run stopped: {self.stopped}; the same command goes on")
+
+    def _say_written(self) -> None:
+        written = files_written(self.trainer)
+        if written and not self.quiet:
+            self._say(f"wrote {', '.join(f'{path} ({text})' if text else str(path) for path, text in written.items())}")
 
     def _write_whole_checkpoints(self) -> None:
         """Has the Trainer write and read checkpoints as we do, unless the user chose another way."""
@@ -171,6 +181,19 @@ class TLPruneCLI(LightningCLI):
         checkpoint = AtomicCheckpointIO().load_checkpoint(file)
         if isinstance(self.model, ClassificationModule):
             self.model.check_checkpoint(checkpoint)
+
+
+class _SayKept(Callback):
+    """Prints what a Selection keeps of the source when training starts."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints one line on rank 0; nothing if nothing is pruned."""
+        data: Any = getattr(trainer, "datamodule", None)
+        if not isinstance(data, PrunedSourceDataModule) or data.selection is None or not trainer.is_global_zero:
+            return
+        kept, of = data.units_kept, data.selection.num_units
+        units = f"{kept:,} of {of:,} {UNIT_WORDS[data.selection.unit_kind][1]}"
+        print(f"tlprune: keeps {units}, {data.images_kept:,} images to train on", flush=True)
 
 
 class SaveConfigAtStart(SaveConfigCallback):
@@ -222,7 +245,7 @@ def run(arguments: list[str], save_config: bool = True) -> TLPruneCLI:
 
     Args:
         arguments: The subcommand's name and its arguments.
-        save_config: Whether ``fit`` writes the whole configuration beside its logs.
+        save_config: Whether ``fit`` writes the whole configuration beside its logs, and prints what it keeps and wrote.
 
     Returns:
         The CLI object, which holds model, data and trainer.

@@ -15,7 +15,7 @@ from tlprune.selection.forward import Precision
 from tlprune.selection.membership import NO_UNIT, Decide, by_centroid, by_prediction
 from tlprune.selection.selection import Selection
 from tlprune.storage.fingerprint import digest_tensors
-from tlprune.surrogates import ReadSurrogate, Surrogate, common_transform
+from tlprune.surrogates import ReadSurrogate, Surrogate, common_transform, restrict_head
 
 __all__ = [
     "decide_on_features",
@@ -95,10 +95,11 @@ def network_by_prediction(
         InputError: It has no head, its head lacks classes of the Selection, or it is not the Selection's network.
     """
     known = unit_of_names(selection)
+    parts: list[nn.Module] = []
     if read.saved is None:
         network, names = read.given, selection.unit_names
     else:
-        outputs, names = read.saved.num_classes, read.saved.classes or selection.unit_names
+        outputs, names = read.saved.num_classes, read.output_names(selection.unit_names) or selection.unit_names
         if outputs is None:
             raise InputError(
                 f"surrogate {read.name}: it has no head, and units are found by the class that it predicts"
@@ -111,7 +112,9 @@ def network_by_prediction(
             ours = f"{len(lacking)} of the {selection.num_units} of the selection are not among them"
             raise InputError(f"surrogate {read.name}: {theirs}; {ours}, first {selection.unit_names[lacking[0]]!r}")
         network = load_classifier(read.saved, _named(selection, surrogate_backbone))[0]
-    _require_same(selection, read, network)
+        # a source of a part of the classes was voted for by their outputs alone; here an image may be of any class
+        parts += filter(None, [restrict_head(network, names, selection.unit_names)])
+    _require_same(selection, read, network, *parts)
     return network, by_prediction(torch.tensor([known.get(name, NO_UNIT) for name in names]))
 
 
@@ -119,11 +122,11 @@ def _named(selection: Selection, given: str | None) -> str | None:
     return given or selection.metadata.get("surrogate_backbone")
 
 
-def _require_same(selection: Selection, read: ReadSurrogate, network: nn.Module) -> None:
-    """Refuses a network other than the Selection's; its backbone alone may have been the Selection's."""
+def _require_same(selection: Selection, read: ReadSurrogate, network: nn.Module, *parts: nn.Module) -> None:
+    """Refuses a network other than the Selection's; its backbone or parts alone may have been the Selection's."""
     expected = selection.config.get("surrogate_digest")
-    parts = [network, getattr(network, "backbone", network)]
-    digests = [digest_tensors(part.state_dict()) for part in parts]
+    compared = [network, getattr(network, "backbone", network), *parts]
+    digests = [digest_tensors(part.state_dict()) for part in compared]
     if expected is not None and expected not in digests:
         pair = f"its weights have the fingerprint {digests[0][:12]}, the selection names {expected[:12]}"
         raise InputError(f"surrogate {read.name} is not that of the selection: {pair}")

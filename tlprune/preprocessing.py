@@ -6,7 +6,10 @@ from typing import Any, Literal, Self, get_args
 
 from tlprune.errors import InputError, did_you_mean, require_within
 
-__all__ = ["CROP_SHARE", "IMAGENET_MEAN", "IMAGENET_STD", "CropMode", "Interpolation", "Preprocessing"]
+__all__ = ["CROP_SHARE", "EVAL_VIEW", "IMAGENET_MEAN", "IMAGENET_STD", "CropMode", "Interpolation", "Preprocessing"]
+
+EVAL_VIEW = "EvalView"
+"""Name in Selections of the usual transform for evaluation, from before its class had its present name."""
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 """How pixels between pixels are computed where an image is resized; the last two without aliasing."""

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from tlprune.data.adapters import DatasetImages, as_images, check_by_index, labels_of_some
 from tlprune.data.damaged_images import known_path
 from tlprune.data.datasets import FolderImages, ImageSet, TensorImages
+from tlprune.data.decoding import DamagedImageError
 from tlprune.data.feature_files import open_features
 from tlprune.data.image_size import ImageSize
 from tlprune.data.listing import Listing, listing_of
@@ -128,7 +129,11 @@ def select(
     )
     if fresh:
         inputs.forget()
-    selection = inputs.select()
+    try:
+        selection = inputs.select()
+    except DamagedImageError as error:
+        hint = "repair or remove it (`on_bad_image: skip` skips images of the source, not of a target)"
+        raise InputError(f"{error}; {hint}") from error
     if output is not None:
         broadcast_from_rank0(lambda: selection.save(output))
     return selection

@@ -7,7 +7,7 @@ from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 
-__all__ = ["are_wordnet_ids", "readable_names", "unique_names", "wordnet_id"]
+__all__ = ["are_wordnet_ids", "imagenet_ids", "readable_names", "unique_names", "wordnet_id"]
 
 wordnet_id = re.compile(r"n\d{8}")
 """Pattern of a WordNet id."""
@@ -19,6 +19,11 @@ _THOUSAND = {0: "n01440764", 217: "n02102040", 491: "n03000684", 569: "n03417042
 def are_wordnet_ids(classes: Sequence[str]) -> bool:
     """Returns whether there are classes and all of them are WordNet ids."""
     return len(classes) > 0 and all(map(wordnet_id.fullmatch, classes))
+
+
+def imagenet_ids() -> tuple[str, ...]:
+    """Returns the WordNet ids of the thousand classes of ImageNet, in the order of published weights; timm has them."""
+    return tuple(import_module("timm.data").ImageNetInfo().label_names())
 
 
 def readable_names(classes: Sequence[str]) -> tuple[str, ...]:
@@ -74,4 +79,4 @@ def _timm_names() -> dict[str, str]:
     info = import_module("timm.data").ImageNetInfo
     synonyms: dict[str, str] = info("imagenet-21k-goog").label_descriptions(as_dict=True)
     first = {one: names.split(",")[0].strip() for one, names in synonyms.items()}
-    return first | _torchvision_names(info("imagenet-1k").label_names())
+    return first | _torchvision_names(imagenet_ids())

@@ -31,10 +31,10 @@ from tlprune.datamodules.packing import pack
 FILES, BATCH, SIZE, WORKERS = 1280, 64, 224, 2
 
 
-def write_files(folder: Path) -> None:
+def write_files(folder: Path, count: int = FILES) -> None:
     """JPEGs of 500 x 375 pixels and some 75 kB, as ImageNet's: smooth shapes and grain."""
     drawn = np.random.default_rng(0)
-    for number in range(FILES):
+    for number in range(count):
         smooth = Image.fromarray(drawn.integers(0, 256, (24, 32, 3), dtype=np.uint8)).resize((500, 375), Image.BICUBIC)
         grain = np.asarray(smooth) + drawn.normal(0, 12, (375, 500, 3))
         label = folder / f"class{number % 8}"

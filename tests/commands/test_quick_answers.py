@@ -16,6 +16,8 @@ from tlprune.selection.multi_target import Combination
 COMMANDS = ["show", "explain", "diff", "export", "advise", "audit", "sweep", "report"]
 COMMANDS += ["datasets", "configs", "frames", "select", "embed", "apply"]
 BESIDE_TORCH = {"torchvision", "faiss", "lightning", "matplotlib", "pandas"}
+FOR_OTHERS = {"lightning", "matplotlib", "tensorboard", "lightly", "sklearn", "scipy", "pandas", "timm", "jinja2"}
+"""What no select of one process on CPUs needs."""
 
 RUN = """
 import sys
@@ -36,7 +38,8 @@ def run(commands: str) -> tuple[list[int], set[str], str]:
     """Exit statuses in one process of their own, what heavy modules it has loaded, and what it said."""
     done = subprocess.run([sys.executable, "-c", RUN, *commands.split()], capture_output=True, text=True, check=True)
     *said, statuses, modules = done.stderr.splitlines()
-    return [int(one) for one in statuses.split()], {"torch", *BESIDE_TORCH} & {*modules.split()}, "\n".join(said)
+    heavy = {"torch", *BESIDE_TORCH, *FOR_OTHERS} & {*modules.split()}
+    return [int(one) for one in statuses.split()], heavy, "\n".join(said)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -110,6 +113,32 @@ def test_a_selection_is_read_with_torch_alone(class_folder, surrogate_file, tmp_
     export = "export n.safetensors --format=indices --output=kept.txt --keep_units=1"
     status, loaded, said = run(" ; ".join((show, diff, explain, advise, export)))
     assert (status, loaded, said) == ([0] * 5, {"torch"}, "")
+
+
+def test_a_selection_is_made_without_lightning_by_one_process(class_folder, surrogate_file, tmp_path, monkeypatch):
+    source = class_folder("src", dict.fromkeys(("ant", "bee", "cat", "dog"), 4))
+    class_folder("pets/train", {"x": 6, "y": 3})
+    inputs = f"--target={tmp_path / 'pets'} --surrogate={surrogate_file(4)} --image_size=32 --accelerator=cpu"
+    select = f"select --source={source} {inputs} --output"
+    cluster = f"{select} c.safetensors --selector=NearestImages"
+    status, loaded, _ = run(f"{select} s.safetensors ; {cluster}")
+    assert (status, loaded & FOR_OTHERS) == ([0, 0], set())
+    # a launcher has said that this is the first of one: Fabric reads it, and the Selection is the same
+    monkeypatch.setenv("LT_DEVICES", "1")
+    assert main([*f"{select} f.safetensors".split()]) == 0
+    assert Selection.load("f.safetensors").digest == Selection.load("s.safetensors").digest
+
+
+def test_devices_that_there_are_not_are_refused_by_their_option(capsys):
+    assert main(["select", "--source=.", "--output=r.safetensors", "--accelerator=gpux"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("tlprune: error: --accelerator gpux --devices auto --num_nodes 1: ")
+    assert said.count("\n") == 1
+
+
+def test_nothing_heavy_is_loaded_by_the_package_and_its_help():
+    status, loaded, _ = run("--help ; --version")
+    assert (status, loaded) == ([0, 0], set())
 
 
 def test_help_of_select_has_what_select_takes(capsys):

@@ -112,6 +112,36 @@ def test_a_selection_alone(selection, tmp_path, capsys):
     assert selection.digest in page
 
 
+@pytest.mark.parametrize(
+    ("option", "kept", "text"),
+    [("--keep_units=3", 3, "keep_units 3"), ("--prune_ratio=0.8", 1, "prune_ratio 0.8"), ("--keep_images=25", 2, "25")],
+)
+def test_a_page_shows_what_a_budget_keeps(selection, tmp_path, capsys, option, kept, text):
+    selection.save(tmp_path / "mine.safetensors")
+    report(capsys, tmp_path / "mine.safetensors", option)
+    page = (tmp_path / "mine-report" / "index.html").read_text()
+    assert len(re.findall(r'<li class="kept">', page)) == kept
+    assert len(re.findall(r'<li class="dropped">', page)) == 4 - kept
+    assert re.search(
+        rf"{kept} of 4 classes {'is' if kept == 1 else 'are'} kept \(as --.*{re.escape(text)} says\)", page
+    )
+
+
+@pytest.mark.parametrize(
+    ("of_sweep", "option", "message"),
+    [
+        (True, "--prune_ratio=0.5", "`prune_ratio` 0.5 is for pages of Selections"),
+        (False, "--keep_units=9", "`keep_units` is 9, the source has 4 units"),
+    ],
+)
+def test_a_budget_that_a_page_cannot_show_is_one_line(sweep, selection, tmp_path, capsys, of_sweep, option, message):
+    selection.save(tmp_path / "mine.safetensors")
+    assert main(["report", str(sweep if of_sweep else tmp_path / "mine.safetensors"), option]) == 2
+    assert message in capsys.readouterr().err
+    assert not (sweep / "report").exists()
+    assert not (tmp_path / "mine-report").exists()
+
+
 def test_a_selection_without_votes(selection, tmp_path, capsys):
     silent = replace(
         selection, method="random", assignments=selection.assignments[:0], votes=selection.votes * 0, config={}
@@ -226,9 +256,11 @@ def test_diagnostics_are_beside_those_of_random_images(selection, surrogate_file
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["SWEEP", "--prune_ratio", "0.5"], "`prune_ratio` 0.5 goes with Selections; "),
+        (["SWEEP", "--prune_ratio", "0.5"], "`prune_ratio` 0.5 is for pages of Selections: "),
         (["SWEEP", "--diagnose"], "--diagnose goes with one Selection; "),
         (["SWEEP", "--output", "x.html"], "a run's report is a folder, x.html is named as a page"),
+        (["SWEEP", "--follow", "--diagnose"], "--diagnose goes with one Selection; "),
+        (["SWEEP", "--follow", "--keep_units", "3"], "`keep_units` 3 is for pages of Selections: "),
         (["FILE", "--surrogate", "x"], "--surrogate goes with --diagnose"),
         (["FILE", "--keep_units", "5"], "mine.safetensors: `keep_units` is 5, the source has 4 units"),
         (["FILE", "--prune_ratio", "1"], "`prune_ratio` must be in [0, 1), got 1"),

@@ -66,14 +66,12 @@ def test_how_the_surrogate_expects_images_is_given_and_shown(source, selected, s
     said = ["--mean", "0.5", "0.5", "0.5", "--std", "0.5", "0.25", "0.5", "--crop_share=0.9", "--interpolation=bicubic"]
     capsys.readouterr()
     assert main(["select", *inputs, *said, "--image_size=24", "--output=half.safetensors"]) == 0
-    line = (
-        "seen as    EvalView of 24 pixels, mean 0.5, 0.5, 0.5, std 0.5, 0.25, 0.5, crop share 0.9, bicubic, eval mode"
-    )
+    line = "seen as    images of 24 pixels, mean 0.5, 0.5, 0.5, std 0.5, 0.25, 0.5, crop share 0.9, bicubic, eval mode"
     assert line in capsys.readouterr().out
     assert main(["show", "half.safetensors"]) == 0
     assert line in capsys.readouterr().out
     assert main(["show", "s.safetensors"]) == 0
-    assert "seen as    EvalView of 32 pixels, eval mode" in capsys.readouterr().out
+    assert "seen as    images of 32 pixels, eval mode" in capsys.readouterr().out
     assert main(["select", *inputs, "--mean", "124", "116", "104", "--output=x.safetensors"]) == 2
     assert capsys.readouterr().err.count("`mean` must be three numbers in [0, 1], got [124.0, 116.0, 104.0]") == 1
 

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from PIL import Image
 
 import tlprune
 from tlprune import (
@@ -217,6 +218,8 @@ def test_commands_say_what_is_not_known(made, target, tmp_path, capsys):
         said = capsys.readouterr().out
         assert not NO_IMAGES.search(said), words
     assert "only its class names are known" in said
+    with Image.open(tmp_path / "why.png") as picture:  # a row of voters, and none of images that nobody has
+        assert picture.height < picture.width / 6
     assert not NO_IMAGES.search((tmp_path / "page" / "index.html").read_text())
     listing = ["export", path, "--output", str(output), "--format"]
     for words, message in (

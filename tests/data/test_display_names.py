@@ -5,7 +5,7 @@ from tlprune.data.display_names import class_titles
 from tlprune.data.sources import open_source
 
 _IDS = ("n01440764", "n02012849", "n03126707")
-_UNHEARD = ("n90000001", "n90000002", "n90000003")
+_UNKNOWN = ("n00000001", "n00000002")  # ids of no class of ImageNet
 _WORDS = "n01440764 tench, Tinca tinca\nn02012849 crane\nn03126707 crane\n"
 
 
@@ -33,14 +33,22 @@ def test_torchvision_meta_file_names_classes(tmp_path):
 def test_damaged_meta_file_costs_names_and_says_so(tmp_path):
     (tmp_path / "meta.bin").write_bytes(b"\x80\x02garbage")
     with pytest.warns(UserWarning, match=r"meta\.bin: damaged, .*; its names are not used"):
-        assert class_titles(tmp_path, _UNHEARD) == _UNHEARD
+        assert class_titles(tmp_path, _UNKNOWN) == _UNKNOWN
     torch.save({"other": 1}, tmp_path / "meta.bin")
     with pytest.warns(UserWarning, match=r"meta\.bin: not a file of torchvision's ImageNet; its names are not used"):
-        assert class_titles(tmp_path, _UNHEARD) == _UNHEARD
+        assert class_titles(tmp_path, _UNKNOWN) == _UNKNOWN
 
 
 def test_ids_that_nothing_explains_stay(tmp_path):
-    assert class_titles(tmp_path, _UNHEARD) == _UNHEARD
+    assert class_titles(tmp_path, _UNKNOWN) == _UNKNOWN
+
+
+def test_a_part_of_imagenet_is_named_as_all_of_it(tmp_path):
+    pytest.importorskip("timm")
+    assert class_titles(tmp_path, _IDS) == ("tench", "crane bird", "crane")
+    assert class_titles(tmp_path, _IDS[::-2]) == ("crane", "tench")
+    (tmp_path / "words.txt").write_text("n01440764 a list beside the folders\n")
+    assert class_titles(tmp_path, _IDS[:1]) == ("a list beside the folders",)
 
 
 def test_a_thousand_ids_are_imagenets(tmp_path):
@@ -60,14 +68,13 @@ def test_a_thousand_ids_are_imagenets(tmp_path):
 
 
 def test_titles_are_for_people_and_change_no_digest(class_folder, tmp_path):
-    root = class_folder("imagenet/train", dict.fromkeys(_UNHEARD, 2))
+    root = class_folder("imagenet/train", dict.fromkeys(_UNKNOWN, 2))
     bare, _ = open_source(str(tmp_path / "imagenet"))
-    words = "".join(f"{one} {name}\n" for one, name in zip(_UNHEARD, ("tench, fish", "crane", "crane"), strict=True))
-    (tmp_path / "imagenet" / "LOC_synset_mapping.txt").write_text(words)
+    (tmp_path / "imagenet" / "LOC_synset_mapping.txt").write_text("n00000001 tench\n")
     named, _ = open_source(str(tmp_path / "imagenet"))
     assert named.root == root
-    assert named.classes == bare.classes == _UNHEARD
-    assert bare.display_names == _UNHEARD
+    assert named.classes == bare.classes == _UNKNOWN
+    assert bare.display_names == _UNKNOWN
     assert named.display_names[0] == "tench"
     assert named.fingerprint() == bare.fingerprint()
     assert named.subset(torch.tensor([0])).display_names == named.display_names

@@ -54,7 +54,7 @@ def test_the_prefix_takes_every_image(class_folder, monkeypatch, tmp_path):
     [
         ("albums", "got june, may; if its images have no labels, give unlabelled:albums$"),
         ("almost", "no folder 'train' in it .*; got test, training$"),
-        ("empty", "no folder 'train' in it .*; got none$"),
+        ("empty", "no folder 'train' in it .*or images without folders.*; got none, and no image .*jpg"),
         ("unlabelled:", "which folder"),
         ("unlabelled:nowhere", "target unlabelled:nowhere: no such folder"),
         ("unlabelled:empty", "no images in it, nor in folders in it"),

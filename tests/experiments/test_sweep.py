@@ -1,11 +1,15 @@
 """A sweep on a small class folder: run, killed, run again, bisected, forecast."""
 
 import json
+import os
+import pty
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,7 @@ from PIL import Image
 
 from tlprune import PrunedSourceDataModule, Selection, cli
 from tlprune.experiments.results import NONE, Group, MethodInfo, Results
+from tlprune.experiments.running import NOTES
 from tlprune.experiments.sweep import next_groups
 from tlprune.experiments.sweep_plan import methods_of
 from tlprune.models.weights import load_backbone
@@ -37,6 +42,7 @@ def place(tmp_path, coloured, monkeypatch):
     for part, each, seed in (("train", 6, 1), ("val", 4, 2), ("test", 5, 3)):
         write_images(coloured(4, each, seed), Path("target") / part)
         write_images(coloured(2, each, seed), Path("other") / part)
+    shutil.copytree(min(Path("source").iterdir()), "unlabelled")
     data = {"class_path": "PrunedSourceDataModule", "init_args": {"source": "elsewhere", "image_size": 32}}
     data["init_args"] |= {"augment": "none", "batch_size": 16, "in_memory": True}
     exports = {"class_path": "ExportBackbone", "init_args": {"path": "runs/never.safetensors"}}
@@ -82,7 +88,13 @@ def test_every_cell_is_run_once_and_is_what_fit_makes(place, capsys):
     assert kept["none"] == (6, 86, 86)
     assert all(kept[method][0] == 3 and 0 < kept[method][1] < 86 for method in methods[1:])
     assert all((one.surrogate_seconds > 0) == (one.method in ("label_mapping", "reverse")) for one in found.cells)
-    assert "winning subsets" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "winning subsets" in said
+    assert re.findall(r"probe [\d.]+   \[(\d) of 8 cells", said) == [*"12345678"]
+    assert re.search(r"\[7 of 8 cells, \d+ (s|min) left, expected end (\w+ )?\d\d:\d\d\]", said)
+    assert found.provenance["cells_planned"] == 8
+    assert not found.is_partial
+    assert not (Path("out") / NOTES).exists()
     _same_by_hand(next(one for one in found.cells if one.method == "label_mapping" and one.seed == 1))
     assert not Path("runs").exists()
     # the same command again runs nothing, another seed only what is new
@@ -180,6 +192,32 @@ def test_a_killed_sweep_goes_on_to_the_same_results(place):
     shutil.move("out", "killed")
     assert subprocess.run(command, check=False, capture_output=True).returncode == 0
     assert numbers(results()) == killed
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_clean_terminal_and_says_how_to_resume(place):
+    command = [sys.executable, "-m", "tlprune", *place(seeds=3, ratios=[0.5])]
+    ours, theirs = pty.openpty()
+    said, sent = "", False
+    with subprocess.Popen(command, start_new_session=True, stdin=theirs, stdout=theirs, stderr=theirs) as running:
+        os.close(theirs)
+        with suppress(OSError):  # which the end of the other side is
+            while part := os.read(ours, 65536):
+                said += part.decode()
+                if "1 of 12 cells" in said and not sent:
+                    sent = True
+                    running.send_signal(signal.SIGINT)
+        assert running.wait(60) == 130
+    os.close(ours)
+    assert "pretraining" in said
+    assert re.search(r"1 of 12 cells, \d+ (s|min) left, expected end", said)
+    assert said.rindex("\x1b[?25h") > said.rindex("\x1b[?25l")
+    last = said.rstrip().splitlines()[-1].rpartition("\x1b[2K")[2]
+    assert re.fullmatch(r"stopped: \d+ of 12 cells are finished; give the same command again to go on", last)
+    assert results().is_partial
+    assert not (Path("out") / NOTES).exists()
+    assert cli.main(command[3:]) == 0
+    assert not results().is_partial
 
 
 @pytest.mark.slow
@@ -285,6 +323,10 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(place, capsys):
         ({"workers": 0}, "`workers` must be at least 1"),
         ({"search": "golden"}, "golden"),
         ({"slurm": {"cluster": "slurm"}}, "slurm"),
+        (
+            {"source": "unlabelled"},
+            "method 'label_mapping' on source unlabelled: LabelMapping needs a labelled source",
+        ),
     ],
 )
 def test_wrong_input_is_said_in_one_line_before_anything_is_run(place, capsys, changes, message):

@@ -71,6 +71,18 @@ def spoil(name, value):
     return change
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("policy", ["error", "skip"])
+def test_a_damaged_image_of_the_target_says_what_can_be_done(given, capsys, policy, workers):
+    photograph = given["target"] / "train" / "x" / "001.png"
+    photograph.write_bytes(photograph.read_bytes()[:60])
+    given["selector"] = "LabelMapping"
+    line = refused(capsys, given, on_bad_image=policy, **{"selector.num_workers": workers})
+    assert str(photograph) in line
+    assert "repair or remove it" in line
+    assert "of the source, not of a target" in line
+
+
 VALUES = [float("nan"), float("inf"), -float("inf")]
 
 
@@ -162,6 +174,7 @@ def test_a_surrogate_with_another_head_names_both_numbers(given, surrogate_file,
     other = surrogate_file(outputs, "other.safetensors")
     line = refused(capsys, given, surrogate=other)
     assert f"its head has {outputs} outputs, the source has 4 classes" in line
+    assert "a selector that needs features alone: FeatureMapping, NearestImages" in line
     assert select(given, surrogate=other, selector="FeatureMapping") == 0  # which looks at features alone
 
 

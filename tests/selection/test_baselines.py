@@ -71,6 +71,7 @@ def test_exported_indices_are_read_back(source, tmp_path):
     ("text", "unit", "message"),
     [
         ("cat\ncatt\n", "class", "no class 'catt': did you mean 'cat'?"),
+        ("cat\nkoala\nemu\n", "class", "2 of 3 listed classes are not among the 3 of the source, first 'koala'"),
         ("cat\nant\ncat\n", "class", "'cat' is named twice"),
         ("6\n", "sample", r"'6' is no image index in \[0, 6\)"),
         ("-1\n", "sample", "'-1' is no image index"),

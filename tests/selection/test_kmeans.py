@@ -122,3 +122,14 @@ def test_effective_number_by_hand():
 
 def test_suggestion_is_never_more_than_the_images():
     assert [suggested_clusters(images) for images in (1, 2, 10, 1_281_167)] == [1, 1, 3, 1132]
+
+
+@pytest.mark.parametrize("distinct", [True, False])
+def test_iterations_one_by_one_give_the_centroids_of_one_call(distinct):
+    values = torch.randn(400, 4, generator=torch.Generator().manual_seed(5))
+    if not distinct:  # clusters stay empty, and are split at each iteration
+        values[:300] = values[0]
+    once = faiss.Kmeans(4, 30, niter=20, seed=7, min_points_per_centroid=1, max_points_per_centroid=256)
+    once.cp.init_method = faiss.ClusteringInitMethod_AFK_MC2
+    once.train(values.numpy())
+    assert np.array_equal(kmeans._fit_centroids(values, 30, 7).numpy(), once.centroids)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tlprune.data.target_splits import TargetSplits, check_target, open_target
 from tlprune.data.transformed import TransformedDataset
 from tlprune.data.transforms import MAX_SIZE, EvalTransform
-from tlprune.errors import InputError, OfLightning, require_within
+from tlprune.errors import InputError, OfLightning, require_extra, require_within
 from tlprune.preprocessing import Preprocessing
 from tlprune.selection.features import extract_features
 
@@ -70,7 +70,12 @@ class KNNProbe(OfLightning, Callback):
         self._opened: TargetSplits | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Opens the target before training starts."""
+        """Opens the target before training starts.
+
+        Raises:
+            InputError: The target is invalid, or scikit-learn is not installed.
+        """
+        require_extra(type(self).__name__, "scikit-learn", "sklearn", "sweep")
         if isinstance(self.target, str):
             self._opened = open_target(self.target, self.target_seed)
         else:

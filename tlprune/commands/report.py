@@ -22,6 +22,7 @@ from tlprune.storage.paths import user_path
 if TYPE_CHECKING:
     from tlprune.commands.pictures import Shown
     from tlprune.experiments.page.evidence import Evidence
+    from tlprune.experiments.page.followed import Followed
 
 __all__ = ["run"]
 
@@ -58,15 +59,35 @@ def run(arguments: list[str]) -> None:
         "--surrogate_backbone", type=str | None, default=None, help="its network, if the file is silent"
     )
     parser.add_argument("--num_workers", type=int, default=0, help="processes that load images with --diagnose")
+    text = "write the page again whenever a sweep that runs has finished a cell, until it ends"
+    parser.add_argument("--follow", action="store_true", help=text)
     add_origins(parser, targets=True)
     add_budget(parser)
     given = parse(parser, arguments)
     paths = [user_path(path) for path in given.runs]
+    _check(given, paths)
+    if given.follow:
+        _follow(given, paths)
+        return
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
-    _check(given, paths)
     folder, named = _written(given.output, paths[0])
+    _report(given, paths, folder, named, False)
+
+
+def _follow(given: Namespace, paths: list[Path]) -> None:
+    from tlprune.commands.following import follow, require_folders
+    from tlprune.experiments.page.rendering import PAGE
+
+    require_folders(paths)
+    folder = user_path(given.output) if given.output else paths[0] / "report"
+    _require_folder(folder)
+    follow(paths, lambda reloads: _report(given, paths, folder, None, reloads), folder / PAGE, make_console())
+
+
+def _report(given: Namespace, paths: list[Path], folder: Path, named: str | None, reloads: bool) -> "Followed | None":
+    """Writes a page and prints its summary; with ``reloads``, silently, one that reloads itself while a sweep runs."""
     from tlprune.experiments.page.reading import read_runs  # imports nothing that takes seconds
 
     reported = read_runs(paths)
@@ -82,6 +103,7 @@ def run(arguments: list[str]) -> None:
     from tlprune.experiments.closing import print_pooled, print_starts
     from tlprune.experiments.page.by_start import write_reports
     from tlprune.experiments.page.conclusions import conclusion
+    from tlprune.experiments.page.followed import Followed, count_text
     from tlprune.experiments.page.rendering import PAGE
     from tlprune.experiments.starts import compares_starts
     from tlprune.experiments.wording import SEVERAL, start_label
@@ -93,8 +115,11 @@ def run(arguments: list[str]) -> None:
         _diagnose(given, shown, evidence)
     notes = [*reported.notes, *missing]
     title = given.title or (", ".join(path.stem for path in reported.selections) if results is None else results.name)
+    followed = Followed(count_text(results)) if reloads and results is not None and results.is_partial else None
     page = PAGE if named is None else named
-    written = write_reports(results, evidence, notes, title, folder, page=page)
+    written = write_reports(results, evidence, notes, title, folder, followed, page)
+    if followed is not None:
+        return followed
     console = make_console()
     for start, part in parts.items():
         if start:
@@ -109,6 +134,7 @@ def run(arguments: list[str]) -> None:
         console.print(f"NOTE: {text}", soft_wrap=True)
     for name in written:
         console.print(f"{'page' if name == page else 'beside it':<10} {folder / name}", soft_wrap=True)
+    return None
 
 
 def _check(given: Namespace, paths: Sequence[Path]) -> None:
@@ -116,12 +142,12 @@ def _check(given: Namespace, paths: Sequence[Path]) -> None:
     require_within("num_workers", given.num_workers, 0)
     if not given.diagnose and (odd := next((name for name in _OF_DIAGNOSING if given[name] is not None), None)):
         raise InputError(f"--{odd} goes with --diagnose")
-    folder = next((path for path in paths if path.is_dir()), None)
+    folder = next((path for path in paths if given.follow or path.is_dir()), None)
     if given.diagnose and (folder is not None or len(paths) > 1):
         text = f"{folder} is the folder of a run, whose report has the diagnostics that it computed"
         raise InputError(f"--diagnose goes with one Selection; {text if folder else f'{len(paths)} are given'}")
     if folder is not None and (budget := given_budget(given)) is not None:
-        raise InputError(f"{budget} goes with Selections; {folder} is the folder of a run, which has ratios of its own")
+        raise InputError(f"{budget} is for pages of Selections: a sweep or demo shows the ratios that it ran")
     if folder is not None and given.output is not None and given.output.endswith(_PAGE_ENDING):
         raise InputError(f"--output: a run's report is a folder, {given.output} is named as a page")
 

@@ -16,7 +16,7 @@ from tlprune.commands.arguments import (
     require_selections,
 )
 from tlprune.errors import require_within
-from tlprune.preprocessing import Preprocessing
+from tlprune.preprocessing import EVAL_VIEW, Preprocessing
 
 if TYPE_CHECKING:
     from tlprune.selection.ranking import Budget
@@ -89,7 +89,7 @@ def origin(selection: "Selection") -> list[tuple[str, str]]:
     names = record.get("targets", [])
     for place, target in enumerate(targets):
         name = names[place] if place < len(names) else unnamed
-        rows.append(("target", f"{name}, {target['images']:,} training images, digest {target['digest'][:12]}"))
+        rows.append(("target", f"{name}, {target['images']:,} images that vote, digest {target['digest'][:12]}"))
     if several := settings.get("several_targets"):
         weights = f", weights {several['weights']}" if several["weights"] else ""
         rows.append(("combined", f"{several['combine'].replace('_', ' ')}{weights}"))
@@ -98,9 +98,8 @@ def origin(selection: "Selection") -> list[tuple[str, str]]:
     if features := record.get("features"):
         rows.append(("features", ", ".join([features["source"], *features["targets"]])))
     if view := settings.get("view"):
-        rows.append(
-            ("seen as", f"{view['view']} of {Preprocessing.from_transform_config(view).described()}, eval mode")
-        )
+        what = "images" if view["view"] == EVAL_VIEW else view["view"]
+        rows.append(("seen as", f"{what} of {Preprocessing.from_transform_config(view).described()}, eval mode"))
     if len(selection.assignments):
         covered = selection.covered
         shares = ", ".join(f"{share:.0%} in {int((covered < share - 1e-9).sum()) + 1}" for share in (0.5, 0.9, 1.0))

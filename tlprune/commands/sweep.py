@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from jsonargparse import ArgumentParser, Namespace
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tlprune.commands.arguments import make_console, make_parser, parse, require_writable
@@ -42,9 +41,11 @@ def run(arguments: list[str]) -> None:
     require_writable(str(sweep.output / "results.json"))
     console = make_console()
     if given.fresh and not given.dry_run:
+        from tlprune.experiments.results import RESULTS
         from tlprune.storage.cache import forget
 
-        forget(sweep.output / "stages", sweep.output / "selections", sweep.output / "tensorboard")
+        names = ("stages", "selections", "tensorboard", RESULTS)
+        forget(*(sweep.output / name for name in names))
     results = begin(sweep, f"tlprune sweep {shlex.join(arguments)}")
     results.cells += finished(sweep, sweep.groups())
     if given.dry_run:
@@ -171,9 +172,13 @@ def _tell_plan(sweep: "Sweep", results: "Results", console: Console) -> None:
 def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console) -> None:
     from tlprune.experiments.closing import print_claims, print_pooled, print_starts
     from tlprune.experiments.executors import cluster, default_workers, local_processes
+    from tlprune.experiments.live import LiveSweep
+    from tlprune.experiments.running import NOTES
     from tlprune.experiments.starts import compares_starts
     from tlprune.experiments.sweep import run_sweep, save_settings
+    from tlprune.experiments.sweep_progress import SweepProgress
     from tlprune.experiments.wording import SEVERAL, start_label, target_labels
+    from tlprune.storage.cache import forget
 
     sweep.output.mkdir(parents=True, exist_ok=True)
     total = sum(sweep.seeds for _ in sweep.groups())
@@ -185,20 +190,23 @@ def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console)
         if given.slurm is None
         else cluster(sweep.output / "slurm", given.slurm)
     )
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed} of {task.total} cells"))
-    with (
-        Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as progress,
-        chosen as executor,
-    ):
-        labels = target_labels(sweep.targets)
-        task = progress.add_task("sweep", total=total, completed=len(results.cells))
+    labels = target_labels(sweep.targets)
+    progress = SweepProgress(results, total)
+    live = LiveSweep(sweep, results, progress, console)
 
-        def on_cell_end(cell: "Cell") -> None:
-            progress.console.print(_line(cell, results, labels), soft_wrap=True)
-            progress.advance(task)
-            save_settings(cell, results, sweep.output / "tensorboard")
+    def on_cell_end(cell: "Cell") -> None:
+        live.print_cell(_line(cell, results, labels))
+        save_settings(cell, results, sweep.output / "tensorboard")
 
-        run_sweep(sweep, results, executor, on_cell_end)
+    try:
+        with live, chosen as executor:
+            run_sweep(sweep, results, executor, on_cell_end, progress)
+    except (KeyboardInterrupt, SystemExit):
+        text = f"stopped: {progress.done} of {total} cells are finished; give the same command again to go on"
+        console.print(text, soft_wrap=True)
+        raise
+    finally:
+        forget(sweep.output / NOTES)  # notes of processes that were ended
     for start, part in results.by_start().items():
         if start:
             console.print(f"pretraining {start_label(start)}", style="bold", soft_wrap=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tlprune.data.datasets import ImageSet, Level, TensorImages
 from tlprune.data.splits import stratified_holdout
-from tlprune.errors import InputError
+from tlprune.errors import InputError, require_extra
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 
 __all__ = ["Photographs", "digits", "photos"]
@@ -38,6 +38,9 @@ def digits(seed: int = 0, train_images: int = 200, val_images: int = 400) -> tup
 
     Returns:
         Training, validation and test set; the test set has all remaining images.
+
+    Raises:
+        InputError: scikit-learn is not installed.
     """
     images = _all_digits()
     rest, test = stratified_holdout(images.labels, len(images) - train_images - val_images, seed)
@@ -47,6 +50,7 @@ def digits(seed: int = 0, train_images: int = 200, val_images: int = 400) -> tup
 
 @cache
 def _all_digits() -> TensorImages:
+    require_extra("the target 'digits'", "scikit-learn", "sklearn", "sweep")
     from sklearn.datasets import load_digits
 
     bunch = load_digits()

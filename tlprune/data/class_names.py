@@ -1,7 +1,6 @@
 """Sources of which class names are known, and no images: choose classes before you download them."""
 
 from collections.abc import Sequence
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Self
 
@@ -13,7 +12,7 @@ from tlprune.data.listed import in_short, read_lines
 from tlprune.errors import InputError, did_you_mean
 from tlprune.storage.fingerprint import digest_json
 from tlprune.storage.paths import user_path
-from tlprune.wordnet import readable_names, unique_names
+from tlprune.wordnet import imagenet_ids, readable_names, unique_names
 
 __all__ = ["LISTS", "ClassNames", "check_class_names", "open_class_names", "refuse_class_names"]
 
@@ -110,8 +109,7 @@ def open_class_names(name: str) -> ClassNames:
     check_class_names(name)
     where = f"{_KIND}{name}"
     if name in LISTS:
-        ids = import_module("timm.data").ImageNetInfo().label_names()
-        return ClassNames(ids, where=where)
+        return ClassNames(imagenet_ids(), where=where)
     file = user_path(name)
     lines = [line for line in read_lines(file) if line.strip() != "#" and not line.startswith("# ")]
     rows = [line.strip().split("\t") for line in lines]

@@ -16,6 +16,7 @@ from tlprune.distributed import (
     rank_and_world,
 )
 from tlprune.errors import InputError
+from tlprune.progress import show_progress
 from tlprune.storage.atomic import write_bytes
 from tlprune.storage.fingerprint import digest_json
 from tlprune.storage.job_lock import one_job_at_a_time
@@ -122,7 +123,12 @@ def _decode(images: ImageSet, indices: range, num_workers: int) -> list[Damaged]
         collate_fn=_only_failures,
         generator=torch.Generator(),
     )
-    return [image for batch in loader for image in batch]
+    found: list[Damaged] = []
+    with show_progress("look for damaged images", len(indices)) as advance:
+        for place, batch in enumerate(loader):
+            found += batch
+            advance(min(_BATCH, len(indices) - place * _BATCH))  # a batch holds its failures alone
+    return found
 
 
 class _Tried(Dataset[Damaged | None]):

@@ -18,7 +18,7 @@ from torch import Tensor
 from tlprune.data.sixteen_bits import DarkImageWarning, SixteenBits
 from tlprune.errors import InputError
 
-__all__ = ["EXTENSIONS", "MAX_PIXELS", "decode_bytes", "decode_image", "decode_pillow"]
+__all__ = ["EXTENSIONS", "MAX_PIXELS", "DamagedImageError", "decode_bytes", "decode_image", "decode_pillow"]
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"})
 """File extensions of images, in lower case: those of torchvision's ImageFolder."""
@@ -34,6 +34,10 @@ _JPEG = b"\xff\xd8\xff"
 
 _MOST_BYTES = 2**28
 """Largest size in bytes of a JPEG that is read at once."""
+
+
+class DamagedImageError(InputError):
+    """The bytes of an image cannot be decoded."""
 
 
 def decode_image(path: Path) -> Tensor:
@@ -102,12 +106,12 @@ def _naming(name: str) -> Iterator[None]:
     except (InputError, DarkImageWarning):
         raise
     except UnidentifiedImageError as error:
-        raise InputError(f"{name}: not an image that can be read") from error
+        raise DamagedImageError(f"{name}: not an image that can be read") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{name}: more than {MAX_PIXELS} pixels allowed") from error
     except Exception as error:  # the readers of Pillow can raise any error on damaged bytes
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
-        raise InputError(f"{name}: {reason or 'damaged'}") from error
+        raise DamagedImageError(f"{name}: {reason or 'damaged'}") from error
 
 
 def _jpeg_pixels(content: bytes) -> Tensor | None:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tlprune.data.listed import in_short
-from tlprune.errors import InputError
+from tlprune.errors import InputError, require_extra
 
 __all__ = ["read_mat"]
 
@@ -26,8 +26,10 @@ def read_mat(file: Path, name: str, kind: type[_Kind], field: str | None = None)
         The value of each entry, in order.
 
     Raises:
-        InputError: The file is unreadable, has no such variable or field, or values of another type.
+        InputError: The file is unreadable, has no such variable or field, or values of another type; or SciPy is not
+            installed.
     """
+    require_extra(f"{file}: reading it", "scipy", "scipy", "mat")
     from scipy.io import loadmat
 
     try:

@@ -21,6 +21,7 @@ from torchvision.transforms.v2 import functional
 from tlprune.data.datasets import ImageSet, Level
 from tlprune.data.decoding import decode_bytes
 from tlprune.data.long_images import middle_of_long
+from tlprune.progress import show_progress
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 
@@ -160,8 +161,13 @@ class PackedImages(ImageSet):
             generator=torch.Generator(),
         )
         arriving: Iterator[tuple[bytes, tuple[int, int]]] = iter(loader)
-        for number in numbers:
-            self._write(number, [next(arriving) for _ in self.shards[number]])
+        with show_progress(f"pack as {self.packing}", len(wanted)) as advance:
+            for number in numbers:
+                packed = []
+                for _ in self.shards[number]:
+                    packed.append(next(arriving))
+                    advance(1)
+                self._write(number, packed)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:06}.safetensors"

@@ -7,16 +7,14 @@ from hashlib import sha256
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tlprune.data.pixels import PixelScale
 from tlprune.data.plain_samples import random_state, random_state_kept, read_sample, spread, without_transforms
 from tlprune.data.samples import image_of, label_of
-from tlprune.distributed import rank_and_world
 from tlprune.errors import InputError
+from tlprune.progress import show_progress
 from tlprune.storage.fingerprint import digest_json
 
 __all__ = ["ReadSample", "SampleReader", "own_fingerprint"]
@@ -128,14 +126,11 @@ class SampleReader:
             collate_fn=list,
             generator=torch.Generator(),
         )
-        console = Console(stderr=True, quiet=rank_and_world()[0] != 0)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         samples: list[ReadSample] = []
-        with random_state_kept(), Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-            task = progress.add_task(f"read {self.name} once", total=len(indices))
+        with random_state_kept(), show_progress(f"read {self.name} once", len(indices)) as advance:
             for batch in loader:
                 samples += batch
-                progress.advance(task, len(batch))
+                advance(len(batch))
         return samples
 
 

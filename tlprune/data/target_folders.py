@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tlprune.data.datasets import ImageSet
+from tlprune.data.decoding import EXTENSIONS
 from tlprune.data.parts import PartFolders, find_parts, like_parts, warn_of_parts_taken_for_classes
 from tlprune.data.scanning import folder_names, holds_images, scan_all_images, scan_class_folder
 from tlprune.data.splits import stratified_holdout
@@ -92,8 +93,9 @@ def open_folder(root: Path, seed: int) -> TargetSplits:
     names = folder_names(root)
     parts_but_train, classes = like_parts(names), any(holds_images(root / name) for name in names)
     if parts_but_train or classes or not (names or holds_images(root)):
-        expected = "expected train/CLASS/*.jpg, and val and test likewise"
-        what = f"no folder 'train' in it ({expected}); got {', '.join(names) or 'none'}"
+        expected = "expected train/CLASS/*.jpg, and val and test likewise, or images without folders"
+        got = ", ".join(names) or f"none, and no image ({', '.join(sorted(EXTENSIONS))})"
+        what = f"no folder 'train' in it ({expected}); got {got}"
         hint = "" if parts_but_train or not classes else f"; if its images have no labels, give {_PREFIX}{root}"
         raise InputError(f"{root}: {what}{hint}")
     return _without_labels(root, scan_all_images(root), "no class folders, every image votes")

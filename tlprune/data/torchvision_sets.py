@@ -14,7 +14,7 @@ from torch import Tensor
 from tlprune.data.datasets import FolderImages, ImageSet, TensorImages
 from tlprune.data.named_targets import open_set
 from tlprune.data.target_catalogue import TARGET_SETS
-from tlprune.errors import InputError, did_you_mean
+from tlprune.errors import InputError, did_you_mean, require_extra
 from tlprune.storage.paths import user_path
 
 __all__ = [
@@ -57,6 +57,7 @@ _KNOWN = [
 """Data sets with one label per image. No others are supported: some, such as LSUN, execute files next to the data."""
 _NOT_YOURS = {"self", "root", "download", "transform", "target_transform", "transforms", "loader", "is_valid_file"}
 _NOT_YOURS |= {"args", "kwargs"}
+_MATLAB = {"Flowers102", "SVHN", "StanfordCars"}
 _READ_HERE = {"CIFAR10": "cifar10", "CIFAR100": "cifar100"}  # read by tlprune, because torchvision unpickles them
 _PAIRS = ("samples", "imgs", "_samples")
 _FILES = ("_image_files", "_images")
@@ -151,6 +152,8 @@ def _construct(kind: str, root: Path, arguments: Mapping[str, Any]) -> Any:
     if odd := sorted(arguments.keys() - takes):
         choices = did_you_mean(odd[0], takes) if takes else "it takes none"
         raise InputError(f"source torchvision:{kind}: it has no argument {odd[0]!r}: {choices}")
+    if kind in _MATLAB:
+        require_extra(f"source torchvision:{kind}: reading it", "scipy", "scipy", "mat")
     try:
         return dataset_class(root, **arguments)
     except InputError:

@@ -17,7 +17,7 @@ from torchvision.transforms.v2 import functional
 
 from tlprune.data.long_images import middle_of_long
 from tlprune.errors import require_within
-from tlprune.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from tlprune.preprocessing import EVAL_VIEW, IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 __all__ = [
     "MAX_SIZE",
@@ -65,8 +65,8 @@ class Transform(nn.Module):
         InputError: ``image_size`` is out of range.
     """
 
-    recorded_name = "EvalView"
-    """Name of the transform in Selections, from before the class had its present name."""
+    recorded_name = EVAL_VIEW
+    """Name of the transform in Selections."""
 
     def __init__(self, image_size: int, preprocessing: Preprocessing | None = None) -> None:
         super().__init__()

@@ -14,10 +14,13 @@ from typing import Literal
 from tlprune.experiments.results import NONE, Group, MatchBudget, Results
 from tlprune.experiments.statistics import FEWEST_TARGETS, Estimate, Pooled, student
 
-__all__ = ["FEWEST_SEEDS", "Claim", "Winning", "pooled_winning", "targets_for", "winning"]
+__all__ = ["FEWEST_SEEDS", "UNFINISHED", "Claim", "Winning", "pooled_winning", "targets_for", "winning"]
 
 FEWEST_SEEDS = 3
 """Fewest seeds for an interval of a single target: with two, Student's factor is 12.7."""
+
+UNFINISHED = "the sweep has not ended"
+"""What an open claim waits for while a sweep runs."""
 
 _Z95 = 1.959964
 _Z80 = 0.841621
@@ -126,6 +129,8 @@ def _on_target(ratio: float, found: Estimate, rates: Iterable[float], images: in
     two accuracies on ``images`` images is taken as that of independent ones, which is larger than that of models whose
     errors agree.
     """
+    if not found.final:
+        return Claim(ratio, found.mean, found.low, found.high, "open", UNFINISHED)
     if found.count < FEWEST_SEEDS:
         count = "one seed has no interval" if found.count == 1 else "two seeds cannot decide"
         return Claim(ratio, found.mean, found.low, found.high, "open", f"{count}; run {FEWEST_SEEDS} or more")
@@ -156,6 +161,8 @@ def _seeds_or_images(found: Estimate, sampling: float, room: float, images: int)
 
 
 def _over_targets(ratio: float, found: Pooled, margin: float) -> Claim:
+    if not found.final:
+        return Claim(ratio, found.mean, math.nan, math.nan, "open", UNFINISHED)
     if not found.enough_targets:
         text = f"{found.targets} {'target is' if found.targets == 1 else 'targets are'} too few; run {FEWEST_TARGETS}"
         return Claim(ratio, found.mean, math.nan, math.nan, "open", f"{text} or more")

@@ -22,6 +22,7 @@ from tlprune.experiments.demo_photographs import (
 from tlprune.experiments.demo_plan import DemoMethod, demo_sweep
 from tlprune.experiments.demo_report import print_summary, write_summary
 from tlprune.experiments.executors import default_workers, local_processes
+from tlprune.experiments.packages import require_packages
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import NONE, Cell, Group, Results
 from tlprune.experiments.summary import Summary
@@ -61,9 +62,11 @@ def demo(
         Every cell, as ``results.json`` has them.
 
     Raises:
-        InputError: There is no such target, ``seeds`` is below 1, or a folder cannot be written.
+        InputError: There is no such target, ``seeds`` is below 1, a folder cannot be written, or a package
+            is missing.
     """
     started = time.perf_counter()
+    require_packages("the demo", "demo")
     if target not in list_targets():
         raise InputError(f"unknown target {target!r}: {did_you_mean(target, list_targets())}")
     if method not in get_args(DemoMethod):

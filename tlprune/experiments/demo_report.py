@@ -94,10 +94,11 @@ def print_summary(summary: Summary, selection: Selection, folder: Path, console:
     console.print(f"Most votes: {best}\n", highlight=False)
     reused = results.provenance.get("reused")
     before = f"; {reused} of {len(results.cells)} runs were finished before" if reused else ""
+    photographs = "photographs.png, " if (folder / "photographs.png").is_file() else ""
     console.print(
         f"In {folder}: results.json, summary.json, table.md, accuracy.png,\n"
         "cost.png, votes.png, units.png, selection.safetensors, pruned.safetensors,\n"
-        f"full.safetensors, and the configs in recipes.\n"
+        f"full.safetensors, {photographs}and the configs in recipes.\n"
         f"It took {results.provenance['seconds']:.0f} s{before}.\n",
         highlight=False,
     )

@@ -16,6 +16,7 @@ import torch
 
 from tlprune.errors import InputError
 from tlprune.processes import end_with_parent
+from tlprune.progress import hide_progress
 
 __all__ = ["Executor", "Job", "cluster", "count_images", "default_workers", "is_counted", "local_processes"]
 
@@ -102,7 +103,8 @@ class _Local:
         self.on_images = on_images
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
-        return self.pool.submit(function, *arguments)
+        with _interrupts_held():  # the first call starts the processes
+            return self.pool.submit(function, *arguments)
 
     def wait(self, jobs: list["Future[Any]"]) -> None:
         timeout = None if self.on_images is None else _TICK
@@ -145,8 +147,24 @@ def local_processes(workers: int, on_images: Callable[[int], None] | None = None
             pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Holds Ctrl-C back; processes that start inherit this, and say nothing of one that comes while they import."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin(parent: int, workers: int, places: "SimpleQueue[int]", shared: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent handles it
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    hide_progress()
     place = places.get()
     if shared is not None:
         _own.append((shared, place))

@@ -1,6 +1,6 @@
 """Forecast of a sweep's cost."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -15,7 +15,7 @@ from tlprune.experiments.sweep_stages import source_of, uses_surrogate
 from tlprune.models.cost import training_seconds_per_image
 from tlprune.models.weights import read_weights
 
-__all__ = ["CostForecast", "forecast"]
+__all__ = ["CostForecast", "forecast", "measured_costs"]
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,9 @@ def forecast(sweep: Sweep, results: Results) -> CostForecast:
     paths = {one for one in map(sweep.surrogate_of, sweep.methods) if one is not None and is_config(one)}
     paying = any(uses_surrogate(sweep, method) for method in sweep.methods)
     recipe = Recipe.read(min(paths), "PrunedSourceDataModule") if paths and paying else None
-    trained = [cell for cell in results.cells if cell.method != ALONE]
-    if trained:
-        full = median(_full_seconds(cell) for cell in trained)
-        surrogates = [cell.surrogate_seconds for cell in results.cells if cell.surrogate_seconds]
-        transfer = median(sum(score.seconds for score in cell.scores.values()) for cell in results.cells)
-        known = median(surrogates) if surrogates else None
-        if recipe is None or known is not None:
-            return CostForecast(full, known if recipe is not None else None, transfer, True)
+    costs = measured_costs(results)
+    if costs is not None and (recipe is None or costs.surrogate is not None):
+        return replace(costs, surrogate=None) if recipe is None else costs
     size, batch = source.image_size, source.batch_size
     surrogate = None if recipe is None else _seconds(recipe, size, batch, classes, images)
     full = _seconds(sweep.pretrain_from(sweep.starts[-1]), size, batch, classes, images)
@@ -73,6 +68,24 @@ def forecast(sweep: Sweep, results: Results) -> CostForecast:
         sum(_images_seen(recipe, target) for recipe in sweep.transfers.values()) for target in results.targets.values()
     )
     return CostForecast(full, surrogate, each * seen, False)
+
+
+def measured_costs(results: Results) -> CostForecast | None:
+    """Returns the median costs of finished cells; None if none of them was pretrained.
+
+    Args:
+        results: Results with the finished cells. ``surrogate`` is None if none of them paid for one.
+    """
+    trained = [cell for cell in results.cells if cell.method != ALONE]
+    if not trained:
+        return None
+    surrogates = [cell.surrogate_seconds for cell in results.cells if cell.surrogate_seconds]
+    return CostForecast(
+        full=median(_full_seconds(cell) for cell in trained),
+        surrogate=median(surrogates) if surrogates else None,
+        transfer=median(sum(score.seconds for score in cell.scores.values()) for cell in results.cells),
+        measured=True,
+    )
 
 
 def _full_seconds(cell: Cell) -> float:

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from tlprune.errors import InputError
+from tlprune.errors import InputError, require_extra
 from tlprune.experiments.frozen_transfers import FrozenTransfer, Labelled
 
 __all__ = ["PENALTIES", "LinearProbe"]
@@ -48,7 +48,12 @@ class LinearProbe(FrozenTransfer):
             raise InputError(f"`tolerance` must be above 0 and below 1, got {self.tolerance}")
 
     def classify(self, train: Labelled, val: Labelled, test: Labelled) -> tuple[float, float]:
-        """Returns the accuracy of the best probe on validation and test images, in [0, 1]."""
+        """Returns the accuracy of the best probe on validation and test images, in [0, 1].
+
+        Raises:
+            InputError: scikit-learn is not installed.
+        """
+        require_extra("the solver 'lbfgs'", "scikit-learn", "sklearn", "sweep")
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
         from threadpoolctl import threadpool_limits

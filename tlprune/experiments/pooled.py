@@ -27,10 +27,10 @@ class PooledDifference:
     equal: bool
 
     @property
-    def verdict(self) -> Literal["better", "worse", "unclear", "unequal"]:
+    def verdict(self) -> Literal["better", "worse", "unclear", "unequal", "so far"]:
         """Side of zero that the interval lies on; ``unequal`` if that may come from more images or steps."""
         found = self.points.verdict
-        return found if found == "unclear" or self.equal else "unequal"
+        return found if found in ("unclear", "so far") or self.equal else "unequal"
 
 
 @dataclass(frozen=True)

@@ -8,22 +8,12 @@ from statistics import median
 from typing import Any, Literal
 
 from tlprune.errors import InputError
+from tlprune.experiments.partial import is_partial
 from tlprune.experiments.statistics import Estimate, Pooled, estimate, paired_difference, pooled
 from tlprune.storage.atomic import write_bytes
 
-__all__ = [
-    "ALONE",
-    "AS_CONFIGURED",
-    "NONE",
-    "RESULTS",
-    "SCRATCH",
-    "Cell",
-    "Group",
-    "MatchBudget",
-    "MethodInfo",
-    "Results",
-    "Score",
-]
+__all__ = ["ALONE", "AS_CONFIGURED", "NONE", "RESULTS", "SCRATCH"]
+__all__ += ["Cell", "Group", "MatchBudget", "MethodInfo", "Results", "Score"]
 
 RESULTS = "results.json"
 """Name of the file in a sweep's folder."""
@@ -247,6 +237,11 @@ class Results:
         return float(self.provenance.get("margin", _MARGIN))
 
     @property
+    def is_partial(self) -> bool:
+        """Whether the sweep has not ended, so that differences are those so far."""
+        return is_partial(self.provenance)
+
+    @property
     def starts(self) -> list[str]:
         """Starts that have cells, in the order of the sweep."""
         return list(dict.fromkeys([*self.provenance.get("starts", []), *(cell.start for cell in self.cells)]))
@@ -316,7 +311,10 @@ class Results:
             for one in (group, other)
         )
         both = sorted(first.keys() & second.keys())
-        return paired_difference([first[seed] for seed in both], [second[seed] for seed in both]) if both else None
+        if not both:
+            return None
+        found = paired_difference([first[seed] for seed in both], [second[seed] for seed in both])
+        return replace(found, final=not self.is_partial)
 
     def pooled(self, group: Group, other: Group, mode: str) -> Pooled | None:
         """Averages the test accuracy of one group minus another's, in points, over all targets and seeds.
@@ -338,7 +336,7 @@ class Results:
             for one in (group, other)
         )
         both: dict[tuple[Hashable, Hashable], float] = {key: first[key] - second[key] for key in first if key in second}
-        return pooled(both) if both else None
+        return replace(pooled(both), final=not self.is_partial) if both else None
 
     def equally_large(self, group: Group, other: Group) -> bool:
         """Returns whether two groups, of one target or both of all, trained on as many images for as many steps.

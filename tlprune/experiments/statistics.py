@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tlprune.errors import require_extra
+
 __all__ = [
     "FEWEST_TARGETS",
     "Correlation",
@@ -42,11 +44,13 @@ class Estimate:
         mean: Mean of the values.
         half_width: Half the width of the interval; NaN for a single value.
         count: Number of values.
+        final: Whether no further values are to come. Verdicts on values so far would be wrong more often than they say.
     """
 
     mean: float
     half_width: float
     count: int
+    final: bool = True
 
     @property
     def low(self) -> float:
@@ -87,7 +91,11 @@ def student(degrees: int) -> float:
 
     Args:
         degrees: Degrees of freedom.
+
+    Raises:
+        InputError: SciPy is not installed.
     """
+    require_extra("an interval over seeds", "scipy", "scipy", "sweep")
     from scipy.stats import t
 
     return float(t.ppf(0.975, degrees))
@@ -117,6 +125,7 @@ class Pooled:
         lost: Number of targets whose mean is below 0.
         clearly_won: Number of targets that are above 0 beyond what seeds vary; None with one seed.
         clearly_lost: Number of targets that are below 0 beyond what seeds vary; None with one seed.
+        final: As in :class:`Estimate`.
     """
 
     mean: float
@@ -128,6 +137,7 @@ class Pooled:
     lost: int
     clearly_won: int | None
     clearly_lost: int | None
+    final: bool = True
 
     @property
     def enough_targets(self) -> bool:
@@ -135,8 +145,10 @@ class Pooled:
         return self.targets >= FEWEST_TARGETS
 
     @property
-    def verdict(self) -> Literal["better", "worse", "unclear"]:
-        """Side of zero that the interval lies on, if there are enough targets."""
+    def verdict(self) -> Literal["better", "worse", "unclear", "so far"]:
+        """Side of zero that the interval lies on, if there are enough targets; ``so far`` if it is not final."""
+        if not self.final:
+            return "so far"
         if not self.enough_targets or self.low <= 0 <= self.high:
             return "unclear"
         return "better" if self.low > 0 else "worse"
@@ -278,6 +290,7 @@ def correlation_within(
 
 def _spearman(pairs: NDArray[np.float64]) -> float:
     """Pearson's correlation of ranks, ties sharing theirs; NaN if a row of ``[2, n]`` is constant."""
+    require_extra("a correlation of ranks", "scipy", "scipy", "sweep")
     from scipy.stats import rankdata
 
     ranks = rankdata(pairs, axis=1)

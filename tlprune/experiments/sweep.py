@@ -3,35 +3,40 @@
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 import tlprune
 from tlprune.data.target_splits import open_target
 from tlprune.errors import InputError
-from tlprune.experiments.executors import Executor, Job
+from tlprune.experiments.executors import Executor
+from tlprune.experiments.packages import require_packages
+from tlprune.experiments.partial import CELLS_PLANNED, cells_planned
 from tlprune.experiments.recipes import Recipe, is_config
-from tlprune.experiments.results import AS_CONFIGURED, NONE, Cell, Group, MethodInfo, Results
-from tlprune.experiments.sweep_cells import cell_if_finished, make_selection, run_cell, train_surrogate
-from tlprune.experiments.sweep_included import check_included, includes_target, surrogate_sees_target
+from tlprune.experiments.results import (
+    AS_CONFIGURED,
+    NONE,
+    RESULTS,
+    Cell,
+    Group,
+    MethodInfo,
+    Results,
+)
+from tlprune.experiments.running import NOTES
+from tlprune.experiments.sweep_board import Board, run_tasks, shared_pretraining
+from tlprune.experiments.sweep_cells import cell_if_finished
+from tlprune.experiments.sweep_included import check_included
 from tlprune.experiments.sweep_plan import Spec, Sweep
-from tlprune.experiments.sweep_stages import differs_by_target, forget_opened, selector_of, source_of, uses_surrogate
+from tlprune.experiments.sweep_progress import SweepProgress
+from tlprune.experiments.sweep_stages import forget_opened, selector_of, source_of
 from tlprune.experiments.sweep_starts import check_starts
 from tlprune.experiments.wording import start_label
-from tlprune.storage.paths import expanded
+from tlprune.storage.cache import forget
 
 __all__ = ["begin", "finished", "next_groups", "run_sweep", "save_settings", "shared_pretraining"]
-
-
-class _Task(NamedTuple):
-    """Piece of work, with the names of the tasks it depends on."""
-
-    function: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    needs: tuple[str, ...]
 
 
 def begin(sweep: Sweep, command: str) -> Results:
@@ -45,8 +50,9 @@ def begin(sweep: Sweep, command: str) -> Results:
         Results without cells.
 
     Raises:
-        InputError: If source, target or selector cannot be opened or built.
+        InputError: If source, target or selector cannot be opened or built, or a package is missing.
     """
+    require_packages("a sweep", "sweep")
     forget_opened()
     infos = {}
     for name, method in sweep.methods.items():
@@ -66,6 +72,11 @@ def begin(sweep: Sweep, command: str) -> Results:
     source = source_of(sweep)
     source.check_inputs()
     images = source.transformed_source.images
+    for name in filter(sweep.selects, sweep.methods):
+        try:
+            selector_of(sweep, name, 0).check_source(images)
+        except InputError as error:
+            raise InputError(f"method {name!r} on source {sweep.source}: {error}") from error
     targets = {}
     for name in sweep.targets:
         opened = open_target(name)
@@ -90,6 +101,7 @@ def begin(sweep: Sweep, command: str) -> Results:
         "search": sweep.search,
         "ratios": list(sweep.ratios),
         "margin": sweep.margin,
+        CELLS_PLANNED: sweep.seeds * sum(1 for _ in sweep.groups()),
         **({} if sweep.starts == (AS_CONFIGURED,) else {"starts": list(sweep.starts)}),
         "versions": {"tlprune": tlprune.__version__, "torch": torch.__version__, "python": platform.python_version()},
         "machine": machine,
@@ -162,73 +174,13 @@ def finished(sweep: Sweep, groups: Iterable[Group]) -> Iterator[Cell]:
                 yield cell
 
 
-@dataclass
-class _Board:
-    """Tasks by name, with their dependencies."""
-
-    tasks: dict[str, _Task]
-
-    def add_cell(self, sweep: Sweep, group: Group, seed: int) -> None:
-        """Adds a cell and its dependencies. Cells with the same pretraining wait for the first of them."""
-        needs: list[str] = []
-        if sweep.selects(group.method):
-            needs.append(self._selection(sweep, group, seed))
-            if sweep.match_images is not None and sweep.prunes(group.method):
-                needs.append(self._selection(sweep, replace(group, method=sweep.match_images), seed))
-            if sweep.diagnostics and sweep.surrogate is not None:
-                needs += self._surrogate(sweep, expanded(sweep.surrogate), group.target, seed)
-        if group.match_budget == "steps":
-            whole = group.target if sweep.pretrain.includes_target else sweep.targets[0]
-            needs += self._there(Group(whole, NONE, start=group.start), seed)
-        if shared_pretraining(sweep, group):
-            before = sweep.targets[: sweep.targets.index(group.target)]
-            alike = [replace(group, target=target) for target in before]
-            needs += [name for one in alike for name in self._there(one, seed)]
-        self.tasks[_cell_name(group, seed)] = _Task(run_cell, (sweep, Spec(group, seed)), tuple(needs))
-
-    def _selection(self, sweep: Sweep, group: Group, seed: int) -> str:
-        target = group.target if _uses_target(sweep, group.method) else ""
-        name = f"select {group.method} {target} {seed}"
-        if name not in self.tasks:
-            needs: list[str] = []
-            surrogate = sweep.surrogate_of(group.method)
-            if uses_surrogate(sweep, group.method) and surrogate is not None:
-                needs = self._surrogate(sweep, surrogate, group.target, seed)
-            self.tasks[name] = _Task(make_selection, (sweep, group.method, group.target, seed), tuple(needs))
-        return name
-
-    def _surrogate(self, sweep: Sweep, path: str, target: str, seed: int) -> list[str]:
-        """Adds the training of a surrogate; there is none for a weights file."""
-        if not is_config(path):
-            return []
-        seen = target if includes_target(path) else ""
-        name = f"surrogate {path} {seed} {seen}"
-        self.tasks.setdefault(name, _Task(train_surrogate, (sweep, path, seed, target), ()))
-        return [name]
-
-    def _there(self, group: Group, seed: int) -> list[str]:
-        name = _cell_name(group, seed)
-        return [name] if name in self.tasks else []
-
-
-def shared_pretraining(sweep: Sweep, group: Group) -> bool:
-    """Returns whether an earlier target has the same pretraining, because its images ignore the target."""
-    if sweep.pretrain.includes_target:
-        return False
-    if group.target == sweep.targets[0] or not sweep.selects(group.method):
-        return group.target != sweep.targets[0]
-    return not any(_uses_target(sweep, method) for method in {group.method, sweep.match_images or group.method})
-
-
-def _uses_target(sweep: Sweep, method: str) -> bool:
-    return differs_by_target(sweep, method) or surrogate_sees_target(sweep, method)
-
-
-def _cell_name(group: Group, seed: int) -> str:
-    return f"cell {group.target} {group.method} {group.ratio:g} {group.match_budget} {group.start} {seed}"
-
-
-def run_sweep(sweep: Sweep, results: Results, executor: Executor, on_cell_end: Callable[[Cell], None]) -> None:
+def run_sweep(
+    sweep: Sweep,
+    results: Results,
+    executor: Executor,
+    on_cell_end: Callable[[Cell], None],
+    progress: SweepProgress | None = None,
+) -> None:
     """Runs the unfinished cells and writes the results after each of them.
 
     Args:
@@ -236,37 +188,28 @@ def run_sweep(sweep: Sweep, results: Results, executor: Executor, on_cell_end: C
         results: Results returned by :func:`begin`; cells are added to it.
         executor: Executor that runs the work.
         on_cell_end: Function called with each finished cell.
+        progress: Progress to report to; None reports to nobody.
     """
-    while groups := next_groups(sweep, results):
-        there = {(cell.group, cell.seed) for cell in results.cells}
-        board = _Board({})
-        for seed in range(sweep.seeds):
-            for group in groups:
-                if (group, seed) not in there:
-                    board.add_cell(sweep, group, seed)
-        for cell in _run(board.tasks, executor):
-            results.cells.append(cell)
-            results.save(sweep.output)
-            on_cell_end(cell)
+    progress = progress or SweepProgress(results, cells_planned(results.provenance) or 0)
+    forget(sweep.output / NOTES)  # notes of killed processes
+    if results.cells or not (sweep.output / RESULTS).exists():
+        results.save(sweep.output)  # so that a report that follows sees that the sweep runs
+    try:
+        while groups := next_groups(sweep, results):
+            there = {(cell.group, cell.seed) for cell in results.cells}
+            board = Board()
+            for seed in range(sweep.seeds):
+                for group in groups:
+                    if (group, seed) not in there:
+                        board.add_cell(sweep, group, seed)
+            for cell in run_tasks(board.tasks, executor, progress):
+                results.cells.append(cell)
+                results.save(sweep.output)
+                on_cell_end(cell)
+    finally:
+        forget(sweep.output / NOTES)
     results.provenance["ended"] = time.strftime("%Y-%m-%d %H:%M:%S")
     results.save(sweep.output)
-
-
-def _run(tasks: dict[str, _Task], executor: Executor) -> Iterator[Cell]:
-    """Runs each task as soon as its dependencies have ended, in task order, and yields the resulting cells."""
-    waiting, running = dict(tasks), dict[str, Job]()
-    ended: set[str] = set()
-    while waiting or running:
-        ready = [name for name, task in waiting.items() if set(task.needs) <= ended]
-        for name in ready if executor.slots is None else ready[: executor.slots - len(running)]:
-            task = waiting.pop(name)
-            running[name] = executor.submit(task.function, *task.arguments)
-        executor.wait(list(running.values()))
-        for name in [name for name, job in running.items() if job.done()]:
-            found = running.pop(name).result()
-            ended.add(name)
-            if isinstance(found, Cell):
-                yield found
 
 
 def save_settings(cell: Cell, results: Results, folder: Path) -> None:

@@ -6,6 +6,7 @@ stopped, and any cell can be rerun by hand.
 
 import sys
 import time
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tlprune.experiments.fitting import fit, quiet
 from tlprune.experiments.frozen_transfers import FrozenTransfer
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import ALONE, AS_CONFIGURED, Cell, Score
+from tlprune.experiments.running import Note, noted
 from tlprune.experiments.sweep_diagnostics import diagnose_cell, diagnostics_if_finished
 from tlprune.experiments.sweep_included import included_options
 from tlprune.experiments.sweep_plan import Spec, Sweep
@@ -72,7 +74,9 @@ def train_surrogate(sweep: Sweep, path: str, seed: int, target: str) -> None:
             {"source": sweep.source, **included_options(recipe, target)},
             callbacks=(_export(weights),),
         )
-        seconds = fit(stage, config).seconds
+        seen = target_labels(sweep.targets)[target] if recipe.includes_target else ""
+        with noted(sweep.output, Note("training", seed, seen, f"surrogate of {Path(path).stem}")):
+            seconds = fit(stage, config).seconds
         stage.finish({"seconds": seconds}, [weights])
     _tell(f"surrogate of {Path(path).stem}", seed, seconds)
 
@@ -96,7 +100,8 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
         selector = selector_of(sweep, method, seed_of(sweep, method, target, seed))
         weights, trained = surrogate or (None, 0.0)
         options = {name: value for name, value in sweep.pretrain.data.items() if name in OF_SELECTING}
-        with quiet():
+        voter = target_labels(sweep.targets)[target] if differs_by_target(sweep, method) else ""
+        with quiet(), noted(sweep.output, Note("selection", seed, voter, sweep.methods[method].label)):
             begin = time.perf_counter()
             selection = select(
                 sweep.source,
@@ -114,8 +119,8 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         selection.save(file)
         # Earlier commands paid for what they left in the cache; its seconds are recorded in the Selection
-        noted = selection.metadata.get("seconds")
-        seconds = sum(noted.values()) if noted else wall
+        paid = selection.metadata.get("seconds")
+        seconds = sum(paid.values()) if paid else wall
         stage.finish({"surrogate_seconds": trained, "selection_seconds": seconds}, [file])
     voter = f" for {target_labels(sweep.targets)[target]}" if differs_by_target(sweep, method) else ""
     _tell(f"selection by {sweep.methods[method].label}{voter}", seed, seconds)
@@ -133,7 +138,8 @@ def run_cell(sweep: Sweep, spec: Spec) -> Cell:
         raise RuntimeError(f"{spec}: what it needs is not finished")
     stage, kept = found
     if sweep.diagnostics and diagnostics_if_finished(sweep, spec, kept) is None and kept.budget is not None:
-        seconds = diagnose_cell(sweep, spec, kept)
+        with _noted(sweep, spec, "diagnostics"):
+            seconds = diagnose_cell(sweep, spec, kept)
         target = target_labels(sweep.targets)[spec.group.target]
         _tell(f"diagnostics for {target} of {_what(sweep, spec)}", spec.seed, seconds)
     with locked(stage.folder):
@@ -142,7 +148,8 @@ def run_cell(sweep: Sweep, spec: Spec) -> Cell:
             if spec.group.method == ALONE:
                 keep_alone(sweep, spec.group.start, stage)
             else:
-                _pretrain(sweep, spec, stage, kept)
+                with _noted(sweep, spec, "pretraining"):
+                    _pretrain(sweep, spec, stage, kept)
             done = stage.done
     if done is None:
         raise RuntimeError(f"{stage.folder}: changed when it was just finished")
@@ -150,7 +157,8 @@ def run_cell(sweep: Sweep, spec: Spec) -> Cell:
         there = transfer_stage(sweep, spec.group.target, spec.seed, mode, done.outputs[0])
         with locked(there.folder):
             if there.done is None:
-                _transfer(sweep, spec, mode, there, done.outputs[0])
+                with _noted(sweep, spec, mode):
+                    _transfer(sweep, spec, mode, there, done.outputs[0])
     cell = cell_if_finished(sweep, spec)
     if cell is None:
         raise RuntimeError(f"{spec}: changed when it was just finished")
@@ -287,6 +295,11 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     options |= {"monitor": "val/accuracy", "mode": "max"}
     options |= {"enable_version_counter": False, "save_weights_only": True}
     return {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": options}
+
+
+def _noted(sweep: Sweep, spec: Spec, stage: str) -> AbstractContextManager[None]:
+    target = target_labels(sweep.targets)[spec.group.target]
+    return noted(sweep.output, Note(stage, spec.seed, target, _what(sweep, spec)))
 
 
 def _what(sweep: Sweep, spec: Spec) -> str:

@@ -45,7 +45,7 @@ def claim_sentence(label: str, won: Winning, units: str) -> str:
 def pooled_sentences(results: Results, mode: str, units: Sequence[str]) -> list[str]:
     """Says, over all targets, what each method gains over random pruning and what it loses to no pruning.
 
-    Nothing is said of controls, and nothing of fewer targets than carry a conclusion.
+    Nothing is said of controls, of fewer targets than carry a conclusion, and before the sweep has ended.
 
     Args:
         results: Finished cells of several targets.
@@ -53,7 +53,7 @@ def pooled_sentences(results: Results, mode: str, units: Sequence[str]) -> list[
         units: For each of the compared methods, what it prunes, in the plural.
     """
     said: list[str] = []
-    if len(results.targets) < FEWEST_TARGETS:
+    if len(results.targets) < FEWEST_TARGETS or results.is_partial:
         return said
     for method, words in zip(results.compared, units, strict=True):
         if method in CONTROLS or not results.prunes(method):

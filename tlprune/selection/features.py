@@ -24,6 +24,7 @@ from tlprune.distributed import (
     rank_and_world,
 )
 from tlprune.errors import InputError
+from tlprune.progress import show_progress
 from tlprune.selection.fixed_batches import (
     BATCH_SIZE,
     Images,
@@ -83,10 +84,13 @@ def extract_features(
 def _own_features(backbone: nn.Module, images: Images, num_workers: int, precision: Precision) -> Tensor | None:
     """Returns float32 ``[N, D]``, minus infinity in rows of other ranks; None if this rank has no batch."""
     features: Tensor | None = None
-    for indices, found in _features(backbone, images, own_batches(len(images)), num_workers, precision):
-        if features is None:
-            features = torch.full((len(images), found.shape[1]), -torch.inf)
-        features[indices] = found.float()
+    batches = own_batches(len(images))
+    with show_progress("features of the target", sum(map(len, batches))) as advance:
+        for indices, found in _features(backbone, images, batches, num_workers, precision):
+            if features is None:
+                features = torch.full((len(images), found.shape[1]), -torch.inf)
+            features[indices] = found.float()
+            advance(len(indices))
     return features
 
 
@@ -220,12 +224,14 @@ class SourceFeatures:
         wanted = [batch for number in numbers for batch in all_batches[number * each : (number + 1) * each]]
         rows: list[Tensor] = []
         queue = iter(numbers)
-        for indices, found in _features(self.backbone, self.images, wanted, self.num_workers, self.precision):
-            rows.append(found)
-            last = int(indices[-1])
-            if (last + 1) % SHARD_SIZE == 0 or last + 1 == len(self):
-                self._write(next(queue), torch.cat(rows))
-                rows = []
+        with show_progress("features", sum(map(len, wanted))) as advance:
+            for indices, found in _features(self.backbone, self.images, wanted, self.num_workers, self.precision):
+                rows.append(found)
+                advance(len(indices))
+                last = int(indices[-1])
+                if (last + 1) % SHARD_SIZE == 0 or last + 1 == len(self):
+                    self._write(next(queue), torch.cat(rows))
+                    rows = []
 
     def _write(self, number: int, features: Tensor) -> None:
         path = self._path(number)

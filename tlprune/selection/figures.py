@@ -112,7 +112,7 @@ def explanation_figure(name: str, own: Sequence[Tensor], voters: Sequence[tuple[
 
     Args:
         name: Name of the unit.
-        own: Uint8 images ``[3, H, W]`` of the unit; the first twelve are shown.
+        own: Uint8 images ``[3, H, W]`` of the unit; the first twelve are shown. Without any there is no row for them.
         voters: Uint8 target images ``[3, H, W]``, each with its class; the first thirty-six are shown.
         title: Title of the figure.
 
@@ -120,14 +120,16 @@ def explanation_figure(name: str, own: Sequence[Tensor], voters: Sequence[tuple[
         Matplotlib figure.
     """
     shown = [voters[start : start + _LABELLED] for start in range(0, min(len(voters), 3 * _LABELLED), _LABELLED)]
-    figure = Figure(figsize=(15, 1.6 * (1 + len(shown)) + 0.5), layout="constrained")
+    rows: list[tuple[str, list[tuple[Tensor, str]]]] = []
+    if own:
+        rows.append((f"images of\n{drawable(name.replace('_', ' '))}", [(image, "") for image in own[:_LABELLED]]))
+    rows += [("target images\nthat voted for it", list(line)) for line in shown]
+    figure = Figure(figsize=(15, 1.6 * max(len(rows), 1) + 0.5), layout="constrained")
     figure.suptitle(drawable(title))
-    grid = figure.subplots(1 + len(shown), _LABELLED, squeeze=False)
+    grid = figure.subplots(max(len(rows), 1), _LABELLED, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
-    rows = [(f"images of\n{drawable(name.replace('_', ' '))}", [(image, "") for image in own[:_LABELLED]])]
-    rows += [("target images\nthat voted for it", list(line)) for line in shown]
-    for line, (label, images) in zip(grid, rows, strict=True):
+    for line, (label, images) in zip(grid, rows, strict=False):
         line[0].text(-0.1, 0.5, label, ha="right", va="center", transform=line[0].transAxes, fontsize=10)
         for axes, (image, text) in zip(line, images, strict=False):
             axes.imshow(image.permute(1, 2, 0).numpy())

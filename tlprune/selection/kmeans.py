@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tlprune.errors import InputError
+from tlprune.progress import show_progress
 from tlprune.selection.centroids import nearest
 from tlprune.selection.features import SourceFeatures
 from tlprune.storage.atomic import atomic_path
@@ -89,8 +90,6 @@ def fit_clusters(features: SourceFeatures, num_clusters: int, seed: int) -> Clus
     Raises:
         InputError: If there are fewer images than clusters.
     """
-    import faiss
-
     total = len(features)
     if num_clusters > total:
         raise InputError(f"`num_clusters` is {num_clusters}, the source has only {total} images")
@@ -98,25 +97,44 @@ def fit_clusters(features: SourceFeatures, num_clusters: int, seed: int) -> Clus
     size = min(total, POINTS_PER_CENTROID * num_clusters)
     sample = torch.randperm(total, generator=generator)[:size].sort().values
     rows = features.rows(sample)
-    kmeans = faiss.Kmeans(
-        rows.shape[1],
-        num_clusters,
-        niter=ITERATIONS,
-        seed=seed,
-        min_points_per_centroid=1,
-        max_points_per_centroid=POINTS_PER_CENTROID,
-    )
-    kmeans.cp.init_method = faiss.ClusteringInitMethod_AFK_MC2
-    kmeans.train(rows.numpy())
-    centroids = torch.from_numpy(kmeans.centroids)
+    centroids = _fit_centroids(rows, num_clusters, seed)
     units = torch.empty(total, dtype=torch.int32)
-    for images, shard in features:
-        units[images.start : images.stop] = nearest(shard, centroids)
+    with show_progress("join images to clusters", total) as advance:
+        for images, shard in features:
+            units[images.start : images.stop] = nearest(shard, centroids)
+            advance(len(images))
     sizes = units.long().bincount(minlength=num_clusters)
     filled = (sizes > 0).nonzero().squeeze(1)
     renumbered = torch.full((num_clusters,), -1, dtype=torch.int32)
     renumbered[filled] = torch.arange(len(filled), dtype=torch.int32)
     return Clusters(centroids[filled].contiguous(), renumbered[units.long()], num_clusters - len(filled))
+
+
+def _fit_centroids(rows: Tensor, num_clusters: int, seed: int) -> Tensor:
+    """Fits centroids ``[K, D]`` to float32 ``[n, D]``.
+
+    One iteration at a time gives what :data:`ITERATIONS` in one call of faiss give, and shows how far it is.
+    """
+    import faiss
+
+    kmeans = faiss.Kmeans(
+        rows.shape[1],
+        num_clusters,
+        niter=1,
+        seed=seed,
+        min_points_per_centroid=1,
+        max_points_per_centroid=POINTS_PER_CENTROID,
+    )
+    kmeans.cp.init_method = faiss.ClusteringInitMethod_AFK_MC2
+    before = math.nan
+    with show_progress(f"cluster {len(rows):,} images", ITERATIONS, "iterations") as advance:
+        for number in range(ITERATIONS):
+            error = kmeans.train(rows.numpy(), init_centroids=None if number == 0 else kmeans.centroids)
+            advance(1)
+            if error == before:  # nothing moves any more
+                break
+            before = error
+    return torch.from_numpy(kmeans.centroids)
 
 
 def cached_clusters(features: SourceFeatures, num_clusters: int, seed: int, cache: Path) -> Clusters:

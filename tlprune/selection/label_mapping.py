@@ -40,7 +40,7 @@ class LabelMapping(Selector):
 
     method = "label_mapping"
     label = "Label Mapping"
-    score_label = "probability"
+    score_label = "soft votes"
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tlprune.distributed import raise_on_all_ranks, rank_and_world
 from tlprune.errors import InputError
+from tlprune.progress import show_progress
 from tlprune.selection.fixed_batches import (
     Images,
     fixed_batches,
@@ -95,8 +96,10 @@ def _own_ballots(
     device = device_of(surrogate)
     units = torch.full((len(images),), -1, dtype=torch.int64, device=device)
     scores = torch.zeros(num_units, dtype=torch.int64, device=device)
-    with running(surrogate, precision) as run:
-        for indices, pixels, _ in fixed_batches(images, own_batches(len(images)), num_workers, device):
+    batches = own_batches(len(images))
+    with running(surrogate, precision) as run, show_progress("votes", sum(map(len, batches))) as advance:
+        for indices, pixels, _ in fixed_batches(images, batches, num_workers, device):
+            advance(len(indices))
             logits = run(pixels)[: len(indices)]
             if logits.shape[1] != num_units:
                 raise InputError(f"the surrogate has {logits.shape[1]} outputs, the source has {num_units} units")

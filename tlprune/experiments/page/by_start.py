@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tlprune.experiments.page.evidence import Evidence
+from tlprune.experiments.page.followed import Followed
 from tlprune.experiments.page.rendering import PAGE, write_report
 from tlprune.experiments.results import Results
 from tlprune.experiments.starts import StartRow, compares_starts, difference_verdict, first_label, start_rows
@@ -94,6 +95,7 @@ def write_reports(
     notes: Sequence[str],
     title: str,
     folder: Path,
+    followed: Followed | None = None,
     page: str = PAGE,
 ) -> list[str]:
     """Writes the page, and where a sweep compares starts a page for each, in a folder of its own but for the first.
@@ -104,6 +106,7 @@ def write_reports(
         notes: What a reader has to know first, in sentences.
         title: Heading of the page.
         folder: Folder to write; it is made.
+        followed: State of pages that are written again; None for pages that do not reload themselves.
         page: Name of the page of Selections alone.
 
     Returns:
@@ -113,13 +116,16 @@ def write_reports(
         InputError: The folder cannot be written.
     """
     if results is None or not compares_starts(results):
-        return write_report(results, evidence, notes, title, folder, page=page)
+        return write_report(results, evidence, notes, title, folder, followed=followed, page=page)
     (first, part), *others = results.by_start().items()
-    written = write_report(part, evidence, notes, f"{title}, {start_label(first)}", folder, starts_of(results))
+    heading = f"{title}, {start_label(first)}"
+    written = write_report(part, evidence, notes, heading, folder, starts_of(results), followed)
     write_bytes(folder / "starts.csv", starts_csv(results).encode(errors="backslashreplace"))
     names = _folders(results)
     for start, other in others:
-        files = write_report(other, [], notes, f"{title}, {start_label(start)}", folder / names[start])
+        files = write_report(
+            other, [], notes, f"{title}, {start_label(start)}", folder / names[start], followed=followed
+        )
         written += [f"{names[start]}/{name}" for name in files]
     return [*written, "starts.csv"]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from tlprune.experiments.claims import FEWEST_SEEDS, Claim, pooled_winning, winning
+from tlprune.experiments.claims import FEWEST_SEEDS, UNFINISHED, Claim, pooled_winning, winning
 from tlprune.experiments.page.findings import CONTROLS, accuracy_rows, leader, units_of, verdict
 from tlprune.experiments.pooled import RANDOM, PooledDifference, pooled_difference
 from tlprune.experiments.results import NONE, Group, Results
@@ -42,6 +42,8 @@ def headlines(results: Results, target: str) -> list[Headline]:
     best = leader(results, target, mode)
     if not _has_baseline(results, target, mode):
         return []
+    if results.is_partial:
+        return [Headline("open", f"{UNFINISHED}, so nothing is claimed yet ({target})")]
     if best is None:
         return [_nothing_left(results, f"for {target}, by {mode_label(mode, results.recipes)}")]
     seeds = results.seeds(results.groups(target))
@@ -73,6 +75,8 @@ def pooled_headlines(results: Results) -> list[Headline]:
     """
     if len(results.targets) < FEWEST_TARGETS:
         return []
+    if results.is_partial:
+        return [Headline("open", f"{UNFINISHED}, so nothing is claimed yet (over all targets)")]
     mode = results.modes[0]
     methods = [name for name in results.compared if name not in CONTROLS and results.prunes(name)]
     all_won = [(pooled_winning(results, name, mode), name) for name in methods]
@@ -151,6 +155,8 @@ def conclusion(results: Results, target: str) -> str:
     opening = f"By {mode_label(mode, results.recipes)}, over {seeds} {'seed' if seeds == 1 else 'seeds'}:"
     if not _has_baseline(results, target, mode):
         return f"{opening} nothing was run without pruning, so no loss or gain can be measured."
+    if results.is_partial:
+        return f"{opening} {UNFINISHED}, so nothing is claimed yet."
     methods = [name for name in results.compared if results.prunes(name) and _was_run(results, target, mode, name)]
     tried = [name for name in methods if name not in CONTROLS]
     said = [opening]

@@ -30,18 +30,21 @@ CONTROLS = (NONE, "random", "reverse")
 
 _VOTING = ("label_mapping", "feature_mapping")
 
-Verdict = Literal["better", "worse", "unclear", "unequal", "two seeds"]
+Verdict = Literal["better", "worse", "unclear", "unequal", "two seeds", "so far"]
 
 
 def verdict(found: Estimate, equal: bool = True) -> Verdict:
     """Whether a difference's 95 % interval lies to one side of zero; one seed alone is never clear.
 
     The interval of two seeds reaches nine deviations to each side: where it decides nothing, that is what is said.
+    While a sweep runs, every difference is one ``so far``.
 
     Args:
         found: The difference.
         equal: Whether both trained on as many images for as many steps; else nothing is clear, but ``unequal``.
     """
+    if not found.final:
+        return "so far"
     if found.low > 0 or found.high < 0:
         return "unequal" if not equal else "better" if found.low > 0 else "worse"
     return "two seeds" if found.count == 2 else "unclear"

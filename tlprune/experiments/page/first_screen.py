@@ -88,7 +88,7 @@ def _cards(one: Evidence) -> list[Headline]:
 def _what(one: Evidence) -> list[str]:
     selection, kept, total = one.selection, one.kept, one.selection.num_units
     counted = f"{one.images_kept:,} of {len(selection.unit_of_sample):,} images"
-    units = f"{kept:,} of {total:,} {one.unit_words} are kept ({one.why})"
+    units = f"{kept:,} of {total:,} {one.unit_words} {'is' if kept == 1 else 'are'} kept ({one.why})"
     if not selection.sizes_known:
         said = [f"{units}; only class names are known, so images are not counted."]
     elif selection.unit_kind == "sample":

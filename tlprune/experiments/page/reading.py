@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tlprune.errors import InputError
+from tlprune.experiments.partial import CELLS_PLANNED, cells_planned
 from tlprune.experiments.results import RESULTS, Results
 
 __all__ = ["Reported", "read_runs"]
@@ -49,6 +50,10 @@ def read_runs(paths: Sequence[Path]) -> Reported:
         if not results.cells:
             raise InputError(f"{path}: no cell is finished yet")
         _check(results, path)
+        if results.is_partial:
+            planned = cells_planned(results.provenance)
+            text = f"{path.name} has not ended: {len(results.cells)} of {planned} cells are finished."
+            found.notes.append(f"{text} Differences are those so far, means are over the seeds that each group has.")
         files = [replace(cell, selection=_inside(path, cell.selection)) for cell in results.cells]
         there = {cell.target for cell in files}
         shown = {name: info for name, info in results.targets.items() if name in there}
@@ -69,6 +74,9 @@ def _check(results: Results, path: Path) -> None:
         images = known.get("test", 0)
         if isinstance(images, bool) or not isinstance(images, int) or images < 0:
             raise InputError(f"{path}: damaged (target {name} has {images!r} test images)")
+    planned = results.provenance.get(CELLS_PLANNED, 0)
+    if isinstance(planned, bool) or not isinstance(planned, int) or planned < 0:
+        raise InputError(f"{path}: damaged ({planned!r} planned cells)")
     starts = results.provenance.get("starts", [])
     if not isinstance(starts, list) or not all(isinstance(start, str) for start in starts):
         raise InputError(f"{path}: damaged (its starts are {starts!r}, and not a list of names)")

@@ -24,6 +24,7 @@ from tlprune.experiments.page.evidence import Evidence
 from tlprune.experiments.page.explanations import WHAT_METHODS_DO
 from tlprune.experiments.page.files import cells_csv, latex_tables, pooled_csv, summary_csv
 from tlprune.experiments.page.first_screen import first_screen
+from tlprune.experiments.page.followed import Followed
 from tlprune.experiments.page.svg import inline_svg
 from tlprune.experiments.pooled import controls_of, pooled_rows
 from tlprune.experiments.pooled_curves import pooled_figure
@@ -75,6 +76,7 @@ def write_report(
     title: str,
     folder: Path,
     starts: "Starts | None" = None,
+    followed: Followed | None = None,
     page: str = PAGE,
 ) -> list[str]:
     """Writes the page and, where there are cells, a picture for each target, CSV and LaTeX.
@@ -86,6 +88,7 @@ def write_report(
         title: The page's heading.
         folder: Where to write; it is made.
         starts: Comparison of the start of these cells with others.
+        followed: State of a page that is written again; None for one that does not reload itself.
         page: Name of the page.
 
     Returns:
@@ -95,7 +98,7 @@ def write_report(
         InputError: The folder cannot be written.
     """
     shown = None if results is None else _short_names(results)
-    texts = {page: render_page(shown, evidence, notes, title, starts)}
+    texts = {page: render_page(shown, evidence, notes, title, starts, followed)}
     written = []
     if results is not None and shown is not None:
         labels = target_labels(results.targets)
@@ -127,6 +130,7 @@ def render_page(
     notes: Sequence[str],
     title: str,
     starts: "Starts | None" = None,
+    followed: Followed | None = None,
 ) -> str:
     """The page as text; arguments as :func:`write_report`. The same arguments give the same text."""
     targets = [] if results is None else [_target(results, place) for place in range(len(results.targets))]
@@ -156,6 +160,8 @@ def render_page(
     )
     return template.render(
         title=title,
+        followed=followed,
+        partial=results is not None and results.is_partial,
         version=__version__,
         style=room.joinpath("page.css").read_text(encoding="utf-8"),
         script=script,
