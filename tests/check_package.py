@@ -52,7 +52,8 @@ def check_wheel(wheel: Path) -> None:
     expected = {f"tlprune/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.yaml")}
     modules = [*(ROOT / "tlprune").rglob("*.py"), *(ROOT / "tlprune").rglob("*.pyi")]
     expected |= {str(path.relative_to(ROOT)) for path in modules} | {"tlprune/py.typed"}
-    expected |= {f"tlprune/experiments/page/page.{ending}" for ending in ("html.j2", "css")}
+    page = ("page.html.j2", "first_screen.html.j2", "units.html.j2", "page.css", "units.js")
+    expected |= {f"tlprune/experiments/page/{name}" for name in page}
     package = {name for name in names if not name.split("/")[0].endswith(".dist-info")}
     assert package == expected, f"missing: {expected - package}, too many: {package - expected}"
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)

@@ -8,7 +8,7 @@ import pytest
 import tlprune
 
 ROOT = Path(tlprune.__file__).parent
-EVERYONE = {"distributed", "errors", "preprocessing", "processes", "progress"}
+EVERYONE = {"distributed", "errors", "preprocessing", "processes", "progress", "wordnet"}
 # a sweep is made of runs of 'tlprune fit'
 THEY_TOO = {"commands": {"parser_messages", "config_files"}, "experiments": {"parser_messages", "lightning_cli"}}
 MAY_IMPORT = {

@@ -11,7 +11,6 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
-from tlprune.data.display_names import are_wordnet_ids
 from tlprune.data.image_size import ImageSize
 from tlprune.data.transforms import EvalTransform
 from tlprune.errors import InputError
@@ -21,6 +20,7 @@ from tlprune.models.weights import SavedWeights, load_backbone, load_classifier,
 from tlprune.preprocessing import Preprocessing
 from tlprune.selection.registry import feature_selector_names
 from tlprune.selection.selector import SurrogatePart
+from tlprune.wordnet import are_wordnet_ids
 
 __all__ = ["ReadSurrogate", "Surrogate", "common_transform", "default_device", "refuse_surrogates", "restrict_head"]
 

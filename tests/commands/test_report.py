@@ -45,7 +45,7 @@ def test_a_sweep_s_report(sweep, pets, capsys):
     assert f"page       {sweep}/report/index.html" in said
     assert {path.name for path in (sweep / "report").iterdir()} == FILES
     page = (sweep / "report" / "index.html").read_text()
-    assert page.count('src="data:image/png;base64,') == 4
+    assert page.count('src="data:image/') == 4 * 4
     kept, dropped = page.split('class="dropped">Dropped')
     assert re.findall(r'<li class="kept">.*?<b>(\w+)</b>', kept) == ["ant", "dog"]
     assert re.findall(r'<li class="dropped">.*?<b>(\w+)</b>', dropped) == ["bee", "cat"]
@@ -71,7 +71,7 @@ def test_moved_images_are_told_of_and_not_fatal(sweep, source, pets, tmp_path, c
     assert "Pictures of the source are left out" in page
     assert "data:image" not in page.partition("</head>")[2]
     report(capsys, sweep, "--source", tmp_path / "moved")
-    assert "data:image/png" in (sweep / "report" / "index.html").read_text()
+    assert "data:image/" in (sweep / "report" / "index.html").read_text()
 
 
 def test_a_lost_or_damaged_selection_is_told_of(sweep, capsys):
@@ -107,7 +107,7 @@ def test_a_selection_alone(selection, tmp_path, capsys):
     page = (tmp_path / "mine-report" / "index.html").read_text()
     assert "it says nothing of accuracy" in page
     assert "What it took: vote 0.25 s, training the surrogate 4.5 s." in page
-    assert page.count('src="data:image/png;base64,') == 4
+    assert page.count('src="data:image/') == 4 * 4
     assert '<section id="accuracy">' not in page
     assert selection.digest in page
 
@@ -122,14 +122,15 @@ def test_a_page_shows_what_a_budget_keeps(selection, tmp_path, capsys, option, k
     page = (tmp_path / "mine-report" / "index.html").read_text()
     assert len(re.findall(r'<li class="kept">', page)) == kept
     assert len(re.findall(r'<li class="dropped">', page)) == 4 - kept
-    assert re.search(rf"{kept} of 4 classes (is|are) kept \(.*{re.escape(text)}\)", page)
+    assert re.search(
+        rf"{kept} of 4 classes {'is' if kept == 1 else 'are'} kept \(as --.*{re.escape(text)} says\)", page
+    )
 
 
 @pytest.mark.parametrize(
     ("of_sweep", "option", "message"),
     [
         (True, "--prune_ratio=0.5", "`prune_ratio` 0.5 is for pages of Selections"),
-        (False, "--keep_exactly=5", "give another budget than --keep_exactly"),
         (False, "--keep_units=9", "`keep_units` is 9, the source has 4 units"),
     ],
 )
@@ -149,6 +150,7 @@ def test_a_selection_without_votes(selection, tmp_path, capsys):
     report(capsys, tmp_path / "random.safetensors")
     page = (tmp_path / "random-report" / "index.html").read_text()
     assert "Nobody voted for this order." in page
+    assert "No image of a target voted for this order." in page
     assert " vote</small>" not in page
 
 
@@ -158,7 +160,7 @@ def test_names_of_classes_may_be_anything(class_folder, pets, tmp_path, capsys):
     made_selection(source, pets, BALLOTS).save(tmp_path / "odd.safetensors")
     report(capsys, tmp_path / "odd.safetensors")
     page = (tmp_path / "odd-report" / "index.html").read_text()
-    assert "<script" not in page
+    assert page.count("<script") == 1
     assert "&lt;script&gt;alert(1)" in page
     assert "\\udcff" in page
     assert "{{ 7*7 }}" in page
@@ -211,3 +213,81 @@ def test_several_targets_of_a_selection_are_told_apart(source, pets, class_folde
     assert len(Selection.load(file).assignments) == sum(
         int(count) for count in re.findall(r'<tr><th scope="row">[uvxy]</th><td>(\d+)</td>', page)
     )
+
+
+def test_a_selection_is_one_file_at_the_budget_that_is_asked_for(selection, tmp_path, capsys):
+    selection.save(tmp_path / "mine.safetensors")
+    said = report(
+        capsys, tmp_path / "mine.safetensors", "--keep_exactly", 15, "--output", tmp_path / "deep" / "mine.html"
+    )
+    assert f"page       {tmp_path}/deep/mine.html" in said
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["mine.html"]
+    page = (tmp_path / "deep" / "mine.html").read_text()
+    assert "2 of 4 classes are kept (as --keep_exactly 15 says): 15 of 40 images of the source, 37.5 %." in page
+    assert "Ranked highest: ant and dog. Closest to being kept, but dropped: bee and cat." in page
+
+
+def test_without_the_images_all_but_pictures_is_there(selection, source, pets, tmp_path, capsys):
+    selection.save(tmp_path / "mine.safetensors")
+    shutil.rmtree(source)
+    shutil.rmtree(pets)
+    report(capsys, tmp_path / "mine.safetensors", "--prune_ratio", 0.5, "--output", tmp_path / "mine.html")
+    page = (tmp_path / "mine.html").read_text()
+    assert "Pictures of the source are left out: " in page
+    assert "<img" not in page
+    assert "Ranked highest: ant and dog." in page
+    rows = re.findall(r'<tr[^>]*><td>(\d)</td><th scope="row">(\w+)</th><td>(\d)</td><td>10</td><td>(\w+)</td>', page)
+    assert rows == [
+        *(("1", "ant", "3", "kept"), ("2", "dog", "2", "kept")),
+        *(("3", "bee", "1", "dropped"), ("4", "cat", "0", "dropped")),
+    ]
+
+
+def test_diagnostics_are_beside_those_of_random_images(selection, surrogate_file, tmp_path, capsys):
+    selection.save(tmp_path / "mine.safetensors")
+    given = ["--diagnose", "--surrogate", surrogate_file(4), "--keep_units", 2, "--output", tmp_path / "mine.html"]
+    report(capsys, tmp_path / "mine.safetensors", *given)
+    page = (tmp_path / "mine.html").read_text()
+    rows = re.findall(r'<th scope="row">(mine|random images)</th><td>pets</td><td>20</td><td>([\d.]+)</td>', page)
+    assert [name for name, _ in rows] == ["mine", "random images"]
+    assert all(0 < float(similarity) <= 1 for _, similarity in rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["SWEEP", "--prune_ratio", "0.5"], "`prune_ratio` 0.5 is for pages of Selections: "),
+        (["SWEEP", "--diagnose"], "--diagnose goes with one Selection; "),
+        (["SWEEP", "--output", "x.html"], "a run's report is a folder, x.html is named as a page"),
+        (["SWEEP", "--follow", "--diagnose"], "--diagnose goes with one Selection; "),
+        (["SWEEP", "--follow", "--keep_units", "3"], "`keep_units` 3 is for pages of Selections: "),
+        (["FILE", "--surrogate", "x"], "--surrogate goes with --diagnose"),
+        (["FILE", "--keep_units", "5"], "mine.safetensors: `keep_units` is 5, the source has 4 units"),
+        (["FILE", "--prune_ratio", "1"], "`prune_ratio` must be in [0, 1), got 1"),
+        (["FILE", "--keep_units", "1", "--keep_images", "9"], "give exactly one of"),
+    ],
+)
+def test_options_that_do_not_fit_are_one_line_and_write_nothing(
+    arguments, message, sweep, selection, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    selection.save(tmp_path / "mine.safetensors")
+    named = {"SWEEP": str(sweep), "FILE": "mine.safetensors"}
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["report", *(named.get(one, one) for one in arguments)]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_wordnet_ids_are_shown_by_name_and_found_by_id(class_folder, pets, tmp_path, capsys):
+    pytest.importorskip("timm")
+    names = ("n01440764", "n02012849", "n02102040", "n03126707")
+    made_selection(class_folder("part", dict.fromkeys(names, 10)), pets, BALLOTS).save(tmp_path / "s.safetensors")
+    report(capsys, tmp_path / "s.safetensors", "--keep_units", 2, "--output", tmp_path / "s.html")
+    page = (tmp_path / "s.html").read_text()
+    assert (
+        "Ranked highest: tench and crane. Closest to being kept, but dropped: crane bird and English springer." in page
+    )
+    assert '<th scope="row">tench</th><td>n01440764</td>' in page

@@ -126,14 +126,21 @@ def _advise(
     selection: "Selection", given: Namespace, budget: "Budget | None", console: Console
 ) -> "Callable[[], Figure]":
     """Prints what is suggested, and what that saves. Returns a function that draws it."""
-    from tlprune.selection.advisor import OF_A_HANDFUL, SUGGESTED_COVERAGE, advise, vote_spread, votes_for_a_handful
+    from tlprune.selection.advisor import (
+        OF_A_HANDFUL,
+        SUGGESTED_COVERAGE,
+        advise,
+        suggested_images,
+        vote_spread,
+        votes_for_a_handful,
+    )
 
     advice = advise(selection)
     console.print(vote_spread(selection), soft_wrap=True)
     if votes_for_a_handful(selection):
         console.print(f"NOTE: {OF_A_HANDFUL}; '--diagnose' compares with random images", soft_wrap=True)
     rows = [("elbow", advice.elbow), ("SUGGESTED", advice.suggested)]
-    by_similarity = _suggested_images(selection)
+    by_similarity = suggested_images(selection)
     if by_similarity is not None:
         rows.append(("by similarity", by_similarity))
     if budget is not None:
@@ -152,13 +159,6 @@ def _advise(
         return advice_figure(selection, dict(rows), forecast)
 
     return picture
-
-
-def _suggested_images(selection: "Selection") -> int | None:
-    """Returns the number of images at which similarity falls, if the selector noted it."""
-    noted = selection.metadata.get("suggested_images")
-    known = isinstance(noted, int) and not isinstance(noted, bool) and 1 <= noted <= selection.num_units
-    return noted if known and selection.unit_kind == "sample" else None
 
 
 def _forecast(selection: "Selection", given: object, console: Console) -> "Forecast | None":

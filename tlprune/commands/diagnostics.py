@@ -79,6 +79,19 @@ class Opened:
         size = int(named.metadata.get("image_size", 224))
         return cls(budget, kept, source, targets, surrogate, options, size, given.num_workers, given.cache)
 
+    def diagnoses(self) -> list[tuple[str, int, list[Diagnosis]]]:
+        """Computes diagnostics for each target: its name, its number of training images, and an entry per Selection.
+
+        Raises:
+            InputError: If the surrogate or an image cannot be read.
+        """
+        how = (self.options, ImageSize(None, self.image_size), self.num_workers, self.cache)
+        kept = list(self.kept.values())
+        return [
+            (name, len(images), diagnose_images(self.source, images, self.surrogate, kept, *how))
+            for name, images in self.targets
+        ]
+
     def print_diagnostics(self, console: Console) -> None:
         """Prints a table for each target: a row for each Selection, and one for as many random images.
 
@@ -88,10 +101,8 @@ class Opened:
         Raises:
             InputError: If the surrogate or an image cannot be read.
         """
-        how = (self.options, ImageSize(None, self.image_size), self.num_workers, self.cache)
-        for name, images in self.targets:
-            found = diagnose_images(self.source, images, self.surrogate, list(self.kept.values()), *how)
-            title = f"What {self.budget} keeps, held against {len(images):,} training images of {name}"
+        for name, images, found in self.diagnoses():
+            title = f"What {self.budget} keeps, held against {images:,} training images of {name}"
             console.print(f"{title}, in features of {self.surrogate}:", soft_wrap=True)
             console.print(_table(dict(zip(self.kept, found, strict=True))))
         console.print(_legend(len(self.source), max(map(len, self.kept.values()))), soft_wrap=True)

@@ -65,7 +65,7 @@ def run(arguments: list[str]) -> None:
     shown: list[tuple[Tensor, str]] = []
     for target in voters:
         own = target.of_unit(unit)
-        if not (classes := target.images.classes):
+        if not (classes := target.images.display_names):
             named = ", ".join(map(target.images.name, own[:_NAMED].tolist())) + (", ..." if len(own) > _NAMED else "")
             of = f"of {target.name}, without labels{f': {named}' if named else ''}"
             console.print(f"  {len(own):>4} {'image' if len(own) == 1 else 'images'} {of}", soft_wrap=True)

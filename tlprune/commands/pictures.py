@@ -1,25 +1,28 @@
 """Selections shown in a report, with source images and target votes if the datasets are found."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-from torch import Tensor
 
 from tlprune.commands.origins import opened_source, opened_targets
 from tlprune.commands.show import origin
 from tlprune.data.datasets import ImageSet, TensorImages
+from tlprune.data.feature_set import FeatureSet
 from tlprune.data.sources import BUILT_IN_SOURCE, open_source
 from tlprune.errors import InputError
 from tlprune.experiments.claims import winning
-from tlprune.experiments.page.evidence import Evidence, Votes, gather, suggested_units
+from tlprune.experiments.page.evidence import Evidence, Votes, gather, suggested_budget
 from tlprune.experiments.page.findings import shown_group
+from tlprune.experiments.page.units import LISTED
 from tlprune.experiments.results import Results
 from tlprune.experiments.wording import SEVERAL, target_labels
 from tlprune.selection.ranking import Budget
 from tlprune.selection.selection import Selection
 
 __all__ = ["Shown", "gathered", "shown_selections"]
+
+_ROWS_OF_A_SWEEP = 400
+"""Most rows of each table of units on the page of a sweep."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +32,15 @@ class Shown:
     Args:
         title: Heading of the Selection.
         selection: Selection to show.
-        kept: Number of kept units.
-        why: Reason for this number.
+        budget: How much is kept.
+        why: Reason for this budget.
         source: Name of the source, if the Selection does not contain it.
         targets: Names of the targets.
     """
 
     title: str
     selection: Selection
-    kept: int
+    budget: Budget
     why: str
     source: str | None
     targets: list[str]
@@ -51,22 +54,24 @@ def shown_selections(
     Args:
         results: Cells with the paths of their Selections; None to show given Selections only.
         files: Paths of the given Selections.
-        budget: How much the given Selections keep; None to show the suggested number.
+        budget: How much these keep; None for what each suggests.
 
     Returns:
         Selections to show, and sentences that describe missing ones.
 
     Raises:
-        InputError: If a file is not a Selection, or does not fit the budget.
+        InputError: If a file is not a Selection, or the budget does not fit it.
     """
     shown: list[Shown] = []
     notes: list[str] = []
     for path in files:
         selection = Selection.load(path)
-        kept, why = suggested_units(selection)
-        if budget is not None:
-            kept, why = len(selection.units_kept(budget)), str(budget).replace("`", "")
-        shown.append(Shown(path.stem, selection, kept, why, None, list(selection.metadata.get("targets", []))))
+        given, why = suggested_budget(selection) if budget is None else (budget, _as_given(budget))
+        try:
+            selection.kept(given)
+        except InputError as error:
+            raise InputError(f"{path.name}: {error}") from error
+        shown.append(Shown(path.stem, selection, given, why, None, list(selection.metadata.get("targets", []))))
     if results is None:
         return shown, notes
     labels = target_labels(results.targets)
@@ -88,14 +93,13 @@ def shown_selections(
         label = results.methods[group.method].label
         won = winning(results, target, group.method, results.modes[0]).ratio == group.ratio
         why = f"{label} at {group.ratio:.0%} pruned, {'its winning subset' if won else 'the ratio in the middle'}"
-        kept = len(selection.units_kept(Budget(ratio=group.ratio)))
         title = f"{label} for {name}"
-        shown.append(Shown(title, selection, kept, why, results.source.get("name"), [target]))
+        shown.append(Shown(title, selection, Budget(ratio=group.ratio), why, results.source.get("name"), [target]))
     return shown, notes
 
 
 def gathered(
-    shown: Sequence[Shown], source: str | None, targets: Sequence[str] | None, cache: str | None
+    shown: Sequence[Shown], source: str | None, targets: Sequence[str] | None, cache: str | None, whole: bool = True
 ) -> list[Evidence]:
     """Collects images and votes of the Selections. A missing dataset is noted, or an error if the user named it.
 
@@ -104,6 +108,7 @@ def gathered(
         source: Location of the source given by the user; None to use the location in the Selection.
         targets: Targets named by the user, in page order; None to use those in the Selections.
         cache: Cache folder.
+        whole: Whether tables of units are as long as on a page about Selections alone.
 
     Raises:
         InputError: If a dataset named by the user is not the one a Selection was made from.
@@ -118,12 +123,13 @@ def gathered(
         place += len(one.targets)
         notes: list[str] = []
         assignments = _votes(one.selection, names, notes, must=targets is not None)
-        example = sources.example(one, notes)
+        images = sources.images(one, notes)
+        rows = LISTED if whole else _ROWS_OF_A_SWEEP
         try:
-            evidence = gather(one.title, one.selection, one.kept, one.why, example, assignments)
+            evidence = gather(one.title, one.selection, one.budget, one.why, images, assignments, rows)
         except InputError as error:  # a file was removed after the source was listed, or cannot be decoded
             notes.append(f"Pictures of the source are left out: {error}.")
-            evidence = gather(one.title, one.selection, one.kept, one.why, None, assignments)
+            evidence = gather(one.title, one.selection, one.budget, one.why, None, assignments, rows)
         found.append(replace(evidence, notes=notes, origin=origin(one.selection)))
     return found
 
@@ -136,12 +142,22 @@ def _votes(selection: Selection, names: list[str], notes: list[str], must: bool)
     except InputError as error:
         if must:
             raise
-        notes.append(f"Votes are not split by the target's classes: {error}; --target says where it is.")
+        notes.append(_hinted("Votes are not split by the target's classes", error, "--target"))
         return []
     labelled = [one for one in voters if one.images.classes]
     if bare := [one.name for one in voters if not one.images.classes]:
         notes.append(f"Votes are not split by the classes of {' and '.join(bare)}: its images have no labels.")
     return [Votes(one.name, one.images.display_names, one.images.labels, one.assignments) for one in labelled]
+
+
+def _hinted(missing: str, error: InputError, option: str) -> str:
+    hint = "" if option in str(error) else f"; {option} says where it is"
+    return f"{missing}: {error}{hint}."
+
+
+def _as_given(budget: Budget) -> str:
+    option, value = str(budget).replace("`", "").split()
+    return f"as --{option} {value} says"
 
 
 class _Sources:
@@ -152,8 +168,8 @@ class _Sources:
         self.cache = cache
         self.opened: dict[str, ImageSet] = {}
 
-    def example(self, shown: Shown, notes: list[str]) -> Callable[[int], Tensor] | None:
-        """Returns a loader of one image per unit; None, with an entry in ``notes``, if the source is missing."""
+    def images(self, shown: Shown, notes: list[str]) -> ImageSet | None:
+        """Returns the source; None, with an entry in ``notes``, if it is missing or has no images."""
         selection = shown.selection
         if not selection.sizes_known and self.given is None:
             notes.append("Pictures of the source are left out: only its class names are known.")
@@ -166,10 +182,13 @@ class _Sources:
         except InputError as error:
             if self.given is not None:
                 raise
-            notes.append(f"Pictures of the source are left out: {error}; --source says where it is.")
+            notes.append(_hinted("Pictures of the source are left out", error, "--source"))
             return None
         images = self.opened[digest]
-        return lambda unit: images[selection.example(unit)][0]
+        if isinstance(images, FeatureSet):
+            notes.append("Pictures of the source are left out: it is given as features.")
+            return None
+        return images
 
     def _open(self, selection: Selection, name: str | None) -> ImageSet:
         if name == BUILT_IN_SOURCE and selection.metadata.get("source") is None:

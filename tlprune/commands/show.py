@@ -17,7 +17,6 @@ from tlprune.commands.arguments import (
 )
 from tlprune.errors import require_within
 from tlprune.preprocessing import EVAL_VIEW, Preprocessing
-from tlprune.selection import registry
 
 if TYPE_CHECKING:
     from tlprune.selection.ranking import Budget
@@ -135,13 +134,9 @@ def _table(selection: "Selection", top: int) -> Table:
     table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False)
     voted = len(selection.assignments) > 0
     scored = bool(selection.scores.any())
-    from tlprune.selection.selector import Selector  # loads torch, which takes seconds
+    from tlprune.selection.score_column import score_column  # loads torch, which takes seconds
 
-    selectors: list[type[Selector]] = [getattr(registry, name) for name in registry.selector_names()]
-    selector = next((one for one in selectors if one.method == selection.method), Selector)
-    heading, scale = selector.score_label, -1.0 if selector.scores_are_negative else 1.0
-    if voted and selector.scores_are_negative and not len(selection.target_votes):  # a sum over all voters
-        scale /= len(selection.assignments)
+    heading, scale = score_column(selection)
     coded = selection.unit_kind == "class" and selection.display_names != selection.unit_names
     columns = ["rank", "unit", *(["id"] if coded else []), *(["votes"] if voted else [])]
     columns += [*([heading] if scored else []), *(["images"] if selection.sizes_known else [])]

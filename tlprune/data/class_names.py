@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from tlprune.data.datasets import ImageSet, Level
-from tlprune.data.display_names import imagenet_ids, imagenet_titles, unique_titles
 from tlprune.data.listed import in_short, read_lines
 from tlprune.errors import InputError, did_you_mean
 from tlprune.storage.fingerprint import digest_json
 from tlprune.storage.paths import user_path
+from tlprune.wordnet import imagenet_ids, readable_names, unique_names
 
 __all__ = ["LISTS", "ClassNames", "check_class_names", "open_class_names", "refuse_class_names"]
 
@@ -27,7 +27,7 @@ class ClassNames(ImageSet):
 
     Args:
         classes: Class names, or names of their folders, in the order of the surrogate's outputs; all different.
-        display_names: Readable names; None for ``classes``.
+        display_names: Readable names; None for those of WordNet ids, and else ``classes``.
         where: Name of the list in messages.
 
     Raises:
@@ -49,7 +49,7 @@ class ClassNames(ImageSet):
             seen.add(name)
         self.labels = torch.empty(0, dtype=torch.int64)
         self.where = where
-        self._display_names = self.classes if display_names is None else tuple(display_names)
+        self._display_names = readable_names(self.classes) if display_names is None else tuple(display_names)
 
     @property
     def display_names(self) -> tuple[str, ...]:
@@ -109,8 +109,7 @@ def open_class_names(name: str) -> ClassNames:
     check_class_names(name)
     where = f"{_KIND}{name}"
     if name in LISTS:
-        ids = imagenet_ids()
-        return ClassNames(ids, imagenet_titles(ids), where)
+        return ClassNames(imagenet_ids(), where=where)
     file = user_path(name)
     lines = [line for line in read_lines(file) if line.strip() != "#" and not line.startswith("# ")]
     rows = [line.strip().split("\t") for line in lines]
@@ -120,7 +119,9 @@ def open_class_names(name: str) -> ClassNames:
             form = "a class name, or a folder name, a tab and a class name, in all lines alike"
             raise InputError(f"{file}: each line must be {form}; got {in_short(chr(9).join(row))}")
     classes = [row[0].strip() for row in rows]
-    titles = unique_titles(classes, {row[0].strip(): row[-1].strip() for row in rows})
+    if columns == 1:
+        return ClassNames(classes, where=where)
+    titles = unique_names(classes, {row[0].strip(): row[-1].strip() for row in rows})
     return ClassNames(classes, titles, where)
 
 

@@ -16,6 +16,7 @@ from tlprune.data.decoding import decode_image
 from tlprune.data.path_list import PathList
 from tlprune.errors import InputError
 from tlprune.storage.fingerprint import digest_file, digest_json, digest_tensors
+from tlprune.wordnet import readable_names
 
 __all__ = ["FileStat", "FolderImages", "ImageSet", "Level", "TensorImages"]
 
@@ -58,7 +59,7 @@ class ImageSet(ABC):
     @property
     def display_names(self) -> tuple[str, ...]:
         """Readable class names for reports, where ``classes`` are codes."""
-        return self.classes
+        return readable_names(self.classes)
 
     @abstractmethod
     def fingerprint(self, level: Level = "path") -> str:
@@ -119,7 +120,7 @@ class FolderImages(ImageSet):
         paths: ``N`` paths relative to ``root``, in the order of the set.
         labels: Labels, ``[N]`` int64.
         classes: Class names.
-        display_names: Readable class names; None for ``classes``.
+        display_names: Readable class names; None for those of WordNet ids, and else ``classes``.
         stats: Size in bytes and modification time in ns of the ``N`` files, also as ``[N, 2]`` int64; None reads them
             on first use.
 
@@ -146,7 +147,7 @@ class FolderImages(ImageSet):
     @property
     def display_names(self) -> tuple[str, ...]:
         """Readable class names."""
-        return self.classes if self._display_names is None else self._display_names
+        return readable_names(self.classes) if self._display_names is None else self._display_names
 
     @classmethod
     def of_files(

@@ -13,6 +13,8 @@ __all__ = [
     "Advice",
     "Forecast",
     "advise",
+    "effective_units",
+    "suggested_images",
     "vote_spread",
     "votes_for_a_handful",
 ]
@@ -52,7 +54,7 @@ def vote_spread(selection: Selection) -> str:
     """
     voted, one, many = int((selection.votes > 0).sum()), *UNIT_WORDS[selection.unit_kind]
     text = f"{len(selection.assignments):,} target images vote for {voted:,} of {selection.num_units:,} "
-    return f"{text}{one if selection.num_units == 1 else many}, as evenly as for {_effective(selection):.1f}"
+    return f"{text}{one if selection.num_units == 1 else many}, as evenly as for {effective_units(selection):.1f}"
 
 
 def votes_for_a_handful(selection: Selection) -> bool:
@@ -62,10 +64,15 @@ def votes_for_a_handful(selection: Selection) -> bool:
         selection: Selection made with votes.
     """
     many = len(selection.assignments) >= _MANY_VOTERS and selection.num_units >= _HANDFUL**2
-    return many and _effective(selection) < _HANDFUL
+    return many and effective_units(selection) < _HANDFUL
 
 
-def _effective(selection: Selection) -> float:
+def effective_units(selection: Selection) -> float:
+    """Returns the number of units that would have the same entropy if their votes were equal, at least 1.
+
+    Args:
+        selection: Selection made with votes.
+    """
     return float(2**selection.vote_entropy)
 
 
@@ -91,6 +98,17 @@ def advise(selection: Selection) -> Advice:
     above = covered - line
     elbow = int((above > above.max() - 1e-9).nonzero()[0]) + 1
     return Advice(min(elbow, suggested), suggested)
+
+
+def suggested_images(selection: Selection) -> int | None:
+    """Returns the number of images at which similarity falls, if the selector noted it.
+
+    Args:
+        selection: Selection of single images.
+    """
+    noted = selection.metadata.get("suggested_images")
+    known = isinstance(noted, int) and not isinstance(noted, bool) and 1 <= noted <= selection.num_units
+    return noted if known and selection.unit_kind == "sample" else None
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,9 @@ _LABELLED = 12
 
 _BARS = 500
 
+_POINTS = 1000
+"""Most units on either side of the border that a figure has points for."""
+
 
 def votes_figure(selection: Selection, kept: int, title: str) -> Figure:
     """Plots the votes of all units, best first, and the share of votes of the best k units.
@@ -44,17 +47,19 @@ def votes_figure(selection: Selection, kept: int, title: str) -> Figure:
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
     votes = selection.votes[selection.ranking]
-    ranks = range(1, selection.num_units + 1)
     for begin, end, colour in ((0, kept, KEPT), (kept, selection.num_units, DROPPED)):
+        places = _places(begin, end)
+        ranks, heights = [place + 1 for place in places], votes[places].tolist()
         if selection.num_units <= _BARS:
-            axes.bar(ranks[begin:end], votes[begin:end].tolist(), color=colour, width=0.85)
+            axes.bar(ranks, heights, color=colour, width=0.85)
         else:
-            axes.fill_between(ranks[begin:end], votes[begin:end].tolist(), color=colour, step="mid", linewidth=0)
+            axes.fill_between(ranks, heights, color=colour, step="mid", linewidth=0)
     axes.axvline(kept + 0.5, color="black", linewidth=1, linestyle="--")
     axes.set(xlabel="rank of the unit", ylabel="votes", title=drawable(title), xlim=(0.25, selection.num_units + 0.75))
     share = axes.twinx()
     curve = selection.covered * 100
-    share.plot(ranks, curve.tolist(), color="black", linewidth=1.5)
+    places = [*_places(0, kept), *_places(kept, selection.num_units)]
+    share.plot([place + 1 for place in places], curve[places].tolist(), color="black", linewidth=1.5)
     share.set(ylabel="share of votes covered (%)", ylim=(0, 103))
     at_cut = f" {curve[kept - 1]:.1f} % of votes\n in {kept} units kept"
     right = kept > 0.7 * selection.num_units
@@ -62,6 +67,12 @@ def votes_figure(selection: Selection, kept: int, title: str) -> Figure:
         at_cut, (kept + 0.5, 50), va="center", ha="right" if right else "left", fontsize=9, backgroundcolor="#ffffffcc"
     )
     return figure
+
+
+def _places(begin: int, end: int) -> list[int]:
+    """Returns the ranks of a range that are drawn, from 0: all, or evenly spaced ones with both ends."""
+    count = min(end - begin, _POINTS)
+    return [begin + place * (end - begin - 1) // max(count - 1, 1) for place in range(count)]
 
 
 def units_figure(selection: Selection, kept: int, example: Callable[[int], Tensor], title: str) -> Figure:

@@ -17,6 +17,7 @@ from tlprune.selection.explanation import Explanation
 from tlprune.selection.ranking import ArgumentBudget, Budget, Kept, coverage, kept
 from tlprune.selection.selection_file import OPTIONAL, SCHEMA, TENSORS, reading_selection_file, write_selection_file
 from tlprune.storage.fingerprint import digest_json, digest_tensors
+from tlprune.wordnet import readable_names
 
 __all__ = ["UNIT_WORDS", "Explanation", "Selection", "UnitKind"]
 
@@ -131,7 +132,7 @@ class Selection:
 
     @cached_property
     def display_names(self) -> tuple[str, ...]:
-        """Readable names of classes whose names are codes, if the metadata has them; otherwise the class names."""
+        """Readable names of classes whose names are codes, from the metadata or by WordNet id; else the class names."""
         noted = self.metadata.get("titles")
         if (
             isinstance(noted, list)
@@ -139,7 +140,7 @@ class Selection:
             and all(isinstance(one, str) for one in noted)
         ):
             return tuple(noted)
-        return self.unit_names
+        return readable_names(self.unit_names)
 
     def example(self, unit: int) -> int:
         """Returns the index of an image from a unit's middle; clusters start with images of the first classes.

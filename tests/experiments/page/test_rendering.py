@@ -1,6 +1,10 @@
 import re
+import time
+from base64 import b64encode
 from dataclasses import replace
+from hashlib import sha256
 from html.parser import HTMLParser
+from importlib.resources import files
 from itertools import pairwise
 
 import pytest
@@ -9,10 +13,13 @@ import torch
 from browser import CHROMIUM, browser
 from sweeps import MORE_METHODS, made_results
 from tlprune import Selection
+from tlprune.data.datasets import TensorImages
 from tlprune.experiments.page.evidence import Votes, gather
 from tlprune.experiments.page.rendering import render_page, write_report
 from tlprune.experiments.results import Group, MethodInfo
+from tlprune.selection.ranking import Budget
 
+OUR_SCRIPT = files("tlprune.experiments.page").joinpath("units.js").read_text().strip()
 EVIL = '<script>alert(1)</script>\n"x\' onerror="y \udcff &amp; $a_b$ {{ 7 * 7 }}'
 
 
@@ -50,8 +57,8 @@ def evidence_of(names=("ant", "bee", "cat", "dog"), classes=("x", "y")):
     of_sample = torch.arange(4).repeat_interleave(10)
     selection = Selection("label_mapping", names, order, votes, votes * 0, of_sample, assignments)
     voters = Votes("digits", classes, torch.tensor([0, 0, 0, 0, 1, 1]), assignments)
-    pixels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
-    return gather("LM for digits", selection, 2, "so", lambda unit: pixels[unit], [voters])
+    source = TensorImages(torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8), of_sample, list(names))
+    return gather("LM for digits", selection, Budget(units=2), "so", source, [voters])
 
 
 def test_numbers_of_the_page_are_those_of_the_cells():
@@ -84,13 +91,16 @@ def test_numbers_of_the_page_are_those_of_the_cells():
 
 def test_votes_of_classes_are_in_a_table_and_units_in_lists():
     page = render_page(None, [evidence_of()], [], "t")
-    flow = Reader(page).tables[0]
+    listed, flow = Reader(page).tables[:2]
     assert flow[0] == ["digits", "images", "cat", "ant", "dog", "in kept"]
     assert flow[1:] == [["x", "4", "3", "1", "", "100%"], ["y", "2", "", "1", "1", "50%"]]
     kept, dropped = page.split('class="dropped">Dropped')
     assert kept.count('<li class="kept">') == 2
     assert dropped.count('<li class="dropped">') == 2
-    assert page.count('src="data:image/png;base64,') == 4
+    assert page.count('src="data:image/') == 4 * 4  # four images of each unit
+    assert listed[0] == ["rank", "class", "votes", "images", "kept"]
+    assert listed[1:3] == [["1", "cat", "3", "10", "kept"], ["2", "ant", "2", "10", "kept"]]
+    assert [row[-1] for row in listed[3:]] == ["dropped", "dropped"]
     assert "Nothing was trained on it" in page
 
 
@@ -106,8 +116,8 @@ def test_any_name_is_text_and_nothing_else():
     results = replace(results, provenance={EVIL: EVIL}, recipes={"a": EVIL}, source={"name": EVIL})
     page = render_page(results, [evidence_of((EVIL, "b", "c", "d"), (EVIL, "y"))], [EVIL], EVIL)
     reader = Reader(page)
-    tags = {tag for tag, _ in reader.elements}
-    assert "script" not in tags
+    assert [tag for tag, _ in reader.elements].count("script") == 1
+    assert page.partition("<script>")[2].partition("</script>")[0] == OUR_SCRIPT
     assert not {name for _, attributes in reader.elements for name in attributes if name.startswith("on")}
     assert "{{ 7 * 7 }}" in page
 
@@ -131,8 +141,28 @@ def test_it_asks_for_nothing_and_is_the_same_each_time():
             assert value.startswith(("#", "data:image/")) or tag == "a", (tag, value)
         assert "url(http" not in (attributes.get("style") or "")
     assert "@import" not in page
-    assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:" in page
-    assert len(page) < 3_000_000
+    digest = b64encode(sha256(OUR_SCRIPT.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'; base" in page
+    assert "script-src" not in render_page(results, [], [], "t")  # without tables of units no script may run
+
+
+def test_a_page_of_twenty_targets_is_small_and_quick():
+    results = made_results(targets=[f"target{number}" for number in range(20)], seeds=3, ablations=False)
+    generator = torch.Generator().manual_seed(0)
+    votes = torch.randint(0, 200, (2000,), generator=generator)
+    of_200, names = torch.arange(200).repeat_interleave(5), tuple(f"class{number}" for number in range(200))
+    pixels = torch.randint(0, 256, (1000, 3, 96, 96), dtype=torch.uint8, generator=generator)
+    source = TensorImages(pixels, of_200, list(names))
+    counted = torch.bincount(votes, minlength=200).double()
+    order = counted.argsort(descending=True, stable=True)
+    selection = Selection("label_mapping", names, order, counted, counted * 0, of_200, votes)
+    evidence = [gather(name, selection, Budget(ratio=0.5), "so", source, [], 400) for name in ("a", "b", "c")]
+    page = render_page(results, evidence, [], "t")
+    assert 200_000 < len(page.encode()) < 3_000_000
+    begin = time.process_time()
+    reader = Reader(page)
+    assert time.process_time() - begin < 1
+    assert len(reader.tables) > 40
 
 
 def test_headings_do_not_skip_and_cells_have_scopes():

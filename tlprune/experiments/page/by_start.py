@@ -96,6 +96,7 @@ def write_reports(
     title: str,
     folder: Path,
     followed: Followed | None = None,
+    page: str = PAGE,
 ) -> list[str]:
     """Writes the page, and where a sweep compares starts a page for each, in a folder of its own but for the first.
 
@@ -106,6 +107,7 @@ def write_reports(
         title: Heading of the page.
         folder: Folder to write; it is made.
         followed: State of pages that are written again; None for pages that do not reload themselves.
+        page: Name of the page of Selections alone.
 
     Returns:
         Names of the files.
@@ -114,7 +116,7 @@ def write_reports(
         InputError: The folder cannot be written.
     """
     if results is None or not compares_starts(results):
-        return write_report(results, evidence, notes, title, folder, followed=followed)
+        return write_report(results, evidence, notes, title, folder, followed=followed, page=page)
     (first, part), *others = results.by_start().items()
     heading = f"{title}, {start_label(first)}"
     written = write_report(part, evidence, notes, heading, folder, starts_of(results), followed)

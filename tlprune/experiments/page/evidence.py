@@ -1,30 +1,23 @@
 """What a Selection keeps and drops, who voted for what, and how much of the vote that covers, as plain data."""
 
-import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 
 import torch
-from PIL import Image
 from torch import Tensor
 
+from tlprune.data.datasets import ImageSet
+from tlprune.experiments.page.units import LISTED, Band, Units, UnitTable
 from tlprune.experiments.wording import seconds
-from tlprune.selection.advisor import SUGGESTED_COVERAGE, advise
+from tlprune.selection.advisor import SUGGESTED_COVERAGE, advise, suggested_images
+from tlprune.selection.diagnostics import Diagnosis
+from tlprune.selection.ranking import Budget
 from tlprune.selection.selection import UNIT_WORDS, Selection
 
-__all__ = ["PICTURED", "Evidence", "Flow", "FlowRow", "Unit", "Votes", "gather", "suggested_units", "thumbnail"]
+__all__ = ["Evidence", "Flow", "FlowRow", "Votes", "gather", "suggested_budget"]
 
-PICTURED = 60
-"""The most kept, and the most dropped units that are shown one by one; of more, the ends of both lists."""
-
-_NAMED = 1000
-_THUMBNAIL = 64
 _COLUMNS = 12
 _ROWS = 24
-
-Example = Callable[[int], Tensor]
-"""Gives an image ``[3, H, W]`` uint8 of a unit."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,25 +35,6 @@ class Votes:
     classes: Sequence[str]
     labels: Tensor
     units: Tensor
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A unit on the page.
-
-    Args:
-        name: What a person calls it.
-        rank: From 1, the best.
-        votes: As text; empty where nobody voted.
-        images: Its source images; None where only class names are known.
-        picture: An image of it as a data URI; None without one.
-    """
-
-    name: str
-    rank: int
-    votes: str
-    images: int | None
-    picture: str | None
 
 
 @dataclass(frozen=True)
@@ -104,12 +78,13 @@ class Evidence:
         title: Whose it is.
         selection: It.
         kept: How many units are kept.
+        images_kept: How many source images; 0 where only class names are known.
         why: Why so many, in words.
-        kept_units: Kept units, best first.
-        dropped_units: Dropped units, best first.
-        named: Names of units that are not among those, in order of rank; at most a thousand.
-        unnamed: How many units are not even named.
+        units: Units as they are shown.
+        sheet: Contact sheet of some units.
+        table: Table of all or most units.
         flows: One for each target whose images were found.
+        diagnoses: Diagnostics by the name of the target, if they were computed.
         notes: What is missing, in sentences.
         origin: What it was made from, as pairs of a word and a text.
     """
@@ -117,24 +92,25 @@ class Evidence:
     title: str
     selection: Selection
     kept: int
+    images_kept: int
     why: str
-    kept_units: list[Unit] = field(default_factory=list)
-    dropped_units: list[Unit] = field(default_factory=list)
-    named: list[str] = field(default_factory=list)
-    unnamed: int = 0
+    units: Units
+    sheet: list[Band]
+    table: UnitTable
     flows: list[Flow] = field(default_factory=list)
+    diagnoses: list[tuple[str, Diagnosis]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     origin: list[tuple[str, str]] = field(default_factory=list)
 
     @property
-    def units(self) -> str:
+    def unit_words(self) -> str:
         """What a unit is called, in the plural."""
         return UNIT_WORDS[self.selection.unit_kind][1]
 
     @property
-    def images_kept(self) -> int:
-        """Source images of what is kept."""
-        return int(self.selection.unit_sizes[self.selection.ranking[: self.kept]].sum())
+    def pictured(self) -> bool:
+        """Whether there are images of units."""
+        return any(unit.pictures for band in self.sheet for unit in band.units)
 
     @property
     def covered(self) -> float | None:
@@ -156,72 +132,46 @@ class Evidence:
         return int((self.selection.votes > 0).sum())
 
 
-def suggested_units(selection: Selection) -> tuple[int, str]:
-    """How many units to show as kept where no budget is known, and why."""
+def suggested_budget(selection: Selection) -> tuple[Budget, str]:
+    """How much to show as kept where no budget is known, and why."""
+    if (images := suggested_images(selection)) is not None:
+        return Budget(units=images), "up to where the similarity to the target's images falls"
     if selection.method != "reverse" and float(selection.covered[-1]) > 0:
-        return advise(selection).suggested, f"the fewest that hold {SUGGESTED_COVERAGE:.0%} of the votes"
-    return max(selection.num_units // 2, 1), "half of them, since a Selection without votes suggests no number"
+        why = f"the fewest that hold {100 * SUGGESTED_COVERAGE:.0f} % of the votes"
+        return Budget(units=advise(selection).suggested), why
+    why = "half of them, since a Selection without votes suggests no number"
+    return Budget(units=max(selection.num_units // 2, 1)), why
 
 
 def gather(
     title: str,
     selection: Selection,
-    kept: int,
+    budget: Budget,
     why: str,
-    example: Example | None,
-    assignments: Sequence[Votes],
+    source: ImageSet | None,
+    votes: Sequence[Votes],
+    rows: int = LISTED,
 ) -> Evidence:
     """What is shown of a Selection.
 
     Args:
         title: Whose it is.
         selection: It.
-        kept: How many units are kept, at least 1.
-        why: Why so many, in words.
-        example: Gives an image of a unit; None to show none.
-        assignments: Of each target whose images were found.
+        budget: How much is kept.
+        why: Why so much, in words.
+        source: Images of the source; None to show none.
+        votes: Of each target whose images were found.
+        rows: Most rows of the table of units.
+
+    Raises:
+        InputError: The budget does not fit the Selection, or an image cannot be read.
     """
-    found = Evidence(title, selection, kept, why)
-    order = selection.ranking.tolist()
-    ranks = {unit: rank for rank, unit in enumerate(order, 1)}
-    sizes = selection.unit_sizes.tolist()
-    shown: list[list[int]] = [_ends(order[:kept]), _ends(order[kept:])]
-    for units, entries in zip(shown, (found.kept_units, found.dropped_units), strict=True):
-        for unit in units:
-            picture = None if example is None or sizes[unit] == 0 else thumbnail(example(unit))
-            images = sizes[unit] if selection.sizes_known else None
-            entries.append(Unit(selection.name(unit), ranks[unit], _votes(selection, unit), images, picture))
-    left = sorted(set(order) - {unit for units in shown for unit in units}, key=ranks.__getitem__)
-    found.named = [selection.name(unit) for unit in left[:_NAMED]]
-    found.unnamed = max(len(left) - _NAMED, 0)
-    found.flows = [_flow(selection, kept, one) for one in assignments if len(one.units)]
-    return found
-
-
-def thumbnail(image: Tensor) -> str:
-    """An image as a data URI, at most 64 pixels high and wide.
-
-    Args:
-        image: ``[3, H, W]`` uint8.
-    """
-    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
-    small = max(picture.size) <= _THUMBNAIL
-    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    content = BytesIO()
-    kind = "png" if small else "jpeg"  # small ones may be drawings, which JPEG blurs
-    picture.save(content, kind, **({"optimize": True} if small else {"quality": 82}))
-    return f"data:image/{kind};base64,{base64.b64encode(content.getvalue()).decode()}"
-
-
-def _ends(units: list[int]) -> list[int]:
-    return units if len(units) <= PICTURED else units[: PICTURED // 2] + units[-PICTURED // 2 :]
-
-
-def _votes(selection: Selection, unit: int) -> str:
-    if not len(selection.assignments):
-        return ""
-    votes = f"{selection.votes[unit]:.4g}"
-    return f"{votes} {'vote' if votes == '1' else 'votes'}"
+    found = selection.kept(budget)
+    kept = len(found.units)
+    units = Units(selection, kept, source)
+    sheet, table = units.sheet(), units.table(rows)
+    flows = [_flow(selection, kept, one) for one in votes if len(one.units)]
+    return Evidence(title, selection, kept, len(found.samples), why, units, sheet, table, flows)
 
 
 def _flow(selection: Selection, kept: int, assignments: Votes) -> Flow:

@@ -1,15 +1,17 @@
 """The page itself, and everything that is written beside it."""
 
 import re
-from collections.abc import Sequence
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from jinja2 import Environment
+from jinja2 import Environment, PackageLoader
 
 from tlprune import __version__
 from tlprune.experiments import wording
@@ -21,6 +23,7 @@ from tlprune.experiments.page.diagnostics import diagnostics_table
 from tlprune.experiments.page.evidence import Evidence
 from tlprune.experiments.page.explanations import WHAT_METHODS_DO
 from tlprune.experiments.page.files import cells_csv, latex_tables, pooled_csv, summary_csv
+from tlprune.experiments.page.first_screen import first_screen
 from tlprune.experiments.page.followed import Followed
 from tlprune.experiments.page.svg import inline_svg
 from tlprune.experiments.pooled import controls_of, pooled_rows
@@ -30,7 +33,9 @@ from tlprune.experiments.starts import difference_text, difference_verdict
 from tlprune.experiments.statistics import FEWEST_TARGETS
 from tlprune.experiments.verdicts import claim_text, pooled_sentences
 from tlprune.experiments.wording import SEVERAL, mode_label, target_labels
+from tlprune.selection.diagnostics import Diagnostics
 from tlprune.selection.figures import drawable, votes_figure
+from tlprune.selection.selection import UNIT_WORDS
 from tlprune.storage.atomic import atomic_path, write_bytes
 
 if TYPE_CHECKING:
@@ -72,6 +77,7 @@ def write_report(
     folder: Path,
     starts: "Starts | None" = None,
     followed: Followed | None = None,
+    page: str = PAGE,
 ) -> list[str]:
     """Writes the page and, where there are cells, a picture for each target, CSV and LaTeX.
 
@@ -83,6 +89,7 @@ def write_report(
         folder: Where to write; it is made.
         starts: Comparison of the start of these cells with others.
         followed: State of a page that is written again; None for one that does not reload itself.
+        page: Name of the page.
 
     Returns:
         Names of the files.
@@ -91,7 +98,7 @@ def write_report(
         InputError: The folder cannot be written.
     """
     shown = None if results is None else _short_names(results)
-    texts = {PAGE: render_page(shown, evidence, notes, title, starts, followed)}
+    texts = {page: render_page(shown, evidence, notes, title, starts, followed)}
     written = []
     if results is not None and shown is not None:
         labels = target_labels(results.targets)
@@ -128,7 +135,8 @@ def render_page(
     """The page as text; arguments as :func:`write_report`. The same arguments give the same text."""
     targets = [] if results is None else [_target(results, place) for place in range(len(results.targets))]
     room = files("tlprune.experiments.page")
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    loader = PackageLoader("tlprune.experiments", "page")
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.globals |= {
         "difference": wording.difference,
         "difference_text": difference_text,
@@ -142,7 +150,8 @@ def render_page(
         "verdict": findings.verdict,
         "width": _width,
     }
-    template = environment.from_string(room.joinpath("page.html.j2").read_text(encoding="utf-8"))
+    template = environment.get_template("page.html.j2")
+    script = room.joinpath("units.js").read_text(encoding="utf-8").strip() if evidence else ""
     comparisons = sum(
         (row.to_none is not None) + (row.to_random is not None)
         for target in targets
@@ -155,7 +164,10 @@ def render_page(
         partial=results is not None and results.is_partial,
         version=__version__,
         style=room.joinpath("page.css").read_text(encoding="utf-8"),
+        script=script,
+        script_digest=f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}",
         lead=_lead(results, evidence),
+        screens=[first_screen(one) for one in evidence] if results is None else [],
         targets=targets,
         pooled=None if results is None or len(results.targets) < 2 else _pooled(results),
         notes=notes,
@@ -165,7 +177,9 @@ def render_page(
         winning=None if results is None else _winning(results),
         ablations=[] if results is None else _ablations(results),
         diagnosed=None if results is None else diagnostics_table(results),
+        diagnoses=list(_diagnoses(evidence)),
         evidence=evidence,
+        words={kind: words[0] for kind, words in UNIT_WORDS.items()},
         curves=[_curve(one, place) for place, one in enumerate(evidence)],
         explained=_explained(results, evidence),
         comparisons=comparisons,
@@ -183,10 +197,7 @@ def _short_names(results: Results) -> Results:
 def _lead(results: Results | None, evidence: Sequence[Evidence]) -> str:
     if results is None:
         made = ", ".join(sorted({one.selection.method.replace("_", " ") for one in evidence}))
-        return (
-            f"What a Selection keeps of its source, by {made}. Nothing was trained on it for this page, so it says "
-            "nothing of accuracy."
-        )
+        return f"What a Selection keeps of its source, by {made}, for pretraining."
     seeds = sorted({cell.seed for cell in results.cells})
     methods = [results.methods[name].label for name in results.compared]
     source = results.source.get("name", "unnamed")
@@ -334,6 +345,14 @@ def _curve(evidence: Evidence, place: int) -> str:
     figure = votes_figure(evidence.selection, evidence.kept, "")
     figure.set_size_inches(6, 3.6)  # its letters can be read on a phone
     return inline_svg(figure, f"votes-{place}", "Votes of every unit, and the share of votes that the best units hold")
+
+
+def _diagnoses(evidence: Sequence[Evidence]) -> Iterator[tuple[str, str, int, Diagnostics, bool]]:
+    """Yields rows: what is kept, and then as many random images."""
+    for one in evidence:
+        for target, found in one.diagnoses:
+            yield one.title, target, found.images, found.kept, False
+            yield "random images", target, found.images, found.random, True
 
 
 def _explained(results: Results | None, evidence: Sequence[Evidence]) -> list[tuple[str, str]]:
