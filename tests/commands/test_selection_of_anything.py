@@ -56,7 +56,7 @@ def test_feature_mapping_on_a_folder_without_labels(unlabelled, inputs, capsys):
     out = capsys.readouterr().out
     found = Selection.load("s.safetensors")
     assert "5 clusters, 40 source images" in out
-    assert "9 training images" in out
+    assert "9 images that vote" in out
     assert "images of 32 pixels, eval mode" in out
     assert f"KEPT       2 clusters, {len(found.keep(units=2))} images" in out
     best = int(found.ranking[0])
