@@ -16,7 +16,7 @@ from tlprune.data.scanning import scan_class_folder
 from tlprune.data.transformed import TransformedDataset
 from tlprune.data.transforms import EvalTransform, TrainTransform
 from tlprune.data.two_views import RECIPES, ContrastView
-from tlprune.experiments.page.evidence import thumbnail
+from tlprune.experiments.page.units import thumbnail
 
 SHAPES = [(1, 30000), (30000, 1), (2, 45001), (89000, 3), (300, 9001)]
 VIEWS = [EvalTransform(224), TrainTransform(224, "none"), TrainTransform(224, "crop_flip"), TrainTransform(224, "crop")]
