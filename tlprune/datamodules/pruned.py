@@ -215,7 +215,7 @@ class PrunedDataModule(OfLightning, LightningDataModule):
         of_source = [names for names in named if names and set(names) <= set(self.selection.unit_names)]
         if odd := [names for names in of_source if names != self.classes]:
             labels = f"test labels count {len(odd[0])} classes of the source"
-            kept = f"training labels the {self.num_classes} kept ones"
+            kept = f"training labels the {self.num_classes} kept ones, so one number names two classes"
             way = "test on tlprune.prune(...).prune_validation(your_test_set)"
             warn(f"{type(self.datamodule).__name__}: {labels}, {kept}; {way}", stacklevel=2)
 
