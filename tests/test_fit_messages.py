@@ -56,3 +56,9 @@ def test_a_run_without_checkpoints_says_what_it_wrote(fit, capsys):
 def test_a_training_of_a_sweep_says_nothing(fit, capsys):
     run(fit("--trainer.logger=false", *PRUNED), save_config=False)
     assert said(capsys) == []
+
+
+def test_a_module_that_python_does_not_find_is_named(fit, capsys):
+    assert main(["fit", "--model=nowhere.Net", *fit()[3:]]) == 2
+    [line] = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert "nowhere.Net: Python finds no module 'nowhere'; give PYTHONPATH=. before the command" in line

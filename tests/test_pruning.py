@@ -323,3 +323,23 @@ def test_what_is_no_selector_is_refused_by_name(folder, selector, message):
     with pytest.raises(InputError) as raised:
         select(str(folder), selector=selector)
     assert message in str(raised.value)
+
+
+def test_labels_of_a_set_that_lists_none_are_counted():
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.repeat(np.arange(4), 5)).tolist()
+    mine = Pairs([Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)) for _ in labels], labels)
+    selection = select(mine, selector=RandomSelector())
+    pruned = prune(mine, selection, units=2)
+    assert pruned.targets == [label for _, label in pruned]
+    assert torch.bincount(torch.tensor(pruned.targets)).tolist() == [5, 5]
+    assert not hasattr(prune(mine, select(mine, selector=RandomSelector(unit="sample")), images=4), "targets")
+
+
+def test_a_checkpoint_of_an_unknown_network_says_what_to_give(folder, tmp_path):
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    state = {f"model.{key}": value for key, value in network.state_dict().items()}
+    torch.save({"state_dict": state, "pytorch-lightning_version": "2.6.0"}, tmp_path / "mine.ckpt")
+    images = ImageFolder(folder)
+    with pytest.raises(InputError, match="give `surrogate_backbone`, .* or from Python the network itself"):
+        select(images, images, surrogate=tmp_path / "mine.ckpt", selector="FeatureMapping", image_size=16)

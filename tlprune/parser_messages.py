@@ -56,6 +56,9 @@ def in_short(message: str) -> str:
     )
     if unknown := re.search(r"- Expected a dot import path string: (\w+)", text):
         text = text.replace(unknown[0], f"no class {unknown[1]!r}: {did_you_mean(unknown[1], _known_classes())}")
+    if missing := re.search(r"given class_path '([\w.]+)': No module named '(\w+)'", text):
+        way = "give PYTHONPATH=. before the command, in the folder that holds it"
+        return f"{missing[1]}: Python finds no module {missing[2]!r}; {way}, or install what is missing"
     bare = r'Parser key "([\w.]+)".*is abstract, got NestedArg\(key=\'(\w+)\''
     if option := re.search(bare, text):
         return f"--{option[1]}.{option[2]}: an option of which class? give --{option[1]} NAME before it"

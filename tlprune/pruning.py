@@ -5,6 +5,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -203,7 +204,8 @@ def require_dataset(selection: Selection, dataset: Dataset[Any], where: str, if_
         if_shorter: Advice in the error message where the Dataset has fewer samples.
 
     Returns:
-        What the Dataset lists, which takes long where it has millions of files.
+        What the Dataset lists, which takes long where it has millions of files. Where classes are ranked and it lists
+        no labels, they are those that the Selection was made with.
 
     Raises:
         InputError: It is another Dataset, or has no samples by index.
@@ -232,6 +234,8 @@ def require_dataset(selection: Selection, dataset: Dataset[Any], where: str, if_
         require_source(selection, images, where)
     elif images is None and (records := selection.metadata.get("source_samples")):
         compare_samples(dataset, records, where)
+    if selection.unit_kind == "class" and listed.labels is None:
+        return replace(listed, labels=tuple(classes))
     return listed
 
 

@@ -105,6 +105,10 @@ class ReadSurrogate:
         """
         if self.saved is None:
             return self.module  # type: ignore[return-value]  # one of the two is there
+        is_named = backbone is not None or self.saved.backbone is not None
+        if not is_named and (part == "backbone" or self.saved.num_classes is not None):
+            way = "give `surrogate_backbone`, such as resnet18, or from Python the network itself as `surrogate`"
+            raise InputError(f"{self.saved.path}: does not say which network it holds, nor is it a known one; {way}")
         if part == "backbone":
             return load_backbone(self.saved, backbone)
         classifier, _ = load_classifier(self.saved, backbone)

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import LightningDataModule
 from PIL import Image
-from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset, random_split
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset, random_split
 from torchvision import datasets as of_torchvision
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
@@ -410,7 +411,9 @@ def _of(tensor):
 
 BLACK = Image.new("RGB", (8, 8))
 REFUSED = {
-    "iterable": (Stream(), "Stream has no length or no samples by index, so it cannot be ordered"),
+    "iterable": (Stream(), "Stream has no length or no samples by index, so it cannot be ordered; give a Dataset with"),
+    "loader": (DataLoader([(BLACK, 0)]), "DataLoader has no .* by index, so it cannot be ordered; give its `dataset`"),
+    "data module": (LightningDataModule(), "so it cannot be ordered; give the data set of its training loader"),
     "empty": ([], "list is empty: it has 0 samples"),
     "text": ([(BLACK, "cat")], r"list\[0\]: a label must be a whole number, got the text 'cat'; number the classes"),
     "one-hot": ([(BLACK, torch.ones(5))], r"a label must be one whole number, got torch.float32 of shape \(5,\)"),

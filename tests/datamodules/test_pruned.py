@@ -1,5 +1,7 @@
 """Anybody's DataModule, pruned."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule
@@ -104,3 +106,57 @@ def test_another_source_is_refused(images, selection):
     other = Somebodys(TensorDataset(torch.zeros(7, 3, 8, 8), torch.zeros(7).long()), images)
     with pytest.raises(InputError, match="made for a source of 30 images, this data set has 7"):
         PrunedDataModule(other, selection, keep_units=2).train_dataloader()
+
+
+class Named(TensorDataset):
+    """Images with labels that are read sample by sample, and class names."""
+
+    def __init__(self, images, classes):
+        super().__init__(images.pixels, images.labels)
+        self.classes = classes
+
+
+class WithTestSet(Somebodys):
+    """A DataModule with class names and a test set."""
+
+    def __init__(self, images, val, test):
+        super().__init__(images, val)
+        self.test, self.classes = test, images.classes
+
+    def test_dataloader(self):
+        return {"test": DataLoader(self.test, 4)}
+
+
+def test_class_names_are_those_of_the_kept_classes(images, selection):
+    data = PrunedDataModule(WithTestSet(images, images, images), selection, keep_units=2)
+    kept = sorted(selection.ranking[:2].tolist())
+    assert data.classes == tuple(images.classes[unit] for unit in kept) == data.train_dataloader().dataset.classes
+    assert PrunedDataModule(WithTestSet(images, images, images), selection, keep_units=5).classes == tuple(
+        images.classes
+    )
+    with pytest.raises(AttributeError, match="classes"):
+        single = select(images, selector=RandomSelector(unit="sample"))
+        _ = PrunedDataModule(Somebodys(images, images), single, prune_ratio=0.5).classes
+
+
+def test_a_test_set_of_the_source_is_warned_of(images, coloured, selection, recwarn):
+    test = Named(coloured(5, 2, seed=3), images.classes)
+    data = PrunedDataModule(WithTestSet(images, images, test), selection, keep_units=2)
+    with pytest.warns(UserWarning, match="test labels count 5 classes of the source, .* the 2 kept ones"):
+        assert data.test_dataloader()["test"].dataset is test
+    first = Named(coloured(2, 2), images.classes[:2])
+    last = replace(selection, ranking=torch.tensor([4, 3, 2, 1, 0]))
+    with pytest.warns(UserWarning, match="test labels count 2 classes of the source"):
+        PrunedDataModule(WithTestSet(images, images, first), last, keep_units=2).test_dataloader()
+    right = data.train_dataloader().dataset.prune_validation(test)
+    assert right.targets == [0, 0, 1, 1]
+    assert [int(label) for _, label in right] == right.targets
+
+
+def test_other_test_sets_are_not_warned_of(images, coloured, selection, recwarn):
+    target = Named(coloured(2, 2), ["cat", "dog"])
+    for test, kept in ((target, 2), (TensorDataset(torch.zeros(2, 3, 8, 8), torch.zeros(2)), 2), (images, 5)):
+        PrunedDataModule(WithTestSet(images, images, test), selection, keep_units=kept).test_dataloader()
+    single = select(images, selector=RandomSelector(unit="sample"))
+    PrunedDataModule(WithTestSet(images, images, images), single, prune_ratio=0.5).test_dataloader()
+    assert not [one for one in recwarn if "test labels" in str(one.message)]

@@ -123,3 +123,9 @@ def test_other_source_is_refused(selection):
     selection.require_source("a" * 64, "here")
     with pytest.raises(InputError, match="made for another source: it names aaaaaaaaaaaa, here is bbbbbbbbbbbb"):
         selection.require_source("b" * 64, "here")
+
+
+def test_it_prints_as_one_line(selection):
+    assert repr(selection) == "Selection(label_mapping: 3 classes of 6 images, first owl, cat, dog)"
+    single = replace(selection, unit_kind="sample", unit_names=(), unit_of_sample=torch.arange(3))
+    assert repr(single).startswith("Selection(label_mapping: 3 single images of 3 images, first ")

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, Subset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from tlprune.data.datasets import ImageSet, Level
 from tlprune.data.listing import CHECKED, Listing, listing_of
@@ -67,9 +67,18 @@ def check_by_index(dataset: Any) -> None:
         raise InputError(f"{name} holds several data sets ({splits}); give one of them")
     by_index = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
     if isinstance(dataset, IterableDataset) or not by_index:
-        raise InputError(f"{name} has no length or no samples by index, so it cannot be ordered")
+        raise InputError(f"{name} has no length or no samples by index, so it cannot be ordered; {_instead(dataset)}")
     if len(dataset) == 0:
         raise InputError(f"{name} is empty: it has 0 samples")
+
+
+def _instead(dataset: Any) -> str:
+    """What to give in place of something that has no samples by index."""
+    if hasattr(dataset, "train_dataloader"):
+        return "give the data set of its training loader, or to prune it wrap it as tlprune.PrunedDataModule"
+    if isinstance(dataset, DataLoader):
+        return "give its `dataset`"
+    return "give a Dataset with __len__ and __getitem__, or the name or path of one"
 
 
 def all_labels(dataset: Any) -> Tensor:

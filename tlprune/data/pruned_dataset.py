@@ -1,6 +1,7 @@
 """A subset of any Dataset with labels renumbered from 0."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -53,7 +54,7 @@ class PrunedDataset(Subset[Any]):
     Attributes:
         classes: Names of the kept classes, by new label; empty if the Dataset has no class names.
         class_to_idx: New label of each kept class, by name.
-        targets: The ``n`` labels, if the Dataset lists its labels.
+        targets: The ``n`` labels, if the Dataset lists its labels or `listed` has them.
 
     Raises:
         InputError: The Dataset has another number of samples, or other classes.
@@ -170,4 +171,5 @@ def images_of_kept_classes(
     if len(labels) and int(labels.max()) >= len(classes):
         more = f"label {int(labels.max())} in validation images"
         raise InputError(f"this selection was made for a source of {len(classes)} classes, got {more}")
-    return PrunedDataset(dataset, is_kept[labels].nonzero().squeeze(1), len(labels), classes, kept_classes)
+    listed = replace(listing_of(dataset), labels=tuple(labels.tolist()))
+    return PrunedDataset(dataset, is_kept[labels].nonzero().squeeze(1), len(labels), classes, kept_classes, listed)

@@ -4,12 +4,15 @@ import os
 from collections.abc import Mapping
 from copy import copy
 from typing import Any
+from warnings import warn
 
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from tlprune.data.adapters import all_labels
+from tlprune.data.listing import listing_of
 from tlprune.data.plain_samples import random_state_kept
 from tlprune.data.pruned_dataset import PrunedDataset, images_of_kept_classes
 from tlprune.datamodules.prepared import ChecksInputs, DependsOn
@@ -104,6 +107,13 @@ class PrunedDataModule(OfLightning, LightningDataModule):
         return int(self.datamodule.num_classes)  # type: ignore[attr-defined]
 
     @property
+    def classes(self) -> Any:
+        """Names of the kept classes by label, where classes are pruned; else as the other DataModule says."""
+        if self.selection.unit_kind == "class":
+            return tuple(self.selection.unit_names[unit] for unit in self._kept.units.sort().values.tolist())
+        return self.datamodule.classes  # type: ignore[attr-defined]
+
+    @property
     def hparams(self) -> Any:
         """Hyperparameters of the other DataModule."""
         return self.datamodule.hparams
@@ -163,8 +173,11 @@ class PrunedDataModule(OfLightning, LightningDataModule):
         return rebuilt(loaders, self._of_kept_classes) if self.selection.unit_kind == "class" else loaders
 
     def test_dataloader(self) -> Any:
-        """The other DataModule's test loader."""
-        return self.datamodule.test_dataloader()
+        """The other DataModule's test loader. A warning says so where its images have the classes of the source."""
+        loaders = self.datamodule.test_dataloader()
+        if self.selection.unit_kind == "class" and self.num_classes < self.selection.num_units:
+            self._warn_of_labels(loaders)
+        return loaders
 
     def predict_dataloader(self) -> Any:
         """The other DataModule's predict loader."""
@@ -192,6 +205,19 @@ class PrunedDataModule(OfLightning, LightningDataModule):
     def _of_kept_classes(self, dataset: Dataset[Any]) -> PrunedDataset:
         """Returns the images of kept classes of a validation data set."""
         return images_of_kept_classes(dataset, self._labels(dataset), self.selection.unit_names, self._kept.units)
+
+    def _warn_of_labels(self, loaders: Any) -> None:
+        """Warns where test images have classes of the source, whose numbers are not those of training labels."""
+        datasets = [getattr(one, "dataset", None) for one in CombinedLoader(loaders, "sequential").flattened]
+        listing = [one for one in datasets if hasattr(one, "__getitem__") and hasattr(one, "__len__")]
+        with random_state_kept():
+            named = [listing_of(one).names for one in listing]
+        of_source = [names for names in named if names and set(names) <= set(self.selection.unit_names)]
+        if odd := [names for names in of_source if names != self.classes]:
+            labels = f"test labels count {len(odd[0])} classes of the source"
+            kept = f"training labels the {self.num_classes} kept ones, so one number names two classes"
+            way = "test on tlprune.prune(...).prune_validation(your_test_set)"
+            warn(f"{type(self.datamodule).__name__}: {labels}, {kept}; {way}", stacklevel=2)
 
     def _known(self, dataset: Dataset[Any]) -> PrunedDataset | None:
         known = self._pruned.get(id(dataset))

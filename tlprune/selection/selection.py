@@ -32,7 +32,7 @@ _MATRICES = ("target_votes", "centroids")
 _FORMER_NAMES = {"ballots": "assignments", "record": "metadata", "settings": "config"}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Selection:
     """A total order of the source's units, with the votes behind it. One ranking serves every budget.
 
@@ -88,6 +88,13 @@ class Selection:
         if len(self.centroids) == 0:
             object.__setattr__(self, "centroids", torch.empty(0, 0))
         check_fields(self)
+
+    def __repr__(self) -> str:
+        """One line: the method, numbers of units and images, and the first units of the ranking."""
+        units, images = self.num_units, len(self.unit_of_sample)
+        size = f"{units:,} {UNIT_WORDS[self.unit_kind][units != 1]}" + (f" of {images:,} images" if images else "")
+        first = ", ".join(self.name(int(unit)) for unit in self.ranking[:3])
+        return f"Selection({self.method}: {size}, first {first})"
 
     @property
     def num_units(self) -> int:
