@@ -86,7 +86,7 @@ def time_text(seconds: float) -> str:
 
     Example:
         >>> time_text(42), time_text(200), time_text(8000), time_text(200_000)
-        ('42 s', '3 min', '2 h 13 min', '2 d 8 h')
+        ('42 s', '3 min', '2 h 13 min', '2 d 7 h')
     """
     if seconds < 99.5:
         return f"{seconds:.0f} s"

@@ -1,4 +1,4 @@
-"""Reading a Dataset in a notebook shows a line of text."""
+"""Reading a Dataset in a notebook shows progress as text."""
 
 import warnings
 
@@ -10,6 +10,8 @@ from tlprune.data.reading import SampleReader
 
 def test_no_widget_is_asked_for_in_a_notebook(monkeypatch, capsys):
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("tlprune.progress._on_terminal", lambda: True)
+    monkeypatch.setattr("tlprune.progress._Bar.delay", 0.0)  # a bar at once
     dataset = TensorDataset(torch.arange(24).reshape(2, 3, 2, 2).to(torch.uint8), torch.tensor([0, 1]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
