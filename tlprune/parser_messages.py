@@ -59,7 +59,8 @@ def in_short(message: str) -> str:
     if missing := re.search(r"given class_path '([\w.]+)': No module named '(\w+)'", text):
         way = "give PYTHONPATH=. before the command, in the folder that holds it"
         return f"{missing[1]}: Python finds no module {missing[2]!r}; {way}, or install what is missing"
-    bare = r'Parser key "([\w.]+)".*is abstract, got NestedArg\(key=\'(\w+)\''
+    # an option of the base class, which recent versions of jsonargparse call abstract
+    bare = r'Parser key "([\w.]+)".*(?:is abstract|class_path \'tlprune\.Selector\'.*), got NestedArg\(key=\'(\w+)\''
     if option := re.search(bare, text):
         return f"--{option[1]}.{option[2]}: an option of which class? give --{option[1]} NAME before it"
     nested = r"given class_path '([\w.]+)': unrecognized arguments: --(\w+)\."
