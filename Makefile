@@ -30,7 +30,7 @@ help:
 	@echo "make test-minimum  test with the lowest versions that pyproject.toml allows"
 	@echo "make docs        build the pages in docs/ as a site, in site/; a broken link is an error, and so is prose against the list"
 	@echo "make notebooks   run the notebooks from top to bottom; an error in a cell is an error"
-	@echo "make bench       measure every path whose speed has a bar; 10 minutes on two fast idle cores"
+	@echo "make bench       measure every path whose speed has a bar; 20 minutes on two fast idle cores"
 	@echo "make audit       look up known vulnerabilities of what is installed; needs the Python Package Index"
 	@echo "make clean       remove the environment and what was built"
 

@@ -3,8 +3,8 @@
     python benchmarks/bars.py --output benchmarks/results/bars.json [--rounds 5] [--only loading voting] [--ffcv PYTHON]
 
 Each path is measured in a process of its own, in interleaved pairs of runs; the median of their ratios counts. Takes
-ten minutes on two fast cores. ``--ffcv`` names the Python of an environment with FFCV; without it, and for what needs a
-GPU where there is none, rows say ``not measured``.
+twenty minutes on two fast cores. ``--ffcv`` names the Python of an environment with FFCV; without it, and for what
+needs a GPU where there is none, rows say ``not measured``.
 """
 
 import argparse

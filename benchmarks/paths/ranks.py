@@ -15,6 +15,8 @@ from tlprune.models.weights import save_classifier
 
 ROOT = Path(__file__).parents[2]
 IMAGES, FEW, SIZE = 1200, 64, 112
+_MOST_ROUNDS = 3
+"""A round takes minutes."""
 
 
 def started(command: list[str], folder: Path) -> "subprocess.Popen[bytes]":
@@ -70,7 +72,9 @@ def measure(rounds: int) -> list[Row]:
                     ("few", 1, 2),
                 )
             }
-            one, begin, two, begin_two, apart, begin_apart = interleaved(ways, rounds, warm=False).values()
+            one, begin, two, begin_two, apart, begin_apart = interleaved(
+                ways, min(rounds, _MOST_ROUNDS), warm=False
+            ).values()
             each = zip(one, begin, two, begin_two, apart, begin_apart, strict=True)
             shares = [((a - b) / (2 * (c - d)), (a - b) / (2 * (e - f))) for a, b, c, d, e, f in each]
             facts = {"two commands at once, half each": [both for _, both in shares]}
