@@ -43,7 +43,7 @@ class Sizes:
         voters: Features of a target.
         clusters: Centroids.
         files: JPEG files to load.
-        cells: Numbers of small trainings at once.
+        cells: Numbers of small trainings at once; between the first and the last by tlprune alone.
         compiled: Whether compiled networks are measured.
     """
 
@@ -55,13 +55,13 @@ class Sizes:
     voters: int = 50_000
     clusters: int = 1000
     files: int = 2048
-    cells: tuple[int, ...] = (1, 2, 4, 8)
+    cells: tuple[int, ...] = (1, 4, 12)
     compiled: bool = True
 
 
 SMALL = Sizes(32, 64, 8, 2, 2000, 100, 10, 16, (1, 2), compiled=False)
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-CELL_SIDE, CELL_BATCH, CELL_STEPS = 32, 128, 200
+CELL_SIDE, CELL_BATCH, CELL_SECONDS = 32, 128, 3.0
 
 
 def seconds(work: Callable[[], object], repeats: int = 3) -> list[float]:
@@ -330,45 +330,158 @@ def under_trainer(sizes: Sizes, images: Tensor, labels: Tensor) -> list[float]:
 
 def cells(sizes: Sizes) -> Iterator[Row]:
     """Small trainings of a sweep, several processes at once on the device: images a second of all together."""
-    steps = 10 if sizes == SMALL else CELL_STEPS
-    for count in sizes.cells:
-        arguments = [sys.executable, __file__, "--cell", str(steps)]
-        running = [subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) for _ in range(count)]
-        spans = [json.loads(one.communicate()[0].splitlines()[-1]) for one in running]
-        rate = sum(steps * CELL_BATCH / (end - begin) for begin, end in spans)
-        shared = min(end for _, end in spans) - max(begin for begin, _ in spans)
-        whole = max(end for _, end in spans) - min(begin for begin, _ in spans)
-        facts = {"share of the time that all ran": max(0.0, shared) / whole}
-        yield Row("small cells, ResNet-8 at 32 px", f"images a second, {count} at once", None, [rate], facts=facts)
+    for kind in CELLS:
+        for count in sizes.cells if kind == HELD else (sizes.cells[0], sizes.cells[-1]):
+            rate, shared = at_once(kind, count, CELL_SECONDS if sizes != SMALL else 0.5)
+            what = f"images a second, {count} at once, {kind}"
+            yield Row("small trainings, ResNet-8 at 32 px", what, None, [rate], facts={"share of the time": shared})
+    for count in sizes.cells if DEVICE.type == "cuda" else ():
+        what = f"images a second, {count} at once, CUDA graphs on streams of one process"
+        yield Row("small trainings, ResNet-8 at 32 px", what, None, [graphs(count, CELL_SECONDS)])
 
 
-def cell(steps: int) -> None:
-    """One small training, with all images and augmentation on the device; prints when it began and ended."""
+def at_once(kind: str, count: int, seconds_each: float) -> tuple[float, float]:
+    """Images a second of processes that train at once, and the least share of that time in which one trained."""
+    arguments = [sys.executable, __file__, "--cell", kind, str(seconds_each)]
+    started = [
+        subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(count)
+    ]
+    for one in started:
+        if one.stdout is None or one.stdout.readline().strip() != "ready":
+            raise RuntimeError(one.communicate()[1].strip().splitlines()[-1][:300])
+    for one in started:
+        one.stdin.write("go\n")  # type: ignore[union-attr]
+        one.stdin.flush()  # type: ignore[union-attr]
+    said = [json.loads(one.communicate()[0].splitlines()[-1]) for one in started]
+    whole = max(end for _, _, end in said) - min(begin for _, begin, _ in said)
+    return sum(images for images, _, _ in said) / whole, min(end - begin for _, begin, end in said) / whole
+
+
+def pixels_of_cell() -> tuple[Tensor, Tensor]:
+    """Noise in place of the images of a small source: ``[N, 3, 32, 32]`` uint8, and labels."""
+    pixels = torch.randint(0, 256, (10_000, 3, CELL_SIDE, CELL_SIDE), dtype=torch.uint8)
+    return pixels, torch.arange(len(pixels)) % 100
+
+
+def ready(seconds_each: float) -> float:
+    """Says that a process is warm, waits for the others, and returns when it has to end."""
+    wait()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    return time.time() + seconds_each
+
+
+def bare_cell(seconds_each: float) -> None:
+    """A loop without tlprune, all images and their augmentation on the device."""
+    step = bare_step()
+    for _ in range(20):
+        step()
+    end, done, begin = ready(seconds_each), 0, time.time()
+    while time.time() < end:
+        for _ in range(10):
+            step()
+        wait()
+        done += 10 * CELL_BATCH
+    print(json.dumps([done, begin, time.time()]))
+
+
+def bare_step() -> Callable[[], None]:
+    """A training step of ResNet-8 of 16 channels, float32."""
     from tlprune.models.backbones import Classifier, create_backbone
 
-    made = Classifier(create_backbone("resnet8_w16"), 100).to(DEVICE, memory_format=torch.channels_last)
-    images = torch.randint(0, 256, (10_000, 3, CELL_SIDE, CELL_SIDE), device=DEVICE, dtype=torch.uint8)
-    labels = torch.randint(0, 100, (len(images),), device=DEVICE)
-    optimizer = torch.optim.SGD(made.parameters(), 0.1, 0.9)
+    made = Classifier(create_backbone("resnet8_w16"), 100).to(DEVICE)
+    pixels, labels = (one.to(DEVICE) for one in pixels_of_cell())
+    optimizer = torch.optim.SGD(made.parameters(), 0.1, 0.9, weight_decay=5e-4, nesterov=True)
+    reach = CELL_SIDE // 8
 
     def step() -> None:
-        rows = torch.randint(0, len(images), (CELL_BATCH,), device=DEVICE)
-        pixels = images[rows].float().div(255).contiguous(memory_format=torch.channels_last)
-        pixels = torch.where((torch.rand(CELL_BATCH, device=DEVICE) < 0.5)[:, None, None, None], pixels.flip(3), pixels)
-        with half() if DEVICE.type == "cuda" else nullcontext():
-            loss = cross_entropy(made(pixels), labels[rows])
-        optimizer.zero_grad(set_to_none=True)
+        rows = torch.randint(0, len(pixels), (CELL_BATCH,), device=DEVICE)
+        moves = torch.randint(-reach, reach + 1, (CELL_BATCH, 2), device=DEVICE)
+        across = (moves[:, :, None] + torch.arange(CELL_SIDE, device=DEVICE)).clamp(0, CELL_SIDE - 1)
+        places = (across[:, 0, :, None] * CELL_SIDE + across[:, 1, None, :]).view(CELL_BATCH, 1, -1).expand(-1, 3, -1)
+        images = pixels[rows].flatten(2).gather(2, places).view(-1, 3, CELL_SIDE, CELL_SIDE).float().sub(120).div(60)
+        loss = cross_entropy(made(images), labels[rows])
+        optimizer.zero_grad(set_to_none=False)
         loss.backward()
         optimizer.step()
 
-    for _ in range(5):
-        step()
+    return step
+
+
+def graphs(count: int, seconds_each: float) -> float:
+    """Images a second of trainings whose step is a CUDA graph, each on a stream of its own."""
+    captured = []
+    for _ in range(count):
+        step, stream = bare_step(), torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(5):
+                step()
+        stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream):
+            step()
+        captured.append((graph, stream))
     wait()
-    begin = time.time()
-    for _ in range(steps):
-        step()
-    wait()
-    print(json.dumps([begin, time.time()]))
+    done, begin = 0, time.time()
+    while time.time() < begin + seconds_each:
+        for _ in range(20):
+            for graph, stream in captured:
+                with torch.cuda.stream(stream):
+                    graph.replay()
+        wait()
+        done += 20 * count * CELL_BATCH
+    return done / (time.time() - begin)
+
+
+def our_cell(seconds_each: float, held: bool) -> None:
+    """As a cell of a sweep trains: tlprune's DataModule and module under Lightning's Trainer."""
+    from functools import partial
+
+    from lightning.pytorch import Callback, Trainer
+    from torch.optim import SGD
+
+    from tlprune import LitClassifier, PrunedSourceDataModule
+    from tlprune.data.datasets import TensorImages
+
+    class Clock(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+            if trainer.current_epoch == 1:
+                self.end, self.begin, self.first = ready(seconds_each), time.time(), trainer.global_step
+
+        def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+            if trainer.current_epoch > 0 and trainer.global_step % 10 == 0 and time.time() > self.end:
+                trainer.should_stop = True
+                wait()
+                images = (trainer.global_step - self.first) * CELL_BATCH
+                print(json.dumps([images, self.begin, time.time()]))
+
+    pixels, labels = pixels_of_cell()
+    source = TensorImages(pixels, labels, [str(one) for one in range(100)])
+    data = PrunedSourceDataModule(source, augment="shift", batch_size=CELL_BATCH, val_share=0, in_memory=held)
+    trainer = Trainer(
+        accelerator="gpu" if DEVICE.type == "cuda" else "cpu",
+        devices=1,
+        max_epochs=-1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        callbacks=[Clock()],
+    )
+    optimizer = partial(SGD, lr=0.2, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    trainer.fit(LitClassifier("resnet8_w16", optimizer=optimizer), datamodule=data)
+
+
+HELD = "tlprune, images held on the device"
+CELLS: dict[str, Callable[[float], None]] = {
+    "a loop by hand": bare_cell,
+    HELD: lambda seconds_each: our_cell(seconds_each, held=True),
+    "tlprune, images sent": lambda seconds_each: our_cell(seconds_each, held=False),
+}
+"""Ways to train a small network, by name."""
 
 
 SWEEP = """\
@@ -408,7 +521,7 @@ PARTS: dict[str, tuple[Callable[[Sizes], Iterator[Row]], float]] = {
     "training": (training, 60),
     "features": (features, 120),
     "loader": (loader, 60),
-    "cells": (cells, 60),
+    "cells": (cells, 120),
     "sweep": (sweep, 90),
 }
 """What is measured, in order, with the seconds that it takes at most on a fast card."""
@@ -434,10 +547,11 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8, help="parts that would end later are skipped (default: 8)")
     parser.add_argument("--only", nargs="+", choices=tuple(PARTS), default=tuple(PARTS), help="parts (default: all)")
     parser.add_argument("--small", action="store_true", help="run everything at a size that shows nothing")
-    parser.add_argument("--cell", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--cell", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.cell:
-        cell(given.cell)
+        torch.set_num_threads(1)
+        CELLS[given.cell[0]](float(given.cell[1]))
         return
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     sizes, begin = SMALL if given.small else Sizes(), time.perf_counter()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tlprune.data.datasets import FolderImages
+from tlprune.data.datasets import FolderImages, TensorImages
 from tlprune.data.loaders import batches
 from tlprune.data.scanning import scan_class_folder
 from tlprune.data.transformed import TransformedDataset
@@ -38,3 +38,37 @@ def test_floats_lie_plane_by_plane(images):
     pixels, _ = next(iter(batches(seen, 6, shuffle=False, num_workers=0)))
     assert pixels.is_contiguous()
     assert torch.equal(pixels, torch.stack([seen[index][0] for index in range(6)]))
+
+
+def test_images_held_on_a_device_give_the_same_batches():
+    pixels = torch.randint(0, 256, (6, 3, 24, 24), dtype=torch.uint8)
+    seen = TransformedDataset(TensorImages(pixels, torch.arange(6), "abcdef"), TrainTransform(24, "shift"))
+    held = seen.held_on(torch.device("cpu"), most_bytes=pixels.nbytes)
+    assert held.on_device is not None
+    assert seen.on_device is None
+    here, there = ([*batches(images, 3, shuffle=True, num_workers=0, seed=1)] for images in (seen, held))
+    for (one, labels), (other, other_labels) in zip(here, there, strict=True):
+        assert torch.equal(one, other)
+        assert torch.equal(labels, other_labels)
+
+
+@pytest.mark.parametrize(
+    ("view", "most"),
+    [
+        (TrainTransform(24, "shift"), 6 * 3 * 24 * 24 - 1),  # they are too large
+        (TrainTransform(24, "crop_flip"), 10**9),  # each image is cropped by itself
+        (EvalTransform(16), 10**9),  # they are resized first
+    ],
+)
+def test_images_that_a_device_cannot_hold_as_they_are_stay(view, most):
+    pixels = torch.zeros(6, 3, 24, 24, dtype=torch.uint8)
+    seen = TransformedDataset(TensorImages(pixels, torch.arange(6), "abcdef"), view)
+    assert seen.held_on(torch.device("cpu"), most).on_device is None
+
+
+def test_another_transform_takes_images_from_where_they_were():
+    pixels = torch.zeros(6, 3, 24, 24, dtype=torch.uint8)
+    seen = TransformedDataset(TensorImages(pixels, torch.arange(6), "abcdef"), EvalTransform(24))
+    held = seen.held_on(torch.device("cpu"), 10**9)
+    assert held.with_transform(EvalTransform(16)).on_device is None
+    assert held.at_size(16)[0][0].shape == (3, 16, 16)

@@ -253,21 +253,25 @@ ours = pytest.mark.parametrize(
 
 @pytest.mark.filterwarnings("ignore:You have overridden `.*` in")  # Lightning, of a hook in a module beside any data
 @pytest.mark.parametrize("accelerated", [False, True], ids=["processor", "accelerator"])
-@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("workers", "held"), [(0, False), (0, True), pytest.param(1, False, marks=pytest.mark.slow)])
 @ours
 def test_hooks_of_all_run_on_normalised_images(
-    coloured, trainer, monkeypatch, workers, accelerated, module, data, added, travels
+    coloured, trainer, monkeypatch, workers, accelerated, held, module, data, added, travels
 ):
     monkeypatch.setattr(resumable, "_worth_bytes", lambda trainer: accelerated)
-    data = data(coloured(4, 10), augment="shift", batch_size=8, num_workers=workers)
+    monkeypatch.setattr(resumable, "_free_on_gpu", lambda trainer: accelerated * 10**9)
+    data = data(coloured(4, 10), augment="shift", batch_size=8, num_workers=workers, in_memory=held)
     seed_everything(0, verbose=False)
     data.setup()
     alone = [images for images, _ in data.train_dataloader()]
     module = module()
-    trainer(max_epochs=1).fit(module, datamodule=data)
+    run = trainer(max_epochs=1)
+    run.fit(module, datamodule=data)
     assert all(torch.allclose(one + added, other) for one, other in zip(alone, module.seen, strict=True))
     assert module.asked == {torch.float32}
     assert module.own == {travels if accelerated else torch.float32}
+    on_device = run.train_dataloader.dataset.images.on_device
+    assert (on_device is not None) == (accelerated and held and travels == torch.uint8)
     assert next(iter(data.val_dataloader()))[0].dtype == torch.float32
 
 

@@ -28,6 +28,8 @@ class TransformedDataset(Dataset[tuple[Tensor, int]]):
 
     Attributes:
         in_bytes: Whether batches stay uint8, to be normalised later; False at first.
+        on_device: Pixels of all images on another device, ``[N, 3, S, S]`` uint8, from which batches are taken; None at
+            first.
     """
 
     def __init__(self, images: ImageSet, transform: Transform, new_labels: Tensor | None = None) -> None:
@@ -35,6 +37,7 @@ class TransformedDataset(Dataset[tuple[Tensor, int]]):
         self.transform = transform
         self.labels = images.labels if new_labels is None else new_labels[images.labels]
         self.in_bytes = False
+        self.on_device: Tensor | None = None
         self._version: str | None = None
 
     def __len__(self) -> int:
@@ -53,9 +56,10 @@ class TransformedDataset(Dataset[tuple[Tensor, int]]):
         return pixels if self.in_bytes else self.transform.normalize_batch(pixels), self.labels[picked]
 
     def _pixels(self, indices: Tensor) -> Tensor:
-        size = (self.transform.image_size, self.transform.image_size)
-        if isinstance(self.images, TensorImages) and self.images.pixels.shape[2:] == size and not self.transform.crops:
-            return self.images.pixels[indices]
+        if self.on_device is not None:
+            return self.on_device[indices.to(self.on_device.device, non_blocking=True)]
+        if self._at_size is not None:
+            return self._at_size[indices]
         places = indices.tolist()
         first = self.transform.resize(self.images[places[0]][0])
         batch = _room_for(len(places), first)
@@ -69,11 +73,34 @@ class TransformedDataset(Dataset[tuple[Tensor, int]]):
             batch[row] = image
         return batch
 
+    @property
+    def _at_size(self) -> Tensor | None:
+        """Pixels in memory that no transform resizes, ``[N, 3, S, S]`` uint8; None where there are none."""
+        size = (self.transform.image_size, self.transform.image_size)
+        if isinstance(self.images, TensorImages) and self.images.pixels.shape[2:] == size and not self.transform.crops:
+            return self.images.pixels
+        return None
+
     def with_transform(self, transform: Transform) -> Self:
-        """Returns the same images with another transform."""
+        """Returns the same images with another transform, on the CPU."""
         changed = copy(self)
-        changed.transform = transform
+        changed.transform, changed.on_device = transform, None
         return changed
+
+    def held_on(self, device: torch.device, most_bytes: int) -> Self:
+        """Returns the same images, held on a device if they are in memory and the transform can work there.
+
+        Batches then have the same values, on that device; no image is copied there twice.
+
+        Args:
+            device: Device of the model.
+            most_bytes: Bytes that images may take there.
+        """
+        pixels = self._at_size
+        held = copy(self)
+        if pixels is not None and self.transform.runs_on_device and pixels.nbytes <= most_bytes:
+            held.on_device = pixels.to(device)
+        return held
 
     def at_size(self, image_size: int) -> Self:
         """Returns the same images with a height and width of ``image_size`` pixels."""

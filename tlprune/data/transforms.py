@@ -84,6 +84,11 @@ class Transform(nn.Module):
         return False
 
     @property
+    def runs_on_device(self) -> bool:
+        """Whether images of the right size can be augmented on any device, with the same result."""
+        return False
+
+    @property
     def ends_in_bytes(self) -> bool:
         """Whether :meth:`normalize_batch` does nothing but :func:`normalize` to bytes, and nothing to floats."""
         return True
@@ -124,6 +129,11 @@ class Transform(nn.Module):
 class EvalTransform(Transform):
     """The deterministic transform for voting, validation and test."""
 
+    @property
+    def runs_on_device(self) -> bool:
+        """True: images of the right size are left as they are."""
+        return True
+
 
 class TrainTransform(Transform):
     """The transform for training.
@@ -146,6 +156,11 @@ class TrainTransform(Transform):
     def crops(self) -> bool:
         """Whether ``augment`` is one of the crops."""
         return self.augment in ("crop", "crop_flip")
+
+    @property
+    def runs_on_device(self) -> bool:
+        """Whether ``augment`` works on whole batches: ``none`` and ``shift``."""
+        return self.augment in ("none", "shift")
 
     def at_size(self, image_size: int) -> Transform:
         """Returns the same transform for another size in pixels."""
@@ -201,16 +216,16 @@ def random_shift(batch: Tensor, reach: int) -> Tensor:
     """Shifts each image by up to ``reach`` pixels in each direction, with edges repeated.
 
     Args:
-        batch: Images, ``[B, C, H, W]``.
+        batch: Images, ``[B, C, H, W]``, on any device; the shifts are drawn on the CPU, so they are the same on all.
         reach: Largest shift in pixels, at least 0.
 
     Returns:
         Shifted images of the same shape and dtype.
     """
     count, channels, height, width = batch.shape
-    moves = torch.randint(-reach, reach + 1, (count, 2))
-    rows = (moves[:, :1] + torch.arange(height)).clamp_(0, height - 1)
-    columns = (moves[:, 1:] + torch.arange(width)).clamp_(0, width - 1)
+    moves = torch.randint(-reach, reach + 1, (count, 2)).to(batch.device, non_blocking=True)
+    rows = (moves[:, :1] + torch.arange(height, device=batch.device)).clamp_(0, height - 1)
+    columns = (moves[:, 1:] + torch.arange(width, device=batch.device)).clamp_(0, width - 1)
     places = (rows[:, :, None] * width + columns[:, None, :]).view(count, 1, -1).expand(-1, channels, -1)
     return batch.flatten(2).gather(2, places).view_as(batch)
 

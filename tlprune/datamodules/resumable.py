@@ -30,6 +30,8 @@ __all__ = ["ResumableDataModule"]
 
 _BEFORE, _MOVE, _AFTER = "on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"
 _SAMPLED = 64
+_SHARE_OF_DEVICE = 4
+"""Images take at most this part of the free memory of a GPU: a quarter."""
 
 
 class ResumableDataModule(OfLightning, LightningDataModule):
@@ -128,14 +130,15 @@ class ResumableDataModule(OfLightning, LightningDataModule):
         fitting = self.trainer is not None and _fits(self.trainer)  # otherwise other processes may not take part
         if self._run_seed is None or (self._seed_is_spent and fitting):
             self._run_seed, self._seed_is_spent = broadcast_from_rank0(torch.initial_seed), False
+        held = images if self.train_sizes is not None else self._held(images, num_workers)
         return batches(
-            images,
+            held,
             batch_size,
             shuffle=True,
             num_workers=num_workers,
             seed=self._run_seed,
             sizes=self.train_sizes,
-            pin_memory=self._on_gpu,
+            pin_memory=self._pins(held),
             run=self,
             epochs=self._epochs,
             log_odds=log_odds,
@@ -146,11 +149,25 @@ class ResumableDataModule(OfLightning, LightningDataModule):
         self._seed_is_spent = stage == "fit"
 
     def _in_order(self, images: Batched, batch_size: int, num_workers: int) -> DataLoader[Batch]:
-        return batches(images, batch_size, shuffle=False, num_workers=num_workers, pin_memory=self._on_gpu, run=self)
+        held = self._held(images, num_workers)
+        return batches(held, batch_size, shuffle=False, num_workers=num_workers, pin_memory=self._pins(held), run=self)
 
-    @property
-    def _on_gpu(self) -> bool:
-        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+    def _held(self, images: Batched, num_workers: int) -> Batched:
+        """Returns images in memory, held on the GPU where the Trainer has one and its module takes bytes.
+
+        A small network is otherwise done with a batch before the next one is copied.
+        """
+        trainer = self.trainer
+        if trainer is None or num_workers > 0 or not isinstance(images, TransformedDataset):
+            return images
+        if not getattr(self, "in_memory", False) or not self._bytes_reach(trainer):
+            return images
+        room = _free_on_gpu(trainer) // _SHARE_OF_DEVICE
+        return images.held_on(trainer.strategy.root_device, room) if room else images
+
+    def _pins(self, images: Batched) -> bool:
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return on_gpu and getattr(images, "on_device", None) is None
 
     def batches_behind(self, loader: DataLoader[Batch]) -> int | None:
         """Returns the number of finished batches in the Trainer's current epoch.
@@ -172,6 +189,13 @@ class ResumableDataModule(OfLightning, LightningDataModule):
         trainer = self.trainer
         if trainer is None or not _runs(trainer) or not _worth_bytes(trainer):
             return False
+        if not self._bytes_reach(trainer):
+            return False
+        loaders = [trainer.train_dataloader, trainer.val_dataloaders, trainer.test_dataloaders]
+        return any(leaf is loader for leaf in tree_leaves([*loaders, trainer.predict_dataloaders]))
+
+    def _bytes_reach(self, trainer: Trainer) -> bool:
+        """Returns whether the module takes bytes, and nobody overrides a hook that would see them."""
         module = trainer.lightning_module
         seen = (
             is_overridden(_BEFORE, module)
@@ -180,10 +204,7 @@ class ResumableDataModule(OfLightning, LightningDataModule):
                 getattr(type(self), hook) is not getattr(ResumableDataModule, hook) for hook in (_BEFORE, _MOVE, _AFTER)
             )
         )
-        if seen or not getattr(module, "takes_bytes", False):
-            return False
-        loaders = [trainer.train_dataloader, trainer.val_dataloaders, trainer.test_dataloaders]
-        return any(leaf is loader for leaf in tree_leaves([*loaders, trainer.predict_dataloaders]))
+        return not seen and bool(getattr(module, "takes_bytes", False))
 
     def on_set_epoch(self) -> None:
         """Checks that the first epoch after a resume is consistent with the checkpoint.
@@ -237,6 +258,12 @@ def _runs(trainer: Trainer) -> bool:
 
 def _fits(trainer: Trainer) -> bool:
     return _runs(trainer) and trainer.state.fn == TrainerFn.FITTING
+
+
+def _free_on_gpu(trainer: Trainer) -> int:
+    """Returns the free bytes of the GPU that the Trainer runs on; 0 where it has none."""
+    device = trainer.strategy.root_device
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
 
 
 def _worth_bytes(trainer: Trainer) -> bool:
