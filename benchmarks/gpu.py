@@ -3,7 +3,7 @@
     python benchmarks/gpu.py --output benchmarks/results/gpu.json [--minutes 8] [--only votes cells] [--small]
 
 Needs torch, torchvision, lightning and timm; a row that needs more says which package is missing and the next one is
-measured. A row that would not end within the time that is left is skipped. ``--small`` takes seconds on a processor: it
+measured. Each part is a process, which is ended when the time is over. ``--small`` takes a minute on a processor: it
 shows that everything runs, and its figures mean nothing.
 """
 
@@ -11,13 +11,15 @@ import argparse
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -43,8 +45,8 @@ class Sizes:
         voters: Features of a target.
         clusters: Centroids.
         files: JPEG files to load.
-        cells: Numbers of small trainings at once; between the first and the last by tlprune alone.
-        compiled: Whether compiled networks are measured.
+        cells: Numbers of small trainings at once: of processes the first and the last, of CUDA graphs all.
+        compiled: Whether networks are compiled at all.
     """
 
     side: int = 224
@@ -113,28 +115,31 @@ def votes(sizes: Sizes) -> Iterator[Row]:
 
     names = ("resnet18", "tf_efficientnet_lite0", "vit_b_16")
     for name in names[: 1 if sizes == SMALL else None]:
-        path = f"forward, {name}, {sizes.side} px"
+        path = _forward(name, sizes)
         plain = network(name)
         images = torch.rand(sizes.images // 4, 3, sizes.side, sizes.side, device=DEVICE)
         last = images.contiguous(memory_format=torch.channels_last)
 
-        def run(step: Callable[[Tensor], Tensor], pixels: Tensor, size: int) -> list[float]:
-            with torch.inference_mode():
-                return rates(len(pixels), seconds(lambda: [step(one).argmax(1) for one in pixels.split(size)]))
-
-        yield Row(path, "images a second, eager float32, batches of 64", None, run(plain, images, BATCH_SIZE))
+        yield Row(path, "images a second, eager float32, batches of 64", None, voted(plain, images, BATCH_SIZE))
         for precision in ("float32", "bfloat16"):
             with running(plain, precision) as ours:  # type: ignore[arg-type]
                 what = f"images a second, as tlprune runs it, {precision}, batches of 64"
-                yield Row(path, what, None, run(ours, images, BATCH_SIZE))
+                yield Row(path, what, None, voted(ours, images, BATCH_SIZE))
         plain.to(memory_format=torch.channels_last)
         with half():
             what = "images a second, AMP, channels_last, batches of 256"
-            yield Row(path, what, None, run(plain, last, 256))
-            if sizes.compiled:
-                what = "images a second, compiled, AMP, channels_last, batches of 256"
-                yield Row(path, what, None, run(torch.compile(plain), last, 256))
+            yield Row(path, what, None, voted(plain, last, 256))
     yield from whole_votes(sizes)
+
+
+def _forward(name: str, sizes: Sizes) -> str:
+    return f"forward, {name}, {sizes.side} px"
+
+
+def voted(step: Callable[[Tensor], Tensor], pixels: Tensor, size: int) -> list[float]:
+    """Images a second of forward passes over images on the device."""
+    with torch.inference_mode():
+        return rates(len(pixels), seconds(lambda: [step(one).argmax(1) for one in pixels.split(size)]))
 
 
 def whole_votes(sizes: Sizes) -> Iterator[Row]:
@@ -258,35 +263,54 @@ def loader(sizes: Sizes) -> Iterator[Row]:
 
 def training(sizes: Sizes) -> Iterator[Row]:
     """A step of ResNet-50 on images on the device, bare and under Lightning's Trainer."""
+    images, labels = training_batch(sizes)
+    path, what = f"training step, resnet50, {sizes.side} px", "images a second"
+    yield Row(path, f"{what}, float32, channels_last", None, trained(sizes, amp=False, compiled=False))
+    yield Row(path, f"{what}, AMP, channels_last", None, trained(sizes, amp=True, compiled=False))
+    yield Row(path, f"{what}, LitClassifier under Trainer, AMP", None, under_trainer(sizes, images, labels))
+
+
+def compiled(sizes: Sizes) -> Iterator[Row]:
+    """The same networks compiled, which takes most of a minute each."""
+    if not sizes.compiled:
+        yield Row("compiled", "nothing at this size", None, [1.0])
+        return
+    path = f"training step, resnet50, {sizes.side} px"
+    what = "images a second, AMP, channels_last, compiled"
+    yield Row(path, what, None, trained(sizes, amp=True, compiled=True))
+    for name in ("resnet18", "tf_efficientnet_lite0", "vit_b_16"):
+        images = torch.rand(sizes.images // 4, 3, sizes.side, sizes.side, device=DEVICE)
+        plain = network(name).to(memory_format=torch.channels_last)
+        with half():
+            taken = voted(torch.compile(plain), images.contiguous(memory_format=torch.channels_last), 256)
+        yield Row(_forward(name, sizes), "images a second, compiled, AMP, channels_last, batches of 256", None, taken)
+
+
+def training_batch(sizes: Sizes) -> tuple[Tensor, Tensor]:
+    """Images on the device, channels last, and labels of a thousand classes."""
+    images = torch.rand(sizes.batch, 3, sizes.side, sizes.side, device=DEVICE)
+    labels = torch.randint(0, 1000, (sizes.batch,), device=DEVICE)
+    return images.contiguous(memory_format=torch.channels_last), labels
+
+
+def trained(sizes: Sizes, amp: bool, compiled: bool) -> list[float]:
+    """Images a second of training steps by hand."""
     import torchvision
 
-    images = torch.rand(sizes.batch, 3, sizes.side, sizes.side, device=DEVICE)
-    images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(0, 1000, (sizes.batch,), device=DEVICE)
-    path = f"training step, resnet50, {sizes.side} px"
+    images, labels = training_batch(sizes)
+    made: Any = torchvision.models.resnet50().to(DEVICE, memory_format=torch.channels_last)
+    step = torch.compile(made) if compiled else made
+    optimizer = torch.optim.SGD(made.parameters(), 0.1, 0.9)
 
-    def bare(amp: bool, compiled: bool) -> list[float]:
-        made: Any = torchvision.models.resnet50().to(DEVICE, memory_format=torch.channels_last)
-        step = torch.compile(made) if compiled else made
-        optimizer = torch.optim.SGD(made.parameters(), 0.1, 0.9)
+    def run() -> None:
+        for _ in range(sizes.steps):
+            with half() if amp else nullcontext():
+                loss = cross_entropy(step(images), labels)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
 
-        def run() -> None:
-            for _ in range(sizes.steps):
-                with half() if amp else nullcontext():
-                    loss = cross_entropy(step(images), labels)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-
-        return rates(sizes.steps * sizes.batch, seconds(run, 2))
-
-    what = "images a second"
-    yield Row(path, f"{what}, float32, channels_last", None, bare(amp=False, compiled=False))
-    amp = bare(amp=True, compiled=False)
-    yield Row(path, f"{what}, AMP, channels_last", None, amp)
-    if sizes.compiled:
-        yield Row(path, f"{what}, AMP, channels_last, compiled", None, bare(amp=True, compiled=True))
-    yield Row(path, f"{what}, LitClassifier under Trainer, AMP", None, under_trainer(sizes, images, labels))
+    return rates(sizes.steps * sizes.batch, seconds(run, 2))
 
 
 def under_trainer(sizes: Sizes, images: Tensor, labels: Tensor) -> list[float]:
@@ -330,14 +354,15 @@ def under_trainer(sizes: Sizes, images: Tensor, labels: Tensor) -> list[float]:
 
 def cells(sizes: Sizes) -> Iterator[Row]:
     """Small trainings of a sweep, several processes at once on the device: images a second of all together."""
-    for kind in CELLS:
-        for count in sizes.cells if kind == HELD else (sizes.cells[0], sizes.cells[-1]):
-            rate, shared = at_once(kind, count, CELL_SECONDS if sizes != SMALL else 0.5)
-            what = f"images a second, {count} at once, {kind}"
-            yield Row("small trainings, ResNet-8 at 32 px", what, None, [rate], facts={"share of the time": shared})
+    path = "small trainings, ResNet-8 at 32 px"
     for count in sizes.cells if DEVICE.type == "cuda" else ():
         what = f"images a second, {count} at once, CUDA graphs on streams of one process"
-        yield Row("small trainings, ResNet-8 at 32 px", what, None, [graphs(count, CELL_SECONDS)])
+        yield Row(path, what, None, [graphs(count, CELL_SECONDS)])
+    for kind in CELLS:
+        for count in (sizes.cells[-1], sizes.cells[0]):
+            rate, shared = at_once(kind, count, CELL_SECONDS if sizes != SMALL else 0.5)
+            what = f"images a second, {count} at once, {kind}"
+            yield Row(path, what, None, [rate], facts={"share of the time": shared})
 
 
 def at_once(kind: str, count: int, seconds_each: float) -> tuple[float, float]:
@@ -411,7 +436,7 @@ def bare_step() -> Callable[[], None]:
 
 def graphs(count: int, seconds_each: float) -> float:
     """Images a second of trainings whose step is a CUDA graph, each on a stream of its own."""
-    captured = []
+    captured, kept = [], []
     for _ in range(count):
         step, stream = bare_step(), torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
@@ -423,6 +448,7 @@ def graphs(count: int, seconds_each: float) -> float:
         with torch.cuda.graph(graph, stream=stream):
             step()
         captured.append((graph, stream))
+        kept.append(step)  # a graph reads the weights and images of its step, and does not keep them
     wait()
     done, begin = 0, time.time()
     while time.time() < begin + seconds_each:
@@ -435,14 +461,14 @@ def graphs(count: int, seconds_each: float) -> float:
     return done / (time.time() - begin)
 
 
-def our_cell(seconds_each: float, held: bool) -> None:
+def our_cell(seconds_each: float, held: bool, graphs: bool = False) -> None:
     """As a cell of a sweep trains: tlprune's DataModule and module under Lightning's Trainer."""
     from functools import partial
 
     from lightning.pytorch import Callback, Trainer
     from torch.optim import SGD
 
-    from tlprune import LitClassifier, PrunedSourceDataModule
+    from tlprune import CompileBackbone, LitClassifier, PrunedSourceDataModule
     from tlprune.data.datasets import TensorImages
 
     class Clock(Callback):
@@ -469,16 +495,18 @@ def our_cell(seconds_each: float, held: bool) -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
         limit_val_batches=0,
-        callbacks=[Clock()],
+        callbacks=[Clock(), *([CompileBackbone("graphs")] if graphs else [])],
     )
     optimizer = partial(SGD, lr=0.2, momentum=0.9, weight_decay=5e-4, nesterov=True)
     trainer.fit(LitClassifier("resnet8_w16", optimizer=optimizer), datamodule=data)
 
 
 HELD = "tlprune, images held on the device"
+GRAPHS = "tlprune, held, CompileBackbone(mode=graphs)"
 CELLS: dict[str, Callable[[float], None]] = {
-    "a loop by hand": bare_cell,
+    GRAPHS: lambda seconds_each: our_cell(seconds_each, held=True, graphs=True),
     HELD: lambda seconds_each: our_cell(seconds_each, held=True),
+    "a loop by hand": bare_cell,
     "tlprune, images sent": lambda seconds_each: our_cell(seconds_each, held=False),
 }
 """Ways to train a small network, by name."""
@@ -516,20 +544,46 @@ def sweep(sizes: Sizes) -> Iterator[Row]:
     yield Row("slice of a sweep, built-in source", f"seconds, ratios {ratios}, with its surrogate", None, [taken])
 
 
-PARTS: dict[str, tuple[Callable[[Sizes], Iterator[Row]], float]] = {
-    "votes": (votes, 100),
-    "training": (training, 60),
-    "features": (features, 120),
-    "loader": (loader, 60),
-    "cells": (cells, 120),
-    "sweep": (sweep, 90),
+_ROW = "row "
+"""Begins the lines by which a part's process tells its rows."""
+
+PARTS: dict[str, Callable[[Sizes], Iterator[Row]]] = {
+    "votes": votes,
+    "training": training,
+    "loader": loader,
+    "features": features,
+    "cells": cells,
+    "sweep": sweep,
+    "compiled": compiled,
 }
-"""What is measured, in order, with the seconds that it takes at most on a fast card."""
+"""What is measured, in order."""
+
+
+def rows_apart(name: str, small: bool, left: float) -> Iterator[Row]:
+    """The rows of a part, each as it ends; measured in a process of its own, since an error may end use of a GPU."""
+    command = [sys.executable, __file__, "--part", name, *(["--small"] if small else [])]
+    ended = threading.Event()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+
+        def end() -> None:
+            ended.set()
+            os.killpg(process.pid, signal.SIGKILL)
+
+        clock = threading.Timer(left, end)
+        clock.start()
+        for line in process.stdout or ():
+            if line.startswith(_ROW):
+                known = json.loads(line.removeprefix(_ROW))
+                yield Row(**{one.name: known[one.name] for one in fields(Row)})
+        clock.cancel()
+    if process.returncode:
+        why = "the time is over" if ended.is_set() else f"its process ended with {process.returncode}"
+        yield not_measured(name, "and what follows of it", why)
 
 
 def rows_of(name: str, sizes: Sizes) -> Iterator[Row]:
     """The rows of a part; where it fails, a last row says why."""
-    measure, _ = PARTS[name]
+    measure = PARTS[name]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -544,17 +598,22 @@ def main() -> None:
     """Prints a line for each row, and writes the file anew after each."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, help="JSON file to write")
-    parser.add_argument("--minutes", type=float, default=8, help="parts that would end later are skipped (default: 8)")
+    parser.add_argument("--minutes", type=float, default=8, help="when to end (default: 8)")
     parser.add_argument("--only", nargs="+", choices=tuple(PARTS), default=tuple(PARTS), help="parts (default: all)")
     parser.add_argument("--small", action="store_true", help="run everything at a size that shows nothing")
+    parser.add_argument("--part", choices=tuple(PARTS), help=argparse.SUPPRESS)
     parser.add_argument("--cell", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     if given.cell:
         torch.set_num_threads(1)
         CELLS[given.cell[0]](float(given.cell[1]))
         return
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    sizes, begin = SMALL if given.small else Sizes(), time.perf_counter()
+    if given.part:
+        for row in rows_of(given.part, SMALL if given.small else Sizes()):
+            print(_ROW + json.dumps(row.as_json()), flush=True)
+        return
+    begin = time.perf_counter()
     where = machine()
     print(
         f"{where['gpu'] or 'no GPU'}; {where['processor']}, {where['cores']} cores; torch {torch.__version__}",
@@ -563,9 +622,7 @@ def main() -> None:
     found: list[dict[str, Any]] = []
     for name in given.only:
         left = 60 * given.minutes - (time.perf_counter() - begin)
-        late = not given.small and PARTS[name][1] > left
-        why = f"{left:.0f} s are left, and it takes up to {PARTS[name][1]:.0f} s"
-        for row in [not_measured(name, "all of it", why)] if late else rows_of(name, sizes):
+        for row in rows_apart(name, given.small, max(left, 0.1)):
             print(f"{time.perf_counter() - begin:6.0f} s  {row.line()}", flush=True)
             found.append(row.as_json())
             if given.output:

@@ -152,9 +152,11 @@ def test_what_needs_a_gpu_runs_at_a_small_size_without_one(tmp_path):
         "k-means",
         "select, NearestImages",
         "loader",
-        "small cells",
+        "small trainings",
+        "slice of a sweep",
+        "compiled",
     )
-    for part in (*parts, "slice of a sweep"):
+    for part in parts:
         assert any(row["path"].startswith(part) for row in rows), part
     assert len(done.stdout.splitlines()) == len(rows) + 1
 
@@ -167,7 +169,14 @@ def test_a_part_that_fails_says_why_and_the_next_one_is_measured(monkeypatch):
         yield gpu.Row("first", "seconds", None, [1.0])
         raise ModuleNotFoundError("No module named 'timm'", name="timm")
 
-    monkeypatch.setitem(gpu.PARTS, "votes", (broken, 1.0))
+    monkeypatch.setitem(gpu.PARTS, "votes", broken)
     first, second = gpu.rows_of("votes", gpu.SMALL)
     assert first.values == [1.0]
     assert (second.values, second.facts) == ([], {"why": "needs timm, which is not installed"})
+
+
+def test_a_part_is_ended_when_the_time_is_over(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    gpu = load("gpu")
+    (row,) = gpu.rows_apart("votes", small=True, left=0.2)
+    assert (row.values, row.facts) == ([], {"why": "the time is over"})

@@ -2,10 +2,12 @@ import shutil
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, seed_everything
+from lightning.pytorch import Callback, LightningModule, seed_everything
 
-from tlprune import CompileBackbone, ExportBackbone, LitClassifier, PrunedSourceDataModule
+from tlprune import CompileBackbone, ExportBackbone, LitClassifier, LitSSL, PrunedSourceDataModule
+from tlprune.callbacks import compile_backbone
 from tlprune.errors import InputError
+from tlprune.models.backbones import create_backbone
 from tlprune.models.weights import load_classifier
 
 
@@ -46,3 +48,81 @@ def test_an_unknown_mode_is_refused():
 def test_a_module_without_a_backbone_is_refused(trainer):
     with pytest.raises(InputError, match="CompileBackbone needs a module with a `backbone`, got LightningModule"):
         CompileBackbone().on_fit_start(trainer(), LightningModule())
+
+
+@pytest.fixture
+def replayed(monkeypatch):
+    """Graphs without a GPU: what they would replay runs as it is, and the shape of each batch is noted."""
+    shapes = []
+
+    def graphs_of(network, like):
+        plain = network.forward
+
+        def replay(images):
+            shapes.append(tuple(images.shape))
+            return plain(images)
+
+        return replay
+
+    monkeypatch.setattr(compile_backbone, "_graphs_of", graphs_of)
+    monkeypatch.setattr(compile_backbone, "_on_gpu", lambda trainer: True)
+    return shapes
+
+
+def fit_small(coloured, trainer, *callbacks, **options):
+    seed_everything(0, verbose=False)
+    module = LitClassifier("resnet8_w8")
+    data = PrunedSourceDataModule(coloured(3, 20), batch_size=8, augment="none")
+    trainer(max_epochs=2, callbacks=[*callbacks], **options).fit(module, datamodule=data)
+    return module
+
+
+def test_graphs_are_replayed_once_in_each_training_step_and_never_in_validation(coloured, trainer, replayed):
+    plain, module = fit_small(coloured, trainer), fit_small(coloured, trainer, CompileBackbone("graphs"))
+    assert replayed == 12 * [(8, 3, 32, 32)]  # 54 images in batches of 8
+    assert "forward" not in vars(module.backbone)
+    for key, value in plain.state_dict().items():
+        assert torch.equal(value, module.state_dict()[key]), key
+
+
+def test_graphs_do_nothing_without_a_gpu(coloured, trainer):
+    plain, module = fit_small(coloured, trainer), fit_small(coloured, trainer, CompileBackbone("graphs"))
+    assert all(torch.equal(value, module.state_dict()[key]) for key, value in plain.state_dict().items())
+
+
+def test_what_does_not_fit_the_graphs_runs_without_them(replayed):
+    network = create_backbone("resnet8_w8").train()
+    images = torch.randn(4, 3, 32, 32)
+    captured = compile_backbone._Captured(network, images)
+    for other in (images[:1], images[..., :24], images.double(), images.clone().requires_grad_()):
+        captured.is_free = True
+        network.double()(other) if other.dtype == torch.float64 else network.float()(other)
+    network.float().eval()(images)
+    with torch.no_grad():
+        network.train()(images)
+    assert replayed == []
+    network(images)
+    network(images)  # a second view in the same step
+    assert replayed == [(4, 3, 32, 32)]
+
+
+def test_graphs_that_an_error_leaves_are_removed(coloured, trainer, replayed):
+    class Fails(Callback):
+        def on_train_batch_end(self, *_):
+            raise RuntimeError("full disk")
+
+    module = LitClassifier("resnet8_w8")
+    data = PrunedSourceDataModule(coloured(3, 20), batch_size=8, augment="none")
+    with pytest.raises(RuntimeError, match="full disk"):
+        trainer(max_epochs=1, callbacks=[CompileBackbone("graphs"), Fails()]).fit(module, datamodule=data)
+    assert "forward" not in vars(module.backbone)
+
+
+def test_graphs_take_neither_several_views_nor_added_gradients(coloured, trainer, replayed):
+    with pytest.raises(
+        InputError, match="does not add up gradients of several batches, got accumulate_grad_batches: 2"
+    ):
+        fit_small(coloured, trainer, CompileBackbone("graphs"), accumulate_grad_batches=2)
+    data = PrunedSourceDataModule(coloured(3, 20), batch_size=8, augment="simclr_small")
+    with pytest.raises(InputError, match="takes one view of each image, got several"):
+        trainer(max_epochs=1, callbacks=[CompileBackbone("graphs")]).fit(LitSSL("resnet8_w8"), datamodule=data)

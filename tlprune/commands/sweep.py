@@ -92,7 +92,7 @@ def _parser() -> ArgumentParser:
     add("--margin", type=float, default=1.0, help=margin)
     add("--diagnostics", type=bool, default=False, help=text)
     add("--output", type=str | None, default=None, help="the sweep's folder (default: runs/sweep-NAME of the config)")
-    text = "cells at a time without --slurm (default: one for each GPU, else each core)"
+    text = "cells at a time without --slurm (default: one for each GPU, with `in_memory` up to eight; else each core)"
     add("--workers", type=int | None, default=None, help=text)
     text = "run each cell as a job of SLURM, with these options of submitit, such as {timeout_min: 600}"
     add("--slurm", type=dict[str, Any] | None, default=None, help=text)
@@ -186,7 +186,7 @@ def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console)
         text = f"{len(results.cells)} of {total} cells are finished; --fresh runs them again"
         console.print(text)
     chosen = (
-        local_processes(given.workers or default_workers())
+        local_processes(given.workers or default_workers(small=bool(sweep.pretrain.data.get("in_memory"))))
         if given.slurm is None
         else cluster(sweep.output / "slurm", given.slurm)
     )

@@ -28,8 +28,8 @@ class TransformedDataset(Dataset[tuple[Tensor, int]]):
 
     Attributes:
         in_bytes: Whether batches stay uint8, to be normalised later; False at first.
-        on_device: Pixels of all images on another device, ``[N, 3, S, S]`` uint8, from which batches are taken; None at
-            first.
+        on_device: Pixels ``[N, 3, S, S]`` uint8 and labels ``[N]`` int64 of all images on another device, from which
+            batches are taken; None at first.
     """
 
     def __init__(self, images: ImageSet, transform: Transform, new_labels: Tensor | None = None) -> None:
@@ -37,7 +37,7 @@ class TransformedDataset(Dataset[tuple[Tensor, int]]):
         self.transform = transform
         self.labels = images.labels if new_labels is None else new_labels[images.labels]
         self.in_bytes = False
-        self.on_device: Tensor | None = None
+        self.on_device: tuple[Tensor, Tensor] | None = None
         self._version: str | None = None
 
     def __len__(self) -> int:
@@ -51,13 +51,17 @@ class TransformedDataset(Dataset[tuple[Tensor, int]]):
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Returns a whole batch: images ``[B, 3, S, S]`` float32 and labels ``[B]`` int64."""
         picked = torch.as_tensor(indices)
+        labels = self.labels
+        if self.on_device is not None:
+            labels = self.on_device[1]
+            picked = picked.to(labels.device, non_blocking=True)
         with self.transform.drawing():
             pixels = self.transform.augment_batch(self._pixels(picked))
-        return pixels if self.in_bytes else self.transform.normalize_batch(pixels), self.labels[picked]
+        return pixels if self.in_bytes else self.transform.normalize_batch(pixels), labels[picked]
 
     def _pixels(self, indices: Tensor) -> Tensor:
         if self.on_device is not None:
-            return self.on_device[indices.to(self.on_device.device, non_blocking=True)]
+            return self.on_device[0][indices]
         if self._at_size is not None:
             return self._at_size[indices]
         places = indices.tolist()
@@ -99,7 +103,7 @@ class TransformedDataset(Dataset[tuple[Tensor, int]]):
         pixels = self._at_size
         held = copy(self)
         if pixels is not None and self.transform.runs_on_device and pixels.nbytes <= most_bytes:
-            held.on_device = pixels.to(device)
+            held.on_device = pixels.to(device), self.labels.to(device)
         return held
 
     def at_size(self, image_size: int) -> Self:

@@ -8,6 +8,7 @@ memory, so for a GPU it runs there.
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import lru_cache
 from typing import Literal, cast
 
 import torch
@@ -196,8 +197,15 @@ def normalize(batch: Tensor, mean: Sequence[float] = MEAN, std: Sequence[float] 
     """
     if batch.device.type == "cpu":  # channel by channel, a CPU applies the same operation to long contiguous runs
         batch = batch.contiguous()
-    centre, spread = (torch.tensor([*of]).to(batch.device).view(3, 1, 1) * 255 for of in (mean, std))
+    centre, spread = (_by_channel(tuple(of), batch.device) for of in (mean, std))
     return torch.sub(batch, centre).div_(spread)
+
+
+@lru_cache(maxsize=64)
+def _by_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Returns values in [0, 1] as bytes, ``[3, 1, 1]`` float32; sent to a GPU once, since each copy waits for it."""
+    with torch.inference_mode(mode=False):
+        return torch.tensor(values).to(device).view(3, 1, 1) * 255
 
 
 def random_crop(pixels: Tensor, crop: v2.RandomResizedCrop) -> Tensor:

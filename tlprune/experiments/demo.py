@@ -146,7 +146,7 @@ def _run(sweep: Sweep, results: Results, progress: Progress) -> None:
         text = f"seed {cell.seed + 1}  {name:<22}{cell.pretraining_seconds:>5.1f} s  {scores}"  # 80 columns
         progress.console.print(text, highlight=False)
 
-    with local_processes(default_workers(), lambda count: progress.advance(task, count)) as executor:
+    with local_processes(default_workers(small=True), lambda count: progress.advance(task, count)) as executor:
         run_sweep(sweep, results, executor, on_cell_end)
     progress.update(task, completed=total)
 

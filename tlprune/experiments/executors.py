@@ -57,12 +57,22 @@ class Executor(Protocol):
         ...
 
 
-def default_workers() -> int:
-    """Returns the number of parallel processes: one per GPU, otherwise one per core, at most eight."""
-    if torch.cuda.is_available():
-        return torch.cuda.device_count()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 8)
+def default_workers(small: bool = False) -> int:
+    """Returns the number of parallel processes: one per GPU, otherwise one per core, at most eight.
+
+    Args:
+        small: Whether trainings are so small that one does not fill a GPU: each GPU then has one per core, at most
+            eight, that share it.
+    """
+    devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if devices and not small:
+        return devices
+    places = max(devices, 1)
+    return places * max(1, min(_cores() // places, 8))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Counts:
@@ -121,8 +131,9 @@ class _Local:
 def local_processes(workers: int, on_images: Callable[[int], None] | None = None) -> Iterator[Executor]:
     """Starts processes with one thread or one GPU each; all end if an error or a signal leaves the block.
 
-    A small network does not fill two cores, so two single-thread processes are faster than one with two threads. All
-    processes have the same share of the machine, so their timings are comparable. A single process keeps all threads.
+    More processes than GPUs share them. A small network does not fill two cores, so two single-thread processes are
+    faster than one with two threads. All processes have the same share of the machine, so their timings are comparable.
+    A single process keeps all threads.
 
     Args:
         workers: Number of processes.
@@ -168,10 +179,11 @@ def _begin(parent: int, workers: int, places: "SimpleQueue[int]", shared: Any) -
     place = places.get()
     if shared is not None:
         _own.append((shared, place))
-    if torch.cuda.is_available():
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(place % torch.cuda.device_count())
-    elif workers > 1:
-        torch.set_num_threads(1)
+    devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if devices:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(place % devices)
+    if workers > max(devices, 1):
+        torch.set_num_threads(max(1, _cores() // workers) if devices else 1)
     end_with_parent(parent)
 
 
