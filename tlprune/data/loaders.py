@@ -11,6 +11,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from tlprune.data.mixed import MixedDataset, MixedSampler
 from tlprune.data.sampler import Batched, EpochCounter, EpochSampler, Reproducible
+from tlprune.data.shared_batches import as_list
 from tlprune.data.size_schedule import SizeSchedule
 from tlprune.data.transformed import Batch, TransformedDataset
 from tlprune.errors import InputError
@@ -65,7 +66,7 @@ def batches(
         drop_last=sampler is not None and sampler.drops_last,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
-        collate_fn=_as_list,
+        collate_fn=as_list,
         pin_memory=pin_memory,
         # a separate generator, so that loading does not change the random numbers of a model
         generator=torch.Generator(),
@@ -262,8 +263,3 @@ class _BySize:
 
     def __call__(self, epoch: int) -> TransformedDataset | MixedDataset:
         return self.seen[self.sizes.at(epoch)]
-
-
-def _as_list(batch: Any) -> Any:
-    """Returns the batch as a list, as torch's own collation does; ``__getitems__`` returns whole batches."""
-    return list(batch)

@@ -1,15 +1,15 @@
 """A torch Dataset of images and a transform, from which a DataLoader draws batches."""
 
-import math
 from collections.abc import Sequence
 from copy import copy
 from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
 from tlprune.data.datasets import ImageSet, Level, TensorImages
+from tlprune.data.shared_batches import room
 from tlprune.data.transforms import Transform
 from tlprune.errors import InputError
 
@@ -66,7 +66,7 @@ class TransformedDataset(Dataset[tuple[Tensor, int]]):
             return self._at_size[indices]
         places = indices.tolist()
         first = self.transform.resize(self.images[places[0]][0])
-        batch = _room_for(len(places), first)
+        batch = _room_for(len(places), first, self.in_bytes)
         batch[0] = first
         for row, place in enumerate(places[1:], start=1):
             image = self.transform.resize(self.images[place][0])
@@ -162,17 +162,12 @@ class TransformedDataset(Dataset[tuple[Tensor, int]]):
         return {"view": self.transform.recorded_name, **self.transform.preprocessing.as_json()}
 
 
-def _room_for(count: int, image: Tensor) -> Tensor:
+def _room_for(count: int, image: Tensor, is_sent: bool) -> Tensor:
     """Allocates a batch ``[B, ...]`` for images with the shape, dtype and memory layout of ``image``.
 
-    A loading process allocates shared memory, as the collation of torch does; a batch in other memory would be copied
-    to shared memory later.
+    A batch that a loading process sends as it is gets shared memory; any other is copied there later.
     """
     by_pixel = image.stride(-3) == 1  # channels-last, as decoders and resizers give
     shape = (count, *(image.movedim(-3, -1) if by_pixel else image).shape)
-    if get_worker_info() is None:
-        batch = torch.empty(shape, dtype=image.dtype)
-    else:
-        memory = torch.UntypedStorage._new_shared(math.prod(shape) * image.element_size())  # type: ignore[no-untyped-call]
-        batch = torch.empty(0, dtype=image.dtype).set_(memory, 0, shape)  # type: ignore[call-overload]
+    batch = room(shape, image.dtype) if is_sent else torch.empty(shape, dtype=image.dtype)
     return batch.movedim(-1, -3) if by_pixel else batch
