@@ -6,6 +6,7 @@ import random
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -13,7 +14,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Row", "interleaved", "machine", "not_measured", "ratios", "versions"]
+__all__ = ["Row", "interleaved", "machine", "not_measured", "processor_seconds", "ratios", "versions"]
 
 
 @dataclass
@@ -97,6 +98,19 @@ def interleaved(
             ways[name]()
             taken[name].append(clock() - begin)
     return taken
+
+
+def processor_seconds() -> float:
+    """Seconds that processors worked for this process and the processes it started, ended threads included; Linux."""
+    waiting, ticks = [os.getpid()], 0
+    while waiting:
+        process = Path(f"/proc/{waiting.pop()}")
+        fields = (process / "stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+        for thread in (process / "task").iterdir():
+            with suppress(FileNotFoundError):  # a thread that has just ended
+                waiting += [int(child) for child in (thread / "children").read_text().split()]
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def ratios(over: list[float], under: list[float]) -> list[float]:

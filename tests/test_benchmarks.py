@@ -180,3 +180,16 @@ def test_a_part_is_ended_when_the_time_is_over(monkeypatch):
     gpu = load("gpu")
     (row,) = gpu.rows_apart("votes", small=True, left=0.2)
     assert (row.values, row.facts) == ([], {"why": "the time is over"})
+
+
+def test_the_processors_time_of_started_processes_counts_and_waiting_does_not():
+    work = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass\nprint('done'); input()"
+    process = subprocess.Popen([sys.executable, "-c", work], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    begin = measuring.processor_seconds()
+    assert process.stdout.readline() == "done\n"
+    worked = measuring.processor_seconds()
+    time.sleep(0.3)
+    waited = measuring.processor_seconds()
+    process.communicate("\n")
+    assert worked - begin > 0.2
+    assert waited - worked < 0.15
