@@ -43,6 +43,48 @@ def test_an_interrupted_run_computes_only_what_is_missing(many, tmp_path):
     assert many.asked == 100
 
 
+@pytest.mark.parametrize("world", [2, 3, 5])
+def test_ranks_have_as_many_batches_as_each_other(many, tmp_path, world):
+    features = SourceFeatures(nn.Flatten(), many, tmp_path)
+    for numbers in ([0, 1], [0], [1], []):
+        shares = features._shares(numbers, world)
+        counts = [sum(part.batches for part in share) for share in shares]
+        assert max(counts) - min(counts) <= 1
+        images = [image for share in shares for part in share for image in part.images]
+        assert images == [image for number in numbers for image in features.shards[number]]
+
+
+def test_a_shard_that_ranks_split_is_joined_and_leftovers_go(many, tmp_path, monkeypatch):
+    whole = SourceFeatures(nn.Flatten(), many, tmp_path / "whole")
+    whole.extract()
+    split = SourceFeatures(nn.Flatten(), many, tmp_path / "split")
+    shares = split._shares([0, 1], 2)
+    assert [part.number for share in shares for part in share] == [0, 0, 1]
+    split._compute(shares[1])
+    (leftover := split.folder / "000000-64.part").write_bytes(b"of a killed command")
+    assert split.missing == [0]
+    split._compute(shares[0])
+    for rank in (1, 0):  # the second rank has nothing to join
+        assert split.missing == [0]
+        split._join(shares, rank)
+    assert split.missing == []
+    assert torch.equal(split.rows(torch.arange(len(many))), whole.rows(torch.arange(len(many))))
+    assert leftover.exists()
+    split.extract()
+    assert [path.suffix for path in split.folder.iterdir()] == [".safetensors", ".safetensors"]
+
+
+def test_a_part_that_was_damaged_on_its_way_is_not_joined(many, tmp_path):
+    features = SourceFeatures(nn.Flatten(), many, tmp_path)
+    shares = features._shares([0], 2)
+    for share in shares:
+        features._compute(share)
+    path = features._path_of(shares[1][0])
+    path.write_bytes(path.read_bytes()[:-8] + bytes(8))
+    with pytest.raises(InputError, match=r"a part that another rank wrote cannot be read .*000000-2048\.part: damaged"):
+        features._join(shares, 0)
+
+
 def test_rows_are_those_asked_for(many, tmp_path):
     features = SourceFeatures(nn.Flatten(), many, tmp_path)
     features.extract()

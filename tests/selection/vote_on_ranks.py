@@ -57,7 +57,7 @@ def vote(images: int) -> dict[str, object]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    features.SHARD_SIZE = 64  # so that each rank has shards to compute
+    features.SHARD_SIZE = 128  # so that ranks have shards, and parts of shards, to compute
     if "RANK" in os.environ:
         dist.init_process_group("gloo")
     found = {images: vote(int(images)) for images in sys.argv[2:]}

@@ -3,10 +3,11 @@
 Features that are given in place of images are read where they are.
 
 Source features are written as float16 shards, each written atomically and with a checksum. Memory use does not grow
-with the source, a restart computes only missing shards, ranks share the work, and damaged shards are recomputed.
+with the source, a restart computes only missing shards, ranks share the work evenly, and damaged shards are recomputed.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 from warnings import warn
@@ -36,6 +37,7 @@ from tlprune.selection.fixed_batches import (
 from tlprune.selection.forward import FORWARD, Precision, device_of, running
 from tlprune.selection.given_features import GivenFeatures
 from tlprune.storage.atomic import atomic_path
+from tlprune.storage.cache import forget
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 from tlprune.storage.job_lock import one_job_at_a_time
 
@@ -169,7 +171,13 @@ class SourceFeatures:
             missing = self.missing
             barrier()  # no rank may write before all ranks have listed the missing shards
             rank, world = rank_and_world()
-            raise_on_all_ranks(lambda: self._compute(missing[rank::world]))
+            shares = self._shares(missing, world)
+            raise_on_all_ranks(lambda: self._compute(shares[rank]))
+            if world > 1:
+                barrier()
+                raise_on_all_ranks(lambda: self._join(shares, rank))
+            if rank == 0:  # parts are joined, or a killed command left them
+                forget(*self.folder.glob("*.part"))
             absent = [number for number in missing if not self._path(number).is_file()]
         if absent:
             raise InputError(f"{self._path(absent[0])}: written by another rank and not seen here; ranks share a cache")
@@ -218,25 +226,50 @@ class SourceFeatures:
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:06}.safetensors"
 
-    def _compute(self, numbers: list[int]) -> None:
-        """Computes shards one after the other with a single set of loading processes."""
+    def _path_of(self, part: "_Part") -> Path:
+        whole = part.images == self.shards[part.number]
+        return self._path(part.number) if whole else self.folder / f"{part.number:06}-{part.images.start}.part"
+
+    def _shares(self, numbers: list[int], world: int) -> list[list["_Part"]]:
+        """Returns what each rank computes: as many batches as the others; a shard may be split between ranks."""
         all_batches, each = batches_of(len(self)), SHARD_SIZE // BATCH_SIZE
-        wanted = [batch for number in numbers for batch in all_batches[number * each : (number + 1) * each]]
+        wanted = [(number, one) for number in numbers for one in all_batches[number * each : (number + 1) * each]]
+        shares = []
+        for rank in range(world):
+            own = wanted[len(wanted) * rank // world : len(wanted) * (rank + 1) // world]
+            by_shard: dict[int, list[range]] = {}
+            for number, batch in own:
+                by_shard.setdefault(number, []).append(batch)
+            shares.append([_Part(number, range(b[0].start, b[-1].stop)) for number, b in by_shard.items()])
+        return shares
+
+    def _compute(self, parts: list["_Part"]) -> None:
+        """Computes parts of shards one after the other with a single set of loading processes."""
+        batches = batches_of(len(self))
+        wanted = [one for part in parts for one in batches[part.images.start // BATCH_SIZE :][: part.batches]]
         rows: list[Tensor] = []
-        queue = iter(numbers)
+        queue = iter(parts)
+        part = next(queue, None)
         with show_progress("features", sum(map(len, wanted))) as advance:
             for indices, found in _features(self.backbone, self.images, wanted, self.num_workers, self.precision):
                 rows.append(found)
                 advance(len(indices))
-                last = int(indices[-1])
-                if (last + 1) % SHARD_SIZE == 0 or last + 1 == len(self):
-                    self._write(next(queue), torch.cat(rows))
-                    rows = []
+                if part is not None and int(indices[-1]) + 1 == part.images.stop:
+                    _write(self._path_of(part), torch.cat(rows))
+                    rows, part = [], next(queue, None)
 
-    def _write(self, number: int, features: Tensor) -> None:
-        path = self._path(number)
-        with atomic_path(path) as temporary:
-            save_file({"features": features}, temporary, {"checksum": digest_tensors({"features": features})})
+    def _join(self, shares: list[list["_Part"]], rank: int) -> None:
+        """Joins the parts of shards that several ranks computed; the rank of the first part does so."""
+        for part in shares[rank]:
+            parts = [one for share in shares for one in share if one.number == part.number]
+            if parts[0] is not part or len(parts) == 1:
+                continue
+            try:
+                rows = [_read_file(self._path_of(one), check=True) for one in parts]
+            except (SafetensorError, OSError, ValueError) as error:
+                what = f"{self._path(part.number)}: a part that another rank wrote cannot be read"
+                raise InputError(f"{what} ({error}); is the disk failing, or do ranks share no cache?") from error
+            _write(self._path(part.number), torch.cat(rows))
 
     def _read(self, number: int) -> Tensor:
         """Reads a shard as float16 ``[n, D]``; recomputes it with a warning if it is damaged.
@@ -251,20 +284,54 @@ class SourceFeatures:
             try:
                 state = path.stat()
                 version = (state.st_ino, state.st_size, state.st_mtime_ns)
-                with safe_open(path, framework="pt") as file:
-                    features: Tensor = file.get_tensor("features")
-                    checksum = (file.metadata() or {}).get("checksum")
-                if self._checked.get(number) == version:
-                    return features
-                if checksum == digest_tensors({"features": features}) and len(features) == len(self.shards[number]):
+                known = self._checked.get(number) == version
+                features = _read_file(path, check=not known)
+                if known or len(features) == len(self.shards[number]):
                     self._checked[number] = version
                     return features
             except (SafetensorError, OSError, ValueError):
                 pass
             if not again:
                 warn(f"{path}: damaged; computing these features again", stacklevel=2)
-                self._compute([number])
+                self._compute([_Part(number, self.shards[number])])
         raise InputError(f"{path}: damaged again right after it was written; is the disk failing?")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Part of a shard that one rank computes.
+
+    Args:
+        number: Number of the shard.
+        images: Image indices, whole batches.
+    """
+
+    number: int
+    images: range
+
+    @property
+    def batches(self) -> int:
+        """Number of batches."""
+        return -(-len(self.images) // BATCH_SIZE)
+
+
+def _write(path: Path, features: Tensor) -> None:
+    with atomic_path(path) as temporary:
+        save_file({"features": features}, temporary, {"checksum": digest_tensors({"features": features})})
+
+
+def _read_file(path: Path, check: bool) -> Tensor:
+    """Reads features ``[n, D]`` from a file.
+
+    Raises:
+        ValueError: The content is not what its checksum says.
+    """
+    with safe_open(path, framework="pt") as file:
+        features: Tensor = file.get_tensor("features")
+        checksum = (file.metadata() or {}).get("checksum")
+    if check and checksum != digest_tensors({"features": features}):
+        raise ValueError(f"{path}: damaged")
+    return features
 
 
 def _features(
