@@ -11,7 +11,7 @@ from tlprune.errors import InputError
 from tlprune.experiments.results import Results
 from tlprune.experiments.wording import target_labels
 
-__all__ = ["CopiedTarget", "copied_targets", "copies_note", "copies_verdict", "require_copies"]
+__all__ = ["CopiedTarget", "copied_targets", "copies_note", "copies_verdict", "more_targets", "require_copies"]
 
 _NAMED = 5
 """Targets that are named in a sentence."""
@@ -73,19 +73,26 @@ def copies_note(results: Results) -> str | None:
     if not copied:
         return None
     named = ", ".join(f"{one.label} {one.text}" for one in copied[:_NAMED])
-    more = f" and {len(copied) - _NAMED} more targets" if len(copied) > _NAMED else ""
-    example = next(
-        (
-            f", such as test image {test} and source image {source}"
-            for one in copied
-            for test, source in one.examples[:1]
-        ),
-        "",
-    )
+    pairs = [(test, source) for one in copied for test, source in one.examples]
+    such_as = f", such as test image {pairs[0][0]} and source image {pairs[0][1]}" if pairs else ""
     return (
-        f"Test images have copies in the source: {named}{more}. {copies_verdict(copied)} Copies were found by "
-        f"thumbnails{example}. `tlprune audit` lists the pairs among the images that a Selection keeps."
+        f"Test images have copies in the source: {named}{more_targets(len(copied) - _NAMED)}. {copies_verdict(copied)} "
+        f"Copies were found by thumbnails{such_as}. `tlprune audit` lists the pairs among the images that a Selection "
+        "keeps."
     )
+
+
+def more_targets(count: int) -> str:
+    """Says how many targets are not named.
+
+    Args:
+        count: Number of targets; none if it is not positive.
+
+    Example:
+        >>> more_targets(2), more_targets(1), more_targets(0)
+        (' and 2 more targets', ' and 1 more target', '')
+    """
+    return f" and {count} more {'target' if count == 1 else 'targets'}" if count > 0 else ""
 
 
 def copies_verdict(copied: list[CopiedTarget]) -> str:

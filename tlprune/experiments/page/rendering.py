@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader
 
 from tlprune import __version__
 from tlprune.experiments import wording
-from tlprune.experiments.copied import copied_targets, copies_verdict
+from tlprune.experiments.copied import copied_targets, copies_verdict, more_targets
 from tlprune.experiments.curves import ablation_figure, accuracy_figure
 from tlprune.experiments.marks import marks_of
 from tlprune.experiments.page import findings
@@ -143,6 +143,7 @@ def render_page(
         "difference": wording.difference,
         "difference_text": difference_text,
         "difference_verdict": difference_verdict,
+        "more_targets": more_targets,
         "percent": wording.percent,
         "claim_text": claim_text,
         "pooled_text": wording.pooled_text,
