@@ -100,7 +100,7 @@ def _report(given: Namespace, paths: list[Path], folder: Path, named: str | None
         gathered,
         shown_selections,
     )  # these load torch and matplotlib, which take seconds
-    from tlprune.experiments.closing import print_pooled, print_starts
+    from tlprune.experiments.closing import print_copies, print_pooled, print_starts
     from tlprune.experiments.page.by_start import write_reports
     from tlprune.experiments.page.conclusions import conclusion
     from tlprune.experiments.page.followed import Followed, count_text
@@ -130,6 +130,8 @@ def _report(given: Namespace, paths: list[Path], folder: Path, named: str | None
             print_pooled(part, console)
     if results is not None and compares_starts(results):
         print_starts(results, console)
+    if results is not None:
+        print_copies(results, console)
     for text in [*notes, *dict.fromkeys(text for one in evidence for text in one.notes)]:
         console.print(f"NOTE: {text}", soft_wrap=True)
     for name in written:

@@ -170,7 +170,7 @@ def _tell_plan(sweep: "Sweep", results: "Results", console: Console) -> None:
 
 
 def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console) -> None:
-    from tlprune.experiments.closing import print_claims, print_pooled, print_starts
+    from tlprune.experiments.closing import print_claims, print_copies, print_pooled, print_starts
     from tlprune.experiments.executors import cluster, default_workers, local_processes
     from tlprune.experiments.live import LiveSweep
     from tlprune.experiments.running import NOTES
@@ -216,6 +216,7 @@ def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console)
             print_pooled(part, console)
     if compares_starts(results):
         print_starts(results, console)
+    print_copies(results, console)
     console.print(
         f"In {sweep.output}: results.json, selections, tensorboard. Next: tlprune report {sweep.output}", soft_wrap=True
     )

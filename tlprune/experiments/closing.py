@@ -5,6 +5,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tlprune.experiments.claims import FEWEST_SEEDS, Winning, winning
+from tlprune.experiments.copied import copies_note
 from tlprune.experiments.page.findings import units_of
 from tlprune.experiments.pooled import controls_of, pooled_rows
 from tlprune.experiments.results import NONE, Group, Results
@@ -23,7 +24,7 @@ from tlprune.experiments.wording import (
     targets_text,
 )
 
-__all__ = ["print_claims", "print_pooled", "print_starts"]
+__all__ = ["print_claims", "print_copies", "print_pooled", "print_starts"]
 
 
 def _table(title: str) -> Table:
@@ -139,3 +140,14 @@ def print_starts(results: Results, console: Console) -> None:
     console.print(table)
     text = "weights alone: transferred without pretraining on the source; in brackets 95 % intervals, over seeds"
     console.print(text, soft_wrap=True)
+
+
+def print_copies(results: Results, console: Console) -> None:
+    """Prints a note if test images of a target have copies in the source.
+
+    Args:
+        results: Results of a sweep.
+        console: Console to print to.
+    """
+    if (text := copies_note(results)) is not None:
+        console.print(f"NOTE: {text}", soft_wrap=True, highlight=False, markup=False)

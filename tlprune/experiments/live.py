@@ -112,7 +112,7 @@ def _running(notes: list[Note], now: float) -> Table:
         table.add_column(no_wrap=True, overflow="ellipsis", max_width=most, justify=justify)
     for note in notes[:_MOST_RUNNING]:
         took = time_text(max(now - note.since, 0.0))
-        table.add_row(f"  seed {note.seed + 1}", note.target, note.what, note.stage, took)
+        table.add_row("" if note.seed is None else f"  seed {note.seed + 1}", note.target, note.what, note.stage, took)
     if len(notes) > _MOST_RUNNING:
         table.add_row("", "", f"and {len(notes) - _MOST_RUNNING} more", "", "")
     return table

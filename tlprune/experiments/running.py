@@ -21,14 +21,14 @@ class Note:
 
     Args:
         stage: Name of the stage.
-        seed: Seed of the repetition.
+        seed: Seed of the repetition; None for a stage that serves all.
         target: Display name of the target; empty for a stage that uses none.
         what: What it works on, for display.
         since: Time of its start, in seconds since the epoch.
     """
 
     stage: str
-    seed: int
+    seed: int | None
     target: str = ""
     what: str = ""
     since: float = field(default_factory=time.time)

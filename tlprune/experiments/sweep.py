@@ -28,6 +28,7 @@ from tlprune.experiments.results import (
 from tlprune.experiments.running import NOTES
 from tlprune.experiments.sweep_board import Board, run_tasks, shared_pretraining
 from tlprune.experiments.sweep_cells import cell_if_finished
+from tlprune.experiments.sweep_copies import add_copies, not_compared
 from tlprune.experiments.sweep_included import check_included
 from tlprune.experiments.sweep_plan import Spec, Sweep
 from tlprune.experiments.sweep_progress import SweepProgress
@@ -181,7 +182,7 @@ def run_sweep(
     on_cell_end: Callable[[Cell], None],
     progress: SweepProgress | None = None,
 ) -> None:
-    """Runs the unfinished cells and writes the results after each of them.
+    """Compares test images with the source, runs the unfinished cells and writes the results after each of them.
 
     Args:
         sweep: Sweep to run.
@@ -192,22 +193,29 @@ def run_sweep(
     """
     progress = progress or SweepProgress(results, cells_planned(results.provenance) or 0)
     forget(sweep.output / NOTES)  # notes of killed processes
+    add_copies(sweep, results)
+    compares = bool(not_compared(sweep))
     if results.cells or not (sweep.output / RESULTS).exists():
         results.save(sweep.output)  # so that a report that follows sees that the sweep runs
     try:
-        while groups := next_groups(sweep, results):
+        while (groups := next_groups(sweep, results)) or compares:
             there = {(cell.group, cell.seed) for cell in results.cells}
             board = Board()
+            if compares:
+                board.add_comparison(sweep)
+                compares = False  # what cannot be compared is tried again by the next command alone
             for seed in range(sweep.seeds):
                 for group in groups:
                     if (group, seed) not in there:
                         board.add_cell(sweep, group, seed)
             for cell in run_tasks(board.tasks, executor, progress):
                 results.cells.append(cell)
+                add_copies(sweep, results)
                 results.save(sweep.output)
                 on_cell_end(cell)
     finally:
         forget(sweep.output / NOTES)
+    add_copies(sweep, results)
     results.provenance["ended"] = time.strftime("%Y-%m-%d %H:%M:%S")
     results.save(sweep.output)
 

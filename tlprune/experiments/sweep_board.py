@@ -9,6 +9,7 @@ from tlprune.experiments.executors import Executor, Job
 from tlprune.experiments.recipes import is_config
 from tlprune.experiments.results import NONE, Cell, Group
 from tlprune.experiments.sweep_cells import make_selection, run_cell, train_surrogate
+from tlprune.experiments.sweep_copies import compare_with_source
 from tlprune.experiments.sweep_included import includes_target, surrogate_sees_target
 from tlprune.experiments.sweep_plan import Spec, Sweep
 from tlprune.experiments.sweep_progress import SweepProgress, Work
@@ -32,6 +33,10 @@ class Board:
     """Tasks by name, with their dependencies."""
 
     tasks: dict[str, Task] = field(default_factory=dict)
+
+    def add_comparison(self, sweep: Sweep) -> None:
+        """Adds the comparison of test images with the source, for which no cell waits."""
+        self.tasks["comparison"] = Task(compare_with_source, (sweep,), (), Work("comparison"))
 
     def add_cell(self, sweep: Sweep, group: Group, seed: int) -> None:
         """Adds a cell and its dependencies. Cells with the same pretraining wait for the first of them."""

@@ -47,7 +47,7 @@ from tlprune.pruning import select
 from tlprune.storage.cache import forget, locked
 from tlprune.storage.journal import Stage
 
-__all__ = ["cell_if_finished", "make_selection", "run_cell", "train_surrogate"]
+__all__ = ["cell_if_finished", "make_selection", "run_cell", "tell", "train_surrogate"]
 
 _BEST_WEIGHTS = {"class_path": "tlprune.experiments.best_weights.BestWeights"}
 
@@ -78,7 +78,7 @@ def train_surrogate(sweep: Sweep, path: str, seed: int, target: str) -> None:
         with noted(sweep.output, Note("training", seed, seen, f"surrogate of {Path(path).stem}")):
             seconds = fit(stage, config).seconds
         stage.finish({"seconds": seconds}, [weights])
-    _tell(f"surrogate of {Path(path).stem}", seed, seconds)
+    tell(f"surrogate of {Path(path).stem}", seed, seconds)
 
 
 def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
@@ -123,7 +123,7 @@ def make_selection(sweep: Sweep, method: str, target: str, seed: int) -> None:
         seconds = sum(paid.values()) if paid else wall
         stage.finish({"surrogate_seconds": trained, "selection_seconds": seconds}, [file])
     voter = f" for {target_labels(sweep.targets)[target]}" if differs_by_target(sweep, method) else ""
-    _tell(f"selection by {sweep.methods[method].label}{voter}", seed, seconds)
+    tell(f"selection by {sweep.methods[method].label}{voter}", seed, seconds)
 
 
 def run_cell(sweep: Sweep, spec: Spec) -> Cell:
@@ -141,7 +141,7 @@ def run_cell(sweep: Sweep, spec: Spec) -> Cell:
         with _noted(sweep, spec, "diagnostics"):
             seconds = diagnose_cell(sweep, spec, kept)
         target = target_labels(sweep.targets)[spec.group.target]
-        _tell(f"diagnostics for {target} of {_what(sweep, spec)}", spec.seed, seconds)
+        tell(f"diagnostics for {target} of {_what(sweep, spec)}", spec.seed, seconds)
     with locked(stage.folder):
         done = stage.done
         if done is None:
@@ -250,7 +250,7 @@ def _pretrain(sweep: Sweep, spec: Spec, stage: Stage, kept: Kept) -> None:
         "source_accuracy": None if accuracy is None else 100 * accuracy,
     }
     stage.finish(result, [weights])
-    _tell(f"pretraining on {_what(sweep, spec)}", spec.seed, fitted.seconds)
+    tell(f"pretraining on {_what(sweep, spec)}", spec.seed, fitted.seconds)
 
 
 def _transfer(sweep: Sweep, spec: Spec, mode: str, stage: Stage, weights: Path) -> None:
@@ -261,7 +261,7 @@ def _transfer(sweep: Sweep, spec: Spec, mode: str, stage: Stage, weights: Path) 
         score = _trained(sweep, spec, mode, recipe, stage, weights)
     stage.finish(asdict(score))
     target = target_labels(sweep.targets)[spec.group.target]
-    _tell(f"{mode} on {target} of {_what(sweep, spec)}", spec.seed, score.seconds)
+    tell(f"{mode} on {target} of {_what(sweep, spec)}", spec.seed, score.seconds)
 
 
 def _trained(sweep: Sweep, spec: Spec, mode: str, recipe: Recipe, stage: Stage, weights: Path) -> Score:
@@ -310,8 +310,14 @@ def _what(sweep: Sweep, spec: Spec) -> str:
     return label if group.start == AS_CONFIGURED else f"{label}, {start_label(group.start)}"
 
 
-def _tell(what: str, seed: int, seconds: float) -> None:
-    """Logs a line when a stage ends; on a terminal, or if images are counted, a progress bar replaces it."""
+def tell(what: str, seed: int | None, seconds: float) -> None:
+    """Logs a line when a stage ends; on a terminal, or if images are counted, a progress bar replaces it.
+
+    Args:
+        what: What the stage did.
+        seed: Seed of the repetition; None for a stage that serves all.
+        seconds: Seconds that it took.
+    """
     if sys.stdout is not None and not sys.stdout.isatty() and not is_counted():
-        sys.stdout.write(f"seed {seed + 1}  {what}: {seconds:.1f} s\n")
+        sys.stdout.write(f"{'' if seed is None else f'seed {seed + 1}  '}{what}: {seconds:.1f} s\n")
         sys.stdout.flush()

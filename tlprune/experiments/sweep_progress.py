@@ -25,7 +25,7 @@ class Work:
         shared: Whether an earlier cell pretrains for this one, so that the transfers alone are left.
     """
 
-    kind: Literal["surrogate", "selection", "cell"]
+    kind: Literal["comparison", "surrogate", "selection", "cell"]
     group: Group | None = None
     method: str = ""
     shared: bool = False
@@ -161,6 +161,8 @@ class _Durations:
         if work.kind == "selection":
             known = self.selections.get(work.method) or [one for some in self.selections.values() for one in some]
             return median(known) if known else 0.0
+        if work.kind == "comparison":
+            return 0.0
         return self._forecast(work) + self.surplus
 
     def _forecast(self, work: Work) -> float:

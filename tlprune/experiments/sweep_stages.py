@@ -30,6 +30,7 @@ from tlprune.storage.paths import expanded
 
 __all__ = [
     "Kept",
+    "comparison_stage",
     "diagnosis_stage",
     "differs_by_target",
     "file_name",
@@ -372,6 +373,13 @@ def diagnosis_stage(sweep: Sweep, target: str, seed: int, kept: Kept) -> tuple[S
         options=_as_json(vars(sweep.pretrain.select_options)),
     )
     return stage, surrogate[0]
+
+
+def comparison_stage(sweep: Sweep, target: str) -> Stage:
+    """Returns the stage that compares the test images of a target with the source."""
+    mark = _target_mark(target, "{}", sweep.pretrain.verify_content)
+    skips = sweep.pretrain.data.get("on_bad_image")
+    return _stage(sweep, f"compare-{file_name(target)}", source=_source_mark(sweep), target=mark, on_bad_image=skips)
 
 
 def transfer_stage(sweep: Sweep, target: str, seed: int, mode: str, weights: Path) -> Stage:

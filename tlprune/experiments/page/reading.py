@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tlprune.errors import InputError
+from tlprune.experiments.copied import require_copies
 from tlprune.experiments.partial import CELLS_PLANNED, cells_planned
 from tlprune.experiments.results import RESULTS, Results
 
@@ -74,6 +75,7 @@ def _check(results: Results, path: Path) -> None:
         images = known.get("test", 0)
         if isinstance(images, bool) or not isinstance(images, int) or images < 0:
             raise InputError(f"{path}: damaged (target {name} has {images!r} test images)")
+        require_copies(known.get("copies"), f"{path}: damaged (copies of test images of target {name}")
     planned = results.provenance.get(CELLS_PLANNED, 0)
     if isinstance(planned, bool) or not isinstance(planned, int) or planned < 0:
         raise InputError(f"{path}: damaged ({planned!r} planned cells)")
@@ -121,7 +123,7 @@ def _unite(first: Results, second: Results, path: Path, notes: list[str]) -> Res
     if _conflicts(first.source, second.source):
         raise InputError(f"{path}: pruned another source than the runs before it; report it apart")
     for target in first.targets.keys() & second.targets.keys():
-        if _conflicts(first.targets[target], second.targets[target]):
+        if _conflicts(_split_of(first.targets[target]), _split_of(second.targets[target])):
             raise InputError(f"{path}: has other images or another split of target {target}; report it apart")
     differing = _conflicts(first.recipes, second.recipes)
     if differing:
@@ -141,13 +143,18 @@ def _unite(first: Results, second: Results, path: Path, notes: list[str]) -> Res
     return Results(
         name=_joined([first.name, second.name]),
         source=second.source | first.source,
-        targets=first.targets | {name: info for name, info in second.targets.items() if name not in first.targets},
+        targets=first.targets | {name: info | first.targets.get(name, {}) for name, info in second.targets.items()},
         methods=first.methods | {name: info for name, info in second.methods.items() if name not in first.methods},
         modes=list(dict.fromkeys([*first.modes, *second.modes])),
         recipes=first.recipes | ({second.name: second.recipes} if second.recipes != first.recipes else {}),
         provenance=first.provenance | ({second.name: second.provenance} if second.provenance else {}),
         cells=cells,
     )
+
+
+def _split_of(target: Mapping[str, Any]) -> dict[str, Any]:
+    """A target without what its test images were found to be."""
+    return {name: value for name, value in target.items() if name != "copies"}
 
 
 def _joined(names: Iterable[str]) -> str:

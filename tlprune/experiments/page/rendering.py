@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader
 
 from tlprune import __version__
 from tlprune.experiments import wording
+from tlprune.experiments.copied import copied_targets, copies_verdict, more_targets
 from tlprune.experiments.curves import ablation_figure, accuracy_figure
 from tlprune.experiments.marks import marks_of
 from tlprune.experiments.page import findings
@@ -134,6 +135,7 @@ def render_page(
 ) -> str:
     """The page as text; arguments as :func:`write_report`. The same arguments give the same text."""
     targets = [] if results is None else [_target(results, place) for place in range(len(results.targets))]
+    copied = [] if results is None else copied_targets(results)
     room = files("tlprune.experiments.page")
     loader = PackageLoader("tlprune.experiments", "page")
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -141,6 +143,7 @@ def render_page(
         "difference": wording.difference,
         "difference_text": difference_text,
         "difference_verdict": difference_verdict,
+        "more_targets": more_targets,
         "percent": wording.percent,
         "claim_text": claim_text,
         "pooled_text": wording.pooled_text,
@@ -171,6 +174,8 @@ def render_page(
         targets=targets,
         pooled=None if results is None or len(results.targets) < 2 else _pooled(results),
         notes=notes,
+        copied=copied,
+        copies_verdict=copies_verdict(copied) if copied else "",
         starts=starts,
         several=SEVERAL,
         points="" if results is None else wording.points_text(results.margin),
