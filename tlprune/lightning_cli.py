@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 import tlprune
+from tlprune.callbacks.mixup_cutmix import MixupCutMix
 from tlprune.checkpoint_io import AtomicCheckpointIO
 from tlprune.data.two_views import RECIPES
 from tlprune.datamodules.downstream import DownstreamDataModule
@@ -175,6 +176,9 @@ class TLPruneCLI(LightningCLI):
         _check_views(self.model, self.datamodule)
         if isinstance(self.datamodule, ChecksInputs):
             self.datamodule.check_inputs()
+        for callback in self.trainer.callbacks if self.config["subcommand"] == "fit" else ():  # type: ignore[attr-defined]
+            if isinstance(callback, MixupCutMix):
+                callback.check_data(self.trainer, self.model, self.datamodule)
         file = self._find_checkpoint()
         if file is None or not file.is_file():
             return
