@@ -22,6 +22,7 @@ from tlprune.datamodules.pruned_source import PrunedSourceDataModule
 from tlprune.datamodules.source import SourceDataModule
 from tlprune.errors import InputError
 from tlprune.fit_stage import FitStage, files_written
+from tlprune.logger_starts import refused_starts
 from tlprune.modules.classifier import ClassificationModule
 from tlprune.modules.ssl import LitSSL
 from tlprune.parser_messages import Refusal, in_short
@@ -73,6 +74,10 @@ class TLPruneCLI(LightningCLI):
         self._write_whole_checkpoints()
         self._check_inputs()
         self._open_stage()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with refused_starts():
+            super()._run_subcommand(subcommand)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
