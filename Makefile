@@ -18,7 +18,7 @@ MINIMUM_READY := $(MINIMUM)/.ready
 MINIMUM_TESTS ?= tests/data tests/selection tests/storage tests/models/test_published.py tests/modules/test_classifier.py tests/modules/test_ssl.py \
 	tests/callbacks/test_selection_monitor.py tests/commands/test_selection_commands.py tests/commands/test_selection_of_anything.py tests/test_checkpoint_io.py
 
-.PHONY: help setup demo test test-all test-trains test-bolts test-package test-minimum docs notebooks lint types bench audit clean
+.PHONY: help setup demo test test-all test-trains test-bolts test-package test-minimum docs notebooks lint types stubs bench audit clean
 
 help:
 	@echo "make demo        set up, then prune, pretrain, transfer and compare on embedded data (minutes)"
@@ -30,6 +30,7 @@ help:
 	@echo "make test-minimum  test with the lowest versions that pyproject.toml allows"
 	@echo "make docs        build the pages in docs/ as a site, in site/; a broken link is an error, and so is prose against the list"
 	@echo "make notebooks   run the notebooks from top to bottom; an error in a cell is an error"
+	@echo "make stubs       compare the stubs with what is imported; two minutes"
 	@echo "make bench       measure every path whose speed has a bar; 20 minutes on two fast idle cores"
 	@echo "make audit       look up known vulnerabilities of what is installed; needs the Python Package Index"
 	@echo "make clean       remove the environment and what was built"
@@ -102,6 +103,10 @@ lint: $(READY)
 
 types: $(READY)
 	$(VENV)/bin/mypy
+
+# what the stubs say against what is imported; two minutes, since mypy keeps nothing between two runs of it
+stubs: $(READY)
+	$(VENV)/bin/python -m mypy.stubtest tlprune --ignore-missing-stub --mypy-config-file pyproject.toml --allowlist stubtest-allowlist.txt
 
 bench: $(READY)
 	$(VENV)/bin/python benchmarks/bars.py $(BENCH)

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from tlprune import progress
+from shards import samples, write_parquet, write_tar
+from tlprune import RandomSelector, apply, progress, select
 from tlprune.data.datasets import TensorImages
 from tlprune.data.packed import PackedImages
 from tlprune.models.backbones import create_backbone
@@ -94,6 +95,24 @@ def test_a_bar_is_left_where_the_work_failed(clock):
     said = shown.text
     assert "4 of 10" in plain(said).splitlines()[-2]
     assert said.rindex("\x1b[?25h") > said.rindex("\x1b[?25l")
+
+
+def test_an_estimated_total_is_said_to_be_one_and_becomes_exact(clock):
+    with terminal() as shown, show_progress("apply", 1000, estimated=True) as advance:
+        for steps, total in ((0, 1200), (300, None), (0, 600), (400, None)):
+            clock.now += 10
+            advance(steps, total)
+    counts = re.findall(r"[\d,]+ of (?:about )?[\d,]+", plain(shown.text))
+    said = ["0 of about 1,200", "300 of about 1,200", "300 of about 600", "700 of 700"]  # more than were expected
+    assert list(dict.fromkeys(counts)) == said
+    assert re.search(r"300 of about 1,200 +15 images/s +60 s left", plain(shown.text))
+
+
+def test_a_log_says_that_a_total_is_estimated(clock, capfd):
+    with show_progress("apply", 10_000, estimated=True) as advance:
+        clock.now += 100
+        advance(200)
+    assert capfd.readouterr().err == "apply: 200 of about 10,000 images, 2 per second, 82 min left\n"
 
 
 def test_quick_work_draws_nothing(clock):
@@ -199,3 +218,50 @@ def drawn_source():
             return str(index)
 
     return images, Seen(), backbone
+
+
+@pytest.fixture
+def applied(coloured, surrogate_file):
+    """Applies a Selection of four classes, by the prediction of a network or by labels."""
+    names = [f"colour{number:02}" for number in range(4)]
+    selection = select(coloured(4, 5), selector=RandomSelector(1))
+
+    def run(source, output, by="prediction"):
+        surrogate = str(surrogate_file(names)) if by == "prediction" else None
+        return apply(selection, source, output, units=2, by=by, surrogate=surrogate, device="cpu")
+
+    return run
+
+
+def rows_of(text):
+    return re.findall(r"apply [^\r\n]*", plain(text))
+
+
+@pytest.mark.parametrize("kind", ["folder", "tars", "parquet"])
+def test_apply_shows_images_per_second_and_the_time_left(kind, applied, class_folder, tmp_path):
+    if kind == "folder":
+        source = str(class_folder("in", {"a": 50, "b": 100}))
+    else:
+        rows = [(number % 4, number) for number in range(150)]
+        for shard, part in enumerate((rows[:70], rows[70:80], rows[80:])):
+            if kind == "tars":
+                write_tar(tmp_path / f"in/{shard}.tar", samples(part, None))
+            else:
+                write_parquet(tmp_path / f"in/{shard}.parquet", part)
+        source = f"{'webdataset' if kind == 'tars' else kind}:{tmp_path}/in"
+    with terminal() as shown:
+        applied(source, tmp_path / "out")
+    said = rows_of(shown.text)
+    assert re.search(r"150 of 150 +[\d,]+ images/s +in \d", said[-1])
+    assert any(re.search(r"64 of (about )?\d+ +[\d,.]+ images/s +\d+ s left", row) for row in said)  # a batch
+    assert any(" of about " in row for row in said) == (kind != "folder")
+    with terminal() as shown:
+        applied(source, tmp_path / "out")  # nothing is left to do
+    assert rows_of(shown.text) == []
+
+
+def test_other_ranks_of_apply_show_nothing(applied, class_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    with terminal() as shown:
+        applied(str(class_folder("in", {"colour00": 5})), tmp_path / "out", "labels")
+    assert shown.text == ""

@@ -1,6 +1,7 @@
 """Applies a Selection to images that it was not made from: another source, or further shards of the same."""
 
 import os
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from tlprune.data.sources import sharded_source
 from tlprune.distributed import barrier, broadcast_from_rank0, raise_on_all_ranks, rank_and_world
 from tlprune.errors import InputError, did_you_mean, require_within
 from tlprune.membership_rules import By, Rule, rule_of
+from tlprune.progress import Advance, show_progress
 from tlprune.selection.membership import DAMAGED, NO_UNIT, Membership
 from tlprune.selection.ranking import ArgumentBudget, Budget
 from tlprune.selection.selection import Selection
@@ -177,14 +179,19 @@ class _Work:
     copies: bool
 
     def do(self, numbers: Sequence[int]) -> None:
-        """Does some blocks, one after the other."""
-        with self.rule.ready():
-            for number in numbers:
+        """Does some blocks, one after the other, and shows how far it is."""
+        expected = array("q", map(self.blocks.count, numbers))  # eight bytes a block, of which there may be many
+        total = sum(expected)
+        with self.rule.ready(), show_progress("apply", total, estimated=self.blocks.estimated) as advance:
+            for number, count in zip(numbers, expected, strict=True):
                 version = self.blocks.version(number)  # before it is read: a change meanwhile is noticed next time
-                self._write(number, version, self.blocks.open(number))
+                images = self.blocks.open(number)
+                total += len(images) - count
+                advance(0, total)
+                self._write(number, version, images, advance)
 
-    def _write(self, number: int, version: list[int], images: ImageSet) -> None:
-        membership = self.rule.units(images)
+    def _write(self, number: int, version: list[int], images: ImageSet, advance: Advance) -> None:
+        membership = self.rule.units(images, advance)
         units = membership.units.tolist()
         rows = [row for row, unit in enumerate(units) if unit in self.kept]
         labels = self.rule.names_of(images)

@@ -13,6 +13,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 import tlprune
+from tlprune.callbacks.mixup_cutmix import MixupCutMix
 from tlprune.checkpoint_io import AtomicCheckpointIO
 from tlprune.data.two_views import RECIPES
 from tlprune.datamodules.downstream import DownstreamDataModule
@@ -21,6 +22,7 @@ from tlprune.datamodules.pruned_source import PrunedSourceDataModule
 from tlprune.datamodules.source import SourceDataModule
 from tlprune.errors import InputError
 from tlprune.fit_stage import FitStage, files_written
+from tlprune.logger_starts import refused_starts
 from tlprune.modules.classifier import ClassificationModule
 from tlprune.modules.ssl import LitSSL
 from tlprune.parser_messages import Refusal, in_short
@@ -72,6 +74,10 @@ class TLPruneCLI(LightningCLI):
         self._write_whole_checkpoints()
         self._check_inputs()
         self._open_stage()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with refused_starts():
+            super()._run_subcommand(subcommand)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
@@ -175,6 +181,9 @@ class TLPruneCLI(LightningCLI):
         _check_views(self.model, self.datamodule)
         if isinstance(self.datamodule, ChecksInputs):
             self.datamodule.check_inputs()
+        for callback in self.trainer.callbacks if self.config["subcommand"] == "fit" else ():  # type: ignore[attr-defined]
+            if isinstance(callback, MixupCutMix):
+                callback.check_data(self.trainer, self.model, self.datamodule)
         file = self._find_checkpoint()
         if file is None or not file.is_file():
             return

@@ -1,6 +1,6 @@
 """How images of another source find their unit: by label, by the surrogate's prediction, or by the nearest centroid."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -61,8 +61,8 @@ class Rule(Protocol):
         """Returns the class names of a block; empty where labels are not looked at."""
         ...
 
-    def units(self, images: ImageSet) -> Membership:
-        """Returns the unit of each image of a block."""
+    def units(self, images: ImageSet, advance: Callable[[int], None]) -> Membership:
+        """Returns the unit of each image of a block, and calls ``advance`` with the number of further images done."""
         ...
 
 
@@ -99,7 +99,7 @@ class LabelRule:
                 raise InputError(f"label {name!r} of {images.name(0)} is not from 0 to {most} (`class_names`)")
         return tuple(self.class_names[int(name)] for name in images.classes)
 
-    def units(self, images: ImageSet) -> Membership:
+    def units(self, images: ImageSet, advance: Callable[[int], None]) -> Membership:
         """Returns the unit of each image; no image is decoded.
 
         Raises:
@@ -108,6 +108,7 @@ class LabelRule:
         if not images.classes:
             raise InputError(f"{images.name(0)} has no label, images of other shards have")
         units = torch.tensor([self.unit_of_name.get(name, NO_UNIT) for name in self.names_of(images)])
+        advance(len(images))
         return Membership(units[images.labels])
 
 
@@ -132,7 +133,7 @@ class FeatureRule:
         """Returns no names: labels are not looked at."""
         return ()
 
-    def units(self, images: ImageSet) -> Membership:
+    def units(self, images: ImageSet, advance: Callable[[int], None]) -> Membership:
         """Returns the unit of each image.
 
         Raises:
@@ -140,7 +141,7 @@ class FeatureRule:
         """
         if not isinstance(images, FeatureSet):
             raise TypeError(f"{type(images).__name__} has no features")
-        return units_of_features(images, self.decide)
+        return units_of_features(images, self.decide, advance)
 
 
 class NetworkRule:
@@ -188,7 +189,7 @@ class NetworkRule:
         """Returns no names: labels are not looked at."""
         return ()
 
-    def units(self, images: ImageSet) -> Membership:
+    def units(self, images: ImageSet, advance: Callable[[int], None]) -> Membership:
         """Returns the unit of each image.
 
         Raises:
@@ -199,7 +200,8 @@ class NetworkRule:
         if self._run is None:
             raise RuntimeError("units are asked for outside ready()")
         half = self.by == "centroids"
-        return units_of_images(self._run, tried, self.decide, self.num_workers, device_of(self.network), half)
+        device = device_of(self.network)
+        return units_of_images(self._run, tried, self.decide, advance, self.num_workers, device, half)
 
 
 def rule_of(

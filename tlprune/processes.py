@@ -11,9 +11,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from functools import partial
+from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 __all__ = ["GRACE", "Stopping", "end_with_parent", "first_to_say", "is_lost_connection", "rank_and_world", "stoppable"]
@@ -56,6 +57,8 @@ def stoppable() -> Iterator[Stopping]:
 
     def stop(number: int, _: FrameType | None) -> NoReturn:
         stopping.signal = number
+        # loading processes of this session end too, and torch's handler would raise that they were killed
+        signal.signal(signal.SIGCHLD, lambda *_: None)
         raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
     ended, (read, write) = threading.Event(), os.pipe()
@@ -142,12 +145,28 @@ def _end_in_time(read: int, ended: threading.Event) -> None:
 
 
 def _in_a_fork() -> None:
-    """Ignores signals in forked processes, such as image loaders, because they share the pipe with their parent."""
+    """Ignores signals in forked processes, such as image loaders, because they share the pipe with their parent.
+
+    What they say of a parent that ends while it takes a batch is left out.
+    """
     global _listening
     if _listening:
         _listening = False
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        sys.excepthook = partial(_show_unless_unread, sys.excepthook)
+
+
+def _show_unless_unread(
+    show: Callable[[type[BaseException], BaseException, TracebackType | None], object],
+    kind: type[BaseException],
+    error: BaseException,
+    trace: TracebackType | None,
+) -> None:
+    """Shows an error, unless it is that a reader went away while a thread handed it the memory of a batch."""
+    where = "" if trace is None else trace.tb_frame.f_globals.get("__name__")
+    if where != "multiprocessing.resource_sharer" or not isinstance(error, (ConnectionError, EOFError)):
+        show(kind, error, trace)
 
 
 if hasattr(os, "register_at_fork"):

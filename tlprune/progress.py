@@ -7,16 +7,16 @@ Bars go to standard error and are drawn by the process that works, without a thr
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tlprune.processes import rank_and_world
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["hide_progress", "rate_text", "show_progress", "time_text"]
+__all__ = ["Advance", "hide_progress", "rate_text", "show_progress", "time_text"]
 
 DELAY = 0.5
 """Seconds of work before a bar is drawn."""
@@ -38,6 +38,19 @@ _shown = False
 _hidden = False
 
 
+class Advance(Protocol):
+    """Function that counts steps of shown work."""
+
+    def __call__(self, steps: int, total: int | None = None) -> None:
+        """Adds steps that are done.
+
+        Args:
+            steps: Number of further steps.
+            total: Number of all steps, where it is known better than before; None leaves it.
+        """
+        ...
+
+
 def hide_progress() -> None:
     """Shows no progress in this process from now on; for a process whose parent shows its own."""
     global _hidden
@@ -45,13 +58,14 @@ def hide_progress() -> None:
 
 
 @contextmanager
-def show_progress(what: str, total: int, unit: str = "images") -> Iterator[Callable[[int], None]]:
+def show_progress(what: str, total: int, unit: str = "images", estimated: bool = False) -> Iterator[Advance]:
     """Shows how far a piece of work is. Ranks above 0 show nothing, and neither does work inside of other shown work.
 
     Args:
         what: Name of the work.
         total: Number of steps; 0 shows nothing.
         unit: Word for the steps, in the plural.
+        estimated: Whether the number of steps is an estimate, and is said to be one until the last step.
 
     Yields:
         Function to call with the number of further steps that are done.
@@ -62,7 +76,7 @@ def show_progress(what: str, total: int, unit: str = "images") -> Iterator[Calla
         return
     rank, world = rank_and_world()
     name = what if world == 1 else f"{what}, process {rank + 1} of {world}"
-    shown = (_Bar if _on_terminal() else _Lines)(name, total, unit)
+    shown = (_Bar if _on_terminal() else _Lines)(name, total, unit, estimated)
     _shown = True
     try:
         yield shown.advance
@@ -97,7 +111,7 @@ def time_text(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
-def _ignore(steps: int) -> None:
+def _ignore(steps: int, total: int | None = None) -> None:
     pass
 
 
@@ -119,19 +133,26 @@ class _Shown:
         name: Name of the work.
         total: Number of steps.
         unit: Word for the steps.
+        estimated: Whether ``total`` is an estimate.
     """
 
     delay = DELAY
 
-    def __init__(self, name: str, total: int, unit: str) -> None:
-        self.name, self.total, self.unit = name, total, unit
+    def __init__(self, name: str, total: int, unit: str, estimated: bool) -> None:
+        self.name, self.total, self.unit, self.estimated = name, total, unit, estimated
         self.done = 0
         self.started = _clock()
         self.next = self.started + self.delay
 
-    def advance(self, steps: int) -> None:
-        """Adds steps that are done."""
+    @property
+    def about(self) -> str:
+        """Word before a number of all steps that is an estimate."""
+        return "about " if self.estimated and self.done < self.total else ""
+
+    def advance(self, steps: int, total: int | None = None) -> None:
+        """Adds steps that are done, and takes a better number of all steps."""
         self.done += steps
+        self.total = max(self.total if total is None else total, self.done)
         now = _clock()
         if now >= self.next:
             self.next = now + self.draw(now - self.started)
@@ -153,7 +174,7 @@ class _Lines(_Shown):
         """Writes a line."""
         rate = self.done / elapsed
         left = (self.total - self.done) / rate if rate else 0.0
-        text = f"{self.name}: {self.done:,} of {self.total:,} {self.unit}, {rate_text(rate)} per second"
+        text = f"{self.name}: {self.done:,} of {self.about}{self.total:,} {self.unit}, {rate_text(rate)} per second"
         if sys.stderr is not None:
             sys.stderr.write(f"{text}, {time_text(left)} left\n")
             sys.stderr.flush()
@@ -163,8 +184,8 @@ class _Lines(_Shown):
 class _Bar(_Shown):
     """A bar on a terminal, which stays there when the work is done."""
 
-    def __init__(self, name: str, total: int, unit: str) -> None:
-        super().__init__(name, total, unit)
+    def __init__(self, name: str, total: int, unit: str, estimated: bool) -> None:
+        super().__init__(name, total, unit, estimated)
         self.bar: tuple[Progress, TaskID] | None = None
 
     def draw(self, elapsed: float) -> float:
@@ -172,13 +193,14 @@ class _Bar(_Shown):
         if self.bar is None:
             progress = _bar()
             progress.start()
-            self.bar = progress, progress.add_task(self.name, total=self.total, rate="", left="")
+            self.bar = progress, progress.add_task(self.name, total=self.total, about=self.about, rate="", left="")
         progress, task = self.bar
         rate = self.done / elapsed
         left = f"{time_text((self.total - self.done) / rate)} left" if rate else ""
         if self.done >= self.total:
             left = f"in {time_text(elapsed)}"
-        progress.update(task, completed=self.done, rate=f"{rate_text(rate)} {self.unit}/s", left=left, refresh=True)
+        progress.update(task, rate=f"{rate_text(rate)} {self.unit}/s", left=left, about=self.about)
+        progress.update(task, completed=self.done, total=self.total, refresh=True)
         return _TICK
 
     def close(self) -> None:
@@ -192,7 +214,8 @@ def _bar() -> "Progress":
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,} of {task.total:,}"))
+    counted = TextColumn("{task.completed:,} of {task.fields[about]}{task.total:,}")
+    columns = (TextColumn("{task.description}"), BarColumn(), counted)
     more = (TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[left]}"))
     console = Console(stderr=True, highlight=False, markup=False, emoji=False, force_jupyter=False)
     return Progress(*columns, *more, console=console, auto_refresh=False)

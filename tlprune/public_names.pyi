@@ -14,6 +14,7 @@ from .callbacks.representation_monitor import RepresentationMonitor as Represent
 from .callbacks.selection_monitor import SelectionMonitor as SelectionMonitor
 from .checkpoint_io import AtomicCheckpointIO as AtomicCheckpointIO
 from .checkpoint_io import WholeCheckpointIO as WholeCheckpointIO
+from .data.class_names import ClassNames as ClassNames
 from .data.datasets import ImageSet as ImageSet
 from .data.feature_set import FeatureSet as FeatureSet
 from .data.pruned_dataset import PrunedDataset as PrunedDataset

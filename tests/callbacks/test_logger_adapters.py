@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +29,7 @@ from tlprune.callbacks.tables import markdown_text
 from tlprune.cli import main
 from tlprune.data.target_splits import TargetSplits
 from tlprune.fit_stage import FitStage
+from tlprune.logger_starts import refused_starts
 from tlprune.models.backbones import Classifier, create_backbone
 from tlprune.models.weights import save_classifier
 
@@ -45,6 +48,7 @@ OFFLINE = {
     "MLFLOW_ALLOW_FILE_STORE": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+FIT = ["fit", "--model=LitClassifier", "--model.backbone=resnet8_w8", "--data=PrunedSourceDataModule"]
 STEPS = [4, 8]
 FIGURES = ["selection/votes", "selection/units", "val/confusion"]
 NUMBERS = {"selection/units_kept", "selection/votes_covered", "cost/minutes_spent", "best/val/accuracy", "val/accuracy"}
@@ -261,11 +265,58 @@ def test_a_stopped_fit_goes_on_in_its_run_of_mlflow_as_long_as_that_exists(offli
 
 def test_the_command_says_in_one_line_why_a_logger_cannot_be_used(offline, monkeypatch, capsys):
     monkeypatch.chdir(offline)
-    command = ["fit", "--model=LitClassifier", "--model.backbone=resnet8_w8", "--data=PrunedSourceDataModule"]
-    assert main([*command, "--trainer.logger=MLFlowLogger", "--trainer.logger.tracking_uri=odd://x"]) == 2
+    assert main([*FIT, "--trainer.logger=MLFlowLogger", "--trainer.logger.tracking_uri=odd://x"]) == 2
     [line] = [one for one in capsys.readouterr().err.splitlines() if one.startswith("tlprune: error")]
     assert line.startswith("tlprune: error: MLFlowLogger: ")
     assert "odd://x" in line
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [(None, "No API key configured"), ("short", "has 5; `wandb login` stores")],
+)
+def test_the_command_says_in_one_line_that_wandb_wants_a_login(offline, class_folder, tmp_path, key, said):
+    source = f"--data.source={class_folder('src', {'ant': 3, 'bee': 3})}"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    environment |= {name: str(tmp_path / "none") for name in ("NETRC", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "HOME")}
+    environment |= {"WANDB_ERROR_REPORTING": "false", **({"WANDB_API_KEY": key} if key else {})}
+    here = tmp_path / "here"
+    here.mkdir()
+    done = run([sys.executable, "-m", "tlprune", *FIT, source, "--trainer.logger=WandbLogger"], here, environment)
+    assert done.returncode == 2, done.stdout
+    assert "Traceback" not in done.stdout
+    [line] = [one for one in done.stdout.splitlines() if one.startswith("tlprune: error")]
+    assert line.startswith("tlprune: error: WandbLogger: ")
+    assert said in line
+    assert line.endswith("`offline: true` of the logger needs neither key nor network")
+    assert list(here.iterdir()) == []
+
+
+def test_the_command_says_in_one_line_that_a_server_of_mlflow_does_not_answer(
+    offline, class_folder, tmp_path, monkeypatch, capsys
+):
+    source = f"--data.source={class_folder('src', {'ant': 3, 'bee': 3})}"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.socket() as taken:  # nobody listens there
+        taken.bind(("127.0.0.1", 0))
+        server = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        assert main([*FIT, source, "--trainer.logger=MLFlowLogger", f"--trainer.logger.tracking_uri={server}"]) == 2
+    [line] = [one for one in capsys.readouterr().err.splitlines() if one.startswith("tlprune: error")]
+    assert line.startswith(f"tlprune: error: MLFlowLogger: API request to {server}")
+
+
+def test_an_error_while_a_logger_runs_is_no_refused_start():
+    class Running(Somebodys):
+        @property
+        def experiment(self):
+            return self
+
+        def log_metrics(self, metrics, step=None):
+            raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError), refused_starts():
+        Running().experiment.log_metrics({})
 
 
 WITHOUT_CLIENTS = """

@@ -8,16 +8,20 @@ from torch.nn import functional as F  # noqa: N812 - the field's name for it
 from torch.utils.data import DataLoader, Dataset
 
 from tlprune import (
+    DownstreamDataModule,
     LitAdversarialClassifier,
     LitClassifier,
     LitSSL,
     MixupCutMix,
+    ProgressiveResize,
     PrunedDataModule,
     PrunedSourceDataModule,
     RandomSelector,
     TransferModule,
     select,
 )
+from tlprune.cli import main
+from tlprune.data.target_splits import TargetSplits
 from tlprune.errors import InputError
 
 CLASSES, SIZE = 4, 8
@@ -273,3 +277,48 @@ def test_what_cannot_be_meant_is_refused(coloured, trainer):
         trainer(callbacks=[MixupCutMix()]).fit(LitSSL("resnet8_w8"), datamodule=data)
     with pytest.raises(InputError, match="needs `num_classes`: Theirs and its data do not say it"):
         trainer(callbacks=[MixupCutMix()]).fit(Theirs(), DataLoader(Numbered(), 8), DataLoader(Numbered(), 8))
+
+
+@pytest.fixture
+def probe(coloured, surrogate_file):
+    """A linear probe with its weights, and the data of a target of four colours."""
+
+    def make(**options):
+        target = TargetSplits("colours", *(coloured(CLASSES, each, each) for each in (8, 2, 2)), 32, "made for tests")
+        return TransferModule(weights=str(surrogate_file(9)), mode="probe"), DownstreamDataModule(
+            target, batch_size=8, **options
+        )
+
+    return make
+
+
+def test_a_probe_on_features_is_refused_before_any_is_computed(probe, trainer):
+    module, data = probe()
+    ran = []
+    module.backbone.register_forward_hook(lambda *_: ran.append(True))
+    with pytest.raises(InputError, match="the linear probe of TransferModule trains on features, .* set `augment`"):
+        trainer(callbacks=[MixupCutMix()]).fit(module, datamodule=data)
+    assert ran == []
+
+
+@pytest.mark.filterwarnings("ignore:Found .* in eval mode")
+@pytest.mark.parametrize("first", ["mixup", "sizes", None])
+def test_a_probe_on_images_that_change_is_mixed(probe, trainer, first):
+    module, data = probe(**({} if first else {"augment": "crop_flip"}))
+    callbacks = [MixupCutMix(), *([ProgressiveResize(16, 32, 0, 2, 8)] if first else [])]
+    trainer(callbacks=callbacks[:: -1 if first == "sizes" else 1]).fit(module, datamodule=data)
+    assert np.isfinite(float(module.trainer.callback_metrics["train/loss"]))
+
+
+def test_the_command_refuses_a_probe_on_features_and_writes_no_file(
+    class_folder, surrogate_file, tmp_path, monkeypatch, capsys
+):
+    class_folder("pets/train", {"x": 6, "y": 6})
+    model = ["--model=TransferModule", "--model.mode=probe", f"--model.weights={surrogate_file(9)}"]
+    data = ["--data=DownstreamDataModule", f"--data.target={tmp_path / 'pets'}"]
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    assert main(["fit", *model, *data, "--trainer.callbacks+=MixupCutMix", "--trainer.accelerator=cpu"]) == 2
+    [line] = [one for one in capsys.readouterr().err.splitlines() if one.startswith("tlprune: error")]
+    assert line.startswith("tlprune: error: MixupCutMix mixes images, and the linear probe of TransferModule trains")
+    assert list((tmp_path / "run").iterdir()) == []

@@ -68,6 +68,49 @@ def test_feature_mapping_on_a_folder_without_labels(unlabelled, inputs, capsys):
     assert "no unit '5': the clusters are numbered 0 to 4" in capsys.readouterr().err
 
 
+def test_single_images_are_numbers_said_to_be_such_and_paths_where_the_source_is_given(source, capsys):
+    for seed in (0, 1):
+        single = ["--selector=RandomSelector", "--selector.unit=sample", f"--selector.seed={seed}"]
+        assert main(["select", f"--source={source}", *single, f"--output={seed}.safetensors"]) == 0
+    first, second = (Selection.load(f"{seed}.safetensors") for seed in (0, 1))
+    paths = [str(path.relative_to(source)) for path in sorted(source.rglob("*.png"))]
+    best = int(first.ranking[0])
+    gained = sorted(set(second.keep(units=9).tolist()) - set(first.keep(units=9).tolist()))
+    note = "this Selection holds no paths; images are numbered from 0 as the source lists them"
+    for command, number, path in (
+        (["show", "0.safetensors", "--top=1"], f"sample {best} ", paths[best]),
+        (["explain", "0.safetensors", f"--unit={best}"], f"sample {best}: rank 1 of", f"{paths[best]}: rank 1 of"),
+        (
+            ["diff", "0.safetensors", "1.safetensors", "--keep_units=9"],
+            f"+ sample {gained[0]}",
+            f"+ {paths[gained[0]]}",
+        ),
+    ):
+        capsys.readouterr()
+        assert main(command) == 0
+        out = capsys.readouterr().out
+        assert number in out
+        assert out.count(note) == 1
+        assert main([*command, f"--source={source}"]) == 0
+        out = capsys.readouterr().out
+        assert path in out
+        assert "sample" not in out.replace(note, "").replace("unit sample", "")
+        assert note not in out
+        (source / "extra").mkdir(exist_ok=True)
+        shutil.copy(source / "ant/000.png", source / "extra/1.png")
+        assert main([*command, f"--source={source}"]) == 2
+        assert "this selection was made for another source" in capsys.readouterr().err
+        shutil.rmtree(source / "extra")
+
+
+def test_listings_of_classes_say_nothing_of_paths(source, capsys):
+    assert main(["select", f"--source={source}", "--selector=RandomSelector", "--output=s.safetensors"]) == 0
+    assert main(["show", "s.safetensors", f"--source={source}"]) == 0
+    out = capsys.readouterr().out
+    assert "no paths" not in out
+    assert " ant " in out
+
+
 def test_several_targets_are_named_and_their_coverage_reported(source, pets, class_folder, surrogate_file, capsys):
     class_folder("birds/train", {"z": 5})
     class_folder("birds/val", {"z": 1})

@@ -8,6 +8,7 @@ from PIL import Image
 
 import tlprune
 from tlprune import (
+    ClassNames,
     InputError,
     LabelMapping,
     ListSelector,
@@ -50,6 +51,22 @@ def surrogate(surrogate_file):
 @pytest.fixture
 def made(listed, target, surrogate):
     return select(listed(), target, surrogate=surrogate, image_size=32)
+
+
+def test_names_given_in_python_select_as_their_list_does(made, target, surrogate):
+    for names in (NAMES, NAMES[::-1]):
+        selection = select(ClassNames(names), target, surrogate=surrogate, image_size=32)
+        kept = [selection.unit_names[unit] for unit in selection.ranking.tolist() if selection.votes[unit] > 0]
+        expected = [made.unit_names[unit] for unit in made.ranking.tolist() if made.votes[unit] > 0]
+        assert sorted(kept) == sorted(expected)
+    assert select(ClassNames(NAMES), target, surrogate=surrogate, image_size=32).digest == made.digest
+
+
+def test_readable_names_belong_to_the_classes():
+    names = ClassNames(["n1", "n2"], ["ant", "bee"])
+    assert (names.classes, names.display_names, len(names)) == (("n1", "n2"), ("ant", "bee"), 0)
+    with pytest.raises(InputError, match="mine: 1 readable names of 2 classes, and each class needs one"):
+        ClassNames(["n1", "n2"], ["ant"], where="mine")
 
 
 def test_imagenet_is_in_the_order_of_published_weights():

@@ -140,19 +140,21 @@ def test_select_ends_on_a_signal(number, status, start, select, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("devices", "number", "status"),
+    ("devices", "number", "status", "workers"),
     [
-        (2, *SIGNALS[1]),
-        *(pytest.param(*one, marks=slow) for one in ((1, *SIGNALS[0]), (1, *SIGNALS[1]), (2, *SIGNALS[0]))),
+        (2, *SIGNALS[1], 0),
+        (1, *SIGNALS[1], 2),
+        *(pytest.param(*one, 0, marks=slow) for one in ((1, *SIGNALS[0]), (1, *SIGNALS[1]), (2, *SIGNALS[0]))),
     ],
 )
-def test_fit_ends_on_a_signal_and_keeps_its_last_checkpoint(number, status, devices, class_folder, tmp_path):
+def test_fit_ends_on_a_signal_and_keeps_its_last_checkpoint(number, status, devices, workers, class_folder, tmp_path):
     source = class_folder("src", dict.fromkeys(("ant", "bee", "cat"), 40))
     keep = "--trainer.callbacks=ModelCheckpoint"
     command = [sys.executable, "-m", "tlprune", "fit", "--model=LitClassifier", "--model.backbone=resnet8_w8"]
     command += ["--data=PrunedSourceDataModule", f"--data.source={source}", "--data.image_size=32"]
     command += ["--data.batch_size=8", "--trainer.max_epochs=10000", "--trainer.logger=false"]
     command += ["--trainer.accelerator=cpu", f"--trainer.devices={devices}", "--trainer.enable_progress_bar=false"]
+    command += [f"--data.num_workers={workers}"]
     command += [keep, "--trainer.callbacks.dirpath=kept", "--trainer.callbacks.filename=last"]
     command += ["--trainer.callbacks.enable_version_counter=false"]
     job = Job(command, tmp_path)
@@ -162,7 +164,49 @@ def test_fit_ends_on_a_signal_and_keeps_its_last_checkpoint(number, status, devi
     got = job.wait(30)
     assert job.gone(30), job.log.read_text()
     assert got == status, job.log.read_text()
+    assert "Traceback" not in job.log.read_text()
     assert load_torch(tmp_path / "kept" / "last.ckpt")["global_step"] > 0
+
+
+SHARING = """
+import os, socket
+from multiprocessing import get_context
+from multiprocessing.connection import Client
+from multiprocessing.resource_sharer import DupFd
+
+from tlprune.processes import stoppable
+
+
+def load(pipe):
+    pipe.send(DupFd(1))
+    pipe.recv()
+
+
+with stoppable():
+    fork = get_context("fork")
+    ours, theirs = fork.Pipe()
+    loading = fork.Process(target=load, args=(theirs,))
+    loading.start()
+    shared = ours.recv()
+    address, _ = shared._id
+    with socket.socket(socket.AF_UNIX) as reader:  # goes away before it has said who it is
+        reader.connect(address)
+    with Client(address, authkey=loading.authkey) as reader:  # asks for what is not there, which is a bug
+        reader.send((12345, loading.pid))
+        reader.poll(10)
+    os.close(shared.detach())  # served after both
+    ours.send("end")
+    loading.join()
+"""
+
+
+def test_a_loading_process_is_silent_about_a_reader_that_is_gone_and_not_about_bugs(tmp_path):
+    (tmp_path / "share.py").write_text(SHARING)
+    job = Job([sys.executable, tmp_path / "share.py"], tmp_path)
+    assert job.wait(60) == 0
+    said = job.log.read_text()
+    assert said.count("Traceback") == 1, said
+    assert said.splitlines()[-1] == "KeyError: 12345"
 
 
 @slow

@@ -4,10 +4,11 @@ from collections.abc import MutableMapping, MutableSequence
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Tensor
 from torchvision.transforms import v2
 
+from tlprune.callbacks.progressive_resize import ProgressiveResize
 from tlprune.data.sampler import seed_from
 from tlprune.data.two_views import RECIPES
 from tlprune.distributed import broadcast_from_rank0
@@ -65,13 +66,33 @@ class MixupCutMix(OfLightning, Callback):
         self._mix: v2.Transform | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses training data that are known to have no labels, and makes the next fit draw by its own seed."""
+        """Checks the training data, and makes the next fit draw by its own seed."""
         self._seed = self._mix = None
         self._checked = False
-        augment = getattr(getattr(trainer, "datamodule", None), "augment", None)
-        if stage == "fit" and isinstance(augment, str) and augment in RECIPES:
-            views = f"`augment` {augment!r} gives two views, which {type(pl_module).__name__} compares without labels"
+        if stage == "fit":
+            self.check_data(trainer, pl_module, getattr(trainer, "datamodule", None))
+
+    def check_data(self, trainer: Trainer, pl_module: LightningModule, data: LightningDataModule | None) -> None:
+        """Refuses training data that are known to be no images with labels; changes nothing.
+
+        Args:
+            trainer: Trainer of the fit.
+            pl_module: Module to train.
+            data: Its DataModule; None for loaders, of which nothing is known before the first batch.
+
+        Raises:
+            InputError: Batches have two views of each image, or features that a linear probe computes once.
+        """
+        augment, module = getattr(data, "augment", None), type(pl_module).__name__
+        if isinstance(augment, str) and augment in RECIPES:
+            views = f"`augment` {augment!r} gives two views, which {module} compares without labels"
             raise InputError(f"MixupCutMix mixes images and their labels, and {views}: leave one of them out")
+        caches_features_of = getattr(pl_module, "caches_features_of", None)
+        resizes = any(isinstance(one, ProgressiveResize) for one in trainer.callbacks)  # type: ignore[attr-defined]
+        if caches_features_of is not None and not resizes and caches_features_of(data):
+            features = f"the linear probe of {module} trains on features, computed once of images that never change"
+            mend = "set `augment` of the data, or leave MixupCutMix out"
+            raise InputError(f"MixupCutMix mixes images, and {features}: {mend}")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finds the number of classes, and the seed of the run.

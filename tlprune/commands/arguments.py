@@ -194,6 +194,18 @@ def add_origins(parser: ArgumentParser, targets: bool) -> None:
     parser.add_argument("--cache", type=str | None, default=None, help="cache folder")
 
 
+def note_of_numbers(selection: "Selection") -> str | None:
+    """Returns what the numbers of single images mean; None where units have names.
+
+    Args:
+        selection: Selection whose units are listed without its source.
+    """
+    if selection.unit_kind != "sample":
+        return None
+    numbered = "this Selection holds no paths; images are numbered from 0 as the source lists them"
+    return f"{numbered} (--source of show, explain and diff names them)"
+
+
 def plural(selection: "Selection", count: int) -> str:
     """Formats a number of units with the name of their kind."""
     from tlprune.selection.selection import UNIT_WORDS

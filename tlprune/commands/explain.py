@@ -8,6 +8,7 @@ from tlprune.commands.arguments import (
     given_budget,
     make_console,
     make_parser,
+    note_of_numbers,
     parse,
     require_selections,
     require_writable,
@@ -41,17 +42,19 @@ def run(arguments: list[str]) -> None:
     given = parse(parser, arguments)
     require_writable(given.output)
     require_selections(given.selection)
-    from tlprune.commands.origins import opened_source, opened_targets  # loads torch, which takes seconds
+    from tlprune.commands.origins import opened_source, opened_targets, unit_names  # loads torch, which takes seconds
     from tlprune.selection.selection import Selection
 
     selection = Selection.load(given.selection)
     unit = selection.unit(given.unit)
-    name, found = selection.name(unit), selection.explain(unit)
+    name, found = unit_names(selection, given.source, given.cache)(unit), selection.explain(unit)
     budget = given_budget(given)
     console = make_console()
     title = f"{name}: rank {found.rank} of {selection.num_units}, {_votes(found.votes)}, score {found.score:.2f}"
     counted = f", {len(found.samples):,} source images" if selection.sizes_known else ""
     console.print(f"{title}{counted}", soft_wrap=True)
+    if given.source is None and (note := note_of_numbers(selection)) is not None:
+        console.print(note, soft_wrap=True)
     if budget is not None:
         kept = selection.units_kept(budget)
         votes, score = float(selection.votes[kept[-1]]), float(selection.scores[kept[-1]])

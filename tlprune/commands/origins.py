@@ -1,5 +1,6 @@
 """Source and targets of a Selection, reopened and checked against their digests."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from tlprune.data.target_splits import open_target
 from tlprune.errors import InputError
 from tlprune.selection.selection import Selection
 
-__all__ = ["Voters", "opened_source", "opened_targets"]
+__all__ = ["Voters", "opened_source", "opened_targets", "unit_names"]
 
 
 def opened_source(selection: Selection, source: str | None, cache: str | None) -> ImageSet:
@@ -40,6 +41,26 @@ def opened_source(selection: Selection, source: str | None, cache: str | None) -
     images = without_skipped(images, selection)
     require_source(selection, images, f"source {name}")
     return images
+
+
+def unit_names(selection: Selection, source: str | None, cache: str | None) -> Callable[[int], str]:
+    """Returns the function that names units: of single images by the source's paths, if the source is given.
+
+    Args:
+        selection: Selection whose units are named.
+        source: Location of its source given by the user; None to name single images by their numbers.
+        cache: Cache folder.
+
+    Raises:
+        InputError: If the source is not found, or has changed.
+    """
+    if source is None or not selection.sizes_known:
+        return selection.name
+    images = opened_source(selection, source, cache)  # checked in any case: it would be believed to be the right one
+    if selection.unit_kind != "sample":
+        return selection.name
+    image_of_unit = selection.unit_of_sample.argsort()
+    return lambda unit: images.name(int(image_of_unit[unit]))
 
 
 @dataclass(frozen=True)

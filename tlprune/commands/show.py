@@ -8,9 +8,11 @@ from rich.table import Table
 
 from tlprune.commands.arguments import (
     add_budget,
+    add_origins,
     given_budget,
     make_console,
     make_parser,
+    note_of_numbers,
     parse,
     plural,
     require_selections,
@@ -19,6 +21,8 @@ from tlprune.errors import require_within
 from tlprune.preprocessing import EVAL_VIEW, Preprocessing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tlprune.selection.ranking import Budget
     from tlprune.selection.selection import Selection
 
@@ -37,16 +41,22 @@ def run(arguments: list[str]) -> None:
     parser = make_parser("show", "Say what a Selection was made from and, with a budget, what it keeps.")
     parser.add_argument("selection", type=str, help="a saved Selection")
     parser.add_argument("--top", type=int, default=10, help="how many of the best units to list")
+    add_origins(parser, targets=False)
     add_budget(parser)
     given = parse(parser, arguments)
     require_within("top", given.top, 0)
     require_selections(given.selection)
-    from tlprune.selection.selection import Selection  # loads torch, which takes seconds
+    from tlprune.commands.origins import unit_names  # loads torch, which takes seconds
+    from tlprune.selection.selection import Selection
 
-    show(Selection.load(given.selection), given.selection, given_budget(given), given.top)
+    selection = Selection.load(given.selection)
+    names = None if given.source is None else unit_names(selection, given.source, given.cache)
+    show(selection, given.selection, given_budget(given), given.top, names)
 
 
-def show(selection: "Selection", path: str, budget: "Budget | None", top: int) -> None:
+def show(
+    selection: "Selection", path: str, budget: "Budget | None", top: int, names: "Callable[[int], str] | None" = None
+) -> None:
     """Prints a Selection.
 
     Args:
@@ -54,6 +64,7 @@ def show(selection: "Selection", path: str, budget: "Budget | None", top: int) -
         path: Path of its file.
         budget: Budget to apply; None to omit the kept units.
         top: Number of best units to list.
+        names: Function that names units; None for the names in the Selection.
     """
     console = make_console()
     for name, text in [("selection", f"{path}, digest {selection.digest[:12]}"), *origin(selection)]:
@@ -62,7 +73,9 @@ def show(selection: "Selection", path: str, budget: "Budget | None", top: int) -
         for name, text in _kept(selection, budget):
             console.print(f"{name:<10} {text}", soft_wrap=True)
     if top > 0:
-        console.print(_table(selection, top))
+        console.print(_table(selection, top, names or selection.name))
+        if names is None and (note := note_of_numbers(selection)) is not None:
+            console.print(note, soft_wrap=True)
 
 
 def origin(selection: "Selection") -> list[tuple[str, str]]:
@@ -130,7 +143,7 @@ def _kept(selection: "Selection", budget: "Budget") -> list[tuple[str, str]]:
     return rows
 
 
-def _table(selection: "Selection", top: int) -> Table:
+def _table(selection: "Selection", top: int, names: "Callable[[int], str]") -> Table:
     table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False)
     voted = len(selection.assignments) > 0
     scored = bool(selection.scores.any())
@@ -144,7 +157,7 @@ def _table(selection: "Selection", top: int) -> Table:
         table.add_column(column, justify="left" if column in ("unit", "id") else "right", overflow="fold")
     whole = bool((selection.votes == selection.votes.round()).all())
     for rank, unit in enumerate(selection.ranking[:top].tolist(), 1):
-        cells = [str(rank), selection.name(unit), *([selection.unit_names[unit]] if coded else [])]
+        cells = [str(rank), names(unit), *([selection.unit_names[unit]] if coded else [])]
         if voted:
             cells.append(f"{selection.votes[unit]:,.{0 if whole else 2}f}")
         if scored:

@@ -24,10 +24,12 @@ class Blocks(Protocol):
     Attributes:
         fingerprint: Fingerprint of a listing of all images; empty for shards, each of which has a version.
         key_column: What an image is called in lists.
+        estimated: Whether numbers of images are estimates until a block is opened.
     """
 
     fingerprint: str
     key_column: str
+    estimated: bool
 
     def __len__(self) -> int: ...
 
@@ -37,6 +39,10 @@ class Blocks(Protocol):
 
     def version(self, number: int) -> list[int]:
         """Returns numbers that change with the content of a block."""
+        ...
+
+    def count(self, number: int) -> int:
+        """Returns the number of images of a block, or an estimate by its size."""
         ...
 
     def open(self, number: int) -> ImageSet:
@@ -64,9 +70,11 @@ class ShardBlocks:
     """
 
     fingerprint = ""
+    estimated = True
 
     def __init__(self, names: ShardNames) -> None:
         self.names = names
+        self._images = self._bytes = 0  # of shards that were opened
         self.key_column = "key" if names.kind == "webdataset" else "row"
 
     def __len__(self) -> int:
@@ -88,9 +96,16 @@ class ShardBlocks:
             raise InputError(f"{self.names.files[number]}: {error.strerror or error}") from error
         return [status.st_size, status.st_mtime_ns]
 
+    def count(self, number: int) -> int:
+        """Estimates the number of images of a shard by its size and by the shards that were opened; at least 1."""
+        return max(1, round(self.version(number)[0] * self._images / max(self._bytes, 1)))
+
     def open(self, number: int) -> ShardedImages:
         """Indexes a shard."""
-        return open_shard(self.names, number)
+        images = open_shard(self.names, number)
+        self._images += len(images)
+        self._bytes += self.version(number)[0]
+        return images
 
     def key(self, images: ImageSet, index: int) -> str:
         """Returns the WebDataset key of an image, or its row."""
@@ -109,6 +124,8 @@ class ListedBlocks:
     Args:
         images: The source.
     """
+
+    estimated = False
 
     def __init__(self, images: ImageSet) -> None:
         if images.only_classes or len(images) == 0:
@@ -129,9 +146,16 @@ class ListedBlocks:
         """Returns nothing, because the fingerprint covers all blocks."""
         return []
 
+    def count(self, number: int) -> int:
+        """Returns the number of images of a block."""
+        return len(self._rows(number))
+
+    def _rows(self, number: int) -> range:
+        return range(number * BLOCK_SIZE, min((number + 1) * BLOCK_SIZE, len(self.images)))
+
     def open(self, number: int) -> ImageSet:
         """Returns the images of a block."""
-        rows = range(number * BLOCK_SIZE, min((number + 1) * BLOCK_SIZE, len(self.images)))
+        rows = self._rows(number)
         if not isinstance(images := self.images, FeatureSet):
             return images.subset(torch.arange(rows.start, rows.stop))
         labels = images.labels[rows.start : rows.stop] if images.classes else None

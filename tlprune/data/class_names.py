@@ -23,15 +23,27 @@ _KIND = "classes:"
 
 
 class ClassNames(ImageSet):
-    """The classes of a source, without images. Label Mapping needs no more of a source.
+    """The classes of a source, without images: choose classes before you download them.
+
+    ``tlprune.select`` takes it as a source for Label Mapping, which needs no images of a source, as it takes the name
+    ``classes:FILE`` of a list.
 
     Args:
-        classes: Class names, or names of their folders, in the order of the surrogate's outputs; all different.
-        display_names: Readable names; None for those of WordNet ids, and else ``classes``.
+        classes: Class names, or names of their folders, such as WordNet ids; all different. The surrogate's file may
+            name its outputs by them in any order; where it names none, they are in the order of its outputs.
+        display_names: Readable names, as many as ``classes``; None for those of WordNet ids, and else ``classes``.
         where: Name of the list in messages.
 
+    Attributes:
+        classes: The class names.
+        labels: Int64 tensor ``[0]``: there are no images.
+
     Raises:
-        InputError: There are no classes, or one stands twice.
+        InputError: There are no classes, one stands twice, or there are more or fewer readable names.
+
+    Example:
+        >>> ClassNames(["n01440764", "n01443537"], ["tench", "goldfish"]).display_names
+        ('tench', 'goldfish')
     """
 
     only_classes = True
@@ -49,6 +61,9 @@ class ClassNames(ImageSet):
             seen.add(name)
         self.labels = torch.empty(0, dtype=torch.int64)
         self.where = where
+        if display_names is not None and len(display_names) != len(self.classes):
+            pair = f"{len(display_names)} readable names of {len(self.classes)} classes"
+            raise InputError(f"{where}: {pair}, and each class needs one")
         self._display_names = readable_names(self.classes) if display_names is None else tuple(display_names)
 
     @property

@@ -157,6 +157,11 @@ class DownstreamDataModule(ResumableDataModule):
         parts = {"train": target.train, "val": target.val, "test": target.test}
         self._sets = {part: TransformedDataset(of, self._view(part)) for part, of in parts.items() if of is not None}
 
+    @property
+    def can_cache_features(self) -> bool:
+        """Whether training images are the same in every epoch, so that their features are."""
+        return self.augment == "none" and self.transform is None and self.train_sizes is None
+
     def cache_features(self, backbone: nn.Module) -> bool:
         """Replaces training and validation images by their features, unless training images are augmented.
 
@@ -167,7 +172,7 @@ class DownstreamDataModule(ResumableDataModule):
         Returns:
             Whether batches contain features from now on. Test batches always contain images.
         """
-        if self.augment != "none" or self.transform is not None or self.train_sizes is not None:
+        if not self.can_cache_features:
             return False
         with running(backbone) as run:
             for part in (name for name in ("train", "val") if len(self._sets[name])):

@@ -1,6 +1,6 @@
 """Transfer of a pretrained backbone to the target by linear probe or full finetuning, with a new head."""
 
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, TypeGuard, runtime_checkable
 
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -122,11 +122,22 @@ class TransferModule(ClassificationModule):
         trained = self.head if self.mode == "probe" else self
         return build_optimizers(self, trained, self.optimizer, self.lr_scheduler, layer_decay=self.layer_decay)
 
+    def caches_features_of(self, data: object) -> bool:
+        """Returns whether a fit is known to train on features that a DataModule computes once.
+
+        Args:
+            data: DataModule of the fit; one without ``can_cache_features`` decides when it is asked for features.
+        """
+        return self._may_cache(data) and bool(getattr(data, "can_cache_features", False))
+
+    def _may_cache(self, data: object) -> TypeGuard[CachesFeatures]:
+        return self.mode == "probe" and not self.flip_average and isinstance(data, CachesFeatures)
+
     def _cache_features(self) -> None:
         if not self.pretrained:
             raise InputError("a linear probe needs pretrained weights, got none: set `weights`, or `mode: finetune`")
         data = getattr(self.trainer, "datamodule", None)
-        if isinstance(data, CachesFeatures) and not self.flip_average:
+        if self._may_cache(data):
             data.cache_features(self.backbone)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

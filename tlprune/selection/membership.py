@@ -89,12 +89,13 @@ def by_prediction(unit_of_output: Tensor) -> Decide:
     return decide
 
 
-def units_of_features(features: GivenFeatures, decide: Decide) -> Membership:
+def units_of_features(features: GivenFeatures, decide: Decide, advance: Callable[[int], None]) -> Membership:
     """Finds the unit of every image whose features are given.
 
     Args:
         features: The features, read in parts.
         decide: Function from features to units.
+        advance: Function to call with the number of further images that are done.
 
     Raises:
         InputError: A feature is not finite; the images are named.
@@ -103,6 +104,7 @@ def units_of_features(features: GivenFeatures, decide: Decide) -> Membership:
     for start in range(0, len(features), _ROWS):
         rows = range(start, min(start + _ROWS, len(features)))
         found.append(decide(_finite(features.read_features(rows), features, torch.tensor([*rows]))))
+        advance(len(rows))
     return _joined(found)
 
 
@@ -110,6 +112,7 @@ def units_of_images(
     run: Run,
     images: Images,
     decide: Decide,
+    advance: Callable[[int], None],
     num_workers: int = 0,
     device: torch.device | None = None,
     half: bool = True,
@@ -120,6 +123,7 @@ def units_of_images(
         run: Function of :func:`tlprune.selection.forward.running`.
         images: Images under the evaluation transform, whose label is :data:`DAMAGED` where one cannot be decoded.
         decide: Function from outputs to units.
+        advance: Function to call with the number of further images that are done.
         num_workers: Number of processes that load images.
         device: Device of the network.
         half: Whether outputs are rounded to float16 first, as features of a source are.
@@ -138,6 +142,7 @@ def units_of_images(
         outputs[damaged] = 0
         units, closeness = decide(outputs)
         found.append(Membership(units.masked_fill(damaged, DAMAGED), closeness))
+        advance(len(indices))
     return _joined(found)
 
 
