@@ -7,6 +7,7 @@ line ``<!-- KIND NAME ARGUMENTS -->`` opens a table, which ends at ``<!-- end --
 Within a line ``<!-- points NAME MODE METHOD@RATIO OTHER@RATIO -->`` opens a difference, which ends alike.
 """
 
+import argparse
 import json
 import re
 from dataclasses import replace
@@ -238,6 +239,11 @@ _OF_FILES = {"cost": cost, "surrogates": surrogates}
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()  # takes no option
     for page in PAGES:
-        page.write_text(written(page.read_text()))
+        before, after = page.read_text(), written(page.read_text())
+        page.write_text(after)
+        print(f"{page.relative_to(ROOT)}: {'as before' if before == after else 'CHANGED'}")
     draw()

@@ -7,6 +7,7 @@ import pytest
 from sweeps import made_results, made_selection, write_sweep
 from tlprune import Selection
 from tlprune.cli import main
+from tlprune.experiments.partial import CELLS_PLANNED
 
 BALLOTS = [0, 0, 0, 1, 3, 3]
 FILES = {"index.html", "cells.csv", "summary.csv", "tables.tex", "accuracy-pets.png"}
@@ -51,6 +52,27 @@ def test_a_sweep_s_report(sweep, pets, capsys):
     assert re.findall(r'<li class="dropped">.*?<b>(\w+)</b>', dropped) == ["bee", "cat"]
     assert "its winning subset" in page
     assert "Votes of pets" in page
+
+
+@pytest.mark.parametrize("count", [2, 6])
+def test_folders_are_shown_by_their_names(count, tmp_path, capsys):
+    targets = tuple(f"/data/deep_down/t{number}" for number in range(count))
+    made_results(targets=targets, ablations=False, seeds=2).save(tmp_path)
+    said = report(capsys, tmp_path)
+    assert ("\nt0: By linear probe, over 2 seeds: " in f"\n{said}") == (count == 2)
+    assert ("in brackets the 95 % interval" in said) == (count == 6)
+    assert "deep_down" not in said
+    text = (tmp_path / "report" / "tables.tex").read_text()
+    assert "Test accuracy on t1 in percent" in text
+    assert "deep" not in text
+    rows = (tmp_path / "report" / "summary.csv").read_text()
+    assert "/data/deep_down/t1," in rows  # programs get the whole path
+
+
+def test_a_selection_that_is_not_finished_is_no_missing_one(sweep, capsys):
+    results = made_results(targets=("pets",))
+    replace(results, provenance=results.provenance | {CELLS_PLANNED: 100}).save(sweep)
+    assert "NOTE: No Selection for pets is finished yet" in report(capsys, sweep)
 
 
 def test_title_and_folder_are_taken(sweep, tmp_path, capsys):

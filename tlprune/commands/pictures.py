@@ -83,7 +83,8 @@ def shown_selections(
     for target, name in list(labels.items())[:SEVERAL]:
         group = shown_group(results, target)
         if group is None:
-            notes.append(f"No Selection for {name} is in the run, so what is kept and dropped for it is not shown.")
+            lacks = "is finished yet" if results.is_partial else "is in the run"
+            notes.append(f"No Selection for {name} {lacks}, so what is kept and dropped for it is not shown.")
             continue
         try:
             selection = Selection.load(next(cell.selection for cell in results.of(group) if cell.selection))

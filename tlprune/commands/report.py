@@ -106,7 +106,7 @@ def _report(given: Namespace, paths: list[Path], folder: Path, named: str | None
     from tlprune.experiments.page.followed import Followed, count_text
     from tlprune.experiments.page.rendering import PAGE
     from tlprune.experiments.starts import compares_starts
-    from tlprune.experiments.wording import SEVERAL, start_label
+    from tlprune.experiments.wording import SEVERAL, start_label, target_labels
 
     parts = {} if results is None else results.by_start()
     shown, missing = shown_selections(next(iter(parts.values()), None), reported.selections, given_budget(given))
@@ -124,8 +124,9 @@ def _report(given: Namespace, paths: list[Path], folder: Path, named: str | None
     for start, part in parts.items():
         if start:
             console.print(f"pretraining {start_label(start)}\n", style="bold", soft_wrap=True)
+        labels = target_labels(part.targets)
         for target in part.targets if len(part.targets) <= SEVERAL else ():
-            console.print(f"{target}: {conclusion(part, target)}\n", soft_wrap=True)
+            console.print(f"{labels[target]}: {conclusion(part, target)}\n", soft_wrap=True)
         if len(part.targets) > 1:
             print_pooled(part, console)
     if results is not None and compares_starts(results):

@@ -104,8 +104,10 @@ def print_pooled(results: Results, console: Console) -> None:
             ]
         table.add_row(method, group.match_budget, *numbers)
     console.print(table)
-    text = "in brackets the 95 % interval of a two-way bootstrap over targets and seeds; won / lost: targets above and"
-    console.print(f"{text} below 0, in brackets how many of them beyond what seeds vary", soft_wrap=True)
+    text = "won / lost: targets above and below 0, in brackets how many of them beyond what seeds vary"
+    if len(results.targets) >= FEWEST_TARGETS:
+        text = f"in brackets the 95 % interval of a two-way bootstrap over targets and seeds; {text}"
+    console.print(text, soft_wrap=True)
     if len(results.targets) < FEWEST_TARGETS:
         console.print(
             f"fewer than {FEWEST_TARGETS} targets carry no interval and no conclusion over targets", soft_wrap=True

@@ -63,6 +63,14 @@ def test_latex_has_the_numbers_and_balanced_tables(results):
         assert {line.replace(r"\&", "").count("&") for line in lines} == {head.replace(r"\&", "").count("&")}
 
 
+@pytest.mark.parametrize("count", [5, 6])
+def test_the_latex_caption_names_intervals_only_where_the_table_has_them(count):
+    results = made_results(targets=tuple(f"t{number}" for number in range(count)), ablations=False, seeds=2)
+    table = latex_tables(results).partition(r"\end{table}")[0]
+    assert ("with the 95" in table) == (r"\,[" in table) == (count == 6)
+    assert ("without intervals, since fewer than 6 targets" in table) == (count == 5)
+
+
 def test_latex_takes_any_name_as_text():
     assert latex_text("50% of $x_1$ & #2 {a}\\b~^\n\x07") == (
         r"50\% of \$x\_1\$ \& \#2 \{a\}\textbackslash{}b\textasciitilde{}\textasciicircum{}"

@@ -176,7 +176,7 @@ def conclusion(results: Results, target: str) -> str:
 
 def _too_few(seeds: int) -> str:
     why = "one seed has no interval" if seeds == 1 else "an interval of two seeds reaches nine deviations to each side"
-    return f"{why}, so nothing is claimed about this target alone; run {FEWEST_SEEDS} seeds or more."
+    return f"{why}, so no winning subset is claimed for this target alone; run {FEWEST_SEEDS} seeds or more."
 
 
 def _was_run(results: Results, target: str, mode: str, method: str) -> bool:

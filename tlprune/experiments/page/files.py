@@ -9,7 +9,7 @@ from tlprune.experiments.page.diagnostics import DIAGNOSTICS
 from tlprune.experiments.page.findings import accuracy_rows, cost_rows, verdict, winning_rows
 from tlprune.experiments.pooled import PooledDifference, controls_of, pooled_rows
 from tlprune.experiments.results import Results
-from tlprune.experiments.statistics import Estimate
+from tlprune.experiments.statistics import FEWEST_TARGETS, Estimate
 from tlprune.experiments.wording import mode_label, points_text
 
 __all__ = ["cells_csv", "latex_tables", "latex_text", "pooled_csv", "summary_csv"]
@@ -185,10 +185,12 @@ def _pooled_latex(results: Results) -> str:
             latex_text(mode_label(row.mode, results.recipes)),
         ]
         rows.append([*first, f"${row.accuracy:.1f}$", *map(_pooled_points, row.differences)])
-    caption = (
-        f"Differences over {len(results.targets)} targets in points of test accuracy, with the 95 % interval of a "
-    )
-    return _latex(caption + "two-way bootstrap over targets and seeds.", headings, rows)
+    caption = f"Differences over {len(results.targets)} targets in points of test accuracy, "
+    if len(results.targets) >= FEWEST_TARGETS:
+        caption += "with the 95 % interval of a two-way bootstrap over targets and seeds."
+    else:
+        caption += f"without intervals, since fewer than {FEWEST_TARGETS} targets carry none."
+    return _latex(caption, headings, rows)
 
 
 def _pooled_points(found: PooledDifference | None) -> str:

@@ -103,7 +103,7 @@ def write_report(
     if results is not None and shown is not None:
         labels = target_labels(results.targets)
         texts |= {"cells.csv": cells_csv(results), "summary.csv": summary_csv(results)}
-        texts["tables.tex"] = latex_tables(results)
+        texts["tables.tex"] = latex_tables(shown)
         if len(results.targets) > 1:
             texts["pooled.csv"] = pooled_csv(results)
             if _has_whole(results):
