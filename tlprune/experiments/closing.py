@@ -13,6 +13,7 @@ from tlprune.experiments.statistics import FEWEST_TARGETS
 from tlprune.experiments.verdicts import claim_text, pooled_sentences
 from tlprune.experiments.wording import (
     difference,
+    interval_source,
     mode_label,
     percent,
     points_text,
@@ -104,9 +105,12 @@ def print_pooled(results: Results, console: Console) -> None:
             ]
         table.add_row(method, group.match_budget, *numbers)
     console.print(table)
-    text = "won / lost: targets above and below 0, in brackets how many of them beyond what seeds vary"
-    if len(results.targets) >= FEWEST_TARGETS:
-        text = f"in brackets the 95 % interval of a two-way bootstrap over targets and seeds; {text}"
+    seeds = results.seeds([cell.group for cell in results.cells])
+    text = "won / lost: targets above and below 0"
+    if seeds > 1:
+        text += ", in brackets how many of them beyond what seeds vary"
+    if source := interval_source(len(results.targets), seeds):
+        text = f"in brackets {source}; {text}"
     console.print(text, soft_wrap=True)
     if len(results.targets) < FEWEST_TARGETS:
         console.print(

@@ -209,6 +209,10 @@ def _lead(results: Results | None, evidence: Sequence[Evidence]) -> str:
     )
 
 
+def _seeds(results: Results) -> int:
+    return results.seeds([cell.group for cell in results.cells])
+
+
 def _targets(results: Results) -> str:
     return _and(list(results.targets)) if len(results.targets) <= SEVERAL else f"{len(results.targets)} targets"
 
@@ -296,6 +300,8 @@ def _pooled(results: Results) -> dict[str, Any]:
     return {
         "targets": len(results.targets),
         "fewest": FEWEST_TARGETS,
+        "interval": wording.interval_source(len(results.targets), _seeds(results)),
+        "seeds": _seeds(results),
         "headlines": pooled_headlines(results),
         "picture": picture,
         "png": _POOLED,
