@@ -10,7 +10,7 @@ from tlprune.cli import main
 from tlprune.experiments.partial import CELLS_PLANNED
 
 BALLOTS = [0, 0, 0, 1, 3, 3]
-FILES = {"index.html", "cells.csv", "summary.csv", "tables.tex", "accuracy-pets.png"}
+FILES = {"index.html", "cells.csv", "summary.csv", "tables.md", "tables.tex", "accuracy-pets.png"}
 
 
 @pytest.fixture
@@ -67,6 +67,20 @@ def test_folders_are_shown_by_their_names(count, tmp_path, capsys):
     assert "deep" not in text
     rows = (tmp_path / "report" / "summary.csv").read_text()
     assert "/data/deep_down/t1," in rows  # programs get the whole path
+
+
+def test_the_ratio_of_the_tables_is_chosen_among_those_that_were_run(sweep, tmp_path, capsys):
+    report(capsys, sweep, "--table_ratio", "0.75", "--output", tmp_path / "out")
+    for name, text in (("tables.md", "at 75 % pruned"), ("tables.tex", r"at 75 \% pruned")):
+        written = (tmp_path / "out" / name).read_text()
+        assert text in written
+        assert text.replace("75", "50") not in written
+    assert main(["report", str(sweep), "--table_ratio", "0.6", "--output", str(tmp_path / "none")]) == 2
+    assert "--table_ratio: 0.6 was not run; ratios that were: 0.25, 0.5, 0.75" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+    selection = next((sweep / "selections").iterdir())
+    assert main(["report", str(selection), "--table_ratio", "0.5"]) == 2
+    assert "--table_ratio is for sweeps and demos" in capsys.readouterr().err
 
 
 def test_a_selection_that_is_not_finished_is_no_missing_one(sweep, capsys):

@@ -41,7 +41,8 @@ def print_claims(results: Results, console: Console) -> None:
         console: Console to print to.
     """
     mode = results.modes[0]
-    table = _table(f"winning subsets by {mode}: at most {points_text(results.margin)} below no pruning, on test images")
+    held = f"at most {points_text(results.margin)} below no pruning, on test images"
+    table = _table(f"winning subsets by {mode_label(mode, results.recipes)}: {held}")
     labels = target_labels(results.targets)
     table.add_column("target", no_wrap=True, min_width=max(map(len, labels.values())))
     longest = max(len(info.label) for info in results.methods.values())
