@@ -139,7 +139,8 @@ def _differences(
         for target in results.targets
         if any(key[0] == target for key in cells)
     ]
-    control = "no pruning" if other == NONE else "random pruning"
+    label = results.methods[other].label
+    control = "random pruning" if label == RANDOM else label  # alone it is no noun
     where = f"at {100 * groups[0].ratio:.4g} % pruned, by {mode_label(mode, results.recipes)}"
     caption = f"Differences to {control} {where}, in points of test accuracy: "
     seeds = max(results.seeds(results.groups(target)) for target in results.targets)
