@@ -83,6 +83,23 @@ def test_the_ratio_of_the_tables_is_chosen_among_those_that_were_run(sweep, tmp_
     assert "--table_ratio is for sweeps and demos" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("ratios", "place"),
+    [
+        ((0.75,), "the only ratio that was run"),
+        ((0.5, 0.75), "the larger of the two ratios that were run"),
+        ((0.25, 0.5, 0.75), "in the middle of the 3 ratios that were run"),
+    ],
+)
+def test_without_a_winning_subset_the_page_says_which_ratio_it_shows(ratios, place, tmp_path, selection, capsys):
+    results = made_results(targets=("pets",), ratios=ratios, ablations=False, seeds=1)
+    report(capsys, write_sweep(tmp_path / "few", results, {"pets": selection}))
+    assert (
+        f"(LM at {ratios[len(ratios) // 2]:.0%} pruned, {place})"
+        in (tmp_path / "few" / "report" / "index.html").read_text()
+    )
+
+
 def test_a_selection_that_is_not_finished_is_no_missing_one(sweep, capsys):
     results = made_results(targets=("pets",))
     replace(results, provenance=results.provenance | {CELLS_PLANNED: 100}).save(sweep)
