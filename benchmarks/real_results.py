@@ -7,24 +7,31 @@ line ``<!-- KIND NAME ARGUMENTS -->`` opens a table, which ends at ``<!-- end --
 Within a line ``<!-- points NAME MODE METHOD@RATIO OTHER@RATIO -->`` opens a difference, which ends alike.
 """
 
+import argparse
 import json
 import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from tlprune.experiments.claims import pooled_winning, winning
+from tlprune.experiments.claims import winning
 from tlprune.experiments.page.reading import read_runs
 from tlprune.experiments.pooled import PooledDifference, PooledRow, controls_of, pooled_rows
 from tlprune.experiments.pooled_curves import pooled_figure
 from tlprune.experiments.results import NONE, Group, Results
 from tlprune.experiments.statistics import Pooled
-from tlprune.experiments.verdicts import claim_text
 from tlprune.experiments.wording import difference, interval_of, mode_label, share, target_labels
 
 ROOT = Path(__file__).parents[1]
 PAGES = tuple(
-    ROOT / name for name in ("README.md", "docs/results.md", "docs/selection-evidence.md", "docs/which-selector.md")
+    ROOT / name
+    for name in (
+        "README.md",
+        "docs/results.md",
+        "docs/method.md",
+        "docs/selection-evidence.md",
+        "docs/which-selector.md",
+    )
 )
 RESULTS = ROOT / "benchmarks" / "results" / "real"
 
@@ -91,18 +98,6 @@ def one_difference(results: Results, mode: str, candidate: str, other: str) -> s
     if found is None:
         raise RuntimeError(f"no target and seed has both {candidate} and {other} by {mode}")
     return _pooled(found)
-
-
-def claims(results: Results, mode: str) -> str:
-    """Whether each method at each ratio costs at most the margin, over all targets."""
-    lines = []
-    for method, info in results.methods.items():
-        if results.prunes(method):
-            lines += [
-                [info.label, share(claim.ratio), claim_text(claim), claim.standing, claim.needs or "-"]
-                for claim in pooled_winning(results, method, mode).claims
-            ]
-    return _table(["method", "pruned", "minus no pruning", "at most 1 point lost", "what would decide"], lines, left=1)
 
 
 def targets(results: Results, mode: str, method: str) -> str:
@@ -227,7 +222,6 @@ def _table(heads: list[str], lines: list[list[str]], left: int = 0) -> str:
 _KINDS = {
     "differences": differences,
     "pairs": pairs,
-    "claims": claims,
     "targets": targets,
     "searched": searched,
     "short": short,
@@ -238,6 +232,11 @@ _OF_FILES = {"cost": cost, "surrogates": surrogates}
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()  # takes no option
     for page in PAGES:
-        page.write_text(written(page.read_text()))
+        before, after = page.read_text(), written(page.read_text())
+        page.write_text(after)
+        print(f"{page.relative_to(ROOT)}: {'as before' if before == after else 'CHANGED'}")
     draw()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/results.md", "docs/selection-evidence.md", "docs/which-selector.md")
+PAGES = ("README.md", "docs/results.md", "docs/method.md", "docs/selection-evidence.md", "docs/which-selector.md")
 
 
 def load():

@@ -54,6 +54,8 @@ def in_short(message: str) -> str:
     text = re.sub(
         r" - Expected a <class 'NoneType'>| Given value type:.*|- Expected a path but .*? or invalid ", "", text
     )
+    if single := re.fullmatch(r"Parser key \"([\w.]+)\": Expected a <class 'list'>\. Got value: (.*)", text):
+        return f"--{single[1]}: expected a list, got {single[2]!r}; write '[{single[2]}]', and commas between several"
     if unknown := re.search(r"- Expected a dot import path string: (\w+)", text):
         text = text.replace(unknown[0], f"no class {unknown[1]!r}: {did_you_mean(unknown[1], _known_classes())}")
     if missing := re.search(r"given class_path '([\w.]+)': No module named '(\w+)'", text):

@@ -7,9 +7,10 @@ import pytest
 from sweeps import made_results, made_selection, write_sweep
 from tlprune import Selection
 from tlprune.cli import main
+from tlprune.experiments.partial import CELLS_PLANNED
 
 BALLOTS = [0, 0, 0, 1, 3, 3]
-FILES = {"index.html", "cells.csv", "summary.csv", "tables.tex", "accuracy-pets.png"}
+FILES = {"index.html", "cells.csv", "summary.csv", "tables.md", "tables.tex", "accuracy-pets.png"}
 
 
 @pytest.fixture
@@ -51,6 +52,58 @@ def test_a_sweep_s_report(sweep, pets, capsys):
     assert re.findall(r'<li class="dropped">.*?<b>(\w+)</b>', dropped) == ["bee", "cat"]
     assert "its winning subset" in page
     assert "Votes of pets" in page
+
+
+@pytest.mark.parametrize("count", [2, 6])
+def test_folders_are_shown_by_their_names(count, tmp_path, capsys):
+    targets = tuple(f"/data/deep_down/t{number}" for number in range(count))
+    made_results(targets=targets, ablations=False, seeds=2).save(tmp_path)
+    said = report(capsys, tmp_path)
+    assert ("\nt0: By linear probe, over 2 seeds: " in f"\n{said}") == (count == 2)
+    assert ("in brackets the 95 % interval" in said) == (count == 6)
+    assert "deep_down" not in said
+    text = (tmp_path / "report" / "tables.tex").read_text()
+    assert "Test accuracy on t1 in percent" in text
+    assert "deep" not in text
+    rows = (tmp_path / "report" / "summary.csv").read_text()
+    assert "/data/deep_down/t1," in rows  # programs get the whole path
+
+
+def test_the_ratio_of_the_tables_is_chosen_among_those_that_were_run(sweep, tmp_path, capsys):
+    report(capsys, sweep, "--table_ratio", "0.75", "--output", tmp_path / "out")
+    for name, text in (("tables.md", "at 75 % pruned"), ("tables.tex", r"at 75 \% pruned")):
+        written = (tmp_path / "out" / name).read_text()
+        assert text in written
+        assert text.replace("75", "50") not in written
+    assert main(["report", str(sweep), "--table_ratio", "0.6", "--output", str(tmp_path / "none")]) == 2
+    assert "--table_ratio: 0.6 was not run; ratios that were: 0.25, 0.5, 0.75" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+    selection = next((sweep / "selections").iterdir())
+    assert main(["report", str(selection), "--table_ratio", "0.5"]) == 2
+    assert "--table_ratio is for sweeps and demos" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("ratios", "place"),
+    [
+        ((0.75,), "the only ratio that was run"),
+        ((0.5, 0.75), "the larger of the two ratios that were run"),
+        ((0.25, 0.5, 0.75), "in the middle of the 3 ratios that were run"),
+    ],
+)
+def test_without_a_winning_subset_the_page_says_which_ratio_it_shows(ratios, place, tmp_path, selection, capsys):
+    results = made_results(targets=("pets",), ratios=ratios, ablations=False, seeds=1)
+    report(capsys, write_sweep(tmp_path / "few", results, {"pets": selection}))
+    assert (
+        f"(LM at {ratios[len(ratios) // 2]:.0%} pruned, {place})"
+        in (tmp_path / "few" / "report" / "index.html").read_text()
+    )
+
+
+def test_a_selection_that_is_not_finished_is_no_missing_one(sweep, capsys):
+    results = made_results(targets=("pets",))
+    replace(results, provenance=results.provenance | {CELLS_PLANNED: 100}).save(sweep)
+    assert "NOTE: No Selection for pets is finished yet" in report(capsys, sweep)
 
 
 def test_title_and_folder_are_taken(sweep, tmp_path, capsys):

@@ -13,7 +13,7 @@ from rich.console import Console
 from sweeps import cell, made_results
 from tlprune.experiments.best_so_far import best_so_far
 from tlprune.experiments.forecast import measured_costs
-from tlprune.experiments.live import LiveSweep
+from tlprune.experiments.live import LiveSweep, _best
 from tlprune.experiments.partial import CELLS_PLANNED
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import NONE, Group, Results
@@ -133,7 +133,7 @@ def test_the_best_ratio_is_by_pairs_with_no_pruning():
         best = max(means, key=means.get)
         assert (row.points, row.pruned) == (f"{means[best]:+.1f}", f"{best.ratio:.0%}")
         assert row.label.endswith(" =") == (best.match_budget == "steps")
-        assert row.support == "over 3 pairs of 2 targets and their seeds, no interval yet"
+        assert row.support == "over 3 cells of 2 targets, no interval yet"
     assert [row.label.removesuffix(" =") for row in best_so_far(results)] == ["LM", "random", "reverse"]
 
 
@@ -294,3 +294,13 @@ def test_a_sweep_reports_what_it_submits_and_how_long_it_took():
     assert seen == ["surrogate", ("surrogate", True), "cell", ("cell", False)]
     assert progress.workers == 2
     assert progress.left() is None
+
+
+def test_the_support_of_several_targets_is_shown_whole_beside_a_long_label():
+    targets = tuple(f"t{number}" for number in range(5))
+    results = made_results(targets=targets, ablations=False, seeds=20)
+    console = Console(file=io.StringIO(), width=110)
+    console.print(_best(results))
+    text = console.file.getvalue()
+    assert text.count("over 100 cells of 5 targets, no interval yet") == 3
+    assert "…" not in text

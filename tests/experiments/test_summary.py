@@ -121,7 +121,7 @@ def test_differences_are_better_worse_or_unclear(results):
 
 def test_one_seed_is_never_clear(results):
     results.cells = [one for one in results.cells if one.seed == 0]
-    assert {one.verdict for one in Summary(results).differences()} == {"unclear"}
+    assert {one.verdict for one in Summary(results).differences()} == {"one seed"}
 
 
 def test_groups_come_by_ratio_and_those_of_equal_steps_last(results):

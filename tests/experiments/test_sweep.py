@@ -337,6 +337,13 @@ def test_wrong_input_is_said_in_one_line_before_anything_is_run(place, capsys, c
     assert not Path("out/stages").exists()
 
 
+@pytest.mark.parametrize(("option", "given"), [("targets", "/data/pets"), ("ratios", "0.5"), ("equal", "steps")])
+def test_one_value_where_a_list_is_due_is_answered_by_the_list(place, capsys, option, given):
+    assert cli.main([*place(), f"--{option}", given]) == 2
+    expected = f"--{option}: expected a list, got '{given}'; write '[{given}]', and commas between several"
+    assert expected in capsys.readouterr().err
+
+
 def made_up(differences, method="m"):
     """Results whose validation accuracy differs from no pruning's by so much at each ratio."""
     from tlprune.experiments.results import Cell, Score

@@ -5,8 +5,9 @@ import yaml
 
 from sweeps import made_results
 from tlprune.experiments.curves import accuracy_figure
-from tlprune.experiments.page.files import latex_tables
+from tlprune.experiments.page.markup import latex_tables
 from tlprune.experiments.page.rendering import render_page
+from tlprune.experiments.page.tables import report_tables
 from tlprune.experiments.sweep_transfers import transfers_of
 from tlprune.experiments.wording import mode_label
 
@@ -66,5 +67,5 @@ def test_figures_tables_and_pages_say_it_too(recipes):
     found = replace(found, cells=renamed, modes=["probe", "probe_5"], recipes=recipes)
     titles = [axes.get_title() for axes in accuracy_figure(found, "digits", found.modes).axes]
     assert titles == ["linear probe on digits", "linear probe, 5 labels a class on digits"]
-    assert "digits, linear probe, 5 labels a class" in latex_tables(found)
+    assert "digits, linear probe, 5 labels a class" in latex_tables(report_tables(found))
     assert "By linear probe, 5 labels a class" in render_page(found, [], [], "t")

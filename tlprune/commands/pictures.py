@@ -14,7 +14,7 @@ from tlprune.experiments.claims import winning
 from tlprune.experiments.page.evidence import Evidence, Votes, gather, suggested_budget
 from tlprune.experiments.page.findings import shown_group
 from tlprune.experiments.page.units import LISTED
-from tlprune.experiments.results import Results
+from tlprune.experiments.results import Group, Results
 from tlprune.experiments.wording import SEVERAL, target_labels
 from tlprune.selection.ranking import Budget
 from tlprune.selection.selection import Selection
@@ -83,7 +83,8 @@ def shown_selections(
     for target, name in list(labels.items())[:SEVERAL]:
         group = shown_group(results, target)
         if group is None:
-            notes.append(f"No Selection for {name} is in the run, so what is kept and dropped for it is not shown.")
+            lacks = "is finished yet" if results.is_partial else "is in the run"
+            notes.append(f"No Selection for {name} {lacks}, so what is kept and dropped for it is not shown.")
             continue
         try:
             selection = Selection.load(next(cell.selection for cell in results.of(group) if cell.selection))
@@ -92,10 +93,18 @@ def shown_selections(
             continue
         label = results.methods[group.method].label
         won = winning(results, target, group.method, results.modes[0]).ratio == group.ratio
-        why = f"{label} at {group.ratio:.0%} pruned, {'its winning subset' if won else 'the ratio in the middle'}"
+        why = f"{label} at {group.ratio:.0%} pruned, {'its winning subset' if won else _place(results, group)}"
         title = f"{label} for {name}"
         shown.append(Shown(title, selection, Budget(ratio=group.ratio), why, results.source.get("name"), [target]))
     return shown, notes
+
+
+def _place(results: Results, group: Group) -> str:
+    """What a ratio is among those that were run, where there is no winning subset."""
+    run = len({one.ratio for one in results.groups(group.target, group.method, "epochs")})
+    if run <= 2:
+        return "the only ratio that was run" if run == 1 else "the larger of the two ratios that were run"
+    return f"in the middle of the {run} ratios that were run"
 
 
 def gathered(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tlprune.commands.pictures import Shown
     from tlprune.experiments.page.evidence import Evidence
     from tlprune.experiments.page.followed import Followed
+    from tlprune.experiments.results import Results
 
 __all__ = ["run"]
 
@@ -33,7 +34,7 @@ _PAGE_ENDING = ".html"
 
 
 def run(arguments: list[str]) -> None:
-    """Writes a page, its figures, CSV and LaTeX, and prints a summary.
+    """Writes a page, its figures, CSV, LaTeX and Markdown, and prints a summary.
 
     Args:
         arguments: Arguments after ``report`` on the command line.
@@ -49,6 +50,8 @@ def run(arguments: list[str]) -> None:
     parser.add_argument("--title", type=str | None, default=None, help="heading of the page")
     text = "points of accuracy that a winning subset may lose to no pruning (default: the sweep's)"
     parser.add_argument("--margin", type=float | None, default=None, help=text)
+    text = "prune ratio of the tables of methods and targets, in [0, 1) (default: the middle one that was run)"
+    parser.add_argument("--table_ratio", type=float | None, default=None, help=text)
     text = (
         "of a Selection: say how near what is kept is to the target, how varied, and how many are copies, in features"
     )
@@ -96,6 +99,7 @@ def _report(given: Namespace, paths: list[Path], folder: Path, named: str | None
         if not 0 <= given.margin < 100:
             raise InputError(f"--margin: expected points of accuracy in [0, 100), got {given.margin}")
         results.provenance["margin"] = given.margin
+    table_ratio = _table_ratio(given, results)
     from tlprune.commands.pictures import (
         gathered,
         shown_selections,
@@ -106,7 +110,7 @@ def _report(given: Namespace, paths: list[Path], folder: Path, named: str | None
     from tlprune.experiments.page.followed import Followed, count_text
     from tlprune.experiments.page.rendering import PAGE
     from tlprune.experiments.starts import compares_starts
-    from tlprune.experiments.wording import SEVERAL, start_label
+    from tlprune.experiments.wording import SEVERAL, start_label, target_labels
 
     parts = {} if results is None else results.by_start()
     shown, missing = shown_selections(next(iter(parts.values()), None), reported.selections, given_budget(given))
@@ -117,15 +121,16 @@ def _report(given: Namespace, paths: list[Path], folder: Path, named: str | None
     title = given.title or (", ".join(path.stem for path in reported.selections) if results is None else results.name)
     followed = Followed(count_text(results)) if reloads and results is not None and results.is_partial else None
     page = PAGE if named is None else named
-    written = write_reports(results, evidence, notes, title, folder, followed, page)
+    written = write_reports(results, evidence, notes, title, folder, followed, page, table_ratio)
     if followed is not None:
         return followed
     console = make_console()
     for start, part in parts.items():
         if start:
             console.print(f"pretraining {start_label(start)}\n", style="bold", soft_wrap=True)
+        labels = target_labels(part.targets)
         for target in part.targets if len(part.targets) <= SEVERAL else ():
-            console.print(f"{target}: {conclusion(part, target)}\n", soft_wrap=True)
+            console.print(f"{labels[target]}: {conclusion(part, target)}\n", soft_wrap=True)
         if len(part.targets) > 1:
             print_pooled(part, console)
     if results is not None and compares_starts(results):
@@ -150,8 +155,23 @@ def _check(given: Namespace, paths: Sequence[Path]) -> None:
         raise InputError(f"--diagnose goes with one Selection; {text if folder else f'{len(paths)} are given'}")
     if folder is not None and (budget := given_budget(given)) is not None:
         raise InputError(f"{budget} is for pages of Selections: a sweep or demo shows the ratios that it ran")
+    if folder is None and given.table_ratio is not None:
+        raise InputError("--table_ratio is for sweeps and demos: a page of Selections has no tables of accuracy")
     if folder is not None and given.output is not None and given.output.endswith(_PAGE_ENDING):
         raise InputError(f"--output: a run's report is a folder, {given.output} is named as a page")
+
+
+def _table_ratio(given: Namespace, results: "Results | None") -> float | None:
+    """Returns the ratio that was run and is meant, if one is given."""
+    if given.table_ratio is None or results is None:
+        return None
+    from tlprune.experiments.page.tables import table_ratios
+
+    ratios = table_ratios(results)
+    if (found := next((one for one in ratios if abs(one - given.table_ratio) < 1e-9), None)) is None:
+        known = ", ".join(f"{one:g}" for one in ratios) or "none"
+        raise InputError(f"--table_ratio: {given.table_ratio:g} was not run; ratios that were: {known}")
+    return found
 
 
 def _written(output: str | None, first: Path) -> tuple[Path, str | None]:

@@ -67,7 +67,7 @@ def _points(results: Results, group: Group, values: list[float], mode: str) -> t
         if found is not None and found.count >= FEWEST_SEEDS:
             return f"{mean} {interval_of(found)}", f"over {found.count} seeds"
         return mean, f"over {len(values)} {'seed' if len(values) == 1 else 'seeds'}, no interval yet"
-    over = f"over {len(values)} pairs of {len(targets)} targets and their seeds"
+    over = f"over {len(values)} cells of {len(targets)} targets"
     pooled = results.pooled(group, Group("", NONE, start=group.start), mode)
     if pooled is None or not pooled.enough_targets:
         return mean, f"{over}, no interval yet"

@@ -14,6 +14,7 @@ from tlprune.experiments.statistics import FEWEST_TARGETS
 from tlprune.experiments.verdicts import claim_text, pooled_sentences
 from tlprune.experiments.wording import (
     difference,
+    interval_source,
     mode_label,
     percent,
     points_text,
@@ -41,7 +42,8 @@ def print_claims(results: Results, console: Console) -> None:
         console: Console to print to.
     """
     mode = results.modes[0]
-    table = _table(f"winning subsets by {mode}: at most {points_text(results.margin)} below no pruning, on test images")
+    held = f"at most {points_text(results.margin)} below no pruning, on test images"
+    table = _table(f"winning subsets by {mode_label(mode, results.recipes)}: {held}")
     labels = target_labels(results.targets)
     table.add_column("target", no_wrap=True, min_width=max(map(len, labels.values())))
     longest = max(len(info.label) for info in results.methods.values())
@@ -105,8 +107,13 @@ def print_pooled(results: Results, console: Console) -> None:
             ]
         table.add_row(method, group.match_budget, *numbers)
     console.print(table)
-    text = "in brackets the 95 % interval of a two-way bootstrap over targets and seeds; won / lost: targets above and"
-    console.print(f"{text} below 0, in brackets how many of them beyond what seeds vary", soft_wrap=True)
+    seeds = results.seeds([cell.group for cell in results.cells])
+    text = "won / lost: targets above and below 0"
+    if seeds > 1:
+        text += ", in brackets how many of them beyond what seeds vary"
+    if source := interval_source(len(results.targets), seeds):
+        text = f"in brackets {source}; {text}"
+    console.print(text, soft_wrap=True)
     if len(results.targets) < FEWEST_TARGETS:
         console.print(
             f"fewer than {FEWEST_TARGETS} targets carry no interval and no conclusion over targets", soft_wrap=True

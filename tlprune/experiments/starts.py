@@ -68,7 +68,7 @@ def difference_text(found: Estimate | Pooled | None) -> str:
 
 
 def difference_verdict(found: Estimate | Pooled) -> str:
-    """Whether the interval lies to one side of zero: ``better``, ``worse``, ``unclear``, ``two seeds``."""
+    """Whether the interval lies to one side of zero, as in :func:`verdict` and :attr:`Pooled.verdict`."""
     return found.verdict if isinstance(found, Pooled) else verdict(found)
 
 

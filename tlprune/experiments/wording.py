@@ -6,12 +6,13 @@ from typing import Any
 
 from tlprune.experiments.claims import Claim
 from tlprune.experiments.results import AS_CONFIGURED, SCRATCH
-from tlprune.experiments.statistics import Estimate, Pooled
+from tlprune.experiments.statistics import FEWEST_TARGETS, Estimate, Pooled
 
 __all__ = [
     "SEVERAL",
     "difference",
     "interval_of",
+    "interval_source",
     "mode_label",
     "percent",
     "points_text",
@@ -98,6 +99,15 @@ def targets_text(found: Pooled | None) -> str:
 def interval_of(found: Estimate | Pooled | Claim) -> str:
     """The ends of a difference's interval: ``[+0.3, +4.6]``."""
     return f"[{found.low:+.1f}, {found.high:+.1f}]"
+
+
+def interval_source(targets: int, seeds: int) -> str:
+    """What an interval over targets is and covers; empty for fewer targets than carry one."""
+    if targets < FEWEST_TARGETS:
+        return ""
+    if seeds == 1:
+        return "the 95 % interval of a bootstrap over targets, which leaves out what differs from seed to seed"
+    return "the 95 % interval of a two-way bootstrap over targets and seeds"
 
 
 def points_text(value: float) -> str:

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from sweeps import made_results
 from tlprune.experiments.claims import pooled_winning, winning
 from tlprune.experiments.page.conclusions import conclusion, headlines, pooled_headlines
+from tlprune.experiments.page.rendering import render_page
 from tlprune.experiments.results import Group
 from tlprune.experiments.statistics import Estimate
 from tlprune.experiments.verdicts import claim_text
@@ -67,8 +69,29 @@ def test_few_seeds_claim_nothing(seeds, why):
     assert f"over {seeds} {'seed' if seeds == 1 else 'seeds'}: {why}" in said
     assert "run 3 seeds or more" in said
     assert "at most" not in said
+    assert f"LM higher on average in 4 of 4; {'one seed' if seeds == 1 else 'two seeds'} cannot decide." in said
+    assert "clearly" not in said
     [card] = headlines(results, "digits")
     assert card.value == "open"
+    page = render_page(results, [], [], "t")
+    for table in page.split("<table>")[1:]:
+        assert not re.search(r'class="word">(better|worse)', table)
+
+
+def test_over_targets_of_one_seed_the_interval_is_said_to_leave_out_seeds():
+    results = made_results(targets=tuple(f"t{number}" for number in range(6)), seeds=1, ablations=False)
+    assert all("6 targets of one seed" in card.caption for card in pooled_headlines(results)[:2])
+    page = render_page(results, [], [], "t")
+    assert "of a bootstrap over targets, which leaves out what differs from seed to seed" in page
+    assert "targets and seeds" not in page.partition('id="accuracy"')[0]
+    assert "beyond what seeds vary" not in page
+
+
+def test_a_single_comparison_of_two_seeds_is_not_called_clear():
+    results = made_results(targets=("digits",), seeds=2)
+    results.cells = [one for one in results.cells if one.ratio in (0, 0.25) and one.match_budget == "epochs"]
+    text = "Against random pruning on test images: LM higher on average in 1 of 1; two seeds cannot decide."
+    assert text in conclusion(results, "digits")
 
 
 def test_a_single_comparison_is_told_whole(results):
@@ -97,9 +120,12 @@ def test_the_cards_over_all_targets():
     ]
     assert [one.value for one in cards] == ["50%", f"{max(gains, key=lambda one: one.low).mean:+.1f}", "45%"]
     assert held in cards[0].caption
+    assert "the best of 4 comparisons" in cards[1].caption
     assert "clearly better" in cards[1].caption
     assert "on average over 6 targets" in cards[2].caption
-    assert pooled_headlines(made_results(targets=names[:5])) == []
+    [few] = pooled_headlines(made_results(targets=names[:5]))
+    assert few.value == "open"
+    assert few.caption.startswith("5 targets are too few for a conclusion over targets; run 6 or more.")
 
 
 def test_over_all_targets_it_says_what_is_open_or_that_nothing_is_left():

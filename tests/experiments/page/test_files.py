@@ -5,8 +5,7 @@ import pytest
 from scipy.stats import sem, t
 
 from sweeps import made_results
-from tlprune.experiments.claims import winning
-from tlprune.experiments.page.files import cells_csv, latex_tables, latex_text, summary_csv
+from tlprune.experiments.page.files import cells_csv, summary_csv
 from tlprune.experiments.results import Group
 
 
@@ -47,24 +46,3 @@ def test_the_summary_is_what_a_statistician_would_compute(results):
 def test_one_seed_has_no_interval():
     rows = rows_of(summary_csv(made_results(seeds=1)))
     assert {row["low_95"] for row in rows} == {""}
-    assert "\\pm" not in latex_tables(made_results(seeds=1))
-
-
-def test_latex_has_the_numbers_and_balanced_tables(results):
-    text = latex_tables(results)
-    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == text.count(r"\toprule") == 2 + 2 * 2
-    found = results.accuracy(Group("digits", "label_mapping", 0.5), "probe")
-    line = next(line for line in text.splitlines() if line.startswith("    LM & 50 & $"))
-    assert f"${found.mean:.1f} \\pm {found.half_width:.1f}$" in line
-    claim = winning(results, "digits", "label_mapping", "probe").claim
-    assert f"50\\,\\% (${claim.mean:+.1f}\\,[{claim.low:+.1f}, {claim.high:+.1f}]$)" in text
-    for block in text.split(r"\begin{tabular}")[1:]:
-        head, *lines = [line for line in block.splitlines() if "&" in line]
-        assert {line.replace(r"\&", "").count("&") for line in lines} == {head.replace(r"\&", "").count("&")}
-
-
-def test_latex_takes_any_name_as_text():
-    assert latex_text("50% of $x_1$ & #2 {a}\\b~^\n\x07") == (
-        r"50\% of \$x\_1\$ \& \#2 \{a\}\textbackslash{}b\textasciitilde{}\textasciicircum{}"
-    )
-    assert latex_text("a\udcffb") == r"a\textbackslash{}udcffb"

@@ -44,8 +44,8 @@ def test_verdicts():
     assert verdict(Estimate(1, 0.9, 3)) == "better"
     assert verdict(Estimate(-1, 0.9, 3)) == "worse"
     assert verdict(Estimate(1, 1.1, 3)) == "unclear"
-    assert verdict(Estimate(9, float("nan"), 1)) == "unclear"
-    assert verdict(Estimate(9, 30, 2)) == "two seeds"
+    assert verdict(Estimate(9, float("nan"), 1)) == verdict(Estimate(9, float("nan"), 1), equal=False) == "one seed"
+    assert verdict(Estimate(9, 30, 2)) == verdict(Estimate(9, 0.1, 2)) == "two seeds"
     assert verdict(Estimate(1, 0.9, 3), equal=False) == verdict(Estimate(-1, 0.9, 3), equal=False) == "unequal"
     assert verdict(Estimate(1, 1.1, 3), equal=False) == "unclear"
 

@@ -97,6 +97,7 @@ def write_reports(
     folder: Path,
     followed: Followed | None = None,
     page: str = PAGE,
+    table_ratio: float | None = None,
 ) -> list[str]:
     """Writes the page, and where a sweep compares starts a page for each, in a folder of its own but for the first.
 
@@ -108,6 +109,7 @@ def write_reports(
         folder: Folder to write; it is made.
         followed: State of pages that are written again; None for pages that do not reload themselves.
         page: Name of the page of Selections alone.
+        table_ratio: Ratio of the tables of methods and targets; None for the middle one.
 
     Returns:
         Names of the files.
@@ -116,15 +118,20 @@ def write_reports(
         InputError: The folder cannot be written.
     """
     if results is None or not compares_starts(results):
-        return write_report(results, evidence, notes, title, folder, followed=followed, page=page)
+        return write_report(
+            results, evidence, notes, title, folder, followed=followed, page=page, table_ratio=table_ratio
+        )
     (first, part), *others = results.by_start().items()
     heading = f"{title}, {start_label(first)}"
-    written = write_report(part, evidence, notes, heading, folder, starts_of(results), followed)
+    written = write_report(
+        part, evidence, notes, heading, folder, starts_of(results), followed, table_ratio=table_ratio
+    )
     write_bytes(folder / "starts.csv", starts_csv(results).encode(errors="backslashreplace"))
     names = _folders(results)
     for start, other in others:
+        heading = f"{title}, {start_label(start)}"
         files = write_report(
-            other, [], notes, f"{title}, {start_label(start)}", folder / names[start], followed=followed
+            other, [], notes, heading, folder / names[start], followed=followed, table_ratio=table_ratio
         )
         written += [f"{names[start]}/{name}" for name in files]
     return [*written, "starts.csv"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from tlprune.experiments.claims import FEWEST_SEEDS, UNFINISHED, Claim, pooled_winning, winning
-from tlprune.experiments.page.findings import CONTROLS, accuracy_rows, leader, units_of, verdict
+from tlprune.experiments.page.findings import CONTROLS, accuracy_rows, group_label, leader, units_of, verdict
 from tlprune.experiments.pooled import RANDOM, PooledDifference, pooled_difference
 from tlprune.experiments.results import NONE, Group, Results
 from tlprune.experiments.statistics import FEWEST_TARGETS
@@ -14,8 +14,11 @@ from tlprune.experiments.wording import difference, mode_label, points_text, poo
 
 __all__ = ["Headline", "conclusion", "headlines", "pooled_headlines"]
 
+_TOO_FEW = ("one seed", "two seeds")
+"""Verdicts that decide nothing, however far from zero the mean is."""
+
 _TO_NONE = {"better": "clearly better than", "worse": "clearly worse than", "unclear": "not clearly different from"}
-_TO_NONE["two seeds"] = _TO_NONE["unclear"]
+_TO_NONE |= dict.fromkeys(_TOO_FEW, _TO_NONE["unclear"])
 
 
 @dataclass(frozen=True)
@@ -65,24 +68,26 @@ def headlines(results: Results, target: str) -> list[Headline]:
 
 
 def pooled_headlines(results: Results) -> list[Headline]:
-    """Over all targets: the largest winning subset, the clearest gain over random pruning, and what it saves.
+    """Over all targets: the largest winning subset, the best difference to random pruning, and what the subset saves.
 
     Args:
         results: Cells of several targets.
 
     Returns:
-        Nothing if there are fewer targets than carry a conclusion.
+        Where the sweep has not ended, or targets are too few for a conclusion, that alone.
     """
-    if len(results.targets) < FEWEST_TARGETS:
-        return []
     if results.is_partial:
         return [Headline("open", f"{UNFINISHED}, so nothing is claimed yet (over all targets)")]
+    if len(results.targets) < FEWEST_TARGETS:
+        few = f"{len(results.targets)} targets are too few for a conclusion over targets"
+        return [Headline("open", f"{few}; run {FEWEST_TARGETS} or more. Each target has its own conclusion below")]
     mode = results.modes[0]
     methods = [name for name in results.compared if name not in CONTROLS and results.prunes(name)]
     all_won = [(pooled_winning(results, name, mode), name) for name in methods]
     all_won = [(won, name) for won, name in all_won if won.claims]
     found = []
-    where = f"over {len(results.targets)} targets, by {mode_label(mode, results.recipes)}"
+    of_seed = " of one seed" if results.seeds([cell.group for cell in results.cells]) == 1 else ""
+    where = f"over {len(results.targets)} targets{of_seed}, by {mode_label(mode, results.recipes)}"
     holding = [(won.claim, name) for won, name in all_won if won.claim is not None]
     opened = [(won.open, name) for won, name in all_won if won.open is not None]
     saved: list[Headline] = []
@@ -99,23 +104,24 @@ def pooled_headlines(results: Results) -> list[Headline]:
         found.append(_undecided(results, claim, f"{results.methods[name].label} {where}"))
     elif all_won:
         found.append(_nothing_left(results, where))
-    gain = _largest_gain(results, methods, mode)
-    if gain is not None:
-        group, points = gain
+    gains = _gains(results, methods, mode)
+    if gains:
+        group, points = max(gains, key=lambda one: one[1].points.low)
         word = f"clearly {points.verdict}" if points.verdict in ("better", "worse") else points.verdict
-        text = f"points to random pruning for {results.methods[group.method].label} at {share(group.ratio)} pruned, "
+        best = f", the best of {len(gains)} comparisons" if len(gains) > 1 else ""
+        text = f"points to random pruning for {group_label(results, group)} at {share(group.ratio)} pruned{best}, "
         found.append(Headline(f"{points.points.mean:+.1f}", f"{text}{where}: {pooled_text(points.points)}, {word}"))
     return found + saved
 
 
-def _largest_gain(results: Results, methods: Sequence[str], mode: str) -> tuple[Group, PooledDifference] | None:
-    """The group whose difference to random pruning has the highest lower end, of those with as many images."""
+def _gains(results: Results, methods: Sequence[str], mode: str) -> list[tuple[Group, PooledDifference]]:
+    """Differences to random pruning of all groups that trained on as many images for as many steps."""
     found = []
     for group in (one for method in methods for one in results.groups_over_targets(method)):
         points = pooled_difference(results, group, RANDOM, mode) if RANDOM in results.methods else None
         if points is not None and points.equal and points.points.enough_targets:
             found.append((group, points))
-    return max(found, key=lambda one: one[1].points.low, default=None)
+    return found
 
 
 def _undecided(results: Results, claim: Claim | None, where: str) -> Headline:
@@ -176,7 +182,7 @@ def conclusion(results: Results, target: str) -> str:
 
 def _too_few(seeds: int) -> str:
     why = "one seed has no interval" if seeds == 1 else "an interval of two seeds reaches nine deviations to each side"
-    return f"{why}, so nothing is claimed about this target alone; run {FEWEST_SEEDS} seeds or more."
+    return f"{why}, so no winning subset is claimed for this target alone; run {FEWEST_SEEDS} seeds or more."
 
 
 def _was_run(results: Results, target: str, mode: str, method: str) -> bool:
@@ -206,9 +212,13 @@ def _of_unpruned(results: Results, target: str, mode: str, method: str) -> str:
 
 
 def _against_random(results: Results, target: str, mode: str, methods: Sequence[str]) -> str:
-    """In how many comparisons methods clearly beat random pruning: at each ratio and length, on test images."""
+    """In how many comparisons methods clearly beat random pruning: at each ratio and length, on test images.
+
+    Of fewer seeds than decide, in how many their mean is higher.
+    """
     rows = accuracy_rows(results, target, mode)
     said = []
+    few: set[str] = set()
     for method in methods:
         held = [row for row in rows if row.group.method == method and row.to_random is not None]
         found = [row.to_random for row in held]
@@ -217,11 +227,16 @@ def _against_random(results: Results, target: str, mode: str, methods: Sequence[
         if "unequal" in verdicts:
             clear.append(f"not comparable in {verdicts.count('unequal')}, with more images or steps on one side,")
         text = f"{' and '.join(clear) or 'clearly different in none'} of {len(found)}"
-        if len(found) == 1:
+        if set(verdicts) <= set(_TOO_FEW):
+            few |= set(verdicts)
+            above = sum(one is not None and one.mean > 0 for one in found)
+            text = f"higher on average in {above} of {len(found)}"
+        elif len(found) == 1:
             text = f"{verdicts[0]} ({difference(found[0])} points)"
         if found:
             said.append(f"{results.methods[method].label} {text}")
-    return f"Against random pruning on test images: {', '.join(said)}." if said else ""
+    ending = f"; {' or '.join(sorted(few))} cannot decide" if few else ""
+    return f"Against random pruning on test images: {', '.join(said)}{ending}." if said else ""
 
 
 def _of_other_mode(results: Results, target: str, mode: str) -> str:

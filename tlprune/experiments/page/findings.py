@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from tlprune.experiments.claims import Winning, winning
+from tlprune.experiments.claims import FEWEST_SEEDS, Winning, winning
 from tlprune.experiments.results import NONE, Group, Results
 from tlprune.experiments.statistics import Estimate
 from tlprune.selection.selection import UNIT_WORDS
@@ -30,14 +30,13 @@ CONTROLS = (NONE, "random", "reverse")
 
 _VOTING = ("label_mapping", "feature_mapping")
 
-Verdict = Literal["better", "worse", "unclear", "unequal", "two seeds", "so far"]
+Verdict = Literal["better", "worse", "unclear", "unequal", "one seed", "two seeds", "so far"]
 
 
 def verdict(found: Estimate, equal: bool = True) -> Verdict:
-    """Whether a difference's 95 % interval lies to one side of zero; one seed alone is never clear.
+    """Whether a difference's 95 % interval lies to one side of zero.
 
-    The interval of two seeds reaches nine deviations to each side: where it decides nothing, that is what is said.
-    While a sweep runs, every difference is one ``so far``.
+    One or two seeds decide nothing, as for winning subsets. While a sweep runs, every difference is one ``so far``.
 
     Args:
         found: The difference.
@@ -45,9 +44,11 @@ def verdict(found: Estimate, equal: bool = True) -> Verdict:
     """
     if not found.final:
         return "so far"
+    if found.count < FEWEST_SEEDS:
+        return "one seed" if found.count == 1 else "two seeds"
     if found.low > 0 or found.high < 0:
         return "unequal" if not equal else "better" if found.low > 0 else "worse"
-    return "two seeds" if found.count == 2 else "unclear"
+    return "unclear"
 
 
 def units_of(results: Results, method: str, count: int = 2) -> str:

@@ -23,10 +23,12 @@ from tlprune.experiments.page.conclusions import Headline, conclusion, headlines
 from tlprune.experiments.page.diagnostics import diagnostics_table
 from tlprune.experiments.page.evidence import Evidence
 from tlprune.experiments.page.explanations import WHAT_METHODS_DO
-from tlprune.experiments.page.files import cells_csv, latex_tables, pooled_csv, summary_csv
+from tlprune.experiments.page.files import cells_csv, pooled_csv, summary_csv
 from tlprune.experiments.page.first_screen import first_screen
 from tlprune.experiments.page.followed import Followed
+from tlprune.experiments.page.markup import latex_tables, markdown_tables
 from tlprune.experiments.page.svg import inline_svg
+from tlprune.experiments.page.tables import report_tables
 from tlprune.experiments.pooled import controls_of, pooled_rows
 from tlprune.experiments.pooled_curves import pooled_figure
 from tlprune.experiments.results import NONE, Group, Results
@@ -79,8 +81,9 @@ def write_report(
     starts: "Starts | None" = None,
     followed: Followed | None = None,
     page: str = PAGE,
+    table_ratio: float | None = None,
 ) -> list[str]:
-    """Writes the page and, where there are cells, a picture for each target, CSV and LaTeX.
+    """Writes the page and, where there are cells, a picture for each target, CSV, LaTeX and Markdown.
 
     Args:
         results: All cells; None for a page about Selections alone.
@@ -91,6 +94,7 @@ def write_report(
         starts: Comparison of the start of these cells with others.
         followed: State of a page that is written again; None for one that does not reload itself.
         page: Name of the page.
+        table_ratio: Ratio of the tables of methods and targets; None for the middle one.
 
     Returns:
         Names of the files.
@@ -104,7 +108,8 @@ def write_report(
     if results is not None and shown is not None:
         labels = target_labels(results.targets)
         texts |= {"cells.csv": cells_csv(results), "summary.csv": summary_csv(results)}
-        texts["tables.tex"] = latex_tables(results)
+        tables = report_tables(shown, table_ratio)
+        texts |= {"tables.tex": latex_tables(tables), "tables.md": markdown_tables(tables)}
         if len(results.targets) > 1:
             texts["pooled.csv"] = pooled_csv(results)
             if _has_whole(results):
@@ -214,6 +219,10 @@ def _lead(results: Results | None, evidence: Sequence[Evidence]) -> str:
     )
 
 
+def _seeds(results: Results) -> int:
+    return results.seeds([cell.group for cell in results.cells])
+
+
 def _targets(results: Results) -> str:
     return _and(list(results.targets)) if len(results.targets) <= SEVERAL else f"{len(results.targets)} targets"
 
@@ -301,6 +310,8 @@ def _pooled(results: Results) -> dict[str, Any]:
     return {
         "targets": len(results.targets),
         "fewest": FEWEST_TARGETS,
+        "interval": wording.interval_source(len(results.targets), _seeds(results)),
+        "seeds": _seeds(results),
         "headlines": pooled_headlines(results),
         "picture": picture,
         "png": _POOLED,
