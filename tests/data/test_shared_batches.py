@@ -66,6 +66,17 @@ def test_memory_is_used_again():
     assert 1 <= len(set.union(*seen)) <= 6  # two on their way, one here, one in the making, two where one is late
 
 
+def test_batches_that_arrive_in_inference_mode_are_dropped_outside_of_it():
+    loading = iter(loader(Numbered(40)))
+    seen = []
+    for number in range(40):
+        with torch.inference_mode(mode=number % 2 == 0):
+            batch, labels = next(loading)
+            assert (batch == number).all()
+        seen.append(set(labels.tolist()))
+    assert len(set.union(*seen)) <= 6
+
+
 def test_batches_that_are_held_keep_their_values():
     """Held as a batch, as a slice, and as an array; every third batch."""
     held = []

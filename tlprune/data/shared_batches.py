@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
@@ -39,13 +40,14 @@ class _Memory:
         shared = torch.UntypedStorage._new_shared(_FRONT + size)  # type: ignore[no-untyped-call]
         self.size = size
         self.bytes = torch.empty(0, dtype=torch.uint8).set_(shared)
-        self.bytes[0] = 0
+        self.array = self.bytes.numpy()
+        self.array[0] = 0
         self._batch: weakref.ref[Any] | None = None
 
     @property
     def is_sent(self) -> bool:
         """Whether a batch is on its way to the training process, or there."""
-        return bool(self.bytes[0])
+        return bool(self.array[0])
 
     @property
     def is_free(self) -> bool:
@@ -54,7 +56,7 @@ class _Memory:
 
     def tensor(self, size: int) -> Tensor:
         """Returns the first ``size`` bytes of the batch, ``[size]`` uint8."""
-        batch = self.bytes.numpy()[_FRONT : _FRONT + size]
+        batch = self.array[_FRONT : _FRONT + size]
         self._batch = weakref.ref(batch)  # every tensor on this memory refers to the array
         return torch.from_numpy(batch)
 
@@ -119,7 +121,7 @@ class _Sent:
             memory = _free_memory(batch.nbytes)
             batch = memory.tensor(batch.nbytes).view(batch.dtype).as_strided(batch.shape, strides).copy_(batch)
         self.batch, self.memory = batch, memory
-        memory.bytes[0] = 1
+        memory.array[0] = 1
 
     def __reduce__(self) -> tuple[Any, ...]:
         layout = (self.batch.shape, self.batch.stride(), self.batch.storage_offset())
@@ -129,12 +131,13 @@ class _Sent:
 def _received(memory: Tensor, dtype: torch.dtype, *layout: Any) -> Tensor:
     """Returns the batch; with its last tensor, the memory is free."""
     batch = memory.numpy()[_FRONT:]
-    weakref.finalize(batch, _release, memory, os.getpid()).atexit = False
+    # an array, as a tensor that arrives in inference mode may not be written to outside of it
+    weakref.finalize(batch, _release, memory.numpy(), os.getpid()).atexit = False
     whole = len(batch) // dtype.itemsize * dtype.itemsize
     return torch.from_numpy(batch)[:whole].view(dtype).as_strided(*layout)
 
 
-def _release(memory: Tensor, receiver: int) -> None:
+def _release(memory: np.ndarray, receiver: int) -> None:
     if os.getpid() == receiver:  # a process that was forked since then may drop the batch earlier
         memory[0] = 0
 
