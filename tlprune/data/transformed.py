@@ -116,6 +116,10 @@ class TransformedDataset(Dataset[tuple[Tensor, int]]):
         left.in_bytes = self.transform.ends_in_bytes
         return left
 
+    def normalized(self, batch: Tensor) -> Tensor:
+        """Normalises a batch ``[B, 3, S, S]`` of :meth:`as_bytes`, on its device; floats are returned as they are."""
+        return self.transform.normalize_batch(batch) if batch.dtype == torch.uint8 else batch
+
     def name(self, index: int) -> str:
         """Returns a readable name of image ``index``."""
         return self.images.name(index)

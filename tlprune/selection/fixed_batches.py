@@ -5,7 +5,7 @@ same images, the last batch is padded, and batch ``b`` belongs to rank ``b mod W
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -42,6 +42,15 @@ class Images(Protocol):
         ...
 
 
+@runtime_checkable
+class _Bytes(Protocol):
+    """Protocol of images that can be loaded as bytes, and normalised later."""
+
+    def as_bytes(self) -> Images: ...
+
+    def normalized(self, batch: Tensor) -> Tensor: ...
+
+
 SampleReader = Iterator[tuple[Tensor, Tensor, Tensor]]
 """Reader that yields indices ``[b]``, pixels ``[B, 3, H, W]`` whose rows past ``b`` are padding, and labels ``[b]``."""
 
@@ -60,11 +69,13 @@ def fixed_batches(
         images: Images to load.
         batches: Batches of :func:`batches_of` to load.
         num_workers: Number of processes that load images, at least 0.
-        device: Device the caller moves batches to; for a GPU, the copy overlaps with computation.
+        device: Device the caller moves batches to; for a GPU, the copy overlaps with computation, and images that can
+            travel as bytes, a quarter of the memory, do so and are normalised there.
     """
+    given = images if isinstance(images, _Bytes) and _normalizes(device) else None
     # A separate generator, so that selecting does not change the random numbers of later training
     loader: Any = DataLoader(
-        _Indexed(images),
+        _Indexed(images if given is None else given.as_bytes()),
         batch_sampler=[list(one) for one in batches],
         num_workers=num_workers,
         collate_fn=_as_it_is,
@@ -72,9 +83,16 @@ def fixed_batches(
         pin_memory=device is not None and device.type == "cuda",
     )
     for indices, pixels, labels in loader:
+        if given is not None:
+            pixels = given.normalized(pixels.to(device, non_blocking=True))
         missing = BATCH_SIZE - len(pixels)
         padded = torch.cat([pixels, pixels[-1:].expand(missing, *pixels.shape[1:])]) if missing else pixels
         yield indices, padded, labels
+
+
+def _normalizes(device: torch.device | None) -> bool:
+    """Returns whether images are normalised on the device."""
+    return device is not None and device.type == "cuda"
 
 
 def own_batches(count: int) -> list[range]:
