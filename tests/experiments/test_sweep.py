@@ -18,9 +18,12 @@ import yaml
 from PIL import Image
 
 from tlprune import PrunedSourceDataModule, Selection, cli
+from tlprune.commands.arguments import parse
+from tlprune.commands.sweep import _parser, _sweep
 from tlprune.experiments.results import NONE, Group, MethodInfo, Results
 from tlprune.experiments.running import NOTES
 from tlprune.experiments.sweep import next_groups
+from tlprune.experiments.sweep_board import Board
 from tlprune.experiments.sweep_plan import methods_of
 from tlprune.models.weights import load_backbone
 
@@ -335,6 +338,23 @@ def test_wrong_input_is_said_in_one_line_before_anything_is_run(place, capsys, c
     assert message in said
     assert said.count("\n") == 1
     assert not Path("out/stages").exists()
+
+
+def test_selections_wait_for_the_one_that_computes_the_features_of_all(place):
+    clusters = {"selector": {"class_path": "FeatureMapping", "init_args": {"num_clusters": 3}}}
+    methods = {"label_mapping": "LabelMapping", "nearest": "NearestImages", "clusters": clusters}
+    sweep = _sweep(parse(_parser(), place(targets=["target", "other"], methods=methods)[1:]))
+    board = Board()
+    for seed in (0, 1):
+        for group in sweep.groups():
+            board.add_cell(sweep, group, seed)
+    needs = {name.removeprefix("select "): task.needs for name, task in board.tasks.items()}
+    (surrogate,) = needs["clusters target 0"]
+    assert surrogate.startswith("surrogate")
+    for other in ("clusters other 0", "nearest target 0", "nearest other 0"):
+        assert needs[other] == (surrogate, "select clusters target 0")
+    assert needs["label_mapping target 0"] == needs["label_mapping other 0"] == (surrogate,)
+    assert needs["nearest other 1"] == (surrogate.replace(" 0 ", " 1 "), "select clusters target 1")
 
 
 @pytest.mark.parametrize(("option", "given"), [("targets", "/data/pets"), ("ratios", "0.5"), ("equal", "steps")])

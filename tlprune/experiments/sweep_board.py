@@ -13,7 +13,7 @@ from tlprune.experiments.sweep_copies import compare_with_source
 from tlprune.experiments.sweep_included import includes_target, surrogate_sees_target
 from tlprune.experiments.sweep_plan import Spec, Sweep
 from tlprune.experiments.sweep_progress import SweepProgress, Work
-from tlprune.experiments.sweep_stages import differs_by_target, uses_surrogate
+from tlprune.experiments.sweep_stages import differs_by_target, selector_of, uses_surrogate
 from tlprune.storage.paths import expanded
 
 __all__ = ["Board", "Task", "run_tasks", "shared_pretraining"]
@@ -33,6 +33,7 @@ class Board:
     """Tasks by name, with their dependencies."""
 
     tasks: dict[str, Task] = field(default_factory=dict)
+    _first: dict[tuple[str, int, str], str] = field(default_factory=dict)
 
     def add_comparison(self, sweep: Sweep) -> None:
         """Adds the comparison of test images with the source, for which no cell waits."""
@@ -66,6 +67,11 @@ class Board:
             surrogate = sweep.surrogate_of(group.method)
             if uses_surrogate(sweep, group.method) and surrogate is not None:
                 needs = self._surrogate(sweep, surrogate, group.target, seed)
+                if selector_of(sweep, group.method, 0).needs_surrogate == "backbone":
+                    # the first computes the source's features for all; in other processes these would only wait for it
+                    seen = group.target if surrogate_sees_target(sweep, group.method) else ""
+                    first = self._first.setdefault((surrogate, seed, seen), name)
+                    needs += [] if first == name else [first]
             work = Work("selection", method=group.method)
             self.tasks[name] = Task(make_selection, (sweep, group.method, group.target, seed), tuple(needs), work)
         return name
