@@ -229,7 +229,7 @@ def test_a_page_that_is_followed_asks_for_nothing_else(tmp_path, results, steps)
     main(["report", str(tmp_path), "--follow"])
     copy = tmp_path / "copy.html"
     copy.write_text(seen[0])
-    with browser() as page:
+    with browser(tmp_path / "profile") as page:
         page.open(copy)
         assert page.asked_for == []
         assert page.said == []
