@@ -2,10 +2,12 @@
 
 import os
 from multiprocessing import SimpleQueue
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from tlprune.commands.sweep import _is_small
 from tlprune.experiments import executors
 
 
@@ -58,3 +60,18 @@ def test_each_process_has_its_gpu_and_its_share_of_the_cores(machine, monkeypatc
     executors._begin(os.getpid(), workers, places, None)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == (devices or "unset")
     assert set_to == ([] if threads is None else [threads])
+
+
+@pytest.mark.parametrize(
+    ("source", "data", "expected"),
+    [
+        ("drawn", {"in_memory": True}, True),
+        ("drawn", {}, False),
+        ("/data/folder", {"in_memory": True}, False),
+        ("/data/folder", {"in_memory": True, "image_size": 64}, True),
+        ("/data/folder", {"in_memory": True, "image_size": 65}, False),
+    ],
+)
+def test_cells_of_small_images_in_memory_are_small(source, data, expected):
+    sweep = SimpleNamespace(source=source, pretrain=SimpleNamespace(data=data))
+    assert _is_small(sweep) == expected

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+_SMALL = 64
+"""Height and width in pixels up to which several trainings share a GPU."""
+
 
 def run(arguments: list[str]) -> None:
     """Runs a sweep, or prints its plan.
@@ -92,7 +95,7 @@ def _parser() -> ArgumentParser:
     add("--margin", type=float, default=1.0, help=margin)
     add("--diagnostics", type=bool, default=False, help=text)
     add("--output", type=str | None, default=None, help="the sweep's folder (default: runs/sweep-NAME of the config)")
-    text = "cells at a time without --slurm (default: one for each GPU, with `in_memory` up to eight; else each core)"
+    text = "cells at a time without --slurm (default: one for each GPU, up to eight if small; else each core)"
     add("--workers", type=int | None, default=None, help=text)
     text = "run each cell as a job of SLURM, with these options of submitit, such as {timeout_min: 600}"
     add("--slurm", type=dict[str, Any] | None, default=None, help=text)
@@ -169,6 +172,14 @@ def _tell_plan(sweep: "Sweep", results: "Results", console: Console) -> None:
     )
 
 
+def _is_small(sweep: "Sweep") -> bool:
+    """Returns whether a cell does not fill a GPU: its images are in memory and have at most 64 pixels."""
+    from tlprune.data.opening import usual_size
+
+    data = sweep.pretrain.data
+    return bool(data.get("in_memory")) and (data.get("image_size") or usual_size(sweep.source)) <= _SMALL
+
+
 def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console) -> None:
     from tlprune.experiments.closing import print_claims, print_copies, print_pooled, print_starts
     from tlprune.experiments.executors import cluster, default_workers, local_processes
@@ -186,7 +197,7 @@ def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console)
         text = f"{len(results.cells)} of {total} cells are finished; --fresh runs them again"
         console.print(text)
     chosen = (
-        local_processes(given.workers or default_workers(small=bool(sweep.pretrain.data.get("in_memory"))))
+        local_processes(given.workers or default_workers(small=_is_small(sweep)))
         if given.slurm is None
         else cluster(sweep.output / "slurm", given.slurm)
     )
