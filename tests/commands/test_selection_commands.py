@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,15 @@ def test_selectors_and_their_options_are_named(source, capsys):
     assert main([*arguments, "--output=r.safetensors", "--prune_ratio=0.5"]) == 0
     assert "method     random (seed 3, unit class)" in capsys.readouterr().out
     assert Selection.load("r.safetensors").config["options"] == {"seed": 3, "unit": "class"}
+
+
+@pytest.mark.usefixtures("selected")
+def test_an_exact_number_of_images_is_shown_as_it_is_kept(capsys):
+    capsys.readouterr()
+    assert main(["show", "s.safetensors", "--keep_exactly=15"]) == 0
+    assert "KEPT       2 classes, 15 images" in capsys.readouterr().out
+    assert main(["advise", "s.safetensors", "--keep_exactly=15"]) == 0
+    assert re.search(r"as you say +2 +50\.0% +15 ", capsys.readouterr().out)
 
 
 def test_soft_balanced_votes_are_saved(source, selected, class_folder, surrogate_file, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from sweeps import cell, made_results
+from tlprune.commands.arguments import make_console
 from tlprune.experiments.best_so_far import best_so_far
 from tlprune.experiments.forecast import measured_costs
 from tlprune.experiments.live import LiveSweep, _best
@@ -228,6 +229,20 @@ def test_a_log_has_the_progress_behind_each_cell(tmp_path):
         live.print_cell("seed 1  digits  no pruning")
     expected = "seed 1  digits  no pruning   [1 of 12 cells, 2 min left, expected end 22:01]\n"
     assert console.file.getvalue() == expected.replace("22:01", clock_text(NOW + 102, NOW))
+
+
+@pytest.mark.parametrize(
+    ("terminal", "kernel", "live"), [(True, False, True), (True, True, False), (False, True, False)]
+)
+def test_a_notebook_cell_and_a_pipe_get_lines_in_place_of_the_display(monkeypatch, terminal, kernel, live):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as the kernel and many CI systems set it
+    monkeypatch.setenv("TERM", "xterm-color")
+    if kernel:
+        monkeypatch.setenv("JPY_PARENT_PID", "1")
+    else:
+        monkeypatch.delenv("JPY_PARENT_PID", raising=False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    assert make_console().is_interactive is live
 
 
 def test_a_terminal_is_left_clean_after_an_error(tmp_path):

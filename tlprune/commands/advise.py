@@ -139,12 +139,14 @@ def _advise(
     console.print(vote_spread(selection), soft_wrap=True)
     if votes_for_a_handful(selection):
         console.print(f"NOTE: {OF_A_HANDFUL}; '--diagnose' compares with random images", soft_wrap=True)
-    rows = [("elbow", advice.elbow), ("SUGGESTED", advice.suggested)]
+    sizes = [0, *selection.unit_sizes[selection.ranking].cumsum(0).tolist()]
+    rows = [(name, units, sizes[units]) for name, units in (("elbow", advice.elbow), ("SUGGESTED", advice.suggested))]
     by_similarity = suggested_images(selection)
     if by_similarity is not None:
-        rows.append(("by similarity", by_similarity))
+        rows.append(("by similarity", by_similarity, sizes[by_similarity]))
     if budget is not None:
-        rows.append(("as you say", len(selection.units_kept(budget))))
+        said = selection.kept(budget)
+        rows.append(("as you say", len(said.units), len(said.samples)))
     forecast = _forecast(selection, given, console)
     console.print(_table(selection, rows, forecast))
     ratio = 1 - advice.suggested / selection.num_units
@@ -156,7 +158,7 @@ def _advise(
     def picture() -> "Figure":
         from tlprune.selection.figures import advice_figure  # loads matplotlib
 
-        return advice_figure(selection, dict(rows), forecast)
+        return advice_figure(selection, {name: units for name, units, _ in rows}, forecast)
 
     return picture
 
@@ -198,15 +200,13 @@ def _forecast(selection: "Selection", given: object, console: Console) -> "Forec
     return found
 
 
-def _table(selection: "Selection", rows: list[tuple[str, int]], forecast: "Forecast | None") -> Table:
+def _table(selection: "Selection", rows: list[tuple[str, int, int]], forecast: "Forecast | None") -> Table:
     table = Table(box=SIMPLE_HEAD, header_style="bold", padding=(0, 1), pad_edge=False)
     headings = ["keep", "units", "pruned", *(["images"] if selection.sizes_known else []), "votes"]
     headings += ["saved", "surrogate at hand"] if forecast else []
     for heading in headings:
         table.add_column(heading, justify="left" if heading == "keep" else "right")
-    sizes = selection.unit_sizes[selection.ranking].cumsum(0)
-    for name, units in rows:
-        images = int(sizes[units - 1])
+    for name, units, images in rows:
         share = images / max(len(selection.unit_of_sample), 1)
         cells = [name, f"{units:,}", f"{1 - units / selection.num_units:.1%}"]
         cells += [f"{images:,}"] if selection.sizes_known else []

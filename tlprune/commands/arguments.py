@@ -59,9 +59,15 @@ def make_parser(command: str, what: str) -> ArgumentParser:
 
 
 def make_console() -> Console:
-    """Creates a console that prints names verbatim; in a pipe it is 160 columns wide."""
-    wide = None if sys.stdout.isatty() else 160
-    return Console(highlight=False, markup=False, emoji=False, width=wide)
+    """Creates a console that prints names verbatim; in a pipe it is 160 columns wide.
+
+    It draws in place on terminals alone. In a notebook cell no line can be drawn over, although the kernel gives
+    commands a terminal, or sets ``FORCE_COLOR``, which makes rich take a pipe for one.
+    """
+    piped = not sys.stdout.isatty()
+    in_place = None if not piped and "JPY_PARENT_PID" not in os.environ else False
+    wide = 160 if piped else None
+    return Console(highlight=False, markup=False, emoji=False, width=wide, force_interactive=in_place)
 
 
 def require_writable(*outputs: str | None) -> None:

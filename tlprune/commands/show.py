@@ -128,10 +128,9 @@ def origin(selection: "Selection") -> list[tuple[str, str]]:
 
 
 def _kept(selection: "Selection", budget: "Budget") -> list[tuple[str, str]]:
-    kept = selection.units_kept(budget)
-    images = int(selection.unit_sizes[kept].sum())
+    kept, samples = selection.kept(budget)
     share = f", {selection.covered[len(kept) - 1]:.1%} of votes" if len(selection.assignments) else ""
-    counted = f", {images:,} images" if selection.sizes_known else ""
+    counted = f", {len(samples):,} images" if selection.sizes_known else ""
     rows = [("KEPT", f"{plural(selection, len(kept))}{counted}{share}")]
     names = selection.metadata.get("targets", [])
     for place in range(len(selection.target_votes)):

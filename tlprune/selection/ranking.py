@@ -233,9 +233,6 @@ def kept(order: Ranked, budget: Budget) -> Kept:
     Raises:
         InputError: See :meth:`Budget.units_kept`; or a budget of images where only class names are known.
 
-    Raises:
-        InputError: See :meth:`Budget.units_kept`.
-
     Example:
         >>> from types import SimpleNamespace
         >>> order = SimpleNamespace(ranking=torch.tensor([2, 1, 0]), unit_of_sample=torch.tensor([0, 1, 2, 1]))
