@@ -131,3 +131,12 @@ def test_latex_takes_any_name_as_text():
         r"50\% of \$x\_1\$ \& \#2 \{a\}\textbackslash{}b\textasciitilde{}\textasciicircum{}"
     )
     assert latex_text("a\udcffb") == r"a\textbackslash{}udcffb"
+
+
+def test_latex_prints_every_letter_of_a_name_where_a_row_begins():
+    assert latex_text("[new] *|`a--b---c`") == (
+        r"{[}new] {*}\textbar{}\textasciigrave{}a-{}-b-{}-{}-c\textasciigrave{}"
+    )
+    results = made_results(("[new]",), ratios=(0.5,), seeds=1, ablations=False)
+    starts = [line.strip()[:1] for line in latex_tables(report_tables(results)).splitlines()]
+    assert not {"[", "*"} & set(starts)
