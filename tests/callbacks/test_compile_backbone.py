@@ -1,8 +1,11 @@
+import io
 import shutil
+from copy import deepcopy
 
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, seed_everything
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, StochasticWeightAveraging
 
 from tlprune import CompileBackbone, ExportBackbone, LitClassifier, LitSSL, PrunedSourceDataModule
 from tlprune.callbacks import compile_backbone
@@ -52,15 +55,16 @@ def test_a_module_without_a_backbone_is_refused(trainer):
 
 @pytest.fixture
 def replayed(monkeypatch):
-    """Graphs without a GPU: what they would replay runs as it is, and the shape of each batch is noted."""
+    """Graphs without a GPU: replayed on the tensors there were, frozen as then; the shapes of batches are noted."""
     shapes = []
 
     def graphs_of(network, like):
-        plain = network.forward
+        there = {name: one if one.requires_grad else one.detach() for name, one in network.named_parameters()}
+        there |= dict(network.named_buffers())
 
         def replay(images):
             shapes.append(tuple(images.shape))
-            return plain(images)
+            return torch.func.functional_call(network, there, images)
 
         return replay
 
@@ -69,20 +73,90 @@ def replayed(monkeypatch):
     return shapes
 
 
-def fit_small(coloured, trainer, *callbacks, **options):
+def fit_small(coloured, trainer, *callbacks, epochs=2, kind=LitClassifier, **options):
     seed_everything(0, verbose=False)
-    module = LitClassifier("resnet8_w8")
+    module = kind("resnet8_w8")
     data = PrunedSourceDataModule(coloured(3, 20), batch_size=8, augment="none")
-    trainer(max_epochs=2, callbacks=[*callbacks], **options).fit(module, datamodule=data)
+    trainer(max_epochs=epochs, callbacks=[*callbacks], **options).fit(module, datamodule=data)
     return module
+
+
+def assert_equal_weights(one, other):
+    for key, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[key]), key
 
 
 def test_graphs_are_replayed_once_in_each_training_step_and_never_in_validation(coloured, trainer, replayed):
     plain, module = fit_small(coloured, trainer), fit_small(coloured, trainer, CompileBackbone("graphs"))
     assert replayed == 12 * [(8, 3, 32, 32)]  # 54 images in batches of 8
     assert "forward" not in vars(module.backbone)
-    for key, value in plain.state_dict().items():
-        assert torch.equal(value, module.state_dict()[key]), key
+    assert_equal_weights(plain, module)
+
+
+class Thaws(Callback):
+    """Trains the first layers from the second epoch on, and keeps a batch norm in evaluation."""
+
+    def on_fit_start(self, trainer, pl_module):
+        pl_module.backbone.network.stem.requires_grad_(False)
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        pl_module.backbone.network.bn.eval()
+        pl_module.backbone.network.stem.requires_grad_(trainer.current_epoch > 0)
+
+
+def test_layers_that_are_unfrozen_learn_and_those_in_evaluation_stay_so(coloured, trainer, replayed):
+    plain = fit_small(coloured, trainer, Thaws())
+    module = fit_small(coloured, trainer, Thaws(), CompileBackbone("graphs"))
+    assert len(replayed) == 12
+    assert_equal_weights(plain, module)
+    assert module.backbone.network.bn.num_batches_tracked == 0
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's callback swaps the schedule, and says so
+def test_averaged_weights_have_their_own_statistics(coloured, trainer, replayed):
+    """The callback replaces the statistics of batch norms, and averages them over all batches of one more epoch."""
+    swa = lambda: StochasticWeightAveraging(1e-3, swa_epoch_start=1, annealing_epochs=1)  # noqa: E731
+    plain = fit_small(coloured, trainer, swa(), epochs=3)
+    module = fit_small(coloured, trainer, swa(), CompileBackbone("graphs"), epochs=3)
+    assert len(replayed) == 18
+    assert_equal_weights(plain, module)
+
+
+def test_what_replaces_a_layer_within_an_epoch_is_seen_at_once(replayed):
+    network = create_backbone("resnet8_w8").train()
+    images = torch.randn(4, 3, 32, 32)
+    captured = compile_backbone._Captured(network, images)
+    expected = network(images)
+    network.network.bn.running_mean = network.network.bn.running_mean.clone()
+    captured.is_free = True
+    assert torch.equal(network(images), expected)
+    assert network.network.bn.num_batches_tracked == 2
+    assert not captured.is_current
+    assert replayed == []
+
+
+def test_copies_of_a_network_with_graphs_are_networks_of_their_own(replayed):
+    network = create_backbone("resnet8_w8").train()
+    images = torch.randn(4, 3, 32, 32)
+    captured = compile_backbone._Captured(network, images)
+    file = io.BytesIO()
+    torch.save(network, file)
+    file.seek(0)
+    captured.is_free = True
+    for copy in (deepcopy(network), torch.load(file, weights_only=False)):
+        torch.nn.init.zeros_(copy.network.stem.weight)
+        assert not torch.equal(copy(images), network(images))
+        assert deepcopy(copy)(images).isfinite().all()
+    assert replayed == [(4, 3, 32, 32)]
+    captured.remove()
+    assert "forward" not in vars(network)
+
+
+class Adds(LitClassifier):
+    """A module that adds up gradients in its own way."""
+
+    def optimizer_zero_grad(self, epoch, batch_idx, optimizer):
+        optimizer.zero_grad(set_to_none=False)
 
 
 def test_graphs_do_nothing_without_a_gpu(coloured, trainer):
@@ -94,10 +168,12 @@ def test_what_does_not_fit_the_graphs_runs_without_them(replayed):
     network = create_backbone("resnet8_w8").train()
     images = torch.randn(4, 3, 32, 32)
     captured = compile_backbone._Captured(network, images)
-    for other in (images[:1], images[..., :24], images.double(), images.clone().requires_grad_()):
-        captured.is_free = True
-        network.double()(other) if other.dtype == torch.float64 else network.float()(other)
-    network.float().eval()(images)
+    captured.is_free = True
+    for other in (images[:1], images[..., :24], images.clone().requires_grad_()):
+        network(other)
+    with pytest.raises(RuntimeError, match="type"):  # the network's own error
+        network(images.double())
+    network.eval()(images)
     with torch.no_grad():
         network.train()(images)
     assert replayed == []
@@ -123,6 +199,10 @@ def test_graphs_take_neither_several_views_nor_added_gradients(coloured, trainer
         InputError, match="does not add up gradients of several batches, got accumulate_grad_batches: 2"
     ):
         fit_small(coloured, trainer, CompileBackbone("graphs"), accumulate_grad_batches=2)
+    with pytest.raises(InputError, match="got accumulate_grad_batches: 4"):
+        fit_small(coloured, trainer, CompileBackbone("graphs"), GradientAccumulationScheduler({0: 1, 1: 4}))
+    with pytest.raises(InputError, match=r"needs gradients that are None before each backward pass.*; Adds adds to"):
+        fit_small(coloured, trainer, CompileBackbone("graphs"), kind=Adds)
     data = PrunedSourceDataModule(coloured(3, 20), batch_size=8, augment="simclr_small")
     with pytest.raises(InputError, match="takes one view of each image, got several"):
         trainer(max_epochs=1, callbacks=[CompileBackbone("graphs")]).fit(LitSSL("resnet8_w8"), datamodule=data)

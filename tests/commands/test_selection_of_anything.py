@@ -101,6 +101,11 @@ def test_single_images_are_numbers_said_to_be_such_and_paths_where_the_source_is
         assert main([*command, f"--source={source}"]) == 2
         assert "this selection was made for another source" in capsys.readouterr().err
         shutil.rmtree(source / "extra")
+    for unit in (paths[best], f"sample {best}"):
+        assert main(["explain", "0.safetensors", f"--unit={unit}", f"--source={source}"]) == 0
+        assert f"{paths[best]}: rank 1 of 40" in capsys.readouterr().out
+    assert main(["explain", "0.safetensors", "--unit=ant/no.png", f"--source={source}"]) == 2
+    assert "no image 'ant/no.png' in source" in capsys.readouterr().err
 
 
 def test_listings_of_classes_say_nothing_of_paths(source, capsys):

@@ -62,6 +62,20 @@ def test_names_given_in_python_select_as_their_list_does(made, target, surrogate
     assert select(ClassNames(NAMES), target, surrogate=surrogate, image_size=32).digest == made.digest
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("ant",), "names must be a list, got 'ant'"),
+        ((["ant", "bee"], "xy"), "names must be a list, got 'xy'"),
+        (([3, 4],), "a text that is not empty, got 3"),
+        ((["ant", "bee"], ["Ant", " "]), "a text that is not empty, got ' '"),
+    ],
+)
+def test_names_are_a_list_of_texts(names, message):
+    with pytest.raises(InputError, match=f"class names: .*{message}"):
+        ClassNames(*names)
+
+
 def test_readable_names_belong_to_the_classes():
     names = ClassNames(["n1", "n2"], ["ant", "bee"])
     assert (names.classes, names.display_names, len(names)) == (("n1", "n2"), ("ant", "bee"), 0)

@@ -9,7 +9,9 @@ import torch
 from torch import multiprocessing
 from torch.utils.data import DataLoader, Dataset
 
+from tlprune.data import shared_batches
 from tlprune.data.shared_batches import as_list, room
+from tlprune.errors import InputError
 
 LARGE, SMALL = (4, 3, 96, 96), (2, 3, 8, 8)
 
@@ -148,6 +150,35 @@ def test_memory_that_has_a_name_is_used_too():
             assert (batch == number).all()
     finally:
         multiprocessing.set_sharing_strategy(before)
+
+
+@pytest.fixture
+def scarce(monkeypatch):
+    """Shared memory with room for five batches in each loading process."""
+
+    class Scarce(shared_batches._Memory):
+        def __init__(self, size):
+            if len(shared_batches._MEMORIES) == 5:
+                raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left (28)")
+            super().__init__(size)
+
+    monkeypatch.setattr(shared_batches, "_Memory", Scarce)
+
+
+def test_memory_without_room_is_an_error_that_says_what_helps(scarce):
+    expected = r"cannot share a batch of 0\.111 MB with training: .*No space left \(28\)\. Lower `num_workers` or"
+    with pytest.raises(InputError, match="^a loading process " + expected):
+        list(loader(Numbered(20)))
+
+
+def test_spare_memory_makes_room_for_batches_of_another_size(scarce):
+    class Growing(Numbered):
+        def __getitems__(self, indices):
+            self.shape = (4, 3, 96 + 288 * (indices[0] // 20), 96)
+            return super().__getitems__(indices)
+
+    for number, (batch, _) in enumerate(loader(Growing(40))):
+        assert (batch == number).all()
 
 
 def test_without_loading_processes_memory_is_private():

@@ -70,9 +70,10 @@ def test_copies_of_smooth_images_are_found_among_others_of_their_kind(target):
 
 
 def test_images_of_one_brightness_are_no_copies():
-    white = torch.full((2, 256), 255, dtype=torch.uint8)
-    found = find_copies(white, [(range(2), white)])
-    assert found.difference.tolist() == [0, 0]
+    plain = torch.arange(256).byte()[:, None].repeat(1, 256)
+    found = find_copies(plain, [(range(256), plain)])
+    assert found.difference.tolist() == 256 * [0]
+    assert found.contrast.tolist() == 256 * [0]
     assert found.found.tolist() == []
 
 

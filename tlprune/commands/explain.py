@@ -35,18 +35,23 @@ def run(arguments: list[str]) -> None:
     """
     parser = make_parser("explain", "Say where a unit stands, who voted for it, and why it is kept or dropped.")
     parser.add_argument("selection", type=str, help="a saved Selection")
-    parser.add_argument("--unit", type=str, required=True, help="a class's name, or the number of a cluster or image")
+    parser.add_argument(
+        "--unit",
+        type=str,
+        required=True,
+        help="a class's name, the number of a cluster or image, or with --source an image's path",
+    )
     parser.add_argument("--output", type=str | None, default=None, help="picture to write, *.png")
     add_origins(parser, targets=True)
     add_budget(parser)
     given = parse(parser, arguments)
     require_writable(given.output)
     require_selections(given.selection)
-    from tlprune.commands.origins import opened_source, opened_targets, unit_names  # loads torch, which takes seconds
+    from tlprune.commands.origins import find_unit, opened_source, opened_targets, unit_names  # loads torch
     from tlprune.selection.selection import Selection
 
     selection = Selection.load(given.selection)
-    unit = selection.unit(given.unit)
+    unit = find_unit(selection, given.unit, given.source, given.cache)
     name, found = unit_names(selection, given.source, given.cache)(unit), selection.explain(unit)
     budget = given_budget(given)
     console = make_console()

@@ -14,7 +14,7 @@ from tlprune.data.target_splits import open_target
 from tlprune.errors import InputError
 from tlprune.selection.selection import Selection
 
-__all__ = ["Voters", "opened_source", "opened_targets", "unit_names"]
+__all__ = ["Voters", "find_unit", "opened_source", "opened_targets", "unit_names"]
 
 
 def opened_source(selection: Selection, source: str | None, cache: str | None) -> ImageSet:
@@ -61,6 +61,28 @@ def unit_names(selection: Selection, source: str | None, cache: str | None) -> C
         return selection.name
     image_of_unit = selection.unit_of_sample.argsort()
     return lambda unit: images.name(int(image_of_unit[unit]))
+
+
+def find_unit(selection: Selection, name: str, source: str | None, cache: str | None) -> int:
+    """Returns the unit of a name that the user typed; single images have their paths too if the source is given.
+
+    Args:
+        selection: Selection that ranks the unit.
+        name: Name or number of the unit.
+        source: Location of its source given by the user.
+        cache: Cache folder.
+
+    Raises:
+        InputError: There is no such unit, or the source is not found, or has changed.
+    """
+    if source is None or selection.unit_kind != "sample" or name.removeprefix("sample").strip().isdecimal():
+        return selection.unit(name)
+    names = unit_names(selection, source, cache)
+    found = next((unit for unit in range(selection.num_units) if names(unit) == name), None)
+    if found is None:
+        numbered = f"images are named as `show --source` names them, or numbered 0 to {selection.num_units - 1}"
+        raise InputError(f"no image {name!r} in source {source}: {numbered}")
+    return found
 
 
 @dataclass(frozen=True)

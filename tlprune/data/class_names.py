@@ -39,7 +39,7 @@ class ClassNames(ImageSet):
         labels: Int64 tensor ``[0]``: there are no images.
 
     Raises:
-        InputError: There are no classes, one stands twice, or there are more or fewer readable names.
+        InputError: There are no classes, one stands twice, readable names are more or fewer, or a name is no text.
 
     Example:
         >>> ClassNames(["n01440764", "n01443537"], ["tench", "goldfish"]).display_names
@@ -51,7 +51,7 @@ class ClassNames(ImageSet):
     def __init__(
         self, classes: Sequence[str], display_names: Sequence[str] | None = None, where: str = "class names"
     ) -> None:
-        self.classes = tuple(classes)
+        self.classes = _as_names(classes, where)
         if not self.classes:
             raise InputError(f"{where}: lists no classes")
         seen: set[str] = set()
@@ -61,10 +61,11 @@ class ClassNames(ImageSet):
             seen.add(name)
         self.labels = torch.empty(0, dtype=torch.int64)
         self.where = where
-        if display_names is not None and len(display_names) != len(self.classes):
-            pair = f"{len(display_names)} readable names of {len(self.classes)} classes"
+        readable = readable_names(self.classes) if display_names is None else _as_names(display_names, where)
+        if len(readable) != len(self.classes):
+            pair = f"{len(readable)} readable names of {len(self.classes)} classes"
             raise InputError(f"{where}: {pair}, and each class needs one")
-        self._display_names = readable_names(self.classes) if display_names is None else tuple(display_names)
+        self._display_names = readable
 
     @property
     def display_names(self) -> tuple[str, ...]:
@@ -88,6 +89,19 @@ class ClassNames(ImageSet):
         if len(indices):
             self[int(indices[0])]
         return self
+
+
+def _as_names(names: Sequence[str], where: str) -> tuple[str, ...]:
+    """Returns names as a tuple.
+
+    Raises:
+        InputError: They are a single text, or one is empty or no text.
+    """
+    if isinstance(names, str):
+        raise InputError(f"{where}: names must be a list, got {in_short(names)}")
+    if wrong := [name for name in names if not isinstance(name, str) or not name.strip()]:
+        raise InputError(f"{where}: each name must be a text that is not empty, got {in_short(wrong[0])}")
+    return tuple(names)
 
 
 def check_class_names(name: str) -> None:

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from tlprune.errors import InputError
+
 __all__ = ["as_list", "room"]
 
 _FRONT = 64
@@ -74,6 +76,9 @@ def room(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
 
     Returns:
         A contiguous tensor of any content; in a loading process it lies in shared memory.
+
+    Raises:
+        InputError: There is not enough shared memory.
     """
     size = math.prod(shape) * dtype.itemsize
     if get_worker_info() is None or size < _LEAST_BYTES:
@@ -88,6 +93,9 @@ def as_list(batch: Any) -> Any:
 
     Args:
         batch: Tensors, or lists of tensors.
+
+    Raises:
+        InputError: There is not enough shared memory.
     """
     return list(batch) if get_worker_info() is None else [_sendable(part) for part in batch]
 
@@ -143,7 +151,11 @@ def _release(memory: np.ndarray, receiver: int) -> None:
 
 
 def _free_memory(size: int) -> _Memory:
-    """Returns memory for a batch of ``size`` bytes; forgets the oldest free memories beyond :data:`_SPARE`."""
+    """Returns memory for a batch of ``size`` bytes; forgets the oldest free memories beyond :data:`_SPARE`.
+
+    Raises:
+        InputError: There is not enough shared memory.
+    """
     free = [address for address, memory in _MEMORIES.items() if memory.is_free]
     fitting = next((address for address in free if size <= _MEMORIES[address].size <= 2 * size), None)
     for address in free[:-_SPARE]:
@@ -151,6 +163,27 @@ def _free_memory(size: int) -> _Memory:
             del _MEMORIES[address]
     if fitting is not None:
         return _MEMORIES[fitting]
-    memory = _Memory(size)
+    try:
+        memory = _Memory(size)
+    except RuntimeError:  # this is how torch says that there is no room
+        for address in free:
+            _MEMORIES.pop(address, None)
+        memory = _last_memory(size)
     _MEMORIES[memory.bytes.data_ptr() + _FRONT] = memory
     return memory
+
+
+def _last_memory(size: int) -> _Memory:
+    """Returns memory, of which there is little.
+
+    Raises:
+        InputError: There is none.
+    """
+    try:
+        return _Memory(size)
+    except RuntimeError as error:
+        raise InputError(
+            f"a loading process cannot share a batch of {size / 1e6:.3g} MB with training: {error}. Lower "
+            "`num_workers` or `batch_size`, or allow more shared memory: `docker run --shm-size`, the size of /dev/shm "
+            "or `ulimit -n`"
+        ) from error

@@ -60,7 +60,7 @@ def compare_with_source(sweep: Sweep) -> None:
     with quiet(), noted(sweep.output, Note("comparison", None, "", "test images and source")):
         try:
             _compare_all(sweep)
-        except (InputError, OSError) as error:
+        except (InputError, OSError, RuntimeError) as error:  # the last of a loading process that ended
             warn(f"test images were not compared with the source: {error}", stacklevel=2)
             return
     tell("test images compared with the source", None, time.perf_counter() - begin)

@@ -74,8 +74,8 @@ def find_copies(test: Tensor, source: Iterable[tuple[range, Tensor]]) -> Copies:
             apart[some], order = both.topk(2, 1, largest=False)
             index[some] = torch.cat([index[some], near + images.start], 1).gather(1, order)
     apart /= test.shape[1] ** 0.5
-    rows = test.float() / 255
-    contrast = (rows - rows.mean(1, keepdim=True)).square().mean(1).sqrt().double()
+    exact = test.double()  # whole numbers: rounding would give an image of one brightness a contrast
+    contrast = (exact - exact.mean(1, keepdim=True)).square().mean(1).sqrt() / 255
     return Copies(index[:, 0], apart[:, 0], apart[:, 1], contrast)
 
 

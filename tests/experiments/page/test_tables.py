@@ -63,6 +63,20 @@ def test_the_last_row_is_over_all_targets_with_an_interval_where_there_are_enoug
         assert table.rows[-1][1] == f"{found.mean:+.1f}{interval}"
 
 
+def test_a_mean_over_some_of_the_targets_says_over_how_many():
+    results = made_results(ablations=False)
+    cells = [one for one in results.cells if one.target == "digits" or one.ratio != 0.25]
+    some = replace(results, cells=cells)
+    table, _ = methods_and_targets(some, 0.25)
+    assert [row[0] for row in table.rows] == ["digits", "all 2 targets"]
+    assert table.rows[1][1][1:] == ("(1 of 2 targets)",)
+    assert "Unequal" not in table.caption
+    assert not any(isinstance(cell, tuple) for cell in methods_and_targets(some, 0.5)[0].rows[-1])
+    pooled = report_tables(some)[0].rows
+    noted = {row[1] for row in pooled for cell in row if isinstance(cell, tuple) and "(1 of 2 targets)" in cell}
+    assert noted == {"25"}
+
+
 def test_unequal_images_and_a_sweep_that_has_not_ended_are_said(results):
     assert not any("Unequal" in table.caption for table in report_tables(results))
     cells = [replace(one, images_kept=one.images_kept - 1) if one.method == "random" else one for one in results.cells]
@@ -131,3 +145,12 @@ def test_latex_takes_any_name_as_text():
         r"50\% of \$x\_1\$ \& \#2 \{a\}\textbackslash{}b\textasciitilde{}\textasciicircum{}"
     )
     assert latex_text("a\udcffb") == r"a\textbackslash{}udcffb"
+
+
+def test_latex_prints_every_letter_of_a_name_where_a_row_begins():
+    assert latex_text("[new] *|`a--b---c`") == (
+        r"{[}new] {*}\textbar{}\textasciigrave{}a-{}-b-{}-{}-c\textasciigrave{}"
+    )
+    results = made_results(("[new]",), ratios=(0.5,), seeds=1, ablations=False)
+    starts = [line.strip()[:1] for line in latex_tables(report_tables(results)).splitlines()]
+    assert not {"[", "*"} & set(starts)

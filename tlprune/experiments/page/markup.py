@@ -14,6 +14,10 @@ _ESCAPED |= {
     "~": r"\textasciitilde{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "`": r"\textasciigrave{}",
+    "[": "{[}",  # at the beginning of a row, this and a star would belong to the command before it
+    "*": "{*}",
 }
 
 
@@ -29,7 +33,8 @@ def markdown_tables(tables: Sequence[Table]) -> str:
 
 def latex_text(text: str) -> str:
     """A name as LaTeX prints it: nothing in it is a command, and it stays on one line."""
-    return "".join(_ESCAPED.get(letter, letter) for letter in _on_one_line(text))
+    plain = "".join(_ESCAPED.get(letter, letter) for letter in _on_one_line(text))
+    return re.sub("-(?=-)", "-{}", plain)  # two hyphens are a dash
 
 
 def markdown_text(text: str) -> str:

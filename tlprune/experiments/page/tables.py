@@ -86,7 +86,7 @@ def _pooled(results: Results) -> Table:
     rows: list[list[Cell]] = []
     for row in found:
         first = [results.methods[row.group.method].label, f"{100 * row.group.ratio:.4g}", row.group.match_budget]
-        numbers = [Number(f"{row.accuracy:.1f}"), *map(_pooled_points, row.differences)]
+        numbers = [Number(f"{row.accuracy:.1f}"), *(_pooled_points(results, one) for one in row.differences)]
         rows.append([*first, mode_label(row.mode, results.recipes), *numbers])
     caption = f"Differences over {len(results.targets)} targets in points of test accuracy, {_over_targets(results)}."
     unequal = any(one is not None and not one.equal for row in found for one in row.differences)
@@ -150,10 +150,10 @@ def _differences(
         of = "of one seed" if seeds == 1 else "means over two seeds"
         caption += f"{of}, without intervals, since fewer than {FEWEST_SEEDS} seeds decide nothing about one target."
     if len(results.targets) > 1:
-        pooled = [_pooled_points(pooled_difference(results, one, other, mode)) for one in groups]
+        pooled = [_pooled_points(results, pooled_difference(results, one, other, mode)) for one in groups]
         rows.append([f"all {len(results.targets)} targets", *pooled])
         caption += f" Last row: mean over targets, {_over_targets(results)}."
-    unequal = any(isinstance(cell, tuple) for row in rows for cell in row)
+    unequal = any(isinstance(cell, tuple) and "unequal" in cell for row in rows for cell in row)
     headings = ["target", *(group_label(results, one) for one in groups)]
     return Table(caption + (_UNEQUAL if unequal else "") + _so_far(results), headings, rows)
 
@@ -163,11 +163,14 @@ def _points(found: Estimate, equal: bool) -> Cell:
     return Number(text) if equal else (Number(text), "unequal")
 
 
-def _pooled_points(found: PooledDifference | None) -> Cell:
+def _pooled_points(results: Results, found: PooledDifference | None) -> Cell:
+    """A mean over targets, and over how many of them where some have none."""
     if found is None:
         return "-"
+    count, of = found.points.targets, len(results.targets)
+    notes = (["unequal"] if not found.equal else []) + ([f"({count} of {of} targets)"] if count < of else [])
     text = Number(pooled_text(found.points, won=False))
-    return text if found.equal else (text, "unequal")
+    return (text, *notes) if notes else text
 
 
 def _winning(results: Results) -> Table:
