@@ -14,8 +14,6 @@ from warnings import warn
 
 import torch
 import torch.distributed as dist
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from tlprune.distributed import (
@@ -36,15 +34,17 @@ from tlprune.selection.fixed_batches import (
 )
 from tlprune.selection.forward import FORWARD, Precision, device_of, running
 from tlprune.selection.given_features import GivenFeatures
-from tlprune.storage.atomic import atomic_path
 from tlprune.storage.cache import forget
 from tlprune.storage.fingerprint import digest_json, digest_tensors
 from tlprune.storage.job_lock import one_job_at_a_time
+from tlprune.storage.shard_files import DAMAGED, read_shard, write_shard
 
 __all__ = ["SHARD_SIZE", "SourceFeatures", "extract_features"]
 
 SHARD_SIZE = 64 * BATCH_SIZE
 """Number of images per shard."""
+
+_NAME = "features"
 
 
 def extract_features(
@@ -246,7 +246,10 @@ class SourceFeatures:
     def _compute(self, parts: list["_Part"]) -> None:
         """Computes parts of shards one after the other with a single set of loading processes."""
         batches = batches_of(len(self))
-        wanted = [one for part in parts for one in batches[part.images.start // BATCH_SIZE :][: part.batches]]
+        begins = [part.images.start // BATCH_SIZE for part in parts]
+        wanted = [
+            one for part, begin in zip(parts, begins, strict=True) for one in batches[begin : begin + part.batches]
+        ]
         rows: list[Tensor] = []
         queue = iter(parts)
         part = next(queue, None)
@@ -255,7 +258,7 @@ class SourceFeatures:
                 rows.append(found)
                 advance(len(indices))
                 if part is not None and int(indices[-1]) + 1 == part.images.stop:
-                    _write(self._path_of(part), torch.cat(rows))
+                    write_shard(self._path_of(part), _NAME, torch.cat(rows))
                     rows, part = [], next(queue, None)
 
     def _join(self, shares: list[list["_Part"]], rank: int) -> None:
@@ -265,11 +268,11 @@ class SourceFeatures:
             if parts[0] is not part or len(parts) == 1:
                 continue
             try:
-                rows = [_read_file(self._path_of(one), check=True) for one in parts]
-            except (SafetensorError, OSError, ValueError) as error:
+                rows = [read_shard(self._path_of(one), _NAME) for one in parts]
+            except DAMAGED as error:
                 what = f"{self._path(part.number)}: a part that another rank wrote cannot be read"
                 raise InputError(f"{what} ({error}); is the disk failing, or do ranks share no cache?") from error
-            _write(self._path(part.number), torch.cat(rows))
+            write_shard(self._path(part.number), _NAME, torch.cat(rows))
 
     def _read(self, number: int) -> Tensor:
         """Reads a shard as float16 ``[n, D]``; recomputes it with a warning if it is damaged.
@@ -285,11 +288,11 @@ class SourceFeatures:
                 state = path.stat()
                 version = (state.st_ino, state.st_size, state.st_mtime_ns)
                 known = self._checked.get(number) == version
-                features = _read_file(path, check=not known)
+                features = read_shard(path, _NAME, check=not known)
                 if known or len(features) == len(self.shards[number]):
                     self._checked[number] = version
                     return features
-            except (SafetensorError, OSError, ValueError):
+            except DAMAGED:
                 pass
             if not again:
                 warn(f"{path}: damaged; computing these features again", stacklevel=2)
@@ -313,25 +316,6 @@ class _Part:
     def batches(self) -> int:
         """Number of batches."""
         return -(-len(self.images) // BATCH_SIZE)
-
-
-def _write(path: Path, features: Tensor) -> None:
-    with atomic_path(path) as temporary:
-        save_file({"features": features}, temporary, {"checksum": digest_tensors({"features": features})})
-
-
-def _read_file(path: Path, check: bool) -> Tensor:
-    """Reads features ``[n, D]`` from a file.
-
-    Raises:
-        ValueError: The content is not what its checksum says.
-    """
-    with safe_open(path, framework="pt") as file:
-        features: Tensor = file.get_tensor("features")
-        checksum = (file.metadata() or {}).get("checksum")
-    if check and checksum != digest_tensors({"features": features}):
-        raise ValueError(f"{path}: damaged")
-    return features
 
 
 def _features(

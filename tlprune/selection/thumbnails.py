@@ -5,22 +5,21 @@ other colours at the edges of small images, and nearly the same brightness.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 from warnings import warn
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tlprune.errors import InputError
 from tlprune.progress import show_progress
-from tlprune.storage.atomic import atomic_path
-from tlprune.storage.fingerprint import digest_json, digest_tensors
+from tlprune.storage.fingerprint import digest_json
 from tlprune.storage.job_lock import one_job_at_a_time
+from tlprune.storage.shard_files import DAMAGED, read_shard, write_shard
 
 __all__ = ["SHARD_SIZE", "SIDE", "Pictures", "SourceThumbnails", "read_thumbnails", "shrink"]
 
@@ -34,6 +33,7 @@ _LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the brightness of ITU-R BT.601, as in JPEGs."""
 
 _BATCH = 64
+_NAME = "thumbnails"
 
 
 class Pictures(Protocol):
@@ -139,22 +139,14 @@ class SourceThumbnails:
             rows.append(block)
             last = indices[-1]
             if (last + 1) % SHARD_SIZE == 0 or last + 1 == len(self):
-                thumbnails = {"thumbnails": torch.cat(rows)}
-                with atomic_path(self._path(next(queue))) as temporary:
-                    save_file(thumbnails, temporary, {"checksum": digest_tensors(thumbnails)})
+                write_shard(self._path(next(queue)), _NAME, torch.cat(rows))
                 rows = []
 
     def _load(self, number: int) -> Tensor:
         path = self._path(number)
         for again in (False, True):
-            try:
-                with safe_open(path, framework="pt") as file:
-                    thumbnails: Tensor = file.get_tensor("thumbnails")
-                    checksum = (file.metadata() or {}).get("checksum")
-                if checksum == digest_tensors({"thumbnails": thumbnails}):
-                    return thumbnails
-            except (SafetensorError, OSError, ValueError):
-                pass
+            with suppress(*DAMAGED):
+                return read_shard(path, _NAME)
             if not again:
                 warn(f"{path}: damaged; computing these thumbnails again", stacklevel=2)
                 self._compute([number])
