@@ -249,7 +249,7 @@ def _normalized(batch: Batch, dataset: Any) -> Batch:
     views = _viewed(dataset)
     if not views or not views[0].in_bytes:
         return batch
-    return cast(Batch, [views[0].transform.normalize_batch(batch[0]), batch[1]])
+    return cast(Batch, [views[0].normalized(batch[0]), batch[1]])
 
 
 class _BySize:
