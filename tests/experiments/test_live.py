@@ -10,7 +10,7 @@ from statistics import fmean
 import pytest
 from rich.console import Console
 
-from sweeps import cell, made_results
+from sweeps import Here, cell, made_results
 from tlprune.commands.arguments import make_console
 from tlprune.experiments.best_so_far import best_so_far
 from tlprune.experiments.forecast import measured_costs
@@ -262,29 +262,6 @@ def test_a_bisection_ends_by_rounds(tmp_path):
     assert "1 of at most 12 cells, 2 min left in this round, expected end" in shown(live)
 
 
-class Here:
-    """Runs everything at once, in this process."""
-
-    slots = 3
-
-    def submit(self, function, *arguments):
-        return Ended(function(*arguments))
-
-    def wait(self, jobs):
-        assert jobs
-
-
-class Ended:
-    def __init__(self, value):
-        self.value = value
-
-    def done(self):
-        return True
-
-    def result(self):
-        return self.value
-
-
 def test_a_sweep_reports_what_it_submits_and_how_long_it_took():
     seen = []
 
@@ -305,7 +282,7 @@ def test_a_sweep_reports_what_it_submits_and_how_long_it_took():
         "cell": Task(lambda: first, (), ("surrogate",), work),
     }
     progress = Progress(results, 1)
-    assert list(run_tasks(tasks, Here(), progress)) == [first]
+    assert list(run_tasks(tasks, Here(slots=3), progress)) == [first]
     assert seen == ["surrogate", ("surrogate", True), "cell", ("cell", False)]
     assert progress.workers == 2
     assert progress.left() is None

@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 from rich.console import Console
 
-from sweeps import made_results
+from sweeps import Here, made_results
 from tlprune.cli import main
 from tlprune.errors import InputError
 from tlprune.experiments import sweep_stages
@@ -22,23 +22,6 @@ from tlprune.experiments.results import RESULTS, Results
 from tlprune.experiments.sweep import begin, finished, run_sweep
 from tlprune.experiments.sweep_copies import add_copies, compare_with_source
 from tlprune.experiments.sweep_plan import Sweep, methods_of
-
-
-class Here:
-    """Runs work in this process, at once, and keeps what it ran."""
-
-    slots = None
-
-    def __init__(self):
-        self.ran = []
-
-    def submit(self, function, *arguments):
-        self.ran.append(function.__name__ if function.__name__ != "_timed" else arguments[0].__name__)
-        found = function(*arguments)
-        return type("Done", (), {"done": lambda self: True, "result": lambda self: found})()
-
-    def wait(self, jobs):
-        pass
 
 
 @pytest.fixture

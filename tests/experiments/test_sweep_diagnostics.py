@@ -4,24 +4,12 @@ import pytest
 import yaml
 
 import tlprune
+from sweeps import Here
 from tlprune.experiments import sweep_stages
 from tlprune.experiments.neighbours import Neighbours
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.sweep import begin, finished, run_sweep
 from tlprune.experiments.sweep_plan import Sweep, methods_of
-
-
-class Here:
-    """Runs work in this process, at once."""
-
-    slots = None
-
-    def submit(self, function, *arguments):
-        found = function(*arguments)
-        return type("Done", (), {"done": lambda self: True, "result": lambda self: found})()
-
-    def wait(self, jobs):
-        pass
 
 
 @pytest.fixture
