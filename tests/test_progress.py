@@ -21,11 +21,13 @@ from tlprune.selection.votes import cast_votes
 
 
 class Clock:
-    """A clock that a test sets."""
+    """A clock that a test sets, or that goes on by ``tick`` seconds whenever it is looked at."""
 
     now = 100.0
+    tick = 0.0
 
     def __call__(self):
+        self.now += self.tick
         return self.now
 
 
@@ -34,6 +36,12 @@ def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(progress, "_clock", clock)
     return clock
+
+
+@pytest.fixture
+def ticking(clock):
+    """Lets a second pass before each step, so that each is drawn, however fast this machine is."""
+    clock.tick = 1.0
 
 
 class Terminal:
@@ -183,6 +191,7 @@ def test_rates_have_two_digits_at_least(rate, text):
     assert rate_text(rate) == text
 
 
+@pytest.mark.usefixtures("ticking")
 def test_long_work_shows_how_far_it_is(tmp_path, drawn_source):
     images, seen, backbone = drawn_source
     features = SourceFeatures(backbone, seen, tmp_path / "features")
@@ -237,6 +246,7 @@ def rows_of(text):
     return re.findall(r"apply [^\r\n]*", plain(text))
 
 
+@pytest.mark.usefixtures("ticking")
 @pytest.mark.parametrize("kind", ["folder", "tars", "parquet"])
 def test_apply_shows_images_per_second_and_the_time_left(kind, applied, class_folder, tmp_path):
     if kind == "folder":
