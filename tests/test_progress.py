@@ -170,6 +170,14 @@ def test_other_ranks_and_inner_work_show_nothing(monkeypatch, variable):
     assert "another rank" not in said
 
 
+def test_a_command_in_a_cell_of_a_notebook_writes_lines_though_it_has_a_terminal(clock, monkeypatch):
+    monkeypatch.setenv("JPY_PARENT_PID", "1")
+    with terminal() as shown, show_progress("read", 10) as advance:
+        clock.now += 100
+        advance(5)
+    assert shown.text == "read: 5 of 10 images, 0.05 per second, 2 min left\r\n"
+
+
 def test_a_process_of_a_sweep_shows_nothing(monkeypatch):
     monkeypatch.setattr(progress, "_hidden", False)
     progress.hide_progress()

@@ -16,7 +16,7 @@ from tlprune.processes import rank_and_world
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["Advance", "hide_progress", "rate_text", "show_progress", "time_text"]
+__all__ = ["Advance", "hide_progress", "in_notebook", "rate_text", "show_progress", "time_text"]
 
 DELAY = 0.5
 """Seconds of work before a bar is drawn."""
@@ -85,6 +85,14 @@ def show_progress(what: str, total: int, unit: str = "images", estimated: bool =
         shown.close()
 
 
+def in_notebook() -> bool:
+    """Returns whether the kernel of a notebook is this process or has started it, as ``!`` in a cell does.
+
+    No line can be drawn over in a cell, although the kernel gives commands a terminal.
+    """
+    return "JPY_PARENT_PID" in os.environ
+
+
 def rate_text(rate: float) -> str:
     """Formats a number of steps per second.
 
@@ -123,7 +131,8 @@ def _is_first() -> bool:
 def _on_terminal() -> bool:
     from rich.console import Console
 
-    return Console(stderr=True, force_jupyter=False).is_interactive  # rich would look for ipywidgets there
+    # rich would look for ipywidgets in a notebook
+    return not in_notebook() and Console(stderr=True, force_jupyter=False).is_interactive
 
 
 class _Shown:

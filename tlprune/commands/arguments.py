@@ -15,6 +15,7 @@ from rich.console import Console
 from tlprune.errors import InputError
 from tlprune.parser_messages import Refusal, in_short
 from tlprune.preprocessing import CropMode, Interpolation, Preprocessing
+from tlprune.progress import in_notebook
 from tlprune.storage.paths import user_path
 
 if TYPE_CHECKING:
@@ -61,11 +62,11 @@ def make_parser(command: str, what: str) -> ArgumentParser:
 def make_console() -> Console:
     """Creates a console that prints names verbatim; in a pipe it is 160 columns wide.
 
-    It draws in place on terminals alone. In a notebook cell no line can be drawn over, although the kernel gives
-    commands a terminal, or sets ``FORCE_COLOR``, which makes rich take a pipe for one.
+    It draws in place on terminals alone, not in a notebook, whose kernel may also set ``FORCE_COLOR``, which makes
+    rich take a pipe for a terminal.
     """
     piped = not sys.stdout.isatty()
-    in_place = None if not piped and "JPY_PARENT_PID" not in os.environ else False
+    in_place = False if piped or in_notebook() else None
     wide = 160 if piped else None
     return Console(highlight=False, markup=False, emoji=False, width=wide, force_interactive=in_place)
 

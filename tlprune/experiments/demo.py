@@ -29,6 +29,7 @@ from tlprune.experiments.summary import Summary
 from tlprune.experiments.sweep import begin, finished, run_sweep
 from tlprune.experiments.sweep_plan import Sweep
 from tlprune.experiments.sweep_stages import pretrain_stage, source_of, surrogate_stage
+from tlprune.progress import in_notebook
 from tlprune.selection.selection import Selection
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.cache import cache_root, forget
@@ -81,7 +82,7 @@ def demo(
         raise InputError(f"cannot write to {folder}: {error.strerror or error}") from error
     if fresh:
         forget(folder / "stages", folder / "selections")
-    console = Console()
+    console = Console(force_interactive=False if in_notebook() else None)
     _show_photographs(folder, cache, console)
     columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn()]
     columns += [TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
