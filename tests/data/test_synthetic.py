@@ -26,14 +26,14 @@ def test_every_class_draws_images_that_vary_and_repeat(drawn):
 
 
 def test_draws_a_class_folder_once(tmp_path):
-    seen = []
-    root = synthetic_source(tmp_path, 2, drawn=lambda: seen.append(1))
+    root = synthetic_source(tmp_path, 2)
     images = scan_class_folder(root)
     assert images.classes == tuple(drawn.name for drawn in synthetic_classes())
     assert len(images) == 200
     assert images[0][0].shape == (3, 32, 32)
-    assert synthetic_source(tmp_path, 2, drawn=lambda: seen.append(1)) == root
-    assert len(seen) == 100
+    drawn = {path: path.stat().st_mtime_ns for path in root.rglob("*.png")}
+    assert synthetic_source(tmp_path, 2) == root
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*.png")} == drawn
     assert sorted(path.name for path in tmp_path.iterdir() if "part" in path.name) == []
 
 

@@ -275,9 +275,7 @@ def synthetic_classes() -> tuple[DrawnClass, ...]:
     return tuple(sorted(classes, key=lambda drawn: drawn.name))
 
 
-def synthetic_source(
-    cache: Path, images_per_class: int = 100, seed: int = 0, drawn: Callable[[], None] | None = None
-) -> Path:
+def synthetic_source(cache: Path, images_per_class: int = 100, seed: int = 0) -> Path:
     """Writes the built-in source to the cache if necessary; damaged and missing images are drawn again.
 
     Several processes may call this at once: one draws, the others wait.
@@ -286,7 +284,6 @@ def synthetic_source(
         cache: The cache folder.
         images_per_class: Number of images per class, at least 1.
         seed: Seed of every image.
-        drawn: Callback after each class, for a progress bar.
 
     Returns:
         A class folder, with one folder of PNG files per class.
@@ -305,8 +302,6 @@ def synthetic_source(
             with atomic_folder(root) as folder:
                 for drawn_class in synthetic_classes():
                     _draw_class(drawn_class, folder / drawn_class.name, images_per_class, seed)
-                    if drawn is not None:
-                        drawn()
     return root
 
 

@@ -7,10 +7,18 @@ from tempfile import TemporaryFile
 from typing import get_args
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from tlprune.data.scanning import scan_class_folder
-from tlprune.data.synthetic import synthetic_classes, synthetic_source
+from tlprune.data.synthetic import synthetic_source
 from tlprune.data.target_splits import list_targets
 from tlprune.errors import InputError, did_you_mean
 from tlprune.experiments.demo_photographs import (
@@ -21,7 +29,7 @@ from tlprune.experiments.demo_photographs import (
 )
 from tlprune.experiments.demo_plan import DemoMethod, demo_sweep
 from tlprune.experiments.demo_report import print_summary, write_summary
-from tlprune.experiments.executors import default_workers, local_processes
+from tlprune.experiments.executors import Executor, Job, default_workers, local_processes
 from tlprune.experiments.packages import require_packages
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import NONE, Cell, Group, Results
@@ -83,22 +91,27 @@ def demo(
     if fresh:
         forget(folder / "stages", folder / "selections")
     console = Console(force_interactive=False if in_notebook() else None)
-    _show_photographs(folder, cache, console)
     columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn()]
     columns += [TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
-    with Progress(*columns, console=console, speed_estimate_period=90) as progress:
-        root = _draw(progress, cache)
-        sweep = demo_sweep(target, method, quick, seeds, folder, cache)
-        results = begin(sweep, f"tlprune demo --target {target} --method {method}{' --quick' if quick else ''}")
-        results.cells += finished(sweep, sweep.groups())
-        results.provenance["reused"] = len(results.cells)
-        _run(sweep, results, progress)
-        results.provenance["seconds"] = time.perf_counter() - started
-        results.save(folder)
-        summary = Summary(results)
-        selection = _copied(sweep, summary, folder)
-        images = scan_class_folder(root)
-        write_summary(summary, selection, lambda unit: images[selection.example(unit)][0], folder)
+    progress = Progress(*columns, console=console, speed_estimate_period=90)
+    trained = progress.add_task("train and compare", start=False, total=None, visible=False)
+    with local_processes(default_workers(small=True), lambda count: progress.advance(trained, count)) as executor:
+        # its processes start, and one draws the source, while photographs vote in this one
+        drawn = executor.submit(synthetic_source, cache_root(cache))
+        _show_photographs(folder, cache, console)
+        with progress:
+            root = _drawn(drawn, executor, progress)
+            sweep = demo_sweep(target, method, quick, seeds, folder, cache)
+            results = begin(sweep, f"tlprune demo --target {target} --method {method}{' --quick' if quick else ''}")
+            results.cells += finished(sweep, sweep.groups())
+            results.provenance["reused"] = len(results.cells)
+            _run(sweep, results, executor, progress, trained)
+            results.provenance["seconds"] = time.perf_counter() - started
+            results.save(folder)
+            summary = Summary(results)
+            selection = _copied(sweep, summary, folder)
+            images = scan_class_folder(root)
+            write_summary(summary, selection, lambda unit: images[selection.example(unit)][0], folder)
     print_summary(summary, selection, folder, console)
     return results
 
@@ -125,17 +138,20 @@ def _show_photographs(folder: Path, cache: str | None, console: Console) -> None
     )
 
 
-def _draw(progress: Progress, cache: str | None) -> Path:
-    task = progress.add_task("draw the source", total=len(synthetic_classes()))
-    root = synthetic_source(cache_root(cache), drawn=lambda: progress.advance(task))
-    progress.update(task, completed=len(synthetic_classes()))
+def _drawn(drawing: Job, executor: Executor, progress: Progress) -> Path:
+    """Waits for the source to be drawn, and returns its folder."""
+    task = progress.add_task("draw the source", total=None)
+    executor.wait([drawing])
+    root: Path = drawing.result()
+    progress.update(task, total=1, completed=1)
     return root
 
 
-def _run(sweep: Sweep, results: Results, progress: Progress) -> None:
+def _run(sweep: Sweep, results: Results, executor: Executor, progress: Progress, trained: TaskID) -> None:
     """Runs the missing cells under a progress bar that counts images and gives the time left."""
     total = images_left(sweep, results)
-    task = progress.add_task("train and compare", total=total)
+    progress.update(trained, total=total, visible=True)
+    progress.start_task(trained)
     if results.cells:
         text = f"{len(results.cells)} of {sum(sweep.seeds for _ in sweep.groups())} runs are finished"
         progress.console.print(f"{text}; --fresh runs them again", highlight=False)
@@ -147,9 +163,8 @@ def _run(sweep: Sweep, results: Results, progress: Progress) -> None:
         text = f"seed {cell.seed + 1}  {name:<22}{cell.pretraining_seconds:>5.1f} s  {scores}"  # 80 columns
         progress.console.print(text, highlight=False)
 
-    with local_processes(default_workers(small=True), lambda count: progress.advance(task, count)) as executor:
-        run_sweep(sweep, results, executor, on_cell_end)
-    progress.update(task, completed=total)
+    run_sweep(sweep, results, executor, on_cell_end)
+    progress.update(trained, completed=total)
 
 
 def images_left(sweep: Sweep, results: Results) -> int:
