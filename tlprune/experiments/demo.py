@@ -96,8 +96,9 @@ def demo(
     progress = Progress(*columns, console=console, speed_estimate_period=90)
     trained = progress.add_task("train and compare", start=False, total=None, visible=False)
     with local_processes(default_workers(small=True), lambda count: progress.advance(trained, count)) as executor:
-        # its processes start, and one draws the source, while photographs vote in this one
+        # while photographs vote in this process, one draws the source, and another imports what trains
         drawn = executor.submit(synthetic_source, cache_root(cache))
+        executor.submit(_imported)
         _show_photographs(folder, cache, console)
         with progress:
             root = _drawn(drawn, executor, progress)
@@ -136,6 +137,10 @@ def _show_photographs(folder: Path, cache: str | None, console: Console) -> None
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _imported() -> None:
+    """Does nothing: a process that is sent this imports the module, and with it all that trains."""
 
 
 def _drawn(drawing: Job, executor: Executor, progress: Progress) -> Path:
