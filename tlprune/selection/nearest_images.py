@@ -114,7 +114,8 @@ class NearestImages(Selector):
             anchors, anchor_of_image = spherical_centroids(own, self.num_anchors, self.seed)
         found = order_in_rounds(anchors, directions, len(features))
         first = found.first_taken(len(anchors))[anchor_of_image]
-        image_of_anchor = anchor_of_image.argsort(stable=True)[_first_of_each(anchor_of_image, len(anchors))]
+        sizes = anchor_of_image.bincount(minlength=len(anchors))
+        image_of_anchor = anchor_of_image.argsort(stable=True)[sizes.cumsum(0) - sizes]  # the first image of each
         seconds |= {"rounds": time.perf_counter() - begin}
         total = len(features)
         return Selection(
@@ -156,9 +157,3 @@ def suggested_images(found: Rounds) -> int:
     low = (means[_REFERENCE_ROUND - 1 :] < _SHARE_OF_SIMILARITY * means[_REFERENCE_ROUND - 1]).nonzero()
     end = rounds if len(low) == 0 else _REFERENCE_ROUND - 1 + int(low[0])
     return int(found.sizes[:end].sum())
-
-
-def _first_of_each(anchor_of_image: Tensor, anchors: int) -> Tensor:
-    """Where each anchor's images begin once images are sorted by anchor, ``[A]``."""
-    sizes = anchor_of_image.bincount(minlength=anchors)
-    return sizes.cumsum(0) - sizes

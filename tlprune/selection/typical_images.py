@@ -93,17 +93,7 @@ class TypicalImages(SelectorOf):
             place[members[order]] = (torch.arange(len(members)).double() + 0.5) / len(members)
             typicality[members] = similarity
         keys = shares_of_units(place, units, found.ranking, self.spread)
-        return Selection(
-            method=self.method,
-            unit_names=(),
-            ranking=keys.sort(stable=True).indices,
-            votes=torch.zeros(total),
-            scores=typicality,
-            unit_of_sample=torch.arange(total),
-            assignments=torch.empty(0),
-            metadata=found.metadata,
-            unit_kind="sample",
-        )
+        return self.of_images(found, keys.sort(stable=True).indices, typicality)
 
     def cached_paths(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> tuple[Path, ...]:
         """The source's features, and what the other selector caches."""
