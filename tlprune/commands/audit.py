@@ -1,7 +1,5 @@
 """``tlprune audit``: finds test images of the target among the images that are trained on."""
 
-import csv
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +15,7 @@ from tlprune.commands.arguments import (
 )
 from tlprune.errors import InputError, require_within
 from tlprune.preprocessing import Preprocessing
+from tlprune.storage.as_csv import as_csv
 from tlprune.storage.atomic import atomic_path, write_bytes
 from tlprune.storage.cache import cache_root
 
@@ -115,14 +114,11 @@ def run(arguments: list[str]) -> None:
                 what = f"one of {len(rows):,} training images of {one.name}"
                 pairs += compared.pairs(leaks_among(seen, rows, threshold), one.name, one.images, what, console)
     pairs.sort(key=lambda pair: (pair.difference, pair.distance))
-    listed = io.StringIO()
-    writer = csv.writer(listed, lineterminator="\n")
     heading = ["target", "test image", "kept source image", "feature distance", "pixel difference", "look alike"]
-    writer.writerow([*heading, *(["part", "trained on"] if included else [])])
-    for pair in pairs:
-        more = [pair.part, pair.trained_on] if included else []
-        writer.writerow([*pair.cells, "yes" if pair.alike else "no", *more])
-    write_bytes(given.output, listed.getvalue().encode(errors="surrogateescape"))
+    heading += ["part", "trained on"] if included else []
+    listed = [[*pair.cells, "yes" if pair.alike else "no", pair.part, pair.trained_on] for pair in pairs]
+    text = as_csv(heading, (row[: len(heading)] for row in listed))
+    write_bytes(given.output, text.encode(errors="surrogateescape"))
     for pair in pairs[:10]:
         where = [f"{pair.part} and {pair.trained_on}:"] if included else []
         line = "  ".join([*where, *pair.cells[1:], *(["LOOK ALIKE"] if pair.alike else [])])

@@ -4,8 +4,6 @@ Each file is written atomically. The counts of a block are written last, so a bl
 was stopped goes on after it.
 """
 
-import csv
-import io
 import json
 import os
 from collections import Counter
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tlprune.errors import InputError
+from tlprune.storage.as_csv import as_csv
 from tlprune.storage.atomic import atomic_path, write_bytes
 from tlprune.storage.cache import forget
 from tlprune.storage.paths import user_path
@@ -164,11 +163,7 @@ class AppliedFolder:
         Raises:
             InputError: A file cannot be written.
         """
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
-        write_bytes(self._list(short), text.getvalue().encode(errors="surrogateescape"))
+        write_bytes(self._list(short), as_csv(columns, rows).encode(errors="surrogateescape"))
         if shard is not None:
             ending, write = shard
             path = self.path / "shards" / f"{short}{ending}"
