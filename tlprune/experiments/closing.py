@@ -63,7 +63,7 @@ def print_claims(results: Results, console: Console) -> None:
     console.print(table)
     text = "pruned: the largest ratio whose 95 % interval, over seeds and test images, lies above minus the margin, and"
     console.print(f"{text} those of all smaller ratios; open: it reaches both sides of that", soft_wrap=True)
-    if results.seeds([cell.group for cell in results.cells]) < FEWEST_SEEDS:
+    if results.seeds() < FEWEST_SEEDS:
         console.print(f"One or two seeds decide nothing about one target; run {FEWEST_SEEDS} or more", soft_wrap=True)
 
 
@@ -107,7 +107,7 @@ def print_pooled(results: Results, console: Console) -> None:
             ]
         table.add_row(method, group.match_budget, *numbers)
     console.print(table)
-    seeds = results.seeds([cell.group for cell in results.cells])
+    seeds = results.seeds()
     text = "won / lost: targets above and below 0"
     if seeds > 1:
         text += ", in brackets how many of them beyond what seeds vary"

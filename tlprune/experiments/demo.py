@@ -28,7 +28,7 @@ from tlprune.experiments.results import NONE, Cell, Group, Results
 from tlprune.experiments.summary import Summary
 from tlprune.experiments.sweep import begin, finished, run_sweep
 from tlprune.experiments.sweep_plan import Sweep
-from tlprune.experiments.sweep_stages import pretrain_stage, source_of, surrogate_stage
+from tlprune.experiments.sweep_stages import pretraining_done, source_of, surrogate_stage
 from tlprune.selection.selection import Selection
 from tlprune.storage.atomic import atomic_path
 from tlprune.storage.cache import cache_root, forget
@@ -184,9 +184,7 @@ def _copied(sweep: Sweep, summary: Summary, folder: Path) -> Selection:
     shown = summary.results.of(summary.shown)[0]
     files = {"selection": sweep.output / str(shown.selection)}
     for name, group in (("pruned", summary.shown), ("full", Group(summary.target, NONE))):
-        found = pretrain_stage(sweep, group, shown.seed)
-        done = None if found is None else found[0].done
-        if done is None:
+        if (done := pretraining_done(sweep, group, shown.seed)) is None:
             raise RuntimeError(f"{group}: changed when it was just finished")
         files[name] = done.outputs[0]
     for name, file in files.items():

@@ -63,7 +63,7 @@ def keep_alone(sweep: Sweep, start: str, stage: Stage) -> None:
 
 def _opened(recipe: Recipe, start: str) -> Start:
     """Reads the weights of a start into the network that a config trains."""
-    given = (recipe.config["model"].get("init_args") or {}).get("preprocessing")
+    given = recipe.options("model").get("preprocessing")
     preprocessing = None if given is None else Preprocessing.from_json(given)
     module = str(recipe.config["model"]["class_path"]).rpartition(".")[2]
     return start_backbone(module, recipe.backbone, recipe.with_start(start).weights, None, preprocessing)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from tlprune.experiments.claims import FEWEST_SEEDS, UNFINISHED, Claim, pooled_winning, winning
-from tlprune.experiments.page.findings import CONTROLS, accuracy_rows, group_label, leader, units_of, verdict
+from tlprune.experiments.page.findings import CONTROLS, accuracy_rows, group_label, leader, units_of, verdict, was_run
 from tlprune.experiments.pooled import RANDOM, PooledDifference, pooled_difference
 from tlprune.experiments.results import NONE, Group, Results
 from tlprune.experiments.statistics import FEWEST_TARGETS
@@ -86,7 +86,7 @@ def pooled_headlines(results: Results) -> list[Headline]:
     all_won = [(pooled_winning(results, name, mode), name) for name in methods]
     all_won = [(won, name) for won, name in all_won if won.claims]
     found = []
-    of_seed = " of one seed" if results.seeds([cell.group for cell in results.cells]) == 1 else ""
+    of_seed = " of one seed" if results.seeds() == 1 else ""
     where = f"over {len(results.targets)} targets{of_seed}, by {mode_label(mode, results.recipes)}"
     holding = [(won.claim, name) for won, name in all_won if won.claim is not None]
     opened = [(won.open, name) for won, name in all_won if won.open is not None]
@@ -163,7 +163,7 @@ def conclusion(results: Results, target: str) -> str:
         return f"{opening} nothing was run without pruning, so no loss or gain can be measured."
     if results.is_partial:
         return f"{opening} {UNFINISHED}, so nothing is claimed yet."
-    methods = [name for name in results.compared if results.prunes(name) and _was_run(results, target, mode, name)]
+    methods = [name for name in results.compared if results.prunes(name) and was_run(results, target, mode, name)]
     tried = [name for name in methods if name not in CONTROLS]
     said = [opening]
     if seeds < FEWEST_SEEDS:
@@ -183,10 +183,6 @@ def conclusion(results: Results, target: str) -> str:
 def _too_few(seeds: int) -> str:
     why = "one seed has no interval" if seeds == 1 else "an interval of two seeds reaches nine deviations to each side"
     return f"{why}, so no winning subset is claimed for this target alone; run {FEWEST_SEEDS} seeds or more."
-
-
-def _was_run(results: Results, target: str, mode: str, method: str) -> bool:
-    return any(results.accuracies(group, mode) for group in results.groups(target, method, "epochs"))
 
 
 def _of_saving(results: Results, group: Group) -> str:
@@ -251,9 +247,7 @@ def _of_other_mode(results: Results, target: str, mode: str) -> str:
 
 
 def _deciding(results: Results, target: str) -> str:
-    """The first mode that the target has."""
-    cells = [cell for cell in results.cells if cell.target == target]
-    return next((mode for mode in results.modes if any(mode in cell.scores for cell in cells)), results.modes[0])
+    return next(iter(results.modes_of(target)), results.modes[0])
 
 
 def _has_baseline(results: Results, target: str, mode: str) -> bool:
