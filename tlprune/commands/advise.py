@@ -41,9 +41,6 @@ _OF_DIAGNOSING = ("surrogate", "surrogate_backbone", "source", "target")
 def run(arguments: list[str]) -> None:
     """Suggests a ratio from the coverage curve and forecasts what it saves; diagnoses what one or several keep.
 
-    Args:
-        arguments: Arguments after ``advise`` on the command line.
-
     Raises:
         InputError: If the input is invalid, nobody voted, or source or targets are not those of the Selections.
     """

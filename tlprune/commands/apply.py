@@ -34,9 +34,6 @@ _SOURCE_HELP = "webdataset:/data/shards-{000..099}.tar, parquet:/data/*.parquet,
 def run(arguments: list[str]) -> None:
     """Finds the unit of each image of a source, and writes lists of those in kept units.
 
-    Args:
-        arguments: Arguments after ``apply`` on the command line.
-
     Raises:
         InputError: If the input is invalid.
     """

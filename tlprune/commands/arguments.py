@@ -93,9 +93,6 @@ def require_writable(*outputs: str | None) -> None:
 def require_selections(*paths: str) -> None:
     """Rejects missing files with the message of :meth:`Selection.load`, without loading torch for it.
 
-    Args:
-        paths: Paths of saved Selections.
-
     Raises:
         InputError: If a file does not exist.
     """

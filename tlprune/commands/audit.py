@@ -32,9 +32,6 @@ __all__ = ["run"]
 def run(arguments: list[str]) -> None:
     """Lists test images that are near-duplicates of kept source images, or of included images of the target.
 
-    Args:
-        arguments: Arguments after ``audit`` on the command line.
-
     Raises:
         InputError: If the input is invalid, or source or targets are not those of the Selection.
     """

@@ -20,9 +20,6 @@ _ROW = "{:<15}{:>7}{:>7}{:>8}{:>8} {}"
 def run(arguments: list[str]) -> None:
     """Lists the built-in targets, or prints the details of one of them.
 
-    Args:
-        arguments: Arguments after ``datasets`` on the command line.
-
     Raises:
         InputError: If there is no target of that name, or ``$TLPRUNE_DATA`` is not a folder.
     """

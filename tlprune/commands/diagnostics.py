@@ -95,9 +95,6 @@ class Opened:
     def print_diagnostics(self, console: Console) -> None:
         """Prints a table for each target: a row for each Selection, and one for as many random images.
 
-        Args:
-            console: Where to print.
-
         Raises:
             InputError: If the surrogate or an image cannot be read.
         """

@@ -28,9 +28,6 @@ _SMALL = 64
 def run(arguments: list[str]) -> None:
     """Runs a sweep, or prints its plan.
 
-    Args:
-        arguments: Arguments after ``sweep`` on the command line.
-
     Raises:
         InputError: If the input is invalid.
     """

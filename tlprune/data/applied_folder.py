@@ -129,12 +129,7 @@ class AppliedFolder:
         self._write(_SETTINGS, self.settings)
 
     def is_done(self, short: str, version: list[int]) -> bool:
-        """Returns whether a block was finished, and has not changed since.
-
-        Args:
-            short: Name of the block.
-            version: Its version.
-        """
+        """Returns whether a block was finished, and has not changed since."""
         try:
             done = json.loads((self.path / "counts" / f"{short}.json").read_bytes())
             return bool(done["version"] == version) and self._list(short).is_file()
@@ -177,9 +172,6 @@ class AppliedFolder:
     def counts(self, short: str) -> Counts:
         """Reads the counts of a finished block.
 
-        Args:
-            short: Name of the block.
-
         Raises:
             InputError: They are not there, or damaged.
         """
@@ -192,11 +184,7 @@ class AppliedFolder:
             raise InputError(f"{path}: damaged; remove it and apply again") from error
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Writes what all blocks sum up to.
-
-        Args:
-            summary: JSON values.
-        """
+        """Writes what all blocks sum up to."""
         self._write(_SUMMARY, {"tlprune": "lists what is KEPT", **self.settings, **summary})
 
     def _list(self, short: str) -> Path:

@@ -27,9 +27,6 @@ _ROWS_AT_ONCE = 4096
 def check_feature_output(output: str | os.PathLike[str]) -> Path:
     """Checks the name of a file of features that is to be written.
 
-    Args:
-        output: The file.
-
     Returns:
         Its path.
 

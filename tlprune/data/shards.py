@@ -143,10 +143,6 @@ class ShardedImages(ImageSet):
 def open_shard(names: ShardNames, number: int) -> ShardedImages:
     """Indexes one shard of a source; no other is looked at.
 
-    Args:
-        names: Files of the source.
-        number: Place of the shard among them.
-
     Raises:
         InputError: The shard cannot be read, is damaged, or has no images.
     """
@@ -155,9 +151,6 @@ def open_shard(names: ShardNames, number: int) -> ShardedImages:
 
 def open_shards(names: ShardNames) -> ShardedImages:
     """Indexes all shards of a source, as an ordinary set of images. Memory grows with the number of images.
-
-    Args:
-        names: Files of the source.
 
     Raises:
         InputError: As :func:`open_shard`; or shards do not go together.

@@ -110,9 +110,6 @@ class TarShard:
     def decode(self, row: int) -> Tensor:
         """Decodes an image.
 
-        Args:
-            row: Place of the sample.
-
         Returns:
             ``[3, H, W]`` uint8.
 

@@ -265,10 +265,6 @@ def classes_of(opened: Any, labels: Sequence[int]) -> list[str]:
 def numbers_as_names(highest: int, where: str) -> list[str]:
     """Returns the numbers from 0 to ``highest`` as class names.
 
-    Args:
-        highest: Highest label.
-        where: Name of the set in the error message.
-
     Raises:
         InputError: The label is no class number.
     """

@@ -45,10 +45,6 @@ class CostForecast:
 def forecast(sweep: Sweep, results: Results) -> CostForecast:
     """Forecasts the cost from finished cells, or otherwise from a few steps on random images.
 
-    Args:
-        sweep: Sweep to forecast.
-        results: Results with the finished cells.
-
     Raises:
         InputError: If a config does not set its network or its epochs, so that nothing can be timed.
     """

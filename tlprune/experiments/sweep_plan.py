@@ -102,7 +102,6 @@ class Sweep:
     starts: tuple[str, ...] = (AS_CONFIGURED,)
 
     def __post_init__(self) -> None:
-        """Validates the plan."""
         for what, given in (
             ("targets", self.targets),
             ("ratios", self.ratios),

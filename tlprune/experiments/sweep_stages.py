@@ -81,14 +81,7 @@ def differs_by_target(sweep: Sweep, method: str) -> bool:
 
 
 def seed_of(sweep: Sweep, method: str, target: str, seed: int) -> int:
-    """Returns the seed of a method's selector: the seed of the repetition, or one for each target as well.
-
-    Args:
-        sweep: Sweep that defines the method.
-        method: Name of the method.
-        target: Downstream set.
-        seed: Seed of the repetition.
-    """
+    """Returns the seed of a method's selector: the seed of the repetition, or one for each target as well."""
     apart = sweep.draw_per_target and _draws(sweep, method)
     return seed + _BETWEEN_TARGETS * sweep.targets.index(target) if apart else seed
 
@@ -225,12 +218,7 @@ def selection_stage(sweep: Sweep, method: str, target: str, seed: int) -> Stage 
 
 
 def surrogate_backbone(sweep: Sweep, method: str) -> str | None:
-    """Returns the network of a method's surrogate if that is a weights file and the pretraining config names it.
-
-    Args:
-        sweep: Sweep that defines the method.
-        method: Name of the method.
-    """
+    """Returns the network of a method's surrogate if that is a weights file and the pretraining config names it."""
     path = sweep.surrogate_of(method)
     return None if path is None or is_config(path) else sweep.pretrain.select_options.surrogate_backbone
 

@@ -22,9 +22,6 @@ WEIGHTS_ALONE = MethodSpec(None, "weights alone", sampling="none")
 def check_starts(sweep: Sweep) -> None:
     """Reads the weights of every start, so that missing weights, or those of another network, are refused at once.
 
-    Args:
-        sweep: Sweep with the starts.
-
     Raises:
         InputError: A start is a config or no weights, belongs to another network, or nothing names the network.
     """
@@ -44,13 +41,7 @@ def check_starts(sweep: Sweep) -> None:
 
 
 def keep_alone(sweep: Sweep, start: str, stage: Stage) -> None:
-    """Writes the weights of a start as those of a finished pretraining that took no step.
-
-    Args:
-        sweep: Sweep with the start.
-        start: Weights to transfer.
-        stage: Stage of these weights.
-    """
+    """Writes the weights of a start as those of a finished pretraining that took no step."""
     weights = stage.folder / "weights.safetensors"
     opened = _opened(sweep.pretrain, start)
     with atomic_path(weights) as temporary:

@@ -34,9 +34,6 @@ class SSLMethod:
     def named(cls, name: str) -> "SSLMethod":
         """Returns the method of a name.
 
-        Args:
-            name: Name of the method.
-
         Raises:
             InputError: There is no such method.
         """

@@ -40,7 +40,6 @@ class MultiTarget:
     weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Validates the fields; errors name the offending option."""
         if self.how not in ("worst_case", "union", "weighted_sum"):
             raise InputError(f"`combine` must be 'worst_case', 'union' or 'weighted_sum', got {self.how!r}")
         if self.weights is None:

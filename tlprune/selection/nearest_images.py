@@ -143,9 +143,6 @@ def suggested_images(found: Rounds) -> int:
 
     Early rounds hold near copies, so the mean of round 20 stands for a good match.
 
-    Args:
-        found: The order.
-
     Returns:
         From 1 to the number of images; all of them where there are no 20 rounds.
     """

@@ -76,7 +76,6 @@ class Selection:
     centroids: Tensor = field(default_factory=lambda: torch.empty(0, 0))
 
     def __post_init__(self) -> None:
-        """Validates that the fields are consistent."""
         for tensor_name, dtype in (TENSORS | OPTIONAL).items():
             name = _FIELD_OF_TENSOR.get(tensor_name, tensor_name)
             tensor = getattr(self, name)

@@ -36,11 +36,7 @@ class Starts:
 
 
 def starts_of(results: Results) -> Starts:
-    """Compares the starts of a sweep for its page.
-
-    Args:
-        results: Finished cells of all starts.
-    """
+    """Compares the starts of a sweep for its page."""
     targets = target_labels(results.targets)
     tables = [
         (

@@ -35,12 +35,7 @@ class Headline:
 
 
 def headlines(results: Results, target: str) -> list[Headline]:
-    """The leader's winning subset of a target, as far as intervals support one, and what it saves.
-
-    Args:
-        results: All cells.
-        target: Name of the target.
-    """
+    """The leader's winning subset of a target, as far as intervals support one, and what it saves."""
     mode = _deciding(results, target)
     best = leader(results, target, mode)
     if not _has_baseline(results, target, mode):
@@ -69,9 +64,6 @@ def headlines(results: Results, target: str) -> list[Headline]:
 
 def pooled_headlines(results: Results) -> list[Headline]:
     """Over all targets: the largest winning subset, the best difference to random pruning, and what the subset saves.
-
-    Args:
-        results: Cells of several targets.
 
     Returns:
         Where the sweep has not ended, or targets are too few for a conclusion, that alone.
@@ -150,12 +142,7 @@ def _saved(results: Results, groups: Sequence[Group], where: str) -> list[Headli
 
 
 def conclusion(results: Results, target: str) -> str:
-    """A paragraph on one target: what intervals support by the deciding mode, at what cost, and what is unclear.
-
-    Args:
-        results: All cells.
-        target: Name of the target.
-    """
+    """A paragraph on one target: what intervals support by the deciding mode, at what cost, and what is unclear."""
     mode = _deciding(results, target)
     seeds = results.seeds(results.groups(target))
     opening = f"By {mode_label(mode, results.recipes)}, over {seeds} {'seed' if seeds == 1 else 'seeds'}:"
