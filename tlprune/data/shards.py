@@ -9,6 +9,7 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
+from tlprune.data.columns import classes_of_labels
 from tlprune.data.datasets import ImageSet, Level
 from tlprune.data.parquet_shards import ParquetShard
 from tlprune.data.shard_names import ShardNames
@@ -17,8 +18,6 @@ from tlprune.errors import InputError
 from tlprune.storage.fingerprint import digest_file, digest_json
 
 __all__ = ["Shard", "ShardedImages", "open_shard", "open_shards"]
-
-_DIGITS = 18
 
 
 class Shard(Protocol):
@@ -173,6 +172,4 @@ def _common_classes(shards: Sequence[Shard]) -> tuple[str, ...]:
         raise InputError(f"shards declare different classes: {', '.join(pair)}")
     if first.classes is not None:
         return first.classes
-    names = {label for shard in shards for label in shard.labels or ()}
-    numbers = all(name.isascii() and name.isdecimal() and len(name) <= _DIGITS for name in names)
-    return tuple(sorted(names, key=lambda name: (int(name) if numbers else 0, name)))
+    return classes_of_labels(label for shard in shards for label in shard.labels or ())
