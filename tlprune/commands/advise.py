@@ -52,12 +52,7 @@ def run(arguments: list[str]) -> None:
     add("--image_size", type=int | None, default=None, help="pixels (default: as the surrogate saw them)")
     add("--batch_size", type=int, default=32, help="images in a timed step")
     add("--full_seconds", type=float | None, default=None, help="pretraining on the whole source, in place of timing")
-    add(
-        "--surrogate_seconds",
-        type=float | None,
-        default=None,
-        help="its training (default: as its file says)",
-    )
+    add("--surrogate_seconds", type=float | None, default=None, help="its training (default: as its file says)")
     add("--output", type=str | None, default=None, help="picture to write, *.png")
     text = "say how near what a budget keeps is to the target, how varied, and how many are copies, in features"
     add("--diagnose", action="store_true", help=text)

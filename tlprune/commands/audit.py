@@ -40,12 +40,7 @@ def run(arguments: list[str]) -> None:
     add("selection", type=str, help="a saved Selection")
     add("--surrogate", type=str | None, default=None, help="whose features are compared (default: as when selected)")
     add("--surrogate_backbone", type=str | None, default=None, help="its network, if the file is silent")
-    add(
-        "--threshold",
-        type=float | None,
-        default=None,
-        help="distance (default: that of copies of themselves)",
-    )
+    add("--threshold", type=float | None, default=None, help="distance (default: that of copies of themselves)")
     add("--num_workers", type=int, default=0, help="processes that load images")
     add("--output", type=str, required=True, help="list to write, *.csv")
     add("--picture", type=str | None, default=None, help="picture of the nearest pairs, *.png")
