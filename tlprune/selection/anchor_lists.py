@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tlprune.selection.sample_scores import Directions
+from tlprune.selection.directions import Directions
 
 __all__ = ["UNIT", "AnchorLists", "Takers"]
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from tlprune.distributed import broadcast_from_rank0
 from tlprune.errors import InputError, require_within
+from tlprune.selection.directions import Center, Directions, spherical_centroids
 from tlprune.selection.features import SourceFeatures, extract_features
 from tlprune.selection.fixed_batches import BATCH_SIZE
 from tlprune.selection.forward import FORWARD, Precision, require_precision
 from tlprune.selection.rounds import Rounds, order_in_rounds
-from tlprune.selection.sample_scores import Center, Directions, spherical_centroids
 from tlprune.selection.selection import Selection
 from tlprune.selection.selector import Selector, SourceImages, TargetImages
 

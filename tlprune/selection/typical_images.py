@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from tlprune.distributed import broadcast_from_rank0
 from tlprune.errors import InputError, require_within
+from tlprune.selection.directions import normalized
 from tlprune.selection.features import SourceFeatures
 from tlprune.selection.label_mapping import LabelMapping
-from tlprune.selection.sample_scores import normalized
 from tlprune.selection.selection import Selection
 from tlprune.selection.selector import Selector, SourceImages, TargetImages
 from tlprune.selection.selector_of import SelectorOf
