@@ -97,8 +97,8 @@ def _check(given: Namespace, diagnosing: bool) -> None:
     require_within("num_workers", given.num_workers, 0)
     if given.backbone is not None and given.full_seconds is not None:
         raise InputError("give --backbone, to time it here, or --full_seconds, not both")
-    if given.epochs is not None and given.epochs < 1:
-        raise InputError(f"`epochs` must be at least 1, got {given.epochs}")
+    if given.epochs is not None:
+        require_within("epochs", given.epochs, 1)
     if given.backbone is not None and given.epochs is None and given.full_seconds is None:
         raise InputError("to forecast a pretraining, give --epochs beside --backbone")
     several = len(given.selections)

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeE
 from tlprune.data.scanning import scan_class_folder
 from tlprune.data.synthetic import synthetic_classes, synthetic_source
 from tlprune.data.target_splits import list_targets
-from tlprune.errors import InputError, did_you_mean
+from tlprune.errors import InputError, did_you_mean, require_within
 from tlprune.experiments.demo_photographs import (
     WEIGHTS,
     photographs_figure,
@@ -71,8 +71,8 @@ def demo(
         raise InputError(f"unknown target {target!r}: {did_you_mean(target, list_targets())}")
     if method not in get_args(DemoMethod):
         raise InputError(f"`method` must be 'lm' or 'fm', got {method!r}")
-    if seeds is not None and seeds < 1:
-        raise InputError(f"`seeds` must be at least 1, got {seeds}")
+    if seeds is not None:
+        require_within("seeds", seeds, 1)
     folder = user_path(output or f"runs/demo-{'fm-' if method == 'fm' else ''}{target}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
