@@ -28,11 +28,11 @@ from safetensors.torch import load_file
 from selection_at_scale import CLASSES, FEATURES, VOTERS, DrawnFeatures, voters
 from torch import Tensor, nn
 
+from tlprune.selection.directions import Directions, spherical_centroids
 from tlprune.selection.features import SourceFeatures
 from tlprune.selection.importance_resampling import ImportanceResampling, log_importance, resampled
 from tlprune.selection.nearest_images import NearestImages
 from tlprune.selection.rounds import Rounds, order_in_rounds
-from tlprune.selection.sample_scores import Directions, spherical_centroids
 from tlprune.selection.selection import Selection
 from tlprune.selection.selector import Selector, SourceImages, TargetImages
 

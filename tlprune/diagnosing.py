@@ -140,12 +140,7 @@ def diagnose_images(
 
 
 def without_skipped(images: ImageSet, selection: Selection) -> ImageSet:
-    """Leaves out the images that were left out when a Selection was made, because they cannot be decoded.
-
-    Args:
-        images: All images of the source.
-        selection: The Selection.
-    """
+    """Leaves out the images that were left out when a Selection was made, because they cannot be decoded."""
     if not selection.skipped:
         return images
     left_out = set(selection.skipped)

@@ -66,10 +66,6 @@ def require_extra(what: str, package: str, module: str, extra: str) -> None:
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """Formats the end of an error about an unknown name: the closest valid name, or all valid names.
 
-    Args:
-        name: Name that the user typed.
-        choices: Valid names.
-
     Returns:
         Clause to append to a message.
 

@@ -134,9 +134,6 @@ class FitStage:
 def files_written(trainer: Trainer) -> dict[Path, str]:
     """Returns the files that callbacks wrote: checkpoints, and whatever else they have a ``path`` for.
 
-    Args:
-        trainer: Trainer whose fit has ended.
-
     Returns:
         What is known of each file: the value that a best checkpoint was chosen by, else an empty text.
     """

@@ -40,9 +40,6 @@ class Refusal:
 def in_short(message: str) -> str:
     """A parser's message without the types that it tried in vain, and with the near miss of a misspelt name.
 
-    Args:
-        message: What jsonargparse raised.
-
     Returns:
         One line. A message of an unknown form is returned whole.
     """

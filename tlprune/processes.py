@@ -108,9 +108,6 @@ def first_to_say(message: str) -> bool:
     """Returns whether this process is the first of its job to report a message, so that each is reported once.
 
     Before the process group exists, the first process of each machine reports.
-
-    Args:
-        message: Message to report.
     """
     dist = _process_group()
     if dist is None:

@@ -245,11 +245,6 @@ def require_source(selection: Selection, images: ImageSet, where: str) -> None:
     A Selection that was made from somebody's own features fits images of the same paths in the same order. Paths may
     all begin with one folder more or less.
 
-    Args:
-        selection: The Selection.
-        images: The images.
-        where: Name of the images in the error message.
-
     Raises:
         InputError: These are other images, or features without paths do not say which images they are of.
     """

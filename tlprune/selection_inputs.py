@@ -65,7 +65,6 @@ class SelectOptions:
     image_size: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuses a size that is out of range."""
         if self.image_size is not None:
             require_within("image_size", self.image_size, 1, MAX_SIZE)
 

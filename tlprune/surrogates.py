@@ -169,12 +169,6 @@ def refuse_surrogates(
 ) -> None:
     """Refuses what says how images become features, where features are given.
 
-    Args:
-        source: Name of the features.
-        surrogates: Weights or networks.
-        backbone: Name of their network.
-        preprocessing: How they expect images.
-
     Raises:
         InputError: Any of these is given.
     """

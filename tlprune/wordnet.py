@@ -32,9 +32,6 @@ def readable_names(classes: Sequence[str]) -> tuple[str, ...]:
     The thousand ids of ImageNet have the names in torchvision, all others the first synonym in timm. Without timm only
     the whole list of a thousand is known, by its order.
 
-    Args:
-        classes: Names of classes or of their folders.
-
     Returns:
         A name for each class; an id that is not known stays, and so do all classes if one of them is no WordNet id.
 

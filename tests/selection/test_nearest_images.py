@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from tlprune import InputError, NearestImages, Selection
+from tlprune.selection.directions import Directions, normalized, spherical_centroids
 from tlprune.selection.features import SHARD_SIZE, SourceFeatures
 from tlprune.selection.ranking import Budget
 from tlprune.selection.rounds import order_in_rounds
-from tlprune.selection.sample_scores import Directions, normalized, spherical_centroids
 
 
 def slow_rounds(similarities):

@@ -151,7 +151,6 @@ class _Captured:
         network.forward = self
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Returns the features of images."""
         fits = images.shape == self.like.shape and images.dtype == self.like.dtype and not images.requires_grad
         if not (fits and self.is_free and torch.is_grad_enabled() and self.is_current):
             return self._plain(images)

@@ -56,17 +56,7 @@ class ConfusionMonitor(OfLightning, Callback):
         if not trainer.sanity_checking:
             self._count(trainer, pl_module, outputs, batch, dataloader_idx)
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Counts predictions of a batch."""
-        self._count(trainer, pl_module, outputs, batch, dataloader_idx)
+    on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws every ``every_n_epochs`` epochs, and after a validation without training."""

@@ -117,10 +117,6 @@ def hyperparameters(trainer: Trainer, pl_module: LightningModule) -> dict[str, s
     them last in TensorBoard: ``optimizer``, ``lr`` (of the first group), ``weight_decay``, ``batch_size``, ``augment``
     (or the name of ``transform``), ``epochs`` and ``precision``.
 
-    Args:
-        trainer: Trainer of the run.
-        pl_module: Module that is trained.
-
     Returns:
         Values by name.
     """

@@ -249,11 +249,7 @@ _ADAPTERS: dict[type[Logger], type[LoggerAdapter[Any]]] = {
 
 
 def adapt_loggers(trainer: Trainer) -> list[LoggerAdapter[Any]]:
-    """Returns an adapter for each logger of a Trainer on rank 0; none on other ranks.
-
-    Args:
-        trainer: Trainer of the run.
-    """
+    """Returns an adapter for each logger of a Trainer on rank 0; none on other ranks."""
     if not trainer.is_global_zero:
         return []
     return [_adapter_of(logger) for logger in trainer.loggers if not isinstance(logger, DummyLogger)]
@@ -268,9 +264,6 @@ def _adapter_of(logger: Logger) -> LoggerAdapter[Any]:
 
 def draw(figure: Figure) -> Image.Image:
     """Draws a figure, once for all loggers.
-
-    Args:
-        figure: Figure of Matplotlib.
 
     Returns:
         Picture in RGB.

@@ -1,8 +1,8 @@
 """Tables as text: CSV for files, Markdown for TensorBoard."""
 
-import csv
-import io
 from collections.abc import Sequence
+
+from tlprune.storage.as_csv import as_csv
 
 __all__ = ["Row", "csv_text", "markdown_text", "plain_text"]
 
@@ -32,11 +32,7 @@ def csv_text(columns: Sequence[str], rows: Sequence[Row]) -> str:
         class,images
         "cat, dog",3
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_plain(cell) for cell in row] for row in rows)
-    return text.getvalue()
+    return as_csv(columns, ([_plain(cell) for cell in row] for row in rows))
 
 
 def markdown_text(columns: Sequence[str], rows: Sequence[Row]) -> str:

@@ -41,9 +41,6 @@ _OF_DIAGNOSING = ("surrogate", "surrogate_backbone", "source", "target")
 def run(arguments: list[str]) -> None:
     """Suggests a ratio from the coverage curve and forecasts what it saves; diagnoses what one or several keep.
 
-    Args:
-        arguments: Arguments after ``advise`` on the command line.
-
     Raises:
         InputError: If the input is invalid, nobody voted, or source or targets are not those of the Selections.
     """
@@ -55,12 +52,7 @@ def run(arguments: list[str]) -> None:
     add("--image_size", type=int | None, default=None, help="pixels (default: as the surrogate saw them)")
     add("--batch_size", type=int, default=32, help="images in a timed step")
     add("--full_seconds", type=float | None, default=None, help="pretraining on the whole source, in place of timing")
-    add(
-        "--surrogate_seconds",
-        type=float | None,
-        default=None,
-        help="its training (default: as its file says)",
-    )
+    add("--surrogate_seconds", type=float | None, default=None, help="its training (default: as its file says)")
     add("--output", type=str | None, default=None, help="picture to write, *.png")
     text = "say how near what a budget keeps is to the target, how varied, and how many are copies, in features"
     add("--diagnose", action="store_true", help=text)
@@ -105,8 +97,8 @@ def _check(given: Namespace, diagnosing: bool) -> None:
     require_within("num_workers", given.num_workers, 0)
     if given.backbone is not None and given.full_seconds is not None:
         raise InputError("give --backbone, to time it here, or --full_seconds, not both")
-    if given.epochs is not None and given.epochs < 1:
-        raise InputError(f"`epochs` must be at least 1, got {given.epochs}")
+    if given.epochs is not None:
+        require_within("epochs", given.epochs, 1)
     if given.backbone is not None and given.epochs is None and given.full_seconds is None:
         raise InputError("to forecast a pretraining, give --epochs beside --backbone")
     several = len(given.selections)

@@ -34,9 +34,6 @@ _SOURCE_HELP = "webdataset:/data/shards-{000..099}.tar, parquet:/data/*.parquet,
 def run(arguments: list[str]) -> None:
     """Finds the unit of each image of a source, and writes lists of those in kept units.
 
-    Args:
-        arguments: Arguments after ``apply`` on the command line.
-
     Raises:
         InputError: If the input is invalid.
     """
@@ -66,7 +63,9 @@ def run(arguments: list[str]) -> None:
 
 def _print(selection: "Selection", applied: "Applied", source: str, write: str) -> None:
     console = make_console()
-    counts = f"{applied.kept:,} images KEPT of {applied.images:,} in {applied.blocks:,} {_called(source)}"
+    kind = source.partition(":")[0]
+    blocks = "shards" if kind in SHARD_KINDS else "blocks"
+    counts = f"{applied.kept:,} images KEPT of {applied.images:,} in {applied.blocks:,} {blocks}"
     console.print(f"{applied.output}: lists of the {counts}", soft_wrap=True)
     kept = plural(selection, len(applied.kept_units))
     rows = [("units", f"{kept} kept of {selection.num_units:,}, found by {applied.by}: {_few(applied.kept_units)}")]
@@ -79,14 +78,9 @@ def _print(selection: "Selection", applied: "Applied", source: str, write: str) 
     if applied.damaged.count:
         rows.append(("skipped", f"{applied.damaged.count:,} that cannot be decoded, first {applied.damaged.first}"))
     if write == "shards" and applied.kept:
-        kind = source.partition(":")[0]
         rows.append(("train on", f"{kind}:{applied.output}/shards/**/*{SHARD_KINDS[kind]}"))
     for name, text in rows:
         console.print(f"{name:<10} {text}", soft_wrap=True)
-
-
-def _called(source: str) -> str:
-    return "shards" if source.partition(":")[0] in SHARD_KINDS else "blocks"
 
 
 def _few(counts: dict[str, int]) -> str:

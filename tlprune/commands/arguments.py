@@ -94,9 +94,6 @@ def require_writable(*outputs: str | None) -> None:
 def require_selections(*paths: str) -> None:
     """Rejects missing files with the message of :meth:`Selection.load`, without loading torch for it.
 
-    Args:
-        paths: Paths of saved Selections.
-
     Raises:
         InputError: If a file does not exist.
     """
@@ -202,11 +199,7 @@ def add_origins(parser: ArgumentParser, targets: bool) -> None:
 
 
 def note_of_numbers(selection: "Selection") -> str | None:
-    """Returns what the numbers of single images mean; None where units have names.
-
-    Args:
-        selection: Selection whose units are listed without its source.
-    """
+    """Returns what the numbers of single images mean; None where units have names."""
     if selection.unit_kind != "sample":
         return None
     numbered = "this Selection holds no paths; images are numbered from 0 as the source lists them"

@@ -1,7 +1,5 @@
 """``tlprune audit``: finds test images of the target among the images that are trained on."""
 
-import csv
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +15,7 @@ from tlprune.commands.arguments import (
 )
 from tlprune.errors import InputError, require_within
 from tlprune.preprocessing import Preprocessing
+from tlprune.storage.as_csv import as_csv
 from tlprune.storage.atomic import atomic_path, write_bytes
 from tlprune.storage.cache import cache_root
 
@@ -33,9 +32,6 @@ __all__ = ["run"]
 def run(arguments: list[str]) -> None:
     """Lists test images that are near-duplicates of kept source images, or of included images of the target.
 
-    Args:
-        arguments: Arguments after ``audit`` on the command line.
-
     Raises:
         InputError: If the input is invalid, or source or targets are not those of the Selection.
     """
@@ -44,12 +40,7 @@ def run(arguments: list[str]) -> None:
     add("selection", type=str, help="a saved Selection")
     add("--surrogate", type=str | None, default=None, help="whose features are compared (default: as when selected)")
     add("--surrogate_backbone", type=str | None, default=None, help="its network, if the file is silent")
-    add(
-        "--threshold",
-        type=float | None,
-        default=None,
-        help="distance (default: that of copies of themselves)",
-    )
+    add("--threshold", type=float | None, default=None, help="distance (default: that of copies of themselves)")
     add("--num_workers", type=int, default=0, help="processes that load images")
     add("--output", type=str, required=True, help="list to write, *.csv")
     add("--picture", type=str | None, default=None, help="picture of the nearest pairs, *.png")
@@ -115,14 +106,11 @@ def run(arguments: list[str]) -> None:
                 what = f"one of {len(rows):,} training images of {one.name}"
                 pairs += compared.pairs(leaks_among(seen, rows, threshold), one.name, one.images, what, console)
     pairs.sort(key=lambda pair: (pair.difference, pair.distance))
-    listed = io.StringIO()
-    writer = csv.writer(listed, lineterminator="\n")
     heading = ["target", "test image", "kept source image", "feature distance", "pixel difference", "look alike"]
-    writer.writerow([*heading, *(["part", "trained on"] if included else [])])
-    for pair in pairs:
-        more = [pair.part, pair.trained_on] if included else []
-        writer.writerow([*pair.cells, "yes" if pair.alike else "no", *more])
-    write_bytes(given.output, listed.getvalue().encode(errors="surrogateescape"))
+    heading += ["part", "trained on"] if included else []
+    listed = [[*pair.cells, "yes" if pair.alike else "no", pair.part, pair.trained_on] for pair in pairs]
+    text = as_csv(heading, (row[: len(heading)] for row in listed))
+    write_bytes(given.output, text.encode(errors="surrogateescape"))
     for pair in pairs[:10]:
         where = [f"{pair.part} and {pair.trained_on}:"] if included else []
         line = "  ".join([*where, *pair.cells[1:], *(["LOOK ALIKE"] if pair.alike else [])])

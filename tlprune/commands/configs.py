@@ -16,9 +16,6 @@ __all__ = ["run"]
 def run(arguments: list[str]) -> None:
     """Lists the included configs with their purpose, or copies all of them.
 
-    Args:
-        arguments: Arguments after ``configs`` on the command line.
-
     Raises:
         InputError: If the destination folder exists, or cannot be created.
     """

@@ -20,9 +20,6 @@ _ROW = "{:<15}{:>7}{:>7}{:>8}{:>8} {}"
 def run(arguments: list[str]) -> None:
     """Lists the built-in targets, or prints the details of one of them.
 
-    Args:
-        arguments: Arguments after ``datasets`` on the command line.
-
     Raises:
         InputError: If there is no target of that name, or ``$TLPRUNE_DATA`` is not a folder.
     """
@@ -89,7 +86,8 @@ def _details(entry: TargetSet) -> list[str]:
         lines += [f"  linked in {_COOP_PAGE}", "else the official one:"]
     else:
         lines += ["", "split:"]
-    return [*lines, f"  {_sizes(entry.official_sizes)}", *_wrapped(", ".join(entry.files))]
+    files = wrap(", ".join(entry.files), 80, initial_indent="  ", subsequent_indent="  ")
+    return [*lines, f"  {_sizes(entry.official_sizes)}", *files]
 
 
 def _counted(entry: TargetSet, folder: Path) -> list[str]:
@@ -100,10 +98,6 @@ def _counted(entry: TargetSet, folder: Path) -> list[str]:
         return wrap(str(error), 68, break_long_words=False)
     val = None if parts.val is None else len(parts.val)
     return [_sizes(Sizes(len(parts.train), val, len(parts.test))), f"split: {parts.split}"]
-
-
-def _wrapped(text: str) -> list[str]:
-    return wrap(text, 80, initial_indent="  ", subsequent_indent="  ")
 
 
 def _with_val(sizes: Sizes) -> Sizes:

@@ -95,9 +95,6 @@ class Opened:
     def print_diagnostics(self, console: Console) -> None:
         """Prints a table for each target: a row for each Selection, and one for as many random images.
 
-        Args:
-            console: Where to print.
-
         Raises:
             InputError: If the surrogate or an image cannot be read.
         """
@@ -150,17 +147,14 @@ def _table(found: Mapping[str, Diagnosis]) -> Table:
     for heading in ("kept by", "images", "similarity", "divergence", "spread", "duplicates"):
         table.add_column(heading, justify="left" if heading == "kept by" else "right", overflow="fold")
     random = {one.images: one.random for one in found.values()}
-    rows = [(Path(path).stem if _unique(found) else path, one.images, one.kept) for path, one in found.items()]
+    unique = len({Path(path).stem for path in found}) == len(found)
+    rows = [(Path(path).stem if unique else path, one.images, one.kept) for path, one in found.items()]
     rows += [("random images", images, numbers) for images, numbers in random.items()]
     for name, images, numbers in rows:
         similarity, divergence, spread, duplicates = astuple(numbers)
         cells = [f"{similarity:.3f}", f"{divergence:.3f}", f"{spread:.1f}", f"{duplicates:.1%}"]
         table.add_row(name, f"{images:,}", *cells)
     return table
-
-
-def _unique(found: Mapping[str, Diagnosis]) -> bool:
-    return len({Path(path).stem for path in found}) == len(found)
 
 
 def _legend(total: int, most: int) -> str:

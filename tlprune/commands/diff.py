@@ -18,9 +18,6 @@ __all__ = ["run"]
 def run(arguments: list[str]) -> None:
     """Compares the units and images that two Selections keep within the same budget.
 
-    Args:
-        arguments: Arguments after ``diff`` on the command line.
-
     Raises:
         InputError: If the input is invalid, or the Selections rank units of different sources.
     """

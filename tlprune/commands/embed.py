@@ -29,9 +29,6 @@ _PASSED_ON = (
 def run(arguments: list[str]) -> None:
     """Computes features, or takes them from the cache, and writes them.
 
-    Args:
-        arguments: Arguments after ``embed`` on the command line.
-
     Raises:
         InputError: If the input is invalid.
     """

@@ -27,9 +27,6 @@ _NAMED = 10
 def run(arguments: list[str]) -> None:
     """Prints the rank of a unit, the images that voted for it, and why it is kept or dropped.
 
-    Args:
-        arguments: Arguments after ``explain`` on the command line.
-
     Raises:
         InputError: If the input is invalid, or source or targets are not those of the Selection.
     """

@@ -28,9 +28,6 @@ _WRITTEN = {
 def run(arguments: list[str]) -> None:
     """Writes the images that a Selection keeps.
 
-    Args:
-        arguments: Arguments after ``export`` on the command line.
-
     Raises:
         InputError: If the input is invalid, or the source is not the one that the Selection was made for.
     """

@@ -26,9 +26,6 @@ _SHOWN = 5
 def run(arguments: list[str]) -> None:
     """Extracts frames, resuming an interrupted run.
 
-    Args:
-        arguments: Arguments after ``frames`` on the command line.
-
     Raises:
         InputError: If there are no videos, some cannot be read, or the output cannot be written.
     """
@@ -95,9 +92,6 @@ def extract_frames(videos: Path, frames: Path, workers: int = 1) -> Iterator[str
 
 def middle_frame(video: Path) -> Image.Image:
     """Decodes a video up to its middle.
-
-    Args:
-        video: Path of the video.
 
     Returns:
         Frame ``n // 2`` of ``n``, counted from 0, RGB.

@@ -36,9 +36,6 @@ _PAGE_ENDING = ".html"
 def run(arguments: list[str]) -> None:
     """Writes a page, its figures, CSV, LaTeX and Markdown, and prints a summary.
 
-    Args:
-        arguments: Arguments after ``report`` on the command line.
-
     Raises:
         InputError: If the input is invalid, or the runs cannot be compared.
     """

@@ -42,9 +42,6 @@ _SIZE_HELP = "pixels (default: as the surrogate's weights say, or 32 for 'drawn'
 def run(arguments: list[str]) -> None:
     """Counts votes, ranks units, and writes a Selection.
 
-    Args:
-        arguments: Arguments after ``select`` on the command line.
-
     Raises:
         InputError: If the input is invalid.
     """

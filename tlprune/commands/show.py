@@ -32,9 +32,6 @@ __all__ = ["origin", "run", "show"]
 def run(arguments: list[str]) -> None:
     """Prints the origin of a Selection and, with a budget, the units that it keeps.
 
-    Args:
-        arguments: Arguments after ``show`` on the command line.
-
     Raises:
         InputError: If the input is invalid.
     """
@@ -80,9 +77,6 @@ def show(
 
 def origin(selection: "Selection") -> list[tuple[str, str]]:
     """Describes what a Selection was made from, in display order.
-
-    Args:
-        selection: Selection to describe.
 
     Returns:
         Pairs of a label and a text.

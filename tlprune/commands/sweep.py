@@ -11,7 +11,7 @@ from rich.table import Table
 
 from tlprune.commands.arguments import make_console, make_parser, parse, require_writable
 from tlprune.config_files import check_configs
-from tlprune.errors import InputError
+from tlprune.errors import require_within
 from tlprune.selection.registry import selector_names
 from tlprune.storage.paths import user_path
 
@@ -28,16 +28,13 @@ _SMALL = 64
 def run(arguments: list[str]) -> None:
     """Runs a sweep, or prints its plan.
 
-    Args:
-        arguments: Arguments after ``sweep`` on the command line.
-
     Raises:
         InputError: If the input is invalid.
     """
     check_configs(arguments, "'source', 'targets' and 'methods'", lists=("targets", "ratios", "equal", "starts"))
     given = parse(_parser(), arguments)
-    if given.workers is not None and given.workers < 1:
-        raise InputError(f"`workers` must be at least 1, got {given.workers}")
+    if given.workers is not None:
+        require_within("workers", given.workers, 1)
     from tlprune.experiments.sweep import begin, finished  # loads torch and Lightning, which take seconds
 
     sweep = _sweep(given)

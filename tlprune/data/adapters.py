@@ -53,9 +53,6 @@ def as_images(dataset: ImageSet | Dataset[Any], num_workers: int = 0) -> ImageSe
 def check_by_index(dataset: Any) -> None:
     """Rejects what has no samples by index.
 
-    Args:
-        dataset: The Dataset.
-
     Raises:
         InputError: It is iterable only, holds several splits, or is empty.
     """
@@ -84,9 +81,6 @@ def _instead(dataset: Any) -> str:
 def all_labels(dataset: Any) -> Tensor:
     """Returns the label of every sample, ``[N]`` int64: those that the Dataset lists, or else by reading it once.
 
-    Args:
-        dataset: The Dataset.
-
     Raises:
         InputError: It has no samples by index, or no labels.
     """
@@ -103,9 +97,6 @@ def all_labels(dataset: Any) -> Tensor:
 def labels_of_some(dataset: Any) -> dict[int, int | None]:
     """Reads labels of a few samples of a Dataset, first and last among them, by their positions.
 
-    Args:
-        dataset: The Dataset.
-
     Raises:
         InputError: A sample cannot be read, or its label is not a whole number.
     """
@@ -117,11 +108,7 @@ def labels_of_some(dataset: Any) -> dict[int, int | None]:
 
 
 def without_subsets(dataset: Any) -> tuple[Any, Tensor | None]:
-    """Returns the Dataset below all Subsets, and the samples of it that are used, ``[N]`` int64; None for all.
-
-    Args:
-        dataset: The Dataset.
-    """
+    """Returns the Dataset below all Subsets, and the samples of it that are used, ``[N]`` int64; None for all."""
     if type(dataset) is not Subset:
         return dataset, None
     picked = torch.as_tensor(dataset.indices, dtype=torch.int64).reshape(-1)

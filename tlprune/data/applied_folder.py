@@ -4,8 +4,6 @@ Each file is written atomically. The counts of a block are written last, so a bl
 was stopped goes on after it.
 """
 
-import csv
-import io
 import json
 import os
 from collections import Counter
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tlprune.errors import InputError
+from tlprune.storage.as_csv import as_csv
 from tlprune.storage.atomic import atomic_path, write_bytes
 from tlprune.storage.cache import forget
 from tlprune.storage.paths import user_path
@@ -130,12 +129,7 @@ class AppliedFolder:
         self._write(_SETTINGS, self.settings)
 
     def is_done(self, short: str, version: list[int]) -> bool:
-        """Returns whether a block was finished, and has not changed since.
-
-        Args:
-            short: Name of the block.
-            version: Its version.
-        """
+        """Returns whether a block was finished, and has not changed since."""
         try:
             done = json.loads((self.path / "counts" / f"{short}.json").read_bytes())
             return bool(done["version"] == version) and self._list(short).is_file()
@@ -164,11 +158,7 @@ class AppliedFolder:
         Raises:
             InputError: A file cannot be written.
         """
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
-        write_bytes(self._list(short), text.getvalue().encode(errors="surrogateescape"))
+        write_bytes(self._list(short), as_csv(columns, rows).encode(errors="surrogateescape"))
         if shard is not None:
             ending, write = shard
             path = self.path / "shards" / f"{short}{ending}"
@@ -182,9 +172,6 @@ class AppliedFolder:
     def counts(self, short: str) -> Counts:
         """Reads the counts of a finished block.
 
-        Args:
-            short: Name of the block.
-
         Raises:
             InputError: They are not there, or damaged.
         """
@@ -197,11 +184,7 @@ class AppliedFolder:
             raise InputError(f"{path}: damaged; remove it and apply again") from error
 
     def finish(self, summary: dict[str, Any]) -> None:
-        """Writes what all blocks sum up to.
-
-        Args:
-            summary: JSON values.
-        """
+        """Writes what all blocks sum up to."""
         self._write(_SUMMARY, {"tlprune": "lists what is KEPT", **self.settings, **summary})
 
     def _list(self, short: str) -> Path:

@@ -13,14 +13,10 @@ from torch import Tensor
 
 from tlprune.data.datasets import TensorImages
 from tlprune.data.listed import OfficialSplits, in_short
+from tlprune.data.target_catalogue import TARGET_SETS
 from tlprune.errors import InputError
 
-__all__ = ["CIFAR10_FILES", "CIFAR100_FILES", "read_cifar10", "read_cifar100"]
-
-CIFAR10_FILES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch", "batches.meta")
-"""Training files, test file, and the file of class names."""
-CIFAR100_FILES = ("train", "test", "meta")
-"""Training file, test file, and the file of class names."""
+__all__ = ["read_cifar10", "read_cifar100"]
 
 _SIDE = 32
 
@@ -28,35 +24,22 @@ _SIDE = 32
 def read_cifar10(folder: Path) -> OfficialSplits:
     """Reads the folder ``cifar-10-batches-py`` into memory.
 
-    Args:
-        folder: Folder with the files :data:`CIFAR10_FILES`.
-
     Returns:
         Training and test images of 32 pixels. The paper probes them at 160 pixels; set ``image_size: 160`` for that.
 
     Raises:
         InputError: A file is missing, or is not a pickle of the expected content.
     """
-    return _read(folder, CIFAR10_FILES, "labels", "label_names")
+    return _read(folder, "cifar10", "labels", "label_names")
 
 
 def read_cifar100(folder: Path) -> OfficialSplits:
-    """Reads the folder ``cifar-100-python`` into memory, with the hundred fine labels.
-
-    Args:
-        folder: Folder with the files :data:`CIFAR100_FILES`.
-
-    Returns:
-        Training and test images of 32 pixels. The paper probes them at 160 pixels; set ``image_size: 160`` for that.
-
-    Raises:
-        InputError: A file is missing, or is not a pickle of the expected content.
-    """
-    return _read(folder, CIFAR100_FILES, "fine_labels", "fine_label_names")
+    """Reads the folder ``cifar-100-python`` as :func:`read_cifar10`, with the hundred fine labels."""
+    return _read(folder, "cifar100", "fine_labels", "fine_label_names")
 
 
-def _read(folder: Path, files: Sequence[str], labels: str, label_names: str) -> OfficialSplits:
-    *train, test, meta = (folder / name for name in files)
+def _read(folder: Path, name: str, labels: str, label_names: str) -> OfficialSplits:
+    *train, test, meta = (folder / file for file in TARGET_SETS[name].files)
     names = _load(meta).get(label_names)
     if not isinstance(names, list) or not names or not all(isinstance(one, str) and one.isprintable() for one in names):
         raise InputError(f"{meta}: {label_names!r} must be a list of class names, got {in_short(names)}")

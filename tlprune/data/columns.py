@@ -1,13 +1,14 @@
 """Finds the path and label columns of a table; ambiguous columns raise an error or a warning."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from warnings import warn
 
 from tlprune.errors import InputError
 
-__all__ = ["label_column", "like_a_label", "path_column"]
+__all__ = ["classes_of_labels", "label_column", "like_a_label", "path_column"]
 
+_DIGITS = 18
 _PATHS = {"path", "file", "filename", "filepath", "image", "imagepath", "imagefile", "imagename", "img", "imgpath"}
 _LABELS = {"label", "labels", "labelname", "class", "classname", "classlabel", "target", "category", "categoryname"}
 _LIKE_A_LABEL = re.compile(
@@ -58,6 +59,13 @@ def label_column(names: Sequence[str], where: str, usable: Collection[str] | Non
 def like_a_label(name: str) -> bool:
     """Returns whether the name of a column suggests labels, such as ``class_id`` or ``species``."""
     return _LIKE_A_LABEL.search(_plain(name)) is not None
+
+
+def classes_of_labels(labels: Iterable[str]) -> tuple[str, ...]:
+    """Returns the different labels of a column: by value where all are whole numbers, and by name where not."""
+    names = set(labels)
+    numbers = all(name.isascii() and name.isdecimal() and len(name) <= _DIGITS for name in names)
+    return tuple(sorted(names, key=lambda name: (int(name) if numbers else 0, name)))
 
 
 def _only(candidates: Sequence[str], plain: str, what: str, where: str) -> str | None:

@@ -46,11 +46,6 @@ class Damaged(NamedTuple):
 def without_damaged(images: ImageSet, cache: Path, num_workers: int = 0) -> tuple[ImageSet, tuple[str, ...]]:
     """Removes images that cannot be decoded from a set, with a warning. Every rank must call this.
 
-    Args:
-        images: The set.
-        cache: The cache folder.
-        num_workers: Number of decoding processes per rank.
-
     Returns:
         The images that can be decoded, in the order of the set, and the names of the others.
 
@@ -69,11 +64,6 @@ def without_damaged(images: ImageSet, cache: Path, num_workers: int = 0) -> tupl
 
 def find_damaged(images: ImageSet, cache: Path, num_workers: int = 0) -> list[Damaged]:
     """Decodes every image once, or reads the cached result. Every rank must call this; all get the same list.
-
-    Args:
-        images: The set.
-        cache: The cache folder.
-        num_workers: Number of decoding processes per rank.
 
     Returns:
         The images that cannot be decoded, in the order of the set.

@@ -142,7 +142,9 @@ class FolderImages(ImageSet):
         self.labels = labels
         self.classes = tuple(classes)
         self._display_names = None if display_names is None else tuple(display_names)
-        self._given_stats = None if stats is None else _as_table(stats)
+        if stats is not None and not isinstance(stats, Tensor):
+            stats = torch.tensor(stats, dtype=torch.int64).reshape(-1, 2)
+        self._given_stats = stats
 
     @property
     def display_names(self) -> tuple[str, ...]:
@@ -233,10 +235,6 @@ class FolderImages(ImageSet):
         paths = PathList(self.paths[index] for index in indices.tolist())
         stats = None if self._given_stats is None else self._given_stats[indices]
         return type(self)(self.root, paths, self.labels[indices], self.classes, self._display_names, stats)
-
-
-def _as_table(stats: Sequence[FileStat] | Tensor) -> Tensor:
-    return stats if isinstance(stats, Tensor) else torch.tensor(stats, dtype=torch.int64).reshape(-1, 2)
 
 
 class TensorImages(ImageSet):

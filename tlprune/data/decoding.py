@@ -43,9 +43,6 @@ class DamagedImageError(InputError):
 def decode_image(path: Path) -> Tensor:
     """Decodes an image file to RGB.
 
-    Args:
-        path: Path of the image file.
-
     Returns:
         ``[3, H, W]`` uint8.
 
@@ -67,10 +64,6 @@ def decode_image(path: Path) -> Tensor:
 def decode_bytes(content: bytes, name: str) -> Tensor:
     """Decodes the bytes of an image file to RGB.
 
-    Args:
-        content: Bytes of the image file.
-        name: Name of the image in messages.
-
     Returns:
         ``[3, H, W]`` uint8.
 
@@ -84,10 +77,6 @@ def decode_bytes(content: bytes, name: str) -> Tensor:
 
 def decode_pillow(image: Image.Image, name: str) -> Tensor:
     """Decodes an image that Pillow has opened to RGB.
-
-    Args:
-        image: The image.
-        name: Name of the image in messages.
 
     Returns:
         ``[3, H, W]`` uint8.

@@ -22,10 +22,6 @@ def class_titles(root: Path, classes: Sequence[str]) -> tuple[str, ...]:
     torchvision's ``meta.bin``, Kaggle's ``LOC_synset_mapping.txt``, CoOp's ``classnames.txt`` or WordNet's
     ``words.txt``. Without such a file they have the names of :func:`tlprune.wordnet.readable_names`.
 
-    Args:
-        root: Folder with the class folders.
-        classes: Names of the class folders.
-
     Returns:
         A title for each class; ``classes`` themselves if they are not WordNet ids or no names are found.
 

@@ -54,10 +54,6 @@ class Embedding:
     def from_json(cls, value: Any, where: str) -> Self:
         """Reads what :meth:`as_json` gave.
 
-        Args:
-            value: A JSON value.
-            where: Path of the file in the error message.
-
         Raises:
             InputError: Fields are missing, or of another type.
         """

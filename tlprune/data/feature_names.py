@@ -51,9 +51,6 @@ def absolute_features(name: str) -> str:
 def require_feature_suffix(output: str | os.PathLike[str]) -> None:
     """Refuses to write features to a file of an unknown kind.
 
-    Args:
-        output: The file.
-
     Raises:
         InputError: Its suffix is unknown.
     """

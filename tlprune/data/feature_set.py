@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tlprune.data.columns import classes_of_labels
 from tlprune.data.datasets import ImageSet, Level
 from tlprune.data.embedding import Embedding
 from tlprune.data.path_list import PathList
@@ -20,8 +21,6 @@ __all__ = ["FeatureRows", "FeatureSet", "numbered_labels"]
 
 _AT_ONCE = 2**24
 """Numbers that are read at once: 64 MB of float32."""
-
-_DIGITS = 18
 
 
 class FeatureRows(Protocol):
@@ -235,9 +234,7 @@ def numbered_labels(
         if bare := np.flatnonzero(values == "").tolist():
             raise InputError(f"{where}: {name(bare[0])} has no label, others have")
         if names is None:
-            found = sorted(set(values.tolist()))
-            numbers = all(one.isascii() and one.isdecimal() and len(one) <= _DIGITS for one in found)
-            names = tuple(sorted(found, key=lambda one: (int(one) if numbers else 0, one)))
+            names = classes_of_labels(values.tolist())
         place = {one: number for number, one in enumerate(names)}
         if unknown := [row for row, one in enumerate(values.tolist()) if one not in place]:
             what = f"label {str(values[unknown[0]])!r} of {name(unknown[0])}"

@@ -1,7 +1,5 @@
 """Writes files of features in parts, so that not all of them are in memory, and whole or not at all."""
 
-import csv
-import io
 import json
 import os
 import zipfile
@@ -17,6 +15,7 @@ from tlprune.data.feature_files import EMBEDDING_KEY
 from tlprune.data.feature_names import require_feature_suffix, sidecars
 from tlprune.data.feature_set import FeatureSet
 from tlprune.errors import InputError
+from tlprune.storage.as_csv import as_csv
 from tlprune.storage.atomic import atomic_path, write_bytes
 from tlprune.storage.paths import user_path
 
@@ -27,9 +26,6 @@ _ROWS_AT_ONCE = 4096
 
 def check_feature_output(output: str | os.PathLike[str]) -> Path:
     """Checks the name of a file of features that is to be written.
-
-    Args:
-        output: The file.
 
     Returns:
         Its path.
@@ -106,12 +102,8 @@ def _write_npy(features: FeatureSet, file: Path) -> None:
     embedding = None if features.embedding is None else features.embedding.as_json()
     # the record is first: what stands beside it is then known to be ours
     write_bytes(record, json.dumps({EMBEDDING_KEY: embedding}, sort_keys=True, indent=1).encode() + b"\n")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
     if columns:
-        write_bytes(table, text.getvalue().encode())
+        write_bytes(table, as_csv(columns, zip(*columns.values(), strict=True)).encode())
     else:
         table.unlink(missing_ok=True)
     with atomic_path(file) as temporary, temporary.open("wb") as opened:

@@ -145,9 +145,6 @@ def is_rows(dataset: Any) -> bool:
 def images_of_rows(rows: Any) -> HuggingFaceImages:
     """Lists the images of a ``datasets.Dataset``, without its format or transform.
 
-    Args:
-        rows: The table.
-
     Returns:
         The images. Labels are those in the table: numbers of a ``ClassLabel``, or whole numbers.
 

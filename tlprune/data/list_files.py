@@ -8,7 +8,7 @@ from warnings import warn
 
 import torch
 
-from tlprune.data.columns import label_column, like_a_label, path_column
+from tlprune.data.columns import classes_of_labels, label_column, like_a_label, path_column
 from tlprune.data.datasets import FileStat, FolderImages
 from tlprune.data.decoding import EXTENSIONS
 from tlprune.data.listed import in_short, read_lines
@@ -21,8 +21,6 @@ ENDINGS = (".csv", ".tsv", ".txt")
 
 _PARTS = {"split", "subset", "fold", "partition", "part", "set"}
 """Names of columns with the part of the set (training, validation or test) of each image."""
-
-_DIGITS = 18
 
 
 def is_list_file(name: str) -> bool:
@@ -63,8 +61,7 @@ def open_list(file: Path) -> FolderImages:
     if labels and len(labels) != len(rows):
         bare = next(path for path, label in rows if not label)
         raise InputError(f"{file}: {in_short(bare)} has no label, others have")
-    numbers = all(label.isascii() and label.isdecimal() and len(label) <= _DIGITS for label in labels)
-    classes = sorted(set(labels), key=lambda label: (int(label) if numbers else 0, label))
+    classes = classes_of_labels(labels)
     place = {name: number for number, name in enumerate(classes)}
     numbered = torch.tensor([place[label] if label else 0 for _, label in rows])
     return FolderImages.of_files(whole, numbered, classes, _stats(file, paths, whole))

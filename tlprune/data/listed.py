@@ -106,9 +106,6 @@ def in_short(value: object) -> str:
 def read_json(file: Path) -> Any:
     """Reads a JSON file.
 
-    Args:
-        file: Path of the file.
-
     Returns:
         The value, of any type.
 

@@ -56,9 +56,6 @@ def listing_of(dataset: Any) -> Listing:
     labels any that keeps the wrapped Dataset as ``dataset``. Up to :data:`CHECKED` samples are read where a class may
     list other labels than its samples have; a list that differs from them is not used.
 
-    Args:
-        dataset: The Dataset.
-
     Raises:
         InputError: Parts of a ``ConcatDataset`` name classes differently, or a column of a table has no labels.
     """

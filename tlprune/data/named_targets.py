@@ -36,9 +36,6 @@ def data_root() -> Path | None:
 def find_set(entry: TargetSet) -> Path | None:
     """Finds the folder of a set in ``$TLPRUNE_DATA`` by the name of the set or one of its other folder names.
 
-    Args:
-        entry: The set.
-
     Returns:
         The first folder that exists, whatever it contains; None if no folder exists.
 

@@ -145,10 +145,6 @@ class PackedImages(ImageSet):
     def make(self, numbers: Sequence[int], num_workers: int = 0) -> None:
         """Decodes images and writes them to shards.
 
-        Args:
-            numbers: Numbers of the shards to write.
-            num_workers: Number of decoding processes.
-
         Raises:
             InputError: An image cannot be decoded, or the disk is full.
         """

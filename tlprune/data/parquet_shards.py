@@ -84,9 +84,6 @@ class ParquetShard:
     def decode(self, row: int) -> Tensor:
         """Decodes an image.
 
-        Args:
-            row: Number of the row.
-
         Returns:
             ``[3, H, W]`` uint8.
 

@@ -103,9 +103,6 @@ def find_parts(root: Path, may_be_classes: bool = True) -> PartFolders | None:
 def has_training_folder(root: Path) -> bool:
     """Returns whether a folder contains a folder with a name of a training part.
 
-    Args:
-        root: The folder.
-
     Raises:
         InputError: The folder is unreadable.
     """
@@ -116,12 +113,7 @@ def has_training_folder(root: Path) -> bool:
 
 
 def warn_of_parts_taken_for_classes(root: Path, classes: Sequence[str]) -> None:
-    """Warns if class folders have names of parts, such as ``val`` or ``train2017``.
-
-    Args:
-        root: Folder with the class folders.
-        classes: Names of the class folders.
-    """
+    """Warns if class folders have names of parts, such as ``val`` or ``train2017``."""
     if classes and _all_like_parts(classes):
         names = ", ".join(map(repr, classes[:3]))
         expected = "training images are expected in 'train', validation images in 'val'"

@@ -62,7 +62,6 @@ class PathList(Sequence[str]):
                 start = end
 
     def __eq__(self, other: object) -> bool:
-        """Returns whether another sequence holds the same paths in the same order."""
         if isinstance(other, PathList):
             return self._text == other._text and bool(np.array_equal(self._ends, other._ends))
         if isinstance(other, Sequence) and not isinstance(other, str):
@@ -70,7 +69,6 @@ class PathList(Sequence[str]):
         return NotImplemented
 
     def __hash__(self) -> int:
-        """Returns the hash of the text."""
         return hash(self._text)
 
     def __repr__(self) -> str:

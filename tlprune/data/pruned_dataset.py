@@ -132,16 +132,14 @@ class PrunedDataset(Subset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         """Returns a sample with its new label."""
-        return self._relabelled(self.dataset[self.indices[index]])
+        sample = self.dataset[self.indices[index]]
+        if self._new_labels is None:
+            return sample
+        return relabelled(sample, self._new_label, type(self.dataset).__name__)
 
     def __getitems__(self, indices: list[int]) -> list[Any]:
         """Returns samples with their new labels."""
         return [self[index] for index in indices]
-
-    def _relabelled(self, sample: Any) -> Any:
-        if self._new_labels is None:
-            return sample
-        return relabelled(sample, self._new_label, type(self.dataset).__name__)
 
     def _new_label(self, label: int) -> int:
         """Returns the new label of an old one."""

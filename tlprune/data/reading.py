@@ -105,20 +105,11 @@ class SampleReader:
         return first == again and not drew
 
     def read_some(self, indices: Sequence[int]) -> list[ReadSample]:
-        """Reads a few samples in this process.
-
-        Args:
-            indices: Positions of the samples.
-        """
+        """Reads a few samples in this process."""
         return [_read_one(self, index) for index in indices]
 
     def read_all(self, indices: Sequence[int], num_workers: int = 0) -> list[ReadSample]:
-        """Reads samples, with a progress bar on rank 0.
-
-        Args:
-            indices: Positions of the samples.
-            num_workers: Processes that read.
-        """
+        """Reads samples, with a progress bar on rank 0."""
         loader: Any = DataLoader(
             _Reading(self, indices),
             batch_size=_BATCH,

@@ -18,11 +18,7 @@ _RECORDS = 16
 
 
 def records_of(images: DatasetImages) -> list[list[Any]]:
-    """Returns position, label (None without labels) and digest of the pixels of up to sixteen samples.
-
-    Args:
-        images: The Dataset as an ImageSet.
-    """
+    """Returns position, label (None without labels) and digest of the pixels of up to sixteen samples."""
     places = spread(len(images), _RECORDS)
     read = _read(images.reader, images.indices[places].tolist())
     digests = [one.digest if images.is_reproducible and not one.error else "" for one in read]

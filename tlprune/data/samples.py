@@ -58,11 +58,6 @@ def label_of(sample: Any, name: str) -> int | None:
 def relabelled(sample: Any, new_label: Callable[[int], int], name: str) -> Any:
     """Returns a sample of the same type with another label of the same type.
 
-    Args:
-        sample: The sample.
-        new_label: New label of an old one.
-        name: Name of the sample in messages.
-
     Raises:
         InputError: The sample has no label, or one that is not a whole number.
     """

@@ -97,9 +97,6 @@ def _unlabelled(root: Path, otherwise: str) -> FolderImages:
 def folder_names(root: Path) -> tuple[str, ...]:
     """Returns the sorted names of the folders in a folder, without hidden folders.
 
-    Args:
-        root: The folder.
-
     Raises:
         InputError: The folder is missing or unreadable.
     """
@@ -112,9 +109,6 @@ def folder_names(root: Path) -> tuple[str, ...]:
 
 def holds_images(folder: Path) -> bool:
     """Returns whether a folder directly contains images; subfolders do not count.
-
-    Args:
-        folder: The folder.
 
     Raises:
         InputError: The folder is missing or unreadable.

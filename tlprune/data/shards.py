@@ -9,6 +9,7 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
+from tlprune.data.columns import classes_of_labels
 from tlprune.data.datasets import ImageSet, Level
 from tlprune.data.parquet_shards import ParquetShard
 from tlprune.data.shard_names import ShardNames
@@ -17,8 +18,6 @@ from tlprune.errors import InputError
 from tlprune.storage.fingerprint import digest_file, digest_json
 
 __all__ = ["Shard", "ShardedImages", "open_shard", "open_shards"]
-
-_DIGITS = 18
 
 
 class Shard(Protocol):
@@ -143,10 +142,6 @@ class ShardedImages(ImageSet):
 def open_shard(names: ShardNames, number: int) -> ShardedImages:
     """Indexes one shard of a source; no other is looked at.
 
-    Args:
-        names: Files of the source.
-        number: Place of the shard among them.
-
     Raises:
         InputError: The shard cannot be read, is damaged, or has no images.
     """
@@ -155,9 +150,6 @@ def open_shard(names: ShardNames, number: int) -> ShardedImages:
 
 def open_shards(names: ShardNames) -> ShardedImages:
     """Indexes all shards of a source, as an ordinary set of images. Memory grows with the number of images.
-
-    Args:
-        names: Files of the source.
 
     Raises:
         InputError: As :func:`open_shard`; or shards do not go together.
@@ -180,6 +172,4 @@ def _common_classes(shards: Sequence[Shard]) -> tuple[str, ...]:
         raise InputError(f"shards declare different classes: {', '.join(pair)}")
     if first.classes is not None:
         return first.classes
-    names = {label for shard in shards for label in shard.labels or ()}
-    numbers = all(name.isascii() and name.isdecimal() and len(name) <= _DIGITS for name in names)
-    return tuple(sorted(names, key=lambda name: (int(name) if numbers else 0, name)))
+    return classes_of_labels(label for shard in shards for label in shard.labels or ())

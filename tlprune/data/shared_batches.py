@@ -70,10 +70,6 @@ _MEMORIES: dict[int, _Memory] = {}
 def room(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """Allocates a batch, which :func:`as_list` sends without a copy.
 
-    Args:
-        shape: Shape of the batch.
-        dtype: Data type of the batch.
-
     Returns:
         A contiguous tensor of any content; in a loading process it lies in shared memory.
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tlprune.errors import InputError
+from tlprune.errors import InputError, require_within
 
 __all__ = ["SizeSchedule"]
 
@@ -38,8 +38,7 @@ class SizeSchedule:
             raise InputError(f"`low` must be at least 1 and not above `high`, got {self.low} and {self.high}")
         if not 0 <= self.begin <= self.end:
             raise InputError(f"`begin` must be at least 0 and not after `end`, got {self.begin} and {self.end}")
-        if self.multiple < 1:
-            raise InputError(f"`multiple` must be at least 1, got {self.multiple}")
+        require_within("multiple", self.multiple, 1)
 
     def at(self, epoch: int) -> int:
         """Returns height and width in pixels for an epoch, counted from 0."""

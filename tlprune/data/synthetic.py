@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from tlprune.errors import InputError
+from tlprune.errors import require_within
 from tlprune.storage.atomic import atomic_folder, write_bytes
 from tlprune.storage.cache import locked
 
@@ -291,8 +291,7 @@ def synthetic_source(cache: Path, images_per_class: int = 100, seed: int = 0) ->
     Raises:
         InputError: ``images_per_class`` is below 1, or the cache cannot be written.
     """
-    if images_per_class < 1:
-        raise InputError(f"`images_per_class` must be at least 1, got {images_per_class}")
+    require_within("images_per_class", images_per_class, 1)
     root = cache / f"drawn-v{_VERSION}-{images_per_class}-seed{seed}"
     if root.is_dir():
         _mend(root, images_per_class, seed)

@@ -82,8 +82,8 @@ class TarShard:
                 reason = "compressed, and images are read in place; unpack it to a plain tar"
             raise InputError(f"{path}: cannot be read as a tar: {reason}") from error
         if not self._samples:
-            names = ", ".join(sorted(other)[:5]) or "no members at all"
-            raise InputError(f"{path}: a shard without images; it has {names}, and images end in {_endings()}")
+            names, endings = ", ".join(sorted(other)[:5]) or "no members at all", ", ".join(sorted(EXTENSIONS))
+            raise InputError(f"{path}: a shard without images; it has {names}, and images end in {endings}")
         if labels and len(labels) != len(self._samples):
             counts = f"{len(labels):,} of {len(self._samples):,} samples have a label (.cls)"
             raise InputError(f"{path}: {counts}; all must have one, or none")
@@ -109,9 +109,6 @@ class TarShard:
 
     def decode(self, row: int) -> Tensor:
         """Decodes an image.
-
-        Args:
-            row: Place of the sample.
 
         Returns:
             ``[3, H, W]`` uint8.
@@ -227,7 +224,3 @@ def _refuse_repeated(path: Path, keys: Sequence[str]) -> None:
         if key in seen:
             raise InputError(f"{path}: two samples have the key {key!r}")
         seen.add(key)
-
-
-def _endings() -> str:
-    return ", ".join(sorted(EXTENSIONS))

@@ -65,9 +65,6 @@ def unlabelled_folder(target: str) -> str | None:
 def open_unlabelled(folder: str) -> TargetSplits:
     """Lists every image in a folder and its subfolders, whatever their names. All of them vote.
 
-    Args:
-        folder: The folder.
-
     Raises:
         InputError: The folder contains no image.
     """

@@ -27,33 +27,9 @@ __all__ = [
     "open_torchvision",
 ]
 
-_KNOWN = [
-    "CIFAR10",
-    "CIFAR100",
-    "Country211",
-    "DTD",
-    "EMNIST",
-    "EuroSAT",
-    "FGVCAircraft",
-    "FashionMNIST",
-    "Flowers102",
-    "Food101",
-    "GTSRB",
-    "ImageFolder",
-    "ImageNet",
-    "Imagenette",
-    "KMNIST",
-    "MNIST",
-    "OxfordIIITPet",
-    "Places365",
-    "QMNIST",
-    "RenderedSST2",
-    "STL10",
-    "SUN397",
-    "SVHN",
-    "StanfordCars",
-    "USPS",
-]
+_KNOWN = ["CIFAR10", "CIFAR100", "Country211", "DTD", "EMNIST", "EuroSAT", "FGVCAircraft", "FashionMNIST", "Flowers102"]
+_KNOWN += ["Food101", "GTSRB", "ImageFolder", "ImageNet", "Imagenette", "KMNIST", "MNIST", "OxfordIIITPet", "Places365"]
+_KNOWN += ["QMNIST", "RenderedSST2", "STL10", "SUN397", "SVHN", "StanfordCars", "USPS"]
 """Data sets with one label per image. No others are supported: some, such as LSUN, execute files next to the data."""
 _NOT_YOURS = {"self", "root", "download", "transform", "target_transform", "transforms", "loader", "is_valid_file"}
 _NOT_YOURS |= {"args", "kwargs"}
@@ -264,10 +240,6 @@ def classes_of(opened: Any, labels: Sequence[int]) -> list[str]:
 
 def numbers_as_names(highest: int, where: str) -> list[str]:
     """Returns the numbers from 0 to ``highest`` as class names.
-
-    Args:
-        highest: Highest label.
-        where: Name of the set in the error message.
 
     Raises:
         InputError: The label is no class number.

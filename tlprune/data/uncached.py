@@ -29,10 +29,6 @@ def cache_for(sets: Sequence[ImageSet], cache: Path) -> Iterator[Path]:
     If images of a set change each time they are read, nothing of it is cached: the folder is a new one, which is
     removed at the end. One warning says so.
 
-    Args:
-        sets: The sets.
-        cache: The cache folder.
-
     Raises:
         InputError: The cache cannot be written.
     """

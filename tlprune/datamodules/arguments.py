@@ -35,9 +35,6 @@ MOVED = {one.name: f"`selection.{one.name}`" for one in fields(SelectOptions) if
 def refuse_moved(names: object) -> None:
     """Refuses an argument that has moved, and says where it is now.
 
-    Args:
-        names: Names of arguments.
-
     Raises:
         InputError: One of them has moved.
     """

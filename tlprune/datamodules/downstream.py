@@ -70,8 +70,7 @@ class DownstreamDataModule(ResumableDataModule):
         super().__init__()
         if isinstance(target, str):
             check_target(target)
-        if batch_size < 1:
-            raise InputError(f"`batch_size` must be at least 1, got {batch_size}")
+        require_within("batch_size", batch_size, 1)
         require_within("num_workers", num_workers, 0)
         if image_size is not None:
             require_within("image_size", image_size, 1, MAX_SIZE)

@@ -33,9 +33,6 @@ def best_so_far(results: Results) -> Iterator[Best]:
 
     Means are over the targets and seeds that have both the method and no pruning. There is an interval from three seeds
     of one target, and from six targets.
-
-    Args:
-        results: Finished cells.
     """
     mode = results.modes[0]
     whole = {

@@ -33,9 +33,6 @@ class BestWeights(Callback):
     def restore(self, module: LightningModule) -> float:
         """Gives a module the best weights, and returns their score.
 
-        Args:
-            module: The module that was trained.
-
         Raises:
             RuntimeError: No validation took place.
         """

@@ -112,10 +112,10 @@ def winning(results: Results, target: str, method: str, mode: str, match_budget:
     return Winning(results.margin, tuple(claims))
 
 
-def pooled_winning(results: Results, method: str, mode: str, match_budget: MatchBudget = "epochs") -> Winning:
-    """Finds the winning subset of a method over all targets and seeds; arguments as in :func:`winning`."""
+def pooled_winning(results: Results, method: str, mode: str) -> Winning:
+    """Finds the winning subset of a method at equal epochs, over all targets and seeds."""
     claims = []
-    for group in results.groups_over_targets(method, match_budget):
+    for group in results.groups_over_targets(method, "epochs"):
         found = results.pooled(group, Group("", NONE), mode)
         if found is not None:
             claims.append(_over_targets(group.ratio, found, results.margin))

@@ -35,12 +35,7 @@ def _table(title: str) -> Table:
 
 
 def print_claims(results: Results, console: Console) -> None:
-    """Prints the winning subsets of each target.
-
-    Args:
-        results: Finished cells.
-        console: Console to print to.
-    """
+    """Prints the winning subsets of each target."""
     mode = results.modes[0]
     held = f"at most {points_text(results.margin)} below no pruning, on test images"
     table = _table(f"winning subsets by {mode_label(mode, results.recipes)}: {held}")
@@ -63,7 +58,7 @@ def print_claims(results: Results, console: Console) -> None:
     console.print(table)
     text = "pruned: the largest ratio whose 95 % interval, over seeds and test images, lies above minus the margin, and"
     console.print(f"{text} those of all smaller ratios; open: it reaches both sides of that", soft_wrap=True)
-    if results.seeds([cell.group for cell in results.cells]) < FEWEST_SEEDS:
+    if results.seeds() < FEWEST_SEEDS:
         console.print(f"One or two seeds decide nothing about one target; run {FEWEST_SEEDS} or more", soft_wrap=True)
 
 
@@ -77,12 +72,7 @@ def _claim(won: Winning) -> tuple[str, str, str]:
 
 
 def print_pooled(results: Results, console: Console) -> None:
-    """Prints how each method differs from random and from no pruning over all targets and seeds.
-
-    Args:
-        results: Finished cells of several targets.
-        console: Console to print to.
-    """
+    """Prints how each method differs from random and from no pruning over all targets and seeds."""
     mode = results.modes[0]
     table = _table(
         f"over {len(results.targets)} targets, by {mode_label(mode, results.recipes)}: points on test images"
@@ -107,7 +97,7 @@ def print_pooled(results: Results, console: Console) -> None:
             ]
         table.add_row(method, group.match_budget, *numbers)
     console.print(table)
-    seeds = results.seeds([cell.group for cell in results.cells])
+    seeds = results.seeds()
     text = "won / lost: targets above and below 0"
     if seeds > 1:
         text += ", in brackets how many of them beyond what seeds vary"
@@ -123,12 +113,7 @@ def print_pooled(results: Results, console: Console) -> None:
 
 
 def print_starts(results: Results, console: Console) -> None:
-    """Prints how the starts of pretraining differ from the first one, and from their weights alone.
-
-    Args:
-        results: Finished cells of all starts.
-        console: Console to print to.
-    """
+    """Prints how the starts of pretraining differ from the first one, and from their weights alone."""
     mode = results.modes[0]
     table = _table(f"starts, by {mode_label(mode, results.recipes)}: test accuracy, and differences in points")
     labels = target_labels(results.targets)
@@ -150,11 +135,6 @@ def print_starts(results: Results, console: Console) -> None:
 
 
 def print_copies(results: Results, console: Console) -> None:
-    """Prints a note if test images of a target have copies in the source.
-
-    Args:
-        results: Results of a sweep.
-        console: Console to print to.
-    """
+    """Prints a note if test images of a target have copies in the source."""
     if (text := copies_note(results)) is not None:
         console.print(f"NOTE: {text}", soft_wrap=True, highlight=False, markup=False)

@@ -48,9 +48,6 @@ def copied_targets(results: Results) -> list[CopiedTarget]:
     """Returns the targets of which test images have a copy in the source, those with the largest share first.
 
     Targets that were not compared, as in results of earlier versions, are not among them.
-
-    Args:
-        results: Results of a sweep.
     """
     labels = target_labels(results.targets)
     found = []
@@ -64,11 +61,7 @@ def copied_targets(results: Results) -> list[CopiedTarget]:
 
 
 def copies_note(results: Results) -> str | None:
-    """Says which targets have test images in the source, in a paragraph for a terminal; None if none was found.
-
-    Args:
-        results: Results of a sweep.
-    """
+    """Says which targets have test images in the source, in a paragraph for a terminal; None if none was found."""
     copied = copied_targets(results)
     if not copied:
         return None

@@ -20,7 +20,7 @@ from rich.progress import (
 from tlprune.data.scanning import scan_class_folder
 from tlprune.data.synthetic import synthetic_source
 from tlprune.data.target_splits import list_targets
-from tlprune.errors import InputError, did_you_mean
+from tlprune.errors import InputError, did_you_mean, require_within
 from tlprune.experiments.demo_photographs import (
     WEIGHTS,
     photographs_figure,
@@ -36,7 +36,7 @@ from tlprune.experiments.results import NONE, Cell, Group, Results
 from tlprune.experiments.summary import Summary
 from tlprune.experiments.sweep import begin, finished, run_sweep
 from tlprune.experiments.sweep_plan import Sweep
-from tlprune.experiments.sweep_stages import pretrain_stage, source_of, surrogate_stage
+from tlprune.experiments.sweep_stages import pretraining_done, source_of, surrogate_stage
 from tlprune.progress import in_notebook
 from tlprune.selection.selection import Selection
 from tlprune.storage.atomic import atomic_path
@@ -80,8 +80,8 @@ def demo(
         raise InputError(f"unknown target {target!r}: {did_you_mean(target, list_targets())}")
     if method not in get_args(DemoMethod):
         raise InputError(f"`method` must be 'lm' or 'fm', got {method!r}")
-    if seeds is not None and seeds < 1:
-        raise InputError(f"`seeds` must be at least 1, got {seeds}")
+    if seeds is not None:
+        require_within("seeds", seeds, 1)
     folder = user_path(output or f"runs/demo-{'fm-' if method == 'fm' else ''}{target}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -205,9 +205,7 @@ def _copied(sweep: Sweep, summary: Summary, folder: Path) -> Selection:
     shown = summary.results.of(summary.shown)[0]
     files = {"selection": sweep.output / str(shown.selection)}
     for name, group in (("pruned", summary.shown), ("full", Group(summary.target, NONE))):
-        found = pretrain_stage(sweep, group, shown.seed)
-        done = None if found is None else found[0].done
-        if done is None:
+        if (done := pretraining_done(sweep, group, shown.seed)) is None:
             raise RuntimeError(f"{group}: changed when it was just finished")
         files[name] = done.outputs[0]
     for name, file in files.items():

@@ -188,18 +188,20 @@ def _begin(parent: int, workers: int, places: "SimpleQueue[int]", shared: Any) -
 
 
 class _Cluster:
+    slots: int | None = None
+
     def __init__(self, jobs: Any) -> None:
         self.jobs = jobs
-        self.look = _LOOK
-        self.slots: int | None = None
+        self.sent: list[Any] = []
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Job:
         job: Job = self.jobs.submit(function, *arguments)
+        self.sent.append(job)
         return job
 
     def wait(self, jobs: list[Job]) -> None:
         while not any(job.done() for job in jobs):
-            time.sleep(self.look)
+            time.sleep(_LOOK)
 
 
 def cluster(folder: Path, options: Mapping[str, Any]) -> AbstractContextManager[Executor]:
@@ -231,19 +233,10 @@ def cluster(folder: Path, options: Mapping[str, Any]) -> AbstractContextManager[
 
 @contextmanager
 def _cancelling(executor: _Cluster) -> Iterator[Executor]:
-    sent: list[Any] = []
-    submit = executor.submit
-
-    def remembered(function: Callable[..., Any], *arguments: Any) -> Job:
-        sent.append(submit(function, *arguments))
-        job: Job = sent[-1]
-        return job
-
-    executor.submit = remembered  # type: ignore[method-assign]
     try:
         yield executor
     except BaseException:
-        for job in sent:
+        for job in executor.sent:
             if not job.done():
                 job.cancel()
         raise

@@ -45,10 +45,6 @@ class CostForecast:
 def forecast(sweep: Sweep, results: Results) -> CostForecast:
     """Forecasts the cost from finished cells, or otherwise from a few steps on random images.
 
-    Args:
-        sweep: Sweep to forecast.
-        results: Results with the finished cells.
-
     Raises:
         InputError: If a config does not set its network or its epochs, so that nothing can be timed.
     """
@@ -98,14 +94,10 @@ def _images_seen(recipe: Recipe | FrozenTransfer, target: dict[str, Any]) -> int
     train = int(target["train"])
     if recipe.shots is not None:
         train = min(train, recipe.shots * len(target["classes"]))
-    return _passes(recipe) * (train + int(target["val"]))
-
-
-def _passes(recipe: Recipe | FrozenTransfer) -> int:
-    if isinstance(recipe, FrozenTransfer):
-        return 1
-    probes = (recipe.config["model"].get("init_args") or {}).get("mode") == "probe"
-    return 1 if probes else recipe.epochs or 1
+    passes = 1
+    if isinstance(recipe, Recipe) and recipe.options("model").get("mode") != "probe":
+        passes = recipe.epochs or 1
+    return passes * (train + int(target["val"]))
 
 
 def _seconds(recipe: Recipe, size: int, batch: int, classes: int, images: int) -> float:

@@ -52,7 +52,6 @@ class FrozenTransfer(ABC):
     shots: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Validates the options."""
         if self.shots is not None:
             require_within("shots", self.shots, 1)
 

@@ -40,7 +40,6 @@ class LinearProbe(FrozenTransfer):
     tolerance: float = 1e-6
 
     def __post_init__(self) -> None:
-        """Validates the options."""
         super().__post_init__()
         if self.solver != "lbfgs":
             raise InputError(f"`solver` must be 'lbfgs', got {self.solver!r}")

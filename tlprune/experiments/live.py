@@ -55,7 +55,6 @@ class LiveSweep:
             self._live = Live(console=console, get_renderable=self.render, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Self:
-        """Opens the display."""
         if self._live is not None:
             self._live.start()
         return self
@@ -63,7 +62,6 @@ class LiveSweep:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Closes the display."""
         if self._live is not None:
             self._live.stop()
 

@@ -34,9 +34,6 @@ _OTHERS = (Mark("#cc79a7", "P"), Mark("#56b4e9", "^"), Mark("#777777", "X"), Mar
 def marks_of(methods: Iterable[str]) -> dict[str, Mark]:
     """How methods are drawn: those that are known always alike, others in the order in which they come.
 
-    Args:
-        methods: Their names.
-
     Example:
         >>> marks_of(["random", "mine"])["mine"]
         Mark(colour='#cc79a7', shape='P')

@@ -31,7 +31,6 @@ class Neighbours(FrozenTransfer):
     temperature: float = 0.1
 
     def __post_init__(self) -> None:
-        """Validates the options."""
         super().__post_init__()
         require_within("num_neighbours", self.num_neighbours, 1)
         if not self.temperature > 0:

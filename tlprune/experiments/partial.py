@@ -10,11 +10,7 @@ CELLS_PLANNED = "cells_planned"
 
 
 def cells_planned(provenance: Mapping[str, Any]) -> int | None:
-    """Returns the number of cells of a whole sweep, or of all that were united; None if one does not say it.
-
-    Args:
-        provenance: Provenance of the results.
-    """
+    """Returns the number of cells of a whole sweep, or of all that were united; None if one does not say it."""
     numbers = [one.get(CELLS_PLANNED) for one in _sweeps(provenance)]
     return sum(numbers) if all(isinstance(number, int) for number in numbers) else None  # type: ignore[arg-type]
 

@@ -62,9 +62,6 @@ def controls_of(results: Results) -> list[str]:
 def pooled_rows(results: Results) -> list[PooledRow]:
     """Compares every method with random and with no pruning, over all targets and seeds.
 
-    Args:
-        results: Finished cells.
-
     Returns:
         Rows by method, length, ratio and mode, no pruning first.
     """

@@ -87,11 +87,14 @@ class Recipe:
         """File and content, in the form that reports show."""
         return {"path": self.path, "config": self.config}
 
+    def options(self, part: str) -> dict[str, Any]:
+        """Returns the options of ``model`` or ``data``."""
+        return self.config[part].get("init_args") or {}
+
     @property
     def data(self) -> dict[str, Any]:
         """Options of the DataModule, except those that choose the kept images."""
-        given = self.config["data"].get("init_args") or {}
-        return {name: value for name, value in given.items() if name not in WHAT_IS_KEPT}
+        return {name: value for name, value in self.options("data").items() if name not in WHAT_IS_KEPT}
 
     @property
     def source_data(self) -> dict[str, Any]:
@@ -112,11 +115,7 @@ class Recipe:
 
     def with_shots(self, shots: int | None) -> "Recipe":
         """Returns the config of a transfer with another number of labelled training images per class; None for all."""
-        config = deepcopy(self.config)
-        options = config["data"].get("init_args") or {}
-        options = {name: value for name, value in options.items() if name != "shots"}
-        config["data"]["init_args"] = options if shots is None else options | {"shots": shots}
-        return Recipe(self.path, config)
+        return self._with("data", "shots", shots)
 
     def with_start(self, start: str) -> "Recipe":
         """Returns the config of a training from other weights.
@@ -124,16 +123,19 @@ class Recipe:
         Args:
             start: :data:`~tlprune.experiments.results.SCRATCH` for random weights, or weights as a module takes them.
         """
+        return self._with("model", "weights", None if start == SCRATCH else expanded(start))
+
+    def _with(self, part: str, name: str, value: int | str | None) -> "Recipe":
+        """Returns the config with another value of an option; without the option for None."""
         config = deepcopy(self.config)
-        options = config["model"].get("init_args") or {}
-        options = {name: value for name, value in options.items() if name != "weights"}
-        config["model"]["init_args"] = options if start == SCRATCH else options | {"weights": expanded(start)}
+        others = {option: given for option, given in self.options(part).items() if option != name}
+        config[part]["init_args"] = deepcopy(others) | ({} if value is None else {name: value})
         return Recipe(self.path, config)
 
     @property
     def weights(self) -> str | None:
         """Weights that the training starts from, if the config sets them."""
-        weights = (self.config["model"].get("init_args") or {}).get("weights")
+        weights = self.options("model").get("weights")
         return None if weights is None else str(weights)
 
     @property
@@ -144,7 +146,7 @@ class Recipe:
     @property
     def select_options(self) -> SelectOptions:
         """Options for making Selections, as far as the config sets them."""
-        given = (self.config["data"].get("init_args") or {}).get("selection")
+        given = self.options("data").get("selection")
         options = dict(given) if isinstance(given, dict) else {}
         if odd := sorted(options.keys() - {one.name for one in fields(SelectOptions)}):
             raise InputError(f"{self.path}: `selection` has no option {odd[0]!r}")
@@ -155,7 +157,7 @@ class Recipe:
     @property
     def backbone(self) -> str | None:
         """Name of the trained network, if the config sets it."""
-        name = (self.config["model"].get("init_args") or {}).get("backbone")
+        name = self.options("model").get("backbone")
         return None if name is None else str(name)
 
     @property

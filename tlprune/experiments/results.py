@@ -201,9 +201,6 @@ class Results:
     def load(cls, folder: Path) -> "Results":
         """Reads a file written by :meth:`save`.
 
-        Args:
-            folder: Folder of the sweep.
-
         Raises:
             InputError: If the file is missing, damaged, or has another layout.
         """
@@ -319,11 +316,6 @@ class Results:
     def pooled(self, group: Group, other: Group, mode: str) -> Pooled | None:
         """Averages the test accuracy of one group minus another's, in points, over all targets and seeds.
 
-        Args:
-            group: Group of any target.
-            other: Group to compare with, of any target.
-            mode: Transfer mode.
-
         Returns:
             None if no target and seed has both.
         """
@@ -388,9 +380,14 @@ class Results:
         full = median(cell.pretraining_seconds for cell in whole)
         return 1 - ((0 if reused else surrogate) + selection + pretraining) / full
 
-    def seeds(self, groups: Sequence[Group]) -> int:
-        """Returns the largest number of seeds of any of the groups."""
-        return max((len(self.of(group)) for group in groups), default=0)
+    def seeds(self, groups: Iterable[Group] | None = None) -> int:
+        """Returns the largest number of seeds of any of the groups; of all of them with None."""
+        return max((len(self.of(group)) for group in (self._indexed.of if groups is None else groups)), default=0)
+
+    def modes_of(self, target: str) -> list[str]:
+        """Returns the transfer modes that a target has, in display order."""
+        there = {mode for cell in self.cells if cell.target == target for mode in cell.scores}
+        return [mode for mode in self.modes if mode in there]
 
 
 def _renamed(fields: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

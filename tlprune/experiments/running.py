@@ -56,11 +56,7 @@ def noted(folder: Path, note: Note) -> Iterator[None]:
 
 
 def read_notes(folder: Path) -> list[Note]:
-    """Reads the notes in a sweep's folder, the oldest first. Notes of killed processes are among them.
-
-    Args:
-        folder: Folder of the sweep.
-    """
+    """Reads the notes in a sweep's folder, the oldest first. Notes of killed processes are among them."""
     notes = []
     for path in (folder / NOTES).glob("*.json"):
         with suppress(OSError, ValueError, TypeError):  # it may end in this moment

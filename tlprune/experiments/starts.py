@@ -46,10 +46,6 @@ def start_rows(results: Results, mode: str) -> Iterator[StartRow]:
     """Compares starts over all targets, if there are several, and then for each target, method, length and ratio.
 
     Intervals of one target are those of Student's t over seeds, those over targets of the two-way bootstrap.
-
-    Args:
-        results: Finished cells of all starts.
-        mode: Transfer mode.
     """
     order = results.starts
     for target in [*([""] if len(results.targets) > 1 else []), *results.targets]:

@@ -89,9 +89,6 @@ def estimate(values: Sequence[float]) -> Estimate:
 def student(degrees: int) -> float:
     """Returns the 97.5 % quantile of Student's t, by which an interval of 95 % reaches to each side.
 
-    Args:
-        degrees: Degrees of freedom.
-
     Raises:
         InputError: SciPy is not installed.
     """

@@ -91,10 +91,6 @@ class Summary:
             raise RuntimeError("no cell has a Selection")
         return group
 
-    def name(self, group: Group) -> str:
-        """A group in a table; ``=`` marks equal steps."""
-        return self.results.methods[group.method].label + (" =" if group.match_budget == "steps" else "")
-
     def saving(self, group: Group, reused: bool = False) -> float:
         """The share of the time of no pruning that a group saves; 0 for no pruning itself."""
         return self.results.saving(group, reused) or 0.0
@@ -126,19 +122,18 @@ class Summary:
         )
 
     def rows(self, sign: str = " ± ") -> list[list[str]]:
-        """Cells of a table, a row for each group: :data:`HEADINGS`, then accuracies by mode."""
+        """Cells of a table, a row for each group: :data:`HEADINGS`, then accuracies; ``=`` marks equal steps."""
         rows = []
         for group in self.groups:
+            method = self.results.methods[group.method]
+            label = method.label + (" =" if group.match_budget == "steps" else "")
             surrogate, selection, pretraining = map(_seconds, self.results.seconds(group))
-            paid = [surrogate, selection] if self._pays(group) else ["-", "-"]
+            paid = [surrogate, selection] if group.method != NONE and method.uses_surrogate else ["-", "-"]
             saved = "-" if group.method == NONE else f"{self.saving(group):.0%}"
             images = f"{self.results.of(group)[0].images_kept:,}"
-            row = [self.name(group), f"{group.ratio:.0%}", images, *paid, pretraining, saved]
+            row = [label, f"{group.ratio:.0%}", images, *paid, pretraining, saved]
             rows.append(row + [percent(self.results.accuracy(group, mode), sign) for mode in self.results.modes])
         return rows
-
-    def _pays(self, group: Group) -> bool:
-        return group.method != NONE and self.results.methods[group.method].uses_surrogate
 
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON values; docs/report.md documents the fields."""

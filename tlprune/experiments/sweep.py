@@ -43,10 +43,6 @@ __all__ = ["begin", "finished", "next_groups", "run_sweep", "save_settings", "sh
 def begin(sweep: Sweep, command: str) -> Results:
     """Opens source and targets and builds every selector, so that invalid input is reported before any computation.
 
-    Args:
-        sweep: Sweep to begin.
-        command: Command that started the sweep.
-
     Returns:
         Results without cells.
 
@@ -128,10 +124,6 @@ def next_groups(sweep: Sweep, results: Results) -> list[Group]:
     A grid runs all groups at once. For each target, method and length, bisection runs the middle of the remaining
     ratios: if its mean validation accuracy is not below that of no pruning by more than the margin, larger ratios
     remain, otherwise smaller ones.
-
-    Args:
-        sweep: Sweep to run.
-        results: Results with the finished cells.
     """
     wanted = [group for group in sweep.groups() if len(results.of(group)) < sweep.seeds]
     if sweep.search == "grid":
@@ -221,13 +213,7 @@ def run_sweep(
 
 
 def save_settings(cell: Cell, results: Results, folder: Path) -> None:
-    """Writes a cell's settings and scores for TensorBoard's HPARAMS tab.
-
-    Args:
-        cell: Finished cell.
-        results: Results of the sweep.
-        folder: TensorBoard folder.
-    """
+    """Writes a cell's settings and scores for TensorBoard's HPARAMS tab."""
     from torch.utils.tensorboard import SummaryWriter
 
     settings = {"target": cell.target, "method": results.methods[cell.method].label, "prune ratio": cell.ratio}

@@ -166,12 +166,7 @@ def run_cell(sweep: Sweep, spec: Spec) -> Cell:
 
 
 def cell_if_finished(sweep: Sweep, spec: Spec) -> Cell | None:
-    """Returns the cell if all its stages are finished, without running anything.
-
-    Args:
-        sweep: Sweep that defines the cell.
-        spec: Cell and seed.
-    """
+    """Returns the cell if all its stages are finished, without running anything."""
     group, seed = spec.group, spec.seed
     found = pretrain_stage(sweep, group, seed)
     done = None if found is None else found[0].done

@@ -30,32 +30,19 @@ _EXAMPLES = 3
 
 
 def not_compared(sweep: Sweep) -> list[str]:
-    """Returns the targets whose test images were not compared with the source yet.
-
-    Args:
-        sweep: Sweep that defines source and targets.
-    """
+    """Returns the targets whose test images were not compared with the source yet."""
     return [target for target in sweep.targets if comparison_stage(sweep, target).done is None]
 
 
 def add_copies(sweep: Sweep, results: Results) -> None:
-    """Adds finished comparisons to the targets of the results, as ``copies``.
-
-    Args:
-        sweep: Sweep that defines source and targets.
-        results: Results of the sweep.
-    """
+    """Adds finished comparisons to the targets of the results, as ``copies``."""
     for target in sweep.targets:
         if "copies" not in results.targets[target] and (done := comparison_stage(sweep, target).done) is not None:
             results.targets[target]["copies"] = done.result
 
 
 def compare_with_source(sweep: Sweep) -> None:
-    """Compares the test images of all targets with the source, unless this is finished.
-
-    Args:
-        sweep: Sweep that defines source and targets.
-    """
+    """Compares the test images of all targets with the source, unless this is finished."""
     begin = time.perf_counter()
     with quiet(), noted(sweep.output, Note("comparison", None, "", "test images and source")):
         try:

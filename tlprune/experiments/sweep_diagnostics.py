@@ -53,13 +53,7 @@ def diagnose_cell(sweep: Sweep, spec: Spec, kept: Kept) -> float:
 
 
 def diagnostics_if_finished(sweep: Sweep, spec: Spec, kept: Kept) -> dict[str, float] | None:
-    """Returns the numbers by name; None if they are not computed yet, or nothing is pruned.
-
-    Args:
-        sweep: Sweep that defines the cell.
-        spec: Cell and seed.
-        kept: What the cell keeps.
-    """
+    """Returns the numbers by name; None if they are not computed yet, or nothing is pruned."""
     found = None if kept.budget is None else diagnosis_stage(sweep, spec.group.target, spec.seed, kept)
     done = None if found is None else found[0].done
     return None if done is None else dict(done.result)

@@ -14,12 +14,7 @@ __all__ = ["check_included", "included_options", "includes_target", "surrogate_s
 
 
 def included_options(recipe: Recipe, target: str) -> dict[str, Any]:
-    """Options of a DataModule whose batches include images of the target; empty for others.
-
-    Args:
-        recipe: Config of the training.
-        target: Name of the downstream set.
-    """
+    """Options of a DataModule whose batches include images of the target; empty for others."""
     if not recipe.includes_target:
         return {}
     seed = recipe.select_options.target_seed
@@ -27,12 +22,7 @@ def included_options(recipe: Recipe, target: str) -> dict[str, Any]:
 
 
 def surrogate_sees_target(sweep: Sweep, method: str) -> bool:
-    """Returns whether batches of a method's surrogate include images of the target, so that each has its own.
-
-    Args:
-        sweep: Sweep that defines the method.
-        method: Name of the method.
-    """
+    """Returns whether batches of a method's surrogate include images of the target, so that each has its own."""
     path = sweep.surrogate_of(method) if uses_surrogate(sweep, method) else None
     return path is not None and includes_target(path)
 

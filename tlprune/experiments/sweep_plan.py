@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tlprune.errors import InputError, did_you_mean
+from tlprune.errors import InputError, did_you_mean, require_within
 from tlprune.experiments.frozen_transfers import FrozenTransfer
 from tlprune.experiments.recipes import Recipe
 from tlprune.experiments.results import ALONE, AS_CONFIGURED, NONE, SCRATCH, Group, MatchBudget
@@ -102,7 +102,6 @@ class Sweep:
     starts: tuple[str, ...] = (AS_CONFIGURED,)
 
     def __post_init__(self) -> None:
-        """Validates the plan."""
         for what, given in (
             ("targets", self.targets),
             ("ratios", self.ratios),
@@ -124,8 +123,7 @@ class Sweep:
                 raise InputError(f"`{what}` names one twice: {', '.join(map(str, values))}")
         if not self.match_budget or set(self.match_budget) - {"epochs", "steps"}:
             raise InputError(f"`equal` must be among epochs and steps, got {', '.join(self.match_budget) or 'none'}")
-        if self.seeds < 1:
-            raise InputError(f"`seeds` must be at least 1, got {self.seeds}")
+        require_within("seeds", self.seeds, 1)
         if not 0 <= self.margin < 100:
             raise InputError(f"`margin` must be in [0, 100), in points of accuracy, got {self.margin}")
         if self.diagnostics and self.surrogate is None:

@@ -37,6 +37,7 @@ __all__ = [
     "forget_opened",
     "kept_of",
     "pretrain_stage",
+    "pretraining_done",
     "seed_of",
     "selection_stage",
     "selector_of",
@@ -80,14 +81,7 @@ def differs_by_target(sweep: Sweep, method: str) -> bool:
 
 
 def seed_of(sweep: Sweep, method: str, target: str, seed: int) -> int:
-    """Returns the seed of a method's selector: the seed of the repetition, or one for each target as well.
-
-    Args:
-        sweep: Sweep that defines the method.
-        method: Name of the method.
-        target: Downstream set.
-        seed: Seed of the repetition.
-    """
+    """Returns the seed of a method's selector: the seed of the repetition, or one for each target as well."""
     apart = sweep.draw_per_target and _draws(sweep, method)
     return seed + _BETWEEN_TARGETS * sweep.targets.index(target) if apart else seed
 
@@ -144,8 +138,12 @@ def _marks_of_source(source: str, options: str) -> list[Any]:
 
 @cache
 def _target_mark(target: str, options: str, whole: bool) -> list[Any]:
-    """Returns a value that changes when any image of a target does; with ``whole``, every byte is read."""
     return DownstreamDataModule(**json.loads(options) | {"target": target}).depends_on(whole)
+
+
+def _mark_of_target(sweep: Sweep, target: str, options: dict[str, Any] | None = None) -> list[Any]:
+    """Returns a value that changes when any image of a target does."""
+    return _target_mark(target, _as_json(options or {}), sweep.pretrain.verify_content)
 
 
 def _stage(sweep: Sweep, name: str, **depends: Any) -> Stage:
@@ -168,8 +166,7 @@ def _included_mark(sweep: Sweep, recipe: Recipe, target: str) -> dict[str, Any]:
     """Returns what a training depends on whose batches include images of the target; empty for others."""
     if not recipe.includes_target:
         return {}
-    mark = _target_mark(target, "{}", sweep.pretrain.verify_content)
-    return {"included": [mark, recipe.select_options.target_seed]}
+    return {"included": [_mark_of_target(sweep, target), recipe.select_options.target_seed]}
 
 
 def surrogate_and_seconds(sweep: Sweep, method: str, seed: int, target: str) -> tuple[str, float] | None:
@@ -210,7 +207,7 @@ def selection_stage(sweep: Sweep, method: str, target: str, seed: int) -> Stage 
         if differs_by_target(sweep, method)
         else f"select-{file_name(method)}-{seed}",
         source=_source_mark(sweep),
-        target=_target_mark(target, "{}", sweep.pretrain.verify_content) if selector.needs_target else None,
+        target=_mark_of_target(sweep, target) if selector.needs_target else None,
         selector=sweep.methods[method].selector,
         options=selector.options,
         surrogate=None if weights is None else _weights_mark(weights),
@@ -221,12 +218,7 @@ def selection_stage(sweep: Sweep, method: str, target: str, seed: int) -> Stage 
 
 
 def surrogate_backbone(sweep: Sweep, method: str) -> str | None:
-    """Returns the network of a method's surrogate if that is a weights file and the pretraining config names it.
-
-    Args:
-        sweep: Sweep that defines the method.
-        method: Name of the method.
-    """
+    """Returns the network of a method's surrogate if that is a weights file and the pretraining config names it."""
     path = sweep.surrogate_of(method)
     return None if path is None or is_config(path) else sweep.pretrain.select_options.surrogate_backbone
 
@@ -318,7 +310,7 @@ def pretrain_stage(sweep: Sweep, group: Group, seed: int) -> tuple[Stage, Kept] 
         return None
     steps = None
     if group.match_budget == "steps":
-        whole = _finished_pretraining(sweep, Group(group.target, NONE, start=group.start), seed)
+        whole = pretraining_done(sweep, Group(group.target, NONE, start=group.start), seed)
         if whole is None:
             return None
         steps = int(whole.result["steps"])
@@ -340,18 +332,18 @@ def pretrain_stage(sweep: Sweep, group: Group, seed: int) -> tuple[Stage, Kept] 
 
 def _alone_stage(sweep: Sweep, start: str) -> Stage:
     """Returns the stage that holds the weights of a start as they are, for all targets and seeds."""
-    options = sweep.pretrain.config["model"].get("init_args") or {}
     return _stage(
         sweep,
         f"pretrain-{ALONE}-{file_name(start)}",
         source=_source_mark(sweep),
         weights=_weights_mark(expanded(start)),
         backbone=sweep.pretrain.backbone,
-        preprocessing=options.get("preprocessing"),
+        preprocessing=sweep.pretrain.options("model").get("preprocessing"),
     )
 
 
-def _finished_pretraining(sweep: Sweep, group: Group, seed: int) -> Done | None:
+def pretraining_done(sweep: Sweep, group: Group, seed: int) -> Done | None:
+    """Returns what a cell's pretraining left; None if it is not finished."""
     found = pretrain_stage(sweep, group, seed)
     return None if found is None else found[0].done
 
@@ -366,7 +358,7 @@ def diagnosis_stage(sweep: Sweep, target: str, seed: int, kept: Kept) -> tuple[S
         sweep,
         f"diagnose-{file_name(target)}-{seed}",
         source=_source_mark(sweep),
-        target=_target_mark(target, "{}", sweep.pretrain.verify_content),
+        target=_mark_of_target(sweep, target),
         surrogate=_weights_mark(surrogate[0]),
         kept=kept.digest,
         data=data,
@@ -377,19 +369,19 @@ def diagnosis_stage(sweep: Sweep, target: str, seed: int, kept: Kept) -> tuple[S
 
 def comparison_stage(sweep: Sweep, target: str) -> Stage:
     """Returns the stage that compares the test images of a target with the source."""
-    mark = _target_mark(target, "{}", sweep.pretrain.verify_content)
+    marks = {"source": _source_mark(sweep), "target": _mark_of_target(sweep, target)}
     skips = sweep.pretrain.data.get("on_bad_image")
-    return _stage(sweep, f"compare-{file_name(target)}", source=_source_mark(sweep), target=mark, on_bad_image=skips)
+    return _stage(sweep, f"compare-{file_name(target)}", **marks, on_bad_image=skips)
 
 
 def transfer_stage(sweep: Sweep, target: str, seed: int, mode: str, weights: Path) -> Stage:
     """Returns the stage that transfers weights to a target."""
     recipe = sweep.transfers[mode]
-    name, whole = f"{file_name(mode)}-{file_name(target)}-{seed}", sweep.pretrain.verify_content
+    name = f"{file_name(mode)}-{file_name(target)}-{seed}"
     known = {"weights": digest_file(weights), "seed": seed}
     if isinstance(recipe, FrozenTransfer):
-        return _stage(sweep, name, **known, target=_target_mark(target, "{}", whole), **{recipe.key: recipe.as_json})
+        return _stage(sweep, name, **known, target=_mark_of_target(sweep, target), **{recipe.key: recipe.as_json})
     # The whole target and the seed tell which images are drawn
     options = {option: value for option, value in recipe.data.items() if option not in _OF_DRAW}
-    mark = _target_mark(target, _as_json(options), whole)
+    mark = _mark_of_target(sweep, target, options)
     return _stage(sweep, name, **known, target=mark, recipe=recipe.decides, **recipe.depends_on)

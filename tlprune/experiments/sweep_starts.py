@@ -22,9 +22,6 @@ WEIGHTS_ALONE = MethodSpec(None, "weights alone", sampling="none")
 def check_starts(sweep: Sweep) -> None:
     """Reads the weights of every start, so that missing weights, or those of another network, are refused at once.
 
-    Args:
-        sweep: Sweep with the starts.
-
     Raises:
         InputError: A start is a config or no weights, belongs to another network, or nothing names the network.
     """
@@ -44,13 +41,7 @@ def check_starts(sweep: Sweep) -> None:
 
 
 def keep_alone(sweep: Sweep, start: str, stage: Stage) -> None:
-    """Writes the weights of a start as those of a finished pretraining that took no step.
-
-    Args:
-        sweep: Sweep with the start.
-        start: Weights to transfer.
-        stage: Stage of these weights.
-    """
+    """Writes the weights of a start as those of a finished pretraining that took no step."""
     weights = stage.folder / "weights.safetensors"
     opened = _opened(sweep.pretrain, start)
     with atomic_path(weights) as temporary:
@@ -63,7 +54,7 @@ def keep_alone(sweep: Sweep, start: str, stage: Stage) -> None:
 
 def _opened(recipe: Recipe, start: str) -> Start:
     """Reads the weights of a start into the network that a config trains."""
-    given = (recipe.config["model"].get("init_args") or {}).get("preprocessing")
+    given = recipe.options("model").get("preprocessing")
     preprocessing = None if given is None else Preprocessing.from_json(given)
     module = str(recipe.config["model"]["class_path"]).rpartition(".")[2]
     return start_backbone(module, recipe.backbone, recipe.with_start(start).weights, None, preprocessing)

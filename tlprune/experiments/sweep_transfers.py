@@ -101,10 +101,6 @@ def drawn_shots(recipe: Recipe, seed: int) -> dict[str, Any]:
     """Options of a target that draw few labelled images by the seed of a repetition; empty for all images.
 
     The config may set ``shots_seed`` itself, which then draws the same images in every repetition.
-
-    Args:
-        recipe: Config of the transfer.
-        seed: Seed of the repetition.
     """
     if recipe.shots is None or recipe.data.get("shots_seed") is not None:
         return {}

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
 
-from tlprune.errors import InputError
+from tlprune.errors import InputError, require_within
 from tlprune.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 __all__ = ["PGD"]
@@ -44,8 +44,7 @@ class PGD:
     def __post_init__(self) -> None:
         if not 0 < self.epsilon <= _GREYS:
             raise InputError(f"`epsilon` must be in (0, 255], in 1/255, got {self.epsilon}")
-        if self.steps < 1:
-            raise InputError(f"`steps` must be at least 1, got {self.steps}")
+        require_within("steps", self.steps, 1)
         if self.step_size is not None and self.step_size <= 0:
             raise InputError(f"`step_size` must be above 0, in 1/255, got {self.step_size}")
         for name, values in (("mean", self.mean), ("std", self.std)):

@@ -12,17 +12,18 @@ from tlprune.models.backbones import Classifier, create_backbone
 __all__ = ["training_seconds_per_image"]
 
 
-def training_seconds_per_image(
-    backbone: str, image_size: int, batch_size: int, num_classes: int, steps: int = 4
-) -> float:
-    """Times training steps (forward, backward and SGD) on random images, without data loading.
+_STEPS = 4
+"""Timed steps, after one to warm up."""
+
+
+def training_seconds_per_image(backbone: str, image_size: int, batch_size: int, num_classes: int) -> float:
+    """Times training steps (forward, backward and SGD) on random images, without data loading; takes their median.
 
     Args:
         backbone: Name of the network.
         image_size: Height and width in pixels.
         batch_size: Number of images per step.
         num_classes: Number of outputs of the head.
-        steps: Number of timed steps, after one warm-up step; the result is their median.
 
     Returns:
         Seconds per image, on the first GPU if there is one.
@@ -38,7 +39,7 @@ def training_seconds_per_image(
     images = torch.randn(batch_size, 3, image_size, image_size, device=device)
     labels = torch.zeros(batch_size, dtype=torch.int64, device=device)
     taken = []
-    for _ in range(steps + 1):
+    for _ in range(_STEPS + 1):
         begin = time.perf_counter()
         try:
             loss = F.cross_entropy(network(images), labels)

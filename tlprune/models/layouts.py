@@ -46,9 +46,6 @@ _BESIDE = {
 def recognise(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """Renames keys to ``backbone.network.*`` for the network and ``head.*`` for its classification layer.
 
-    Args:
-        state: Tensors by key of the file.
-
     Returns:
         The renamed tensors, and the keys of all other parts except those needed only in pretraining. The tensors are
         empty if no network is recognised.

@@ -103,11 +103,7 @@ def read_published(name: str) -> tuple[str, dict[str, Tensor], Preprocessing]:
 
 
 def torchvision_preprocessing(weights: WeightsEnum) -> Preprocessing:
-    """Returns the preprocessing that torchvision defines for published weights.
-
-    Args:
-        weights: Weights of a classification network.
-    """
+    """Returns the preprocessing that torchvision defines for published weights."""
     preset = weights.transforms()
     (size,), (resized,) = preset.crop_size, preset.resize_size
     interpolation = preset.interpolation.value

@@ -117,9 +117,6 @@ def save_classifier(
 def name_of(network: nn.Module) -> str | None:
     """Returns the name of a plain network with features as output, from its weights or the configuration by timm.
 
-    Args:
-        network: Network of any class.
-
     Returns:
         Name for :func:`tlprune.models.backbones.create_backbone`; None if no network there has such weights.
     """

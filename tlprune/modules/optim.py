@@ -253,9 +253,6 @@ def unfreeze_again(trainer: Trainer) -> None:
 
     Its backbone is in the optimiser by then, but Lightning freezes it a second time (issue 21901 of Lightning). Other
     frozen parameters stay frozen.
-
-    Args:
-        trainer: Trainer at the start of a fit.
     """
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     if trainer.ckpt_path is None or not any(isinstance(one, BaseFinetuning) for one in callbacks):

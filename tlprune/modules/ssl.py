@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from tlprune.errors import InputError, OfLightning
+from tlprune.errors import InputError, OfLightning, require_within
 from tlprune.models.backbones import create_backbone
 from tlprune.models.start import start_backbone
 from tlprune.modules.layer_decay import require_layer_decay
@@ -95,8 +95,7 @@ class LitSSL(OfLightning, LightningModule):
     ) -> None:
         super().__init__()
         named = SSLMethod.named(method)
-        if queue_size < 1:
-            raise InputError(f"`queue_size` must be at least 1, got {queue_size}")
+        require_within("queue_size", queue_size, 1)
         if not 0 <= momentum <= 1:
             raise InputError(f"`momentum` must be in [0, 1], got {momentum}")
         self.method = method

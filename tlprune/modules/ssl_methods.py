@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tlprune.errors import InputError
+from tlprune.errors import InputError, require_within
 
 __all__ = ["METHODS", "SSLMethod"]
 
@@ -33,9 +33,6 @@ class SSLMethod:
     @classmethod
     def named(cls, name: str) -> "SSLMethod":
         """Returns the method of a name.
-
-        Args:
-            name: Name of the method.
 
         Raises:
             InputError: There is no such method.
@@ -74,8 +71,8 @@ class SSLMethod:
             InputError: A size is below 1.
         """
         for name, size in (("hidden_dim", hidden_dim), ("output_dim", output_dim)):
-            if size is not None and size < 1:
-                raise InputError(f"`{name}` must be at least 1, got {size}")
+            if size is not None:
+                require_within(name, size, 1)
         wide = _WIDER * num_features
         return hidden_dim or self.hidden_dim or wide, output_dim or self.output_dim or wide
 

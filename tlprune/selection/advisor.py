@@ -47,32 +47,20 @@ class Advice:
 
 
 def vote_spread(selection: Selection) -> str:
-    """Says for how many units a target's images vote, and how evenly: the exponential of the entropy of their shares.
-
-    Args:
-        selection: Selection made with votes.
-    """
+    """Says for how many units a target's images vote, and how evenly, by :func:`effective_units`."""
     voted, one, many = int((selection.votes > 0).sum()), *UNIT_WORDS[selection.unit_kind]
     text = f"{len(selection.assignments):,} target images vote for {voted:,} of {selection.num_units:,} "
     return f"{text}{one if selection.num_units == 1 else many}, as evenly as for {effective_units(selection):.1f}"
 
 
 def votes_for_a_handful(selection: Selection) -> bool:
-    """Returns whether a hundred images or more vote, of many units, for as good as fewer than five.
-
-    Args:
-        selection: Selection made with votes.
-    """
+    """Returns whether a hundred images or more vote, of many units, for as good as fewer than five."""
     many = len(selection.assignments) >= _MANY_VOTERS and selection.num_units >= _HANDFUL**2
     return many and effective_units(selection) < _HANDFUL
 
 
 def effective_units(selection: Selection) -> float:
-    """Returns the number of units that would have the same entropy if their votes were equal, at least 1.
-
-    Args:
-        selection: Selection made with votes.
-    """
+    """Returns the number of units that would have the same entropy if their votes were equal, at least 1."""
     return float(2**selection.vote_entropy)
 
 
@@ -81,9 +69,6 @@ def advise(selection: Selection) -> Advice:
 
     The elbow is the point farthest above the straight line of units with equal shares. It is the aggressive choice; the
     suggested number is the cautious one.
-
-    Args:
-        selection: Selection made with votes.
 
     Raises:
         InputError: If nobody voted.
@@ -101,11 +86,7 @@ def advise(selection: Selection) -> Advice:
 
 
 def suggested_images(selection: Selection) -> int | None:
-    """Returns the number of images at which similarity falls, if the selector noted it.
-
-    Args:
-        selection: Selection of single images.
-    """
+    """Returns the number of images at which similarity falls, if the selector noted it."""
     noted = selection.metadata.get("suggested_images")
     known = isinstance(noted, int) and not isinstance(noted, bool) and 1 <= noted <= selection.num_units
     return noted if known and selection.unit_kind == "sample" else None
@@ -134,7 +115,6 @@ class Forecast:
     full_seconds: float
 
     def __post_init__(self) -> None:
-        """Validates the times."""
         if not self.full_seconds > 0 or self.surrogate_seconds < 0 or self.selection_seconds < 0:
             raise InputError(
                 f"seconds must not be negative, and those of the whole pretraining must be above 0: got "

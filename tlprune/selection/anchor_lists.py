@@ -1,14 +1,13 @@
 """The images nearest to each anchor, in lists of bounded length that are filled from features block by block."""
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tlprune.selection.sample_scores import Directions
+from tlprune.selection.directions import Directions
 
 __all__ = ["UNIT", "AnchorLists", "Takers"]
 
@@ -35,18 +34,22 @@ _ENTRIES_AT_ONCE = 2**18
 """Entries of all lists that a further step looks at."""
 
 
-class Takers(Protocol):
+class Takers:
     """Which anchor has which image.
+
+    Args:
+        total: ``N``, the number of images.
 
     Attributes:
         taken: ``[N]`` bool, whether an image is taken for good.
-        anchor: ``[N]`` int32, the anchor that has an image, or has asked for it in this round; -1 for none.
+        anchor: ``[N]`` int32, the anchor that has an image, or the best that asked for it in this round; -1 for none.
         distance: ``[N]`` int32, to that anchor.
     """
 
-    taken: NDArray[np.bool_]
-    anchor: NDArray[np.int32]
-    distance: NDArray[np.int32]
+    def __init__(self, total: int) -> None:
+        self.taken = np.zeros(total, dtype=bool)
+        self.anchor = np.full(total, -1, dtype=np.int32)
+        self.distance = np.zeros(total, dtype=np.int32)
 
 
 class AnchorLists:

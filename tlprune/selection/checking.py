@@ -1,11 +1,13 @@
 """Checks that the fields of a Selection fit together."""
 
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor
 
 from tlprune.errors import InputError
+
+if TYPE_CHECKING:
+    from tlprune.selection.selection import Selection
 
 __all__ = ["UnitKind", "check_fields"]
 
@@ -13,45 +15,8 @@ UnitKind = Literal["class", "cluster", "sample"]
 """Kind of unit that is kept or dropped as a whole: a source class, a k-means cluster of features, or one image."""
 
 
-class Fields(Protocol):
-    """Fields of a Selection, whose tensors have the right dtypes and numbers of dimensions."""
-
-    @property
-    def unit_kind(self) -> UnitKind: ...
-
-    @property
-    def unit_names(self) -> tuple[str, ...]: ...
-
-    @property
-    def ranking(self) -> Tensor: ...
-
-    @property
-    def votes(self) -> Tensor: ...
-
-    @property
-    def scores(self) -> Tensor: ...
-
-    @property
-    def target_votes(self) -> Tensor: ...
-
-    @property
-    def unit_of_sample(self) -> Tensor: ...
-
-    @property
-    def assignments(self) -> Tensor: ...
-
-    @property
-    def asked_by(self) -> Tensor: ...
-
-    @property
-    def centroids(self) -> Tensor: ...
-
-
-def check_fields(selection: Fields) -> None:
-    """Refuses fields that do not fit together.
-
-    Args:
-        selection: The fields.
+def check_fields(selection: "Selection") -> None:
+    """Refuses fields that do not fit together; their tensors have the right dtypes and numbers of dimensions.
 
     Raises:
         InputError: If a size does not fit, a unit is out of range, or votes, scores or centroids are not finite.

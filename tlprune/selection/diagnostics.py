@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from tlprune.distributed import broadcast_from_rank0
 from tlprune.errors import InputError
 from tlprune.selection.centroids import nearest
+from tlprune.selection.directions import Directions
 from tlprune.selection.features import SourceFeatures, extract_features
 from tlprune.selection.fixed_batches import Images
 from tlprune.selection.kmeans import Clusters, cached_clusters, suggested_clusters
-from tlprune.selection.sample_scores import Directions
 
 __all__ = ["DUPLICATE", "SAMPLED", "Diagnosis", "Diagnostics", "diagnose_kept", "measure", "random_images"]
 

@@ -159,7 +159,8 @@ class GraNd(_Difficulty):
             with evaluating(classifier):
                 yield lambda pixels, labels: _gradient_norms(classifier, pixels.to(labels.device), labels)
             return
-        with running(_part(classifier, "backbone")) as backbone, running(_part(classifier, "head")) as head:
+        parts = (classifier.get_submodule(name) for name in ("backbone", "head"))
+        with running(next(parts)) as backbone, running(next(parts)) as head:
 
             def score(pixels: Tensor, labels: Tensor) -> Tensor:
                 features = backbone(pixels)
@@ -170,11 +171,6 @@ class GraNd(_Difficulty):
                 return norms
 
             yield score
-
-
-def _part(classifier: nn.Module, name: str) -> nn.Module:
-    part: nn.Module = getattr(classifier, name)
-    return part
 
 
 def _error(logits: Tensor, labels: Tensor) -> Tensor:

@@ -75,8 +75,8 @@ class FeatureMapping(Selector):
     ) -> None:
         if units not in ("clusters", "classes"):
             raise InputError(f"`units` must be 'clusters' or 'classes', got {units!r}")
-        if num_clusters is not None and num_clusters < 1:
-            raise InputError(f"`num_clusters` must be at least 1, got {num_clusters}")
+        if num_clusters is not None:
+            require_within("num_clusters", num_clusters, 1)
         if num_clusters is not None and units == "classes":
             raise InputError("`num_clusters` goes with `units: clusters`; classes are as many as there are")
         require_within("num_workers", num_workers, 0)

@@ -34,16 +34,7 @@ _POINTS = 1000
 
 
 def votes_figure(selection: Selection, kept: int, title: str) -> Figure:
-    """Plots the votes of all units, best first, and the share of votes of the best k units.
-
-    Args:
-        selection: Selection to plot.
-        kept: Number of kept units.
-        title: Title of the figure.
-
-    Returns:
-        Matplotlib figure.
-    """
+    """Plots the votes of all units, best first, and the share of votes of the best k units."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
     votes = selection.votes[selection.ranking]
@@ -83,9 +74,6 @@ def units_figure(selection: Selection, kept: int, example: Callable[[int], Tenso
         kept: Number of kept units.
         example: Function that returns a uint8 image ``[3, H, W]`` of a unit.
         title: Title of the figure.
-
-    Returns:
-        Matplotlib figure.
     """
     order = selection.ranking.tolist()
     last_kept = order[max(kept - _LABELLED, _LABELLED) : kept]
@@ -115,9 +103,6 @@ def explanation_figure(name: str, own: Sequence[Tensor], voters: Sequence[tuple[
         own: Uint8 images ``[3, H, W]`` of the unit; the first twelve are shown. Without any there is no row for them.
         voters: Uint8 target images ``[3, H, W]``, each with its class; the first thirty-six are shown.
         title: Title of the figure.
-
-    Returns:
-        Matplotlib figure.
     """
     shown = [voters[start : start + _LABELLED] for start in range(0, min(len(voters), 3 * _LABELLED), _LABELLED)]
     rows: list[tuple[str, list[tuple[Tensor, str]]]] = []
@@ -144,9 +129,6 @@ def advice_figure(selection: Selection, marked: dict[str, int], forecast: Foreca
         selection: Selection made with votes.
         marked: Numbers of units to mark on the curve, by label.
         forecast: Forecast of the saving; None to leave it out.
-
-    Returns:
-        Matplotlib figure.
     """
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -192,9 +174,6 @@ def leaks_figure(
         pairs: Test image, training image (uint8 ``[3, H, W]`` each) and caption; the first twelve pairs are shown.
         title: Title of the figure.
         lines: Names of the two lines of images.
-
-    Returns:
-        Matplotlib figure.
     """
     figure = Figure(figsize=(15, 3.8), layout="constrained")
     figure.suptitle(drawable(title))

@@ -45,9 +45,6 @@ class ForgettingCounts:
     def save(self, path: str | Path) -> None:
         """Writes one safetensors file, atomically.
 
-        Args:
-            path: Path of the file.
-
         Raises:
             InputError: If the file cannot be written.
         """
@@ -60,9 +57,6 @@ class ForgettingCounts:
     @classmethod
     def load(cls, path: str | Path) -> "ForgettingCounts":
         """Reads a file written by :meth:`save`.
-
-        Args:
-            path: Path of the file.
 
         Raises:
             InputError: If the file is missing, damaged, or of another kind.

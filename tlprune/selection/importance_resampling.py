@@ -95,18 +95,7 @@ class ImportanceResampling(SelectorOf):
         if self.unit == "same":
             return replace(found, ranking=resampled(weights, self.strength, self.seed), scores=weights)
         of_sample = weights[found.unit_of_sample.long()]
-        total = len(of_sample)
-        return Selection(
-            method=self.method,
-            unit_names=(),
-            ranking=resampled(of_sample, self.strength, self.seed),
-            votes=torch.zeros(total),
-            scores=of_sample,
-            unit_of_sample=torch.arange(total),
-            assignments=torch.empty(0),
-            metadata=found.metadata,
-            unit_kind="sample",
-        )
+        return self.of_images(found, resampled(of_sample, self.strength, self.seed), of_sample)
 
 
 def log_importance(votes: Tensor, sizes: Tensor, smoothing: float) -> Tensor:

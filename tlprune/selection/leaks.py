@@ -107,8 +107,8 @@ def pixel_difference(first: Tensor, second: Tensor) -> float:
     return float((one - other).square().mean().sqrt())
 
 
-def copy_distance(backbone: nn.Module, images: Images, num_workers: int = 0, quantile: float = 0.9) -> float:
-    """Computes the feature distance between an image and a copy of it at another resolution, for this surrogate.
+def copy_distance(backbone: nn.Module, images: Images, num_workers: int = 0) -> float:
+    """Computes the feature distance within which 90 % of images have a copy of them at another resolution.
 
     A copy is scaled down by an eighth and up again, similar to images that passed through another collection.
 
@@ -116,11 +116,10 @@ def copy_distance(backbone: nn.Module, images: Images, num_workers: int = 0, qua
         backbone: Network that maps images ``[B, 3, H, W]`` to features ``[B, D]``.
         images: Images to copy, under the evaluation transform.
         num_workers: Number of processes that load images.
-        quantile: Share of copies that lie within the returned distance.
     """
     originals = extract_features(backbone, images, num_workers)
     copies = extract_features(backbone, _Copies(images), num_workers)
-    return float((originals.double() - copies.double()).norm(dim=1).quantile(quantile))
+    return float((originals.double() - copies.double()).norm(dim=1).quantile(0.9))
 
 
 class _Copies:

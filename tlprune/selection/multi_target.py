@@ -40,7 +40,6 @@ class MultiTarget:
     weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Validates the fields; errors name the offending option."""
         if self.how not in ("worst_case", "union", "weighted_sum"):
             raise InputError(f"`combine` must be 'worst_case', 'union' or 'weighted_sum', got {self.how!r}")
         if self.weights is None:
@@ -97,7 +96,7 @@ class MultiTarget:
         else:  # whole numbers if nobody voted and all targets have the same weight, so that equal sums stay equal
             merit = (weights * wanted if bool(by_votes.any()) else given[:, None] / given.max() * points).sum(0)
         if self.how == "union":
-            ranking = _union(rankings, merit)
+            ranking = rank_units(-rankings.argsort(1).amin(0), merit)
         elif self.how == "worst_case":
             ranking = _worst_case(rankings, wanted, merit, scores)
         else:
@@ -128,12 +127,6 @@ def _asked_by(selections: Sequence[Selection], rankings: Tensor) -> Tensor:
     before = torch.tensor([0, *(len(one.assignments) for one in selections)])[:-1].cumsum(0)
     asked_by = torch.stack([one.asked_by + start for one, start in zip(selections, before, strict=True)])
     return asked_by.gather(0, rankings.argsort(1).argmin(0, keepdim=True))[0]
-
-
-def _union(rankings: Tensor, merit: Tensor) -> Tensor:
-    """Orders by the best rank of a unit over targets, then by votes, then by id; ``rankings`` is ``[T, U]``."""
-    ranks = rankings.argsort(1)
-    return rank_units(-ranks.amin(0), merit)
 
 
 def _worst_case(rankings: Tensor, shares: Tensor, merit: Tensor, scores: Tensor) -> Tensor:

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from tlprune.distributed import broadcast_from_rank0
 from tlprune.errors import InputError, require_within
+from tlprune.selection.directions import Center, Directions, spherical_centroids
 from tlprune.selection.features import SourceFeatures, extract_features
 from tlprune.selection.fixed_batches import BATCH_SIZE
 from tlprune.selection.forward import FORWARD, Precision, require_precision
 from tlprune.selection.rounds import Rounds, order_in_rounds
-from tlprune.selection.sample_scores import Center, Directions, spherical_centroids
 from tlprune.selection.selection import Selection
 from tlprune.selection.selector import Selector, SourceImages, TargetImages
 
@@ -114,7 +114,8 @@ class NearestImages(Selector):
             anchors, anchor_of_image = spherical_centroids(own, self.num_anchors, self.seed)
         found = order_in_rounds(anchors, directions, len(features))
         first = found.first_taken(len(anchors))[anchor_of_image]
-        image_of_anchor = anchor_of_image.argsort(stable=True)[_first_of_each(anchor_of_image, len(anchors))]
+        sizes = anchor_of_image.bincount(minlength=len(anchors))
+        image_of_anchor = anchor_of_image.argsort(stable=True)[sizes.cumsum(0) - sizes]  # the first image of each
         seconds |= {"rounds": time.perf_counter() - begin}
         total = len(features)
         return Selection(
@@ -142,9 +143,6 @@ def suggested_images(found: Rounds) -> int:
 
     Early rounds hold near copies, so the mean of round 20 stands for a good match.
 
-    Args:
-        found: The order.
-
     Returns:
         From 1 to the number of images; all of them where there are no 20 rounds.
     """
@@ -156,9 +154,3 @@ def suggested_images(found: Rounds) -> int:
     low = (means[_REFERENCE_ROUND - 1 :] < _SHARE_OF_SIMILARITY * means[_REFERENCE_ROUND - 1]).nonzero()
     end = rounds if len(low) == 0 else _REFERENCE_ROUND - 1 + int(low[0])
     return int(found.sizes[:end].sum())
-
-
-def _first_of_each(anchor_of_image: Tensor, anchors: int) -> Tensor:
-    """Where each anchor's images begin once images are sorted by anchor, ``[A]``."""
-    sizes = anchor_of_image.bincount(minlength=anchors)
-    return sizes.cumsum(0) - sizes

@@ -102,7 +102,6 @@ class Budget:
     exactly: int | None = None
 
     def __post_init__(self) -> None:
-        """Validates the fields; errors name the offending option."""
         given = self._by_name
         named = {name: value for name, value in given.items() if value is not None}
         if len(named) != 1:

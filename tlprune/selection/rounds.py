@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tlprune.selection.anchor_lists import UNIT, AnchorLists
+from tlprune.selection.anchor_lists import UNIT, AnchorLists, Takers
 
 __all__ = ["Rounds", "order_in_rounds"]
 
@@ -76,36 +76,21 @@ def order_in_rounds(
         total: ``N``, the number of images.
         held: Images in the list of each anchor, at least 1; None for what fits in memory.
     """
-    state = _State(total)
-    lists = AnchorLists(anchors, blocks, state, min(held or max(_HELD // len(anchors), _FEWEST), total))
-    sizes = []
-    while state.left:
-        sizes.append(_one_round(state, lists))
-    ranking, anchor, distance = (torch.from_numpy(of) for of in (state.ranking, state.anchor, state.distance))
-    return Rounds(ranking, torch.tensor(sizes), anchor, distance, lists.passes, lists.images_read)
+    takers = Takers(total)
+    lists = AnchorLists(anchors, blocks, takers, min(held or max(_HELD // len(anchors), _FEWEST), total))
+    ranking, sizes = np.empty(total, dtype=np.int32), []
+    done = 0
+    while done < total:
+        chosen = _one_round(takers, lists)
+        ranking[done : done + len(chosen)] = chosen
+        sizes.append(len(chosen))
+        done += len(chosen)
+    ranked, anchor, distance = (torch.from_numpy(of) for of in (ranking, takers.anchor, takers.distance))
+    return Rounds(ranked, torch.tensor(sizes), anchor, distance, lists.passes, lists.images_read)
 
 
-class _State:
-    """What is taken so far.
-
-    Attributes:
-        taken: ``[N]``, whether an image is taken.
-        anchor: ``[N]``, by which anchor; -1 for none. In the middle of a round, the best that asked so far.
-        distance: ``[N]``, to that anchor.
-        ranking: ``[N]``, images in the order in which they are taken.
-        left: Images that are not taken.
-    """
-
-    def __init__(self, total: int) -> None:
-        self.taken = np.zeros(total, dtype=bool)
-        self.anchor = np.full(total, -1, dtype=np.int32)
-        self.distance = np.zeros(total, dtype=np.int32)
-        self.ranking = np.empty(total, dtype=np.int32)
-        self.left = total
-
-
-def _one_round(state: _State, lists: AnchorLists) -> int:
-    """Serves every anchor once; gives the number of images that are taken."""
+def _one_round(takers: Takers, lists: AnchorLists) -> NDArray[np.int64]:
+    """Serves every anchor once; gives the images that are taken, the most similar first."""
     asking = np.arange(len(lists.place))
     asked, waiting = [], [asking[:0]]
     while len(asking):
@@ -113,25 +98,22 @@ def _one_round(state: _State, lists: AnchorLists) -> int:
         waiting.append(asking[ended & ~lists.whole[asking]])
         asking = asking[~ended]
         if len(asking):
-            first, asking = _ask(state, lists, asking)
+            first, asking = _ask(takers, lists, asking)
             asked.append(first)
         if len(asking) == 0 and len(asking := np.sort(np.concatenate(waiting))):
             lists.refill(asking)
             waiting = [asking[:0]]
     chosen = np.concatenate(asked)
-    chosen = chosen[np.lexsort((chosen, state.distance[chosen]))]
-    state.taken[chosen] = True
-    done = len(state.ranking) - state.left
-    state.ranking[done : done + len(chosen)] = chosen
-    state.left -= len(chosen)
-    return len(chosen)
+    chosen = chosen[np.lexsort((chosen, takers.distance[chosen]))]
+    takers.taken[chosen] = True
+    return chosen
 
 
-def _ask(state: _State, lists: AnchorLists, asking: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _ask(takers: Takers, lists: AnchorLists, asking: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Lets anchors ask for the images at which they stand.
 
     Args:
-        state: What is taken so far; changed.
+        takers: What is taken so far; changed.
         lists: Where anchors stand.
         asking: Anchors, ascending.
 
@@ -139,12 +121,12 @@ def _ask(state: _State, lists: AnchorLists, asking: NDArray[np.int64]) -> tuple[
         Images that nobody had asked for in this round, and anchors that have to ask again, ascending.
     """
     wanted, distance = lists.at(asking)
-    before = state.anchor[wanted]
+    before = takers.anchor[wanted]
     # of several anchors that want an image the last one that is written stays: the nearest, of equal ones the first
     order = len(asking) - 1 - np.argsort(-distance[::-1], kind="stable")
-    state.anchor[wanted[order]] = asking[order]
-    won = state.anchor[wanted] == asking
-    state.distance[wanted[won]] = distance[won]
+    takers.anchor[wanted[order]] = asking[order]
+    won = takers.anchor[wanted] == asking
+    takers.distance[wanted[won]] = distance[won]
     displaced = before[won]
     again = np.concatenate([asking[~won], displaced[displaced >= 0]])
     return wanted[won][displaced < 0], np.sort(again)

@@ -8,11 +8,7 @@ __all__ = ["score_column"]
 
 
 def score_column(selection: Selection) -> tuple[str, float]:
-    """Returns the heading of a column of scores, and the factor that the scores are shown by.
-
-    Args:
-        selection: Selection that is shown.
-    """
+    """Returns the heading of a column of scores, and the factor that the scores are shown by."""
     selectors: list[type[Selector]] = [getattr(registry, name) for name in registry.selector_names()]
     selector = next((one for one in selectors if one.method == selection.method), Selector)
     scale = -1.0 if selector.scores_are_negative else 1.0

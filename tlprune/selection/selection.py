@@ -76,7 +76,6 @@ class Selection:
     centroids: Tensor = field(default_factory=lambda: torch.empty(0, 0))
 
     def __post_init__(self) -> None:
-        """Validates that the fields are consistent."""
         for tensor_name, dtype in (TENSORS | OPTIONAL).items():
             name = _FIELD_OF_TENSOR.get(tensor_name, tensor_name)
             tensor = getattr(self, name)
@@ -361,14 +360,13 @@ class Selection:
         return {name: tensor for name, tensor in known.items() if name in TENSORS or len(tensor)}
 
     def _header(self, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-        names = list(self.unit_names)
-        kind = {"unit_kind": self.unit_kind, "covers_each_target": self.covers_each_target}
         return {
             "schema": SCHEMA if OPTIONAL.keys() & tensors.keys() else 2,
             "method": self.method,
-            "unit_names": names,
+            "unit_names": list(self.unit_names),
             "settings": self.config,
-            **kind,
+            "unit_kind": self.unit_kind,
+            "covers_each_target": self.covers_each_target,
         }
 
 

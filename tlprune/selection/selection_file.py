@@ -99,10 +99,6 @@ def write_selection_file(path: str | os.PathLike[str], header: dict[str, Any], t
 def check_selection_file(path: str, argument: str = "selection") -> None:
     """Refuses a file that is not there, without opening it.
 
-    Args:
-        path: The file.
-        argument: What messages call it.
-
     Raises:
         InputError: It is a URL, a folder, or missing.
     """
@@ -115,9 +111,6 @@ def check_selection_file(path: str, argument: str = "selection") -> None:
 @contextmanager
 def reading_selection_file(path: str | os.PathLike[str]) -> Iterator[tuple[dict[str, Any], dict[str, Tensor]]]:
     """Reads the header and the tensors of a file; names the file in every error that is raised meanwhile.
-
-    Args:
-        path: The file.
 
     Raises:
         InputError: The file is missing, damaged, of a newer layout, or no selection.
@@ -159,9 +152,6 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tenso
 
 def _check_header(header: object) -> None:
     """Refuses a header in which something that is used of it is missing, or of the wrong type.
-
-    Args:
-        header: A JSON value.
 
     Raises:
         InputError: What is wrong, by its place.

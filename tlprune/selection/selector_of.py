@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from tlprune.selection.selection import Selection
 from tlprune.selection.selector import Need, Selector, SourceImages
 
 __all__ = ["SelectorOf"]
@@ -29,6 +31,21 @@ class SelectorOf(Selector):
     def deterministic(self) -> bool:
         """Whether the other selector is, and this one."""
         return super().deterministic and self.of.deterministic
+
+    def of_images(self, found: Selection, ranking: Tensor, scores: Tensor) -> Selection:
+        """Creates a Selection of single images, without votes, from the other selector's; both tensors are ``[N]``."""
+        total = len(ranking)
+        return Selection(
+            method=self.method,
+            unit_names=(),
+            ranking=ranking,
+            votes=torch.zeros(total),
+            scores=scores,
+            unit_of_sample=torch.arange(total),
+            assignments=torch.empty(0),
+            metadata=found.metadata,
+            unit_kind="sample",
+        )
 
     def network(self, surrogate: nn.Module | Sequence[nn.Module] | None) -> nn.Module | None:
         """The part of a surrogate that the other selector uses."""

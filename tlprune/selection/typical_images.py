@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from tlprune.distributed import broadcast_from_rank0
 from tlprune.errors import InputError, require_within
+from tlprune.selection.directions import normalized
 from tlprune.selection.features import SourceFeatures
 from tlprune.selection.label_mapping import LabelMapping
-from tlprune.selection.sample_scores import normalized
 from tlprune.selection.selection import Selection
 from tlprune.selection.selector import Selector, SourceImages, TargetImages
 from tlprune.selection.selector_of import SelectorOf
@@ -93,17 +93,7 @@ class TypicalImages(SelectorOf):
             place[members[order]] = (torch.arange(len(members)).double() + 0.5) / len(members)
             typicality[members] = similarity
         keys = shares_of_units(place, units, found.ranking, self.spread)
-        return Selection(
-            method=self.method,
-            unit_names=(),
-            ranking=keys.sort(stable=True).indices,
-            votes=torch.zeros(total),
-            scores=typicality,
-            unit_of_sample=torch.arange(total),
-            assignments=torch.empty(0),
-            metadata=found.metadata,
-            unit_kind="sample",
-        )
+        return self.of_images(found, keys.sort(stable=True).indices, typicality)
 
     def cached_paths(self, source: SourceImages, surrogate: nn.Module | None, cache: Path) -> tuple[Path, ...]:
         """The source's features, and what the other selector caches."""

@@ -81,9 +81,6 @@ def load_torch(path: str | os.PathLike[str]) -> Any:
 def check_whole(path: str | os.PathLike[str]) -> None:
     """Checks that a torch file is not damaged; files in formats without checksums pass.
 
-    Args:
-        path: Path of the file.
-
     Raises:
         InputError: The file is missing or truncated, or a byte has changed.
     """

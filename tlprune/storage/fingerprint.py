@@ -101,9 +101,6 @@ def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
 def digest_file(path: str | os.PathLike[str]) -> str:
     """Computes the SHA-256 of the bytes of a file.
 
-    Args:
-        path: Path of the file.
-
     Returns:
         64 hexadecimal digits.
 

@@ -25,9 +25,6 @@ class _OneValueLoader(yaml.SafeLoader):
 def load_yaml(text: str) -> Any:
     """Reads yaml.
 
-    Args:
-        text: Content of a file.
-
     Raises:
         yaml.YAMLError: If it is no yaml, or a mapping holds a key twice.
     """

@@ -1,7 +1,5 @@
 """Reports of a sweep that compares starts: a page for each start, and their comparison on the first."""
 
-import csv
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from tlprune.experiments.results import Results
 from tlprune.experiments.starts import StartRow, compares_starts, difference_verdict, first_label, start_rows
 from tlprune.experiments.statistics import Estimate, Pooled
 from tlprune.experiments.wording import mode_label, start_label, target_labels
+from tlprune.storage.as_csv import as_csv
 from tlprune.storage.atomic import write_bytes
 
 __all__ = ["Starts", "starts_csv", "starts_of", "write_reports"]
@@ -37,11 +36,7 @@ class Starts:
 
 
 def starts_of(results: Results) -> Starts:
-    """Compares the starts of a sweep for its page.
-
-    Args:
-        results: Finished cells of all starts.
-    """
+    """Compares the starts of a sweep for its page."""
     targets = target_labels(results.targets)
     tables = [
         (
@@ -70,16 +65,14 @@ def starts_csv(results: Results) -> str:
     headings = ["target", "start", "method", "label", "ratio", "equal", "mode", "test_accuracy"]
     for other in ("first_start", "weights_alone"):
         headings += [f"minus_{other}{end}" for end in ("", "_low_95", "_high_95", "_verdict")]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(headings)
+    rows = []
     for mode in results.modes:
         for row in start_rows(results, mode):
             group = row.group
             line: list[object] = [group.target, group.start, group.method, results.methods[group.method].label]
             line += [group.ratio, group.match_budget, mode, row.accuracy.mean]
-            writer.writerow([*line, *_numbers(row.to_first), *_numbers(row.to_alone)])
-    return text.getvalue()
+            rows.append([*line, *_numbers(row.to_first), *_numbers(row.to_alone)])
+    return as_csv(headings, rows)
 
 
 def _numbers(found: Estimate | Pooled | None) -> list[object]:

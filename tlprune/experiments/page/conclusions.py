@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from tlprune.experiments.claims import FEWEST_SEEDS, UNFINISHED, Claim, pooled_winning, winning
-from tlprune.experiments.page.findings import CONTROLS, accuracy_rows, group_label, leader, units_of, verdict
+from tlprune.experiments.page.findings import CONTROLS, accuracy_rows, group_label, leader, units_of, verdict, was_run
 from tlprune.experiments.pooled import RANDOM, PooledDifference, pooled_difference
 from tlprune.experiments.results import NONE, Group, Results
 from tlprune.experiments.statistics import FEWEST_TARGETS
@@ -35,12 +35,7 @@ class Headline:
 
 
 def headlines(results: Results, target: str) -> list[Headline]:
-    """The leader's winning subset of a target, as far as intervals support one, and what it saves.
-
-    Args:
-        results: All cells.
-        target: Name of the target.
-    """
+    """The leader's winning subset of a target, as far as intervals support one, and what it saves."""
     mode = _deciding(results, target)
     best = leader(results, target, mode)
     if not _has_baseline(results, target, mode):
@@ -70,9 +65,6 @@ def headlines(results: Results, target: str) -> list[Headline]:
 def pooled_headlines(results: Results) -> list[Headline]:
     """Over all targets: the largest winning subset, the best difference to random pruning, and what the subset saves.
 
-    Args:
-        results: Cells of several targets.
-
     Returns:
         Where the sweep has not ended, or targets are too few for a conclusion, that alone.
     """
@@ -86,7 +78,7 @@ def pooled_headlines(results: Results) -> list[Headline]:
     all_won = [(pooled_winning(results, name, mode), name) for name in methods]
     all_won = [(won, name) for won, name in all_won if won.claims]
     found = []
-    of_seed = " of one seed" if results.seeds([cell.group for cell in results.cells]) == 1 else ""
+    of_seed = " of one seed" if results.seeds() == 1 else ""
     where = f"over {len(results.targets)} targets{of_seed}, by {mode_label(mode, results.recipes)}"
     holding = [(won.claim, name) for won, name in all_won if won.claim is not None]
     opened = [(won.open, name) for won, name in all_won if won.open is not None]
@@ -150,12 +142,7 @@ def _saved(results: Results, groups: Sequence[Group], where: str) -> list[Headli
 
 
 def conclusion(results: Results, target: str) -> str:
-    """A paragraph on one target: what intervals support by the deciding mode, at what cost, and what is unclear.
-
-    Args:
-        results: All cells.
-        target: Name of the target.
-    """
+    """A paragraph on one target: what intervals support by the deciding mode, at what cost, and what is unclear."""
     mode = _deciding(results, target)
     seeds = results.seeds(results.groups(target))
     opening = f"By {mode_label(mode, results.recipes)}, over {seeds} {'seed' if seeds == 1 else 'seeds'}:"
@@ -163,7 +150,7 @@ def conclusion(results: Results, target: str) -> str:
         return f"{opening} nothing was run without pruning, so no loss or gain can be measured."
     if results.is_partial:
         return f"{opening} {UNFINISHED}, so nothing is claimed yet."
-    methods = [name for name in results.compared if results.prunes(name) and _was_run(results, target, mode, name)]
+    methods = [name for name in results.compared if results.prunes(name) and was_run(results, target, mode, name)]
     tried = [name for name in methods if name not in CONTROLS]
     said = [opening]
     if seeds < FEWEST_SEEDS:
@@ -183,10 +170,6 @@ def conclusion(results: Results, target: str) -> str:
 def _too_few(seeds: int) -> str:
     why = "one seed has no interval" if seeds == 1 else "an interval of two seeds reaches nine deviations to each side"
     return f"{why}, so no winning subset is claimed for this target alone; run {FEWEST_SEEDS} seeds or more."
-
-
-def _was_run(results: Results, target: str, mode: str, method: str) -> bool:
-    return any(results.accuracies(group, mode) for group in results.groups(target, method, "epochs"))
 
 
 def _of_saving(results: Results, group: Group) -> str:
@@ -251,9 +234,7 @@ def _of_other_mode(results: Results, target: str, mode: str) -> str:
 
 
 def _deciding(results: Results, target: str) -> str:
-    """The first mode that the target has."""
-    cells = [cell for cell in results.cells if cell.target == target]
-    return next((mode for mode in results.modes if any(mode in cell.scores for cell in cells)), results.modes[0])
+    return next(iter(results.modes_of(target)), results.modes[0])
 
 
 def _has_baseline(results: Results, target: str, mode: str) -> bool:

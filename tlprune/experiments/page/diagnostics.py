@@ -51,11 +51,7 @@ class DiagnosticsTable:
 
 
 def diagnostics_table(results: Results) -> DiagnosticsTable | None:
-    """Collects diagnostics of all cells; None if no cell has any.
-
-    Args:
-        results: All cells.
-    """
+    """Collects diagnostics of all cells; None if no cell has any."""
     known = [cell for cell in results.cells if cell.diagnostics and set(DIAGNOSTICS) <= set(cell.diagnostics)]
     shown = [cell for cell in known if cell.match_budget == "epochs" and cell.method in results.compared]
     if not shown:

@@ -1,35 +1,17 @@
 """The report's numbers for other programs, as CSV."""
 
-import csv
-import io
-from collections.abc import Sequence
-
 from tlprune.experiments.page.diagnostics import DIAGNOSTICS
 from tlprune.experiments.page.findings import accuracy_rows, cost_rows, verdict
 from tlprune.experiments.pooled import PooledDifference, controls_of, pooled_rows
 from tlprune.experiments.results import Results
 from tlprune.experiments.statistics import Estimate
+from tlprune.storage.as_csv import as_csv
 
 __all__ = ["cells_csv", "pooled_csv", "summary_csv"]
 
-_CELL = [
-    "target",
-    "method",
-    "label",
-    "ratio",
-    "equal",
-    "seed",
-    "units_total",
-    "units_kept",
-    "images_total",
-    "images_kept",
-    "steps",
-    "surrogate_seconds",
-    "selection_seconds",
-    "pretraining_seconds",
-    "source_accuracy",
-    *DIAGNOSTICS,
-]
+_CELL = ["target", "method", "label", "ratio", "equal", "seed", "units_total", "units_kept", "images_total"]
+_CELL += ["images_kept", "steps"]
+_CELL += ["surrogate_seconds", "selection_seconds", "pretraining_seconds", "source_accuracy", *DIAGNOSTICS]
 
 
 def cells_csv(results: Results) -> str:
@@ -42,7 +24,7 @@ def cells_csv(results: Results) -> str:
             if mode in cell.scores:
                 score = cell.scores[mode]
                 rows.append([known[name] for name in _CELL] + [mode, score.val, score.test, score.seconds])
-    return _csv([*_CELL, "mode", "val_accuracy", "test_accuracy", "transfer_seconds"], rows)
+    return as_csv([*_CELL, "mode", "val_accuracy", "test_accuracy", "transfer_seconds"], rows)
 
 
 def summary_csv(results: Results) -> str:
@@ -65,7 +47,7 @@ def summary_csv(results: Results) -> str:
                     found += [None] * 4 if one is None else [*_estimate(one), verdict(one, equal)]
                 found += [cost.surrogate, cost.selection, cost.pretraining, cost.saving, cost.reused]
                 rows.append(found)
-    return _csv(headings, rows)
+    return as_csv(headings, rows)
 
 
 def pooled_csv(results: Results) -> str:
@@ -82,21 +64,13 @@ def pooled_csv(results: Results) -> str:
         for one in row.differences:
             found += [None] * 6 if one is None else _pooled(one)
         rows.append(found)
-    return _csv(headings, rows)
+    return as_csv(headings, rows)
 
 
 def _pooled(found: PooledDifference) -> list[object]:
     points = found.points
     ends = [points.low, points.high] if points.enough_targets else [None, None]
     return [points.mean, *ends, points.won, points.lost, found.verdict]
-
-
-def _csv(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(headings)
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _estimate(found: Estimate) -> list[object]:

@@ -22,6 +22,7 @@ __all__ = [
     "shown_group",
     "units_of",
     "verdict",
+    "was_run",
     "winning_rows",
 ]
 
@@ -118,6 +119,11 @@ def _median_steps(steps: Sequence[int | None]) -> int | None:
     return round(median(known)) if known else None
 
 
+def was_run(results: Results, target: str, mode: str, method: str) -> bool:
+    """Whether a method was run at equal epochs."""
+    return any(results.accuracies(group, mode) for group in results.groups(target, method, "epochs"))
+
+
 def winning_rows(results: Results) -> Iterator[tuple[str, dict[tuple[str, str], Winning]]]:
     """For each method that prunes, its winning subsets by target and mode, where it was run."""
     for method in results.compared:
@@ -125,7 +131,7 @@ def winning_rows(results: Results) -> Iterator[tuple[str, dict[tuple[str, str], 
             (target, mode): winning(results, target, method, mode)
             for target in results.targets
             for mode in results.modes
-            if any(results.accuracies(group, mode) for group in results.groups(target, method, "epochs"))
+            if was_run(results, target, mode, method)
         }
         if results.prunes(method) and found:
             yield method, found

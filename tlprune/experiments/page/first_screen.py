@@ -35,11 +35,7 @@ class FirstScreen:
 
 
 def first_screen(evidence: Evidence) -> FirstScreen:
-    """Says in plain sentences what a Selection keeps, why, what that saves, and how sure it is.
-
-    Args:
-        evidence: What is shown of the Selection.
-    """
+    """Says in plain sentences what a Selection keeps, why, what that saves, and how sure it is."""
     answers = [
         ("What does it keep?", _what(evidence)),
         ("Why this part?", _why(evidence)),

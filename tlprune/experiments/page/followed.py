@@ -28,11 +28,7 @@ class Followed:
 
 
 def count_text(results: Results) -> str:
-    """Says how many cells of how many are finished: ``5 of 12 cells``.
-
-    Args:
-        results: Cells of one sweep or of several.
-    """
+    """Says how many cells of how many are finished: ``5 of 12 cells``."""
     planned = cells_planned(results.provenance)
     most = "at most " if results.provenance.get("search") == "bisection" else ""
     return f"{len(results.cells)} cells" if planned is None else f"{len(results.cells)} of {most}{planned} cells"

@@ -3,7 +3,7 @@
 Nothing here loads torch, so that what cannot be reported is refused at once.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
@@ -141,7 +141,7 @@ def _unite(first: Results, second: Results, path: Path, notes: list[str]) -> Res
             where = f"{cell.target}, {label}, {cell.ratio:.0%} pruned, seed {cell.seed}"
             raise InputError(f"{path}: found something else for the same cell ({where}); report it apart")
     return Results(
-        name=_joined([first.name, second.name]),
+        name=", ".join(dict.fromkeys((first.name, second.name))),
         source=second.source | first.source,
         targets=first.targets | {name: info | first.targets.get(name, {}) for name, info in second.targets.items()},
         methods=first.methods | {name: info for name, info in second.methods.items() if name not in first.methods},
@@ -155,10 +155,6 @@ def _unite(first: Results, second: Results, path: Path, notes: list[str]) -> Res
 def _split_of(target: Mapping[str, Any]) -> dict[str, Any]:
     """A target without what its test images were found to be."""
     return {name: value for name, value in target.items() if name != "copies"}
-
-
-def _joined(names: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(names))
 
 
 def _conflicts(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:

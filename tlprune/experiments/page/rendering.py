@@ -121,7 +121,7 @@ def write_report(
         for place, target in enumerate(results.targets):
             name = _png(results, place)
             with atomic_path(folder / name) as temporary:
-                figure = accuracy_figure(shown, labels[target], _modes(results, target))
+                figure = accuracy_figure(shown, labels[target], results.modes_of(target))
                 figure.savefig(temporary, format="png", dpi=150, facecolor="white")
             written.append(name)
     for name, text in texts.items():
@@ -219,10 +219,6 @@ def _lead(results: Results | None, evidence: Sequence[Evidence]) -> str:
     )
 
 
-def _seeds(results: Results) -> int:
-    return results.seeds([cell.group for cell in results.cells])
-
-
 def _targets(results: Results) -> str:
     return _and(list(results.targets)) if len(results.targets) <= SEVERAL else f"{len(results.targets)} targets"
 
@@ -241,14 +237,9 @@ def _and(words: list[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _modes(results: Results, target: str) -> list[str]:
-    cells = [cell for cell in results.cells if cell.target == target]
-    return [mode for mode in results.modes if any(mode in cell.scores for cell in cells)]
-
-
 def _target(results: Results, place: int) -> _Target:
     target = list(results.targets)[place]
-    modes = _modes(results, target)
+    modes = results.modes_of(target)
     costs = [row for row in findings.cost_rows(results, target) if row.group.method in results.compared]
     whole = results.of(Group(target, NONE))
     there = {cell.method for cell in results.cells if cell.target == target}
@@ -310,8 +301,8 @@ def _pooled(results: Results) -> dict[str, Any]:
     return {
         "targets": len(results.targets),
         "fewest": FEWEST_TARGETS,
-        "interval": wording.interval_source(len(results.targets), _seeds(results)),
-        "seeds": _seeds(results),
+        "interval": wording.interval_source(len(results.targets), results.seeds()),
+        "seeds": results.seeds(),
         "headlines": pooled_headlines(results),
         "picture": picture,
         "png": _POOLED,
@@ -342,7 +333,7 @@ def _winning(results: Results) -> dict[str, Any]:
 def _ablations(results: Results) -> list[dict[str, Any]]:
     found = []
     for place, target in enumerate(results.targets):
-        mode = _modes(results, target)[0]
+        mode = results.modes_of(target)[0]
         rows = {row.group: row for row in findings.accuracy_rows(results, target, mode)}
         costs = {row.group: row for row in findings.cost_rows(results, target)}
         for number, (factor, lines) in enumerate(findings.ablation_lines(results, target, mode).items()):
@@ -380,8 +371,8 @@ def _explained(results: Results | None, evidence: Sequence[Evidence]) -> list[tu
 
 
 def _provenance(results: Results) -> list[tuple[str, str]]:
-    parts = {"run": results.provenance, "source": results.source, "targets": results.targets}
-    parts["recipes"] = results.recipes
+    parts = {"run": results.provenance, "source": results.source}
+    parts |= {"targets": results.targets, "recipes": results.recipes}
     return [(name, yaml.safe_dump(part, sort_keys=False, width=100)) for name, part in parts.items() if part]
 
 

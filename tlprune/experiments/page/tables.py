@@ -95,7 +95,7 @@ def _pooled(results: Results) -> Table:
 
 def _over_targets(results: Results) -> str:
     """What stands beside a mean over targets."""
-    seeds = results.seeds([cell.group for cell in results.cells])
+    seeds = results.seeds()
     source = interval_source(len(results.targets), seeds)
     return f"with {source}" if source else f"without intervals, since fewer than {FEWEST_TARGETS} targets carry none"
 

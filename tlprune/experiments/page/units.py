@@ -153,13 +153,7 @@ class Units:
         return found
 
     def classes_of_kept(self, most: int) -> list[tuple[str, int]]:
-        """Returns the most frequent classes of the kept units' images with their numbers; none without labels.
-
-        Args:
-            most: Most classes.
-        """
-        if self.source is None or not self.source.classes:
-            return []
+        """Returns the ``most`` frequent classes of the kept units' images with their numbers; none without labels."""
         is_kept = torch.zeros(self.selection.num_units, dtype=torch.bool)
         is_kept[self.selection.ranking[: self.kept]] = True
         return self._frequent(is_kept[self.selection.unit_of_sample.long()].nonzero().squeeze(1), most)

@@ -1,4 +1,4 @@
-"""What selectors of single images share: directions in feature space, and centroids of them."""
+"""What selectors of single images share: features as directions, and centroids of directions."""
 
 from collections.abc import Iterator
 from typing import Literal
