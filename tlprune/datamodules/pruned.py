@@ -114,6 +114,21 @@ class PrunedDataModule(OfLightning, LightningDataModule):
         return self.datamodule.classes  # type: ignore[attr-defined]
 
     @property
+    def units_kept(self) -> int:
+        """Number of units kept."""
+        return len(self._kept.units)
+
+    @property
+    def images_kept(self) -> int:
+        """Number of training images kept."""
+        return len(self._kept.samples)
+
+    @property
+    def images_before_pruning(self) -> int:
+        """Training images of the whole source."""
+        return len(self.selection.unit_of_sample)
+
+    @property
     def hparams(self) -> Any:
         """Hyperparameters of the other DataModule."""
         return self.datamodule.hparams
