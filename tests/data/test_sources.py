@@ -96,7 +96,7 @@ def test_images_of_endings_that_are_not_read_are_not_left_out_in_silence(class_f
             assert len(scan(root)) == 5
 
 
-def test_a_folder_with_the_name_of_the_built_in_source_is_not_passed_over_in_silence(class_folder, tmp_path, monkeypatch):
+def test_a_folder_with_the_name_of_the_built_in_source_is_warned_of(class_folder, tmp_path, monkeypatch):
     class_folder("drawn", {"a": 3})
     monkeypatch.chdir(tmp_path)
     with pytest.warns(UserWarning, match="source drawn: the built-in source, not the folder here; .* is ./drawn"):

@@ -21,7 +21,7 @@ def test_folder_with_three_parts(class_folder, tmp_path):
     assert target.split == "folders train, val, test"
 
 
-def test_a_folder_with_the_name_of_a_built_in_target_is_not_passed_over_in_silence(class_folder, tmp_path, monkeypatch):
+def test_a_folder_with_the_name_of_a_built_in_target_is_warned_of(class_folder, tmp_path, monkeypatch):
     class_folder("photos/train", {"cat": 10, "dog": 5})
     monkeypatch.chdir(tmp_path)
     with pytest.warns(UserWarning, match="target photos: the built-in target, not the folder here; .* is ./photos"):

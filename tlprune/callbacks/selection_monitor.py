@@ -25,7 +25,7 @@ _ROWS = 1000
 
 
 class SelectionMonitor(OfLightning, Callback):
-    """Logs the Selection of a ``PrunedSourceDataModule`` or ``PrunedDataModule`` when training starts; does nothing without a Selection.
+    """Logs the Selection of the DataModule when training starts; does nothing without a Selection.
 
     Every logger has
 

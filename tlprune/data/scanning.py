@@ -15,8 +15,9 @@ from tlprune.errors import InputError
 __all__ = ["folder_names", "holds_images", "scan_all_images", "scan_class_folder", "scan_folder"]
 
 _ENDINGS = tuple(sorted(EXTENSIONS))
-_OTHER_ENDINGS = tuple(
-    ".apng .arw .avif .cr2 .cr3 .dng .gif .heic .heif .j2k .jfif .jp2 .jpe .jxl .nef .orf .raf .rw2 .tga".split()
+_OTHER_ENDINGS = (
+    *(".apng", ".avif", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jxl", ".tga"),
+    *(".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"),  # of cameras
 )
 """Endings of images that are not listed, as torchvision's ImageFolder does not list them."""
 
@@ -46,8 +47,9 @@ def scan_folder(root: Path, follow_links: bool = False) -> FolderImages:
 def scan_class_folder(root: Path, follow_links: bool = False) -> FolderImages:
     """Lists a folder of class folders like torchvision's ImageFolder: sorted by name, with images in nested folders.
 
-    A class folder may be a link. Three things are skipped with a warning: links to folders inside a class folder,
-    images beside the class folders, and broken links beside them. Hidden class folders are skipped silently.
+    A class folder may be a link. Skipped with a warning are links to folders inside a class folder,
+    images beside the class folders, broken links beside them, and images of other endings (``.gif``, ``.heic``).
+    Hidden class folders are skipped silently.
 
     Args:
         root: Folder with one folder for each class.
