@@ -2,20 +2,27 @@ from dataclasses import replace
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import ToTensor
 
 from tlprune import (
+    CostMonitor,
     FeatureMapping,
+    HParamsMonitor,
     LabelMapping,
     LitClassifier,
+    PrunedDataModule,
     PrunedSourceDataModule,
     RandomSelector,
     ReverseSelector,
     SelectionMonitor,
+    select,
 )
 from tlprune.errors import InputError
 from tlprune.models.weights import load_backbone, read_weights
@@ -85,6 +92,43 @@ def test_nothing_selected_or_another_logger_is_no_error(coloured, events, tmp_pa
     assert events(tmp_path / "run").Tags()["images"] == []
     fit(coloured, CSVLogger(tmp_path / "csv"), selector=RandomSelector(), keep_units=2)
     fit(coloured, False, selector=RandomSelector(), keep_units=2)
+
+
+class OfFolders(LightningDataModule):
+    """Somebody's DataModule, which knows nothing of pruning."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.images = ImageFolder(folder, ToTensor())
+
+    def train_dataloader(self):
+        return DataLoader(self.images, 4, shuffle=True)
+
+
+@pytest.mark.filterwarnings("ignore:HParamsMonitor", "ignore:You defined", "ignore:The '.*_dataloader' does not have")
+@pytest.mark.parametrize(("budget", "kept"), [({"keep_units": 2}, (2, 12)), ({"keep_exactly": 9}, (2, 9))])
+def test_of_a_wrapped_data_module_of_others(budget, kept, class_folder, events, tmp_path):
+    folder = class_folder(tmp_path / "source", {"a": 6, "b": 6, "c": 6})
+    selection = select(str(folder), selector=RandomSelector())
+    data = PrunedDataModule(OfFolders(folder), selection, **budget)
+    assert (data.units_kept, data.images_kept, data.images_before_pruning) == (*kept, 18)
+    quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    monitors = [SelectionMonitor(), CostMonitor(every_n_steps=1), HParamsMonitor("train/loss")]
+    logger = TensorBoardLogger(tmp_path, name="", version="run")
+    run = Trainer(accelerator="cpu", max_epochs=1, logger=logger, callbacks=monitors, log_every_n_steps=1, **quiet)
+    run.fit(Somebodys(), datamodule=data)
+    found = events(tmp_path / "run")
+    assert found.Scalars("selection/units_kept")[0].value == kept[0]
+    assert found.Scalars("selection/images_kept")[0].value == kept[1]
+    assert "cost/saved" in found.Tags()["scalars"]
+
+
+@pytest.mark.filterwarnings("ignore:The number of training batches")
+def test_an_exact_number_of_images_is_logged_as_such(coloured, events, tmp_path):
+    fit(coloured, TensorBoardLogger(tmp_path, name="", version="run"), selector=RandomSelector(), keep_exactly=25)
+    found = events(tmp_path / "run")
+    assert found.Scalars("selection/units_kept")[0].value == 3
+    assert found.Scalars("selection/images_kept")[0].value == 25  # held-out images counted
 
 
 def projected(folder):

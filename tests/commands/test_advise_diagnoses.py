@@ -58,12 +58,18 @@ def test_selections_are_compared_side_by_side(selections, surrogate_file, capsys
 
 def test_one_selection_is_diagnosed_below_its_advice(selections, capsys):
     assert main(["advise", "near.safetensors", "--diagnose", "--keep_images=3"]) == 0
+    assert "similarity: --keep_images" not in capsys.readouterr().out  # it falls at no number of so few images
+    near = Selection.load("near.safetensors")
+    near.metadata["suggested_images"] = 10
+    near.save("near.safetensors")
+    assert main(["advise", "near.safetensors", "--diagnose", "--keep_images=3"]) == 0
     out = capsys.readouterr().out
     assert out.index("suggested: --prune_ratio") < out.index("held against 7 training images")
-    suggested = Selection.load("near.safetensors").metadata["suggested_images"]
-    assert f"suggested by similarity: --keep_images {suggested} " in out
+    assert "suggested by similarity: --keep_images 10 " in out
     [row] = [line.split() for line in out.splitlines() if line.strip().startswith("by similarity")]
-    assert row[2] == str(suggested)
+    assert row[2] == "10"
+    assert main(["show", "near.safetensors"]) == 0
+    assert "suggested  --keep_images 10: similarity falls beyond it" in capsys.readouterr().out
 
 
 def test_a_selection_without_votes_is_diagnosed_for_any_target(selections, class_folder, surrogate_file, capsys):

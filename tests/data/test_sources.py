@@ -7,7 +7,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms.functional import pil_to_tensor
 
 from tlprune.data.datasets import TensorImages
-from tlprune.data.scanning import scan_class_folder
+from tlprune.data.scanning import scan_all_images, scan_class_folder
 from tlprune.data.sources import absolute_source, check_source, open_source, source_classes
 from tlprune.errors import InputError
 
@@ -85,6 +85,23 @@ def test_images_beside_class_folders_are_not_left_out_in_silence(class_folder):
     (root / "a" / "000.png").rename(root / "stray.png")
     with pytest.warns(UserWarning, match="1 images beside the class folders are skipped"):
         assert len(scan_class_folder(root)) == 4
+
+
+def test_images_of_endings_that_are_not_read_are_not_left_out_in_silence(class_folder):
+    root = class_folder("src", {"a": 3, "b": 2})
+    for name in ("a/moving.GIF", "b/phone.heic", "b/notes.txt", "b/.hidden.gif"):
+        (root / name).write_bytes(b"")
+    for scan in (scan_class_folder, scan_all_images):
+        with pytest.warns(UserWarning, match="src: a/moving.GIF, b/phone.heic: skipped; endings that are read: .bmp,"):
+            assert len(scan(root)) == 5
+
+
+def test_a_folder_with_the_name_of_the_built_in_source_is_warned_of(class_folder, tmp_path, monkeypatch):
+    class_folder("drawn", {"a": 3})
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(UserWarning, match="source drawn: the built-in source, not the folder here; .* is ./drawn"):
+        assert len(open_source("drawn", tmp_path / "cache")[0].classes) == 100
+    assert open_source("./drawn")[0].classes == ("a",)
 
 
 def test_a_broken_link_is_named(class_folder):

@@ -21,6 +21,14 @@ def test_folder_with_three_parts(class_folder, tmp_path):
     assert target.split == "folders train, val, test"
 
 
+def test_a_folder_with_the_name_of_a_built_in_target_is_warned_of(class_folder, tmp_path, monkeypatch):
+    class_folder("photos/train", {"cat": 10, "dog": 5})
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(UserWarning, match="target photos: the built-in target, not the folder here; .* is ./photos"):
+        assert len(open_target("photos").train) == 350
+    assert len(open_target("./photos").train) == 12
+
+
 def test_folder_without_val_holds_a_fifth_out(class_folder, tmp_path):
     class_folder("pets/train", {"cat": 10, "dog": 5})
     target = open_target(str(tmp_path / "pets"), seed=1)

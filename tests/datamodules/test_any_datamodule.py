@@ -109,6 +109,13 @@ def test_without_a_validation_loader_nothing_is_validated(selection, trainer):
     )
 
 
+@pytest.mark.parametrize("name", ["prune_ratio", "keep_units", "budget", "selection"])
+def test_a_budget_that_would_change_nothing_is_refused(selection, name):
+    data = PrunedDataModule(NonGeoLike(), selection, keep_units=2)
+    with pytest.raises(InputError, match=f"`{name}` of a PrunedDataModule is fixed: make another one"):
+        setattr(data, name, 0.5)
+
+
 class Given(LightningDataModule):
     """Gives one loader, or several."""
 

@@ -137,6 +137,25 @@ def test_foreign_checkpoints_are_refused(target, surrogate_file, tmp_path, train
         trainer().test(TransferModule("resnet8_w16"), datamodule=data, ckpt_path=tmp_path / "four.ckpt")
 
 
+class OfOtherNames(PlainDataModule):
+    """As many classes as the target has, with other names."""
+
+    classes = ("w", "x", "y", "z")
+    test_dataloader = PlainDataModule.train_dataloader
+
+
+def test_a_test_on_as_many_other_classes_is_warned_of(target, surrogate_file, tmp_path, trainer):
+    data = DownstreamDataModule(target, batch_size=8)
+    module = TransferModule(weights=str(surrogate_file(9)))
+    run = trainer(max_epochs=1)
+    run.fit(module, datamodule=data)
+    run.save_checkpoint(tmp_path / "four.ckpt")
+    first = target.train.classes[0]
+    message = f"the checkpoint was trained with label 0 for '{first}', the data have it for 'w': accuracy is right only"
+    with pytest.warns(UserWarning, match=message):
+        trainer().test(module, OfOtherNames(target), ckpt_path=tmp_path / "four.ckpt", weights_only=True, verbose=False)
+
+
 def PlainLoader():  # noqa: N802 - reads like the DataModules beside it
     return DataLoader(TensorDataset(torch.zeros(2, 3, 32, 32), torch.zeros(2, dtype=torch.int64)))
 

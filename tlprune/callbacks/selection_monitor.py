@@ -12,6 +12,7 @@ from tlprune.callbacks.projector import project_units
 from tlprune.callbacks.ranking_table import RANKING_COLUMNS, ranking_rows, shown_places
 from tlprune.errors import OfLightning, require_within
 from tlprune.selection.figures import units_figure, votes_figure
+from tlprune.selection.ranking import Budget
 from tlprune.selection.selection import Selection
 
 __all__ = ["SelectionMonitor"]
@@ -76,7 +77,7 @@ class SelectionMonitor(OfLightning, Callback):
 
         shown = None if images is None else example
         for adapter in adapters:
-            adapter.log_scalars(_scalars(selection, kept), 0)
+            adapter.log_scalars(_scalars(selection, kept, getattr(data, "budget", None)), 0)
             if len(selection.assignments):
                 _log_votes(adapter, selection, kept)
         showing = [adapter for adapter in adapters if adapter.shows_pictures]
@@ -104,11 +105,13 @@ class SelectionMonitor(OfLightning, Callback):
         return features if features is not None and len(features) == selection.num_units else None
 
 
-def _scalars(selection: Selection, kept: int) -> dict[str, float]:
-    sizes = selection.unit_sizes[selection.ranking[:kept]]
+def _scalars(selection: Selection, kept: int, budget: object) -> dict[str, float]:
+    images = selection.unit_sizes[selection.ranking[:kept]].sum()
+    if isinstance(budget, Budget) and budget.exactly is not None:  # the last unit is cut
+        images = images.clamp(max=budget.exactly)
     scalars = {
         "selection/units_kept": float(kept),
-        "selection/images_kept": float(sizes.sum()),
+        "selection/images_kept": float(images),
         "selection/votes_covered": selection.coverage(kept),
         "selection/vote_entropy": selection.vote_entropy,
     }

@@ -114,7 +114,9 @@ def origin(selection: "Selection") -> list[tuple[str, str]]:
         rows.append(("votes", f"{len(selection.assignments):,} images voted for {plural(selection, voted)}: {shares}"))
         most = math.log2(selection.num_units)
         rows.append(("entropy", f"{selection.vote_entropy:.2f} bits of votes, {most:.2f} if all units had as many"))
-    if (suggested := record.get("suggested_images")) is not None:
+    from tlprune.selection.advisor import suggested_images  # loads torch
+
+    if (suggested := suggested_images(selection)) is not None:
         rows.append(("suggested", f"--keep_images {suggested}: similarity falls beyond it"))
     made = [f"{name} {record[name]}" for name in ("torch", "python") if name in record]
     made += [f"{stage} {seconds:.2f} s" for stage, seconds in record.get("seconds", {}).items()]

@@ -15,6 +15,12 @@ from tlprune.errors import InputError
 __all__ = ["folder_names", "holds_images", "scan_all_images", "scan_class_folder", "scan_folder"]
 
 _ENDINGS = tuple(sorted(EXTENSIONS))
+_OTHER_ENDINGS = (
+    *(".apng", ".avif", ".gif", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe", ".jxl", ".tga"),
+    *(".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"),  # of cameras
+)
+"""Endings of images that are not listed, as torchvision's ImageFolder does not list them."""
+
 _Found = tuple[str, FileStat]
 
 
@@ -41,8 +47,9 @@ def scan_folder(root: Path, follow_links: bool = False) -> FolderImages:
 def scan_class_folder(root: Path, follow_links: bool = False) -> FolderImages:
     """Lists a folder of class folders like torchvision's ImageFolder: sorted by name, with images in nested folders.
 
-    A class folder may be a link. Three things are skipped with a warning: links to folders inside a class folder,
-    images beside the class folders, and broken links beside them. Hidden class folders are skipped silently.
+    A class folder may be a link. Skipped with a warning are links to folders inside a class folder,
+    images beside the class folders, broken links beside them, and images of other endings (``.gif``, ``.heic``).
+    Hidden class folders are skipped silently.
 
     Args:
         root: Folder with one folder for each class.
@@ -63,8 +70,9 @@ def scan_class_folder(root: Path, follow_links: bool = False) -> FolderImages:
         warn(f"{root}: {stray} images beside the class folders are skipped", stacklevel=2)
     if dead := sorted(entry.name for entry in beside if entry.is_symlink() and not Path(entry).exists()):
         warn(f"{root}: {_first_of(dead)}: broken links are skipped", stacklevel=2)
-    by_class, links = zip(*(_listed_below(root, name, follow_links) for name in classes), strict=True)
+    by_class, links, others = zip(*(_listed_below(root, name, follow_links) for name in classes), strict=True)
     _warn_of_links(root, [link for some in links for link in some], follow_links)
+    _warn_of_others(root, [other for some in others for other in some])
     if empty := next((name for name, (paths, _) in zip(classes, by_class, strict=True) if not paths), None):
         raise InputError(f"{root / empty}: a class without images ({', '.join(_ENDINGS)})")
     labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(paths) for paths, _ in by_class]))
@@ -87,8 +95,9 @@ def scan_all_images(root: Path) -> FolderImages:
 
 
 def _unlabelled(root: Path, otherwise: str) -> FolderImages:
-    (paths, stats), links = _listed_below(root, "")
+    (paths, stats), links, others = _listed_below(root, "")
     _warn_of_links(root, links)
+    _warn_of_others(root, others)
     if not paths:
         raise InputError(f"{root}: {otherwise} ({', '.join(_ENDINGS)})")
     return _folder_images(root, [(paths, stats)], torch.zeros(len(paths), dtype=torch.int64), ())
@@ -129,24 +138,28 @@ def _folder_images(
 
 def _listed_below(
     root: Path, folder: str, follow_links: bool = False
-) -> tuple[tuple[PathList, torch.Tensor], list[str]]:
+) -> tuple[tuple[PathList, torch.Tensor], list[str], list[str]]:
     """Lists the images of a folder and its subfolders in the order of ImageFolder, so that indices agree.
 
-    Also returns the links to folders, which are not followed.
+    Also returns the links to folders, which are not followed, and the images whose endings are not read.
     """
-    folders, links = _folders_below(root, folder, follow_links)
+    folders, links, others = _folders_below(root, folder, follow_links)
     images = [image for _, images in sorted(folders) for image in sorted(images)]
     stats = torch.tensor([stat for _, stat in images], dtype=torch.int64).reshape(-1, 2)
-    return (PathList(path for path, _ in images), stats), sorted(links)
+    return (PathList(path for path, _ in images), stats), sorted(links), sorted(others)
 
 
-def _folders_below(root: Path, folder: str, follow_links: bool) -> tuple[list[tuple[str, list[_Found]]], list[str]]:
-    """Lists a folder and all its subfolders, each with its own images, and the links to folders that are not followed.
+def _folders_below(
+    root: Path, folder: str, follow_links: bool
+) -> tuple[list[tuple[str, list[_Found]]], list[str], list[str]]:
+    """Lists a folder and all its subfolders, each with its own images.
 
-    Paths are relative to ``root``. A link to a folder on its own path is not followed, since it forms a cycle.
+    Also lists the links to folders that are not followed, and the images whose endings are not read. Paths are relative
+    to ``root``. A link to a folder on its own path is not followed, since it forms a cycle.
     """
     below: list[tuple[str, list[_Found]]] = []
     links: list[str] = []
+    others: list[str] = []
     waiting: list[tuple[str, tuple[str, ...]]] = [(folder, (os.path.realpath(root / folder),))]
     while waiting:
         here, way = waiting.pop()
@@ -167,9 +180,16 @@ def _folders_below(root: Path, folder: str, follow_links: bool) -> tuple[list[tu
                     elif _is_image(entry.name):
                         status = entry.stat()
                         images.append((prefix + entry.name, (status.st_size, status.st_mtime_ns)))
+                    elif entry.name.lower().endswith(_OTHER_ENDINGS) and entry.name[0] != ".":
+                        others.append(prefix + entry.name)
         except OSError as error:  # an unreadable folder, a broken link, or a file that was just removed
             raise InputError(f"{error.filename}: {error.strerror or error}") from error
-    return below, links
+    return below, links, others
+
+
+def _warn_of_others(root: Path, others: Sequence[str]) -> None:
+    if others:
+        warn(f"{root}: {_first_of(others)}: skipped; endings that are read: {', '.join(_ENDINGS)}", stacklevel=3)
 
 
 def _warn_of_links(root: Path, links: Sequence[str], follow_links: bool = False) -> None:

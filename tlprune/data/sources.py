@@ -19,7 +19,7 @@ from tlprune.data.shard_names import SHARD_KINDS, ShardNames, absolute_shards
 from tlprune.data.synthetic import synthetic_classes, synthetic_source
 from tlprune.errors import InputError
 from tlprune.storage.cache import cache_root
-from tlprune.storage.paths import user_path
+from tlprune.storage.paths import user_path, warn_of_hidden_folder
 
 __all__ = ["BUILT_IN_SOURCE", "absolute_source", "check_source", "open_source", "sharded_source", "source_classes"]
 
@@ -122,6 +122,8 @@ def open_source(source: str, cache: str | os.PathLike[str] | None = None) -> tup
         return scan_all_images(_path_of(source, rest)), None
     if source != BUILT_IN_SOURCE and (path := _path_of(source, rest)).is_file():
         return open_list(path), None
+    if source == BUILT_IN_SOURCE:
+        warn_of_hidden_folder("source", source, "the built-in source")
     root = synthetic_source(cache_root(cache)) if source == BUILT_IN_SOURCE else _path_of(source, rest)
     parts = find_parts(root) or PartFolders(root, None, None)
     train = _titled(scan_folder(parts.train, kind == "linked"))

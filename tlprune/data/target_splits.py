@@ -18,7 +18,7 @@ from tlprune.data.target_folders import (
     unlabelled_folder,
 )
 from tlprune.errors import InputError, did_you_mean
-from tlprune.storage.paths import user_path
+from tlprune.storage.paths import user_path, warn_of_hidden_folder
 
 __all__ = ["TargetSplits", "absolute_target", "check_target", "list_targets", "open_named", "open_target"]
 
@@ -77,9 +77,12 @@ def open_target(target: str, seed: int = 0) -> TargetSplits:
     """
     check_target(target)
     if target in _BUILT_IN:
+        warn_of_hidden_folder("target", target, "the built-in target")
         train, val, test = _BUILT_IN[target](seed)
         return TargetSplits(target, train, val, test, train.pixels.shape[-1], f"embedded, seed {seed}")
     if (named := named_target(target)) is not None:
+        if ":" not in target and not (Path(target).is_dir() and Path(target).samefile(named[1])):
+            warn_of_hidden_folder("target", target, f"the set in {named[1]}")
         return open_named(*named, seed)
     if (folder := unlabelled_folder(target)) is not None:
         return open_unlabelled(folder)

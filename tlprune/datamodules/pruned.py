@@ -26,6 +26,8 @@ __all__ = ["PrunedDataModule"]
 
 _HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer", "on_exception")
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader", "predict_dataloader")
+_FIXED = ("selection", "budget", "prune_ratio", "keep_units", "keep_images", "vote_coverage", "keep_exactly")
+"""Attributes that would change nothing once they are set."""
 _OF_THE_OTHER = ("prepare_data_per_node", "allow_zero_length_dataloader_with_multiple_devices")
 """Attributes that Lightning sets on every DataModule."""
 
@@ -93,6 +95,8 @@ class PrunedDataModule(OfLightning, LightningDataModule):
         if other is None:
             super().__setattr__(name, value)
             return
+        if name in _FIXED and not hasattr(other, name):
+            raise InputError(f"`{name}` of a {type(self).__name__} is fixed: make another one")
         is_own = name in self.__dict__ or hasattr(type(self), name)
         if name == "trainer" or (not is_own and hasattr(other, name)):
             setattr(other, name, value)
@@ -112,6 +116,21 @@ class PrunedDataModule(OfLightning, LightningDataModule):
         if self.selection.unit_kind == "class":
             return tuple(self.selection.unit_names[unit] for unit in self._kept.units.sort().values.tolist())
         return self.datamodule.classes  # type: ignore[attr-defined]
+
+    @property
+    def units_kept(self) -> int:
+        """Number of units kept."""
+        return len(self._kept.units)
+
+    @property
+    def images_kept(self) -> int:
+        """Number of training images kept."""
+        return len(self._kept.samples)
+
+    @property
+    def images_before_pruning(self) -> int:
+        """Training images of the whole source."""
+        return len(self.selection.unit_of_sample)
 
     @property
     def hparams(self) -> Any:

@@ -1,6 +1,7 @@
 """Supervised pretraining on the source."""
 
 from typing import Any, ClassVar
+from warnings import warn
 
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from lightning.pytorch import LightningModule
@@ -195,7 +196,9 @@ class ClassificationModule(OfLightning, LightningModule):
         self.check_checkpoint(checkpoint)
         self._start = None
         self.preprocessing = Preprocessing.from_json(checkpoint.get("preprocessing", {}))
-        self.classes = [str(name) for name in checkpoint.get("classes", [])]
+        trained = [str(name) for name in checkpoint.get("classes", [])]
+        _warn_of_other_classes(trained, [str(name) for name in self.classes])
+        self.classes = trained
         if self.num_classes is None:
             self._build_head(int(checkpoint["state_dict"]["head.weight"].shape[0]))
 
@@ -222,6 +225,16 @@ class ClassificationModule(OfLightning, LightningModule):
         mine = {f"backbone.{key}" for key in self.backbone.state_dict()}
         if odd := sorted(mine ^ {key for key in state if key.startswith("backbone.")}):
             raise InputError(f"this checkpoint holds another backbone: {len(odd)} keys differ, first {odd[0]}")
+
+
+def _warn_of_other_classes(trained: list[str], given: list[str]) -> None:
+    """Warns where as many classes of the data are others than those that a checkpoint was trained on."""
+    pairs = zip(trained, given, strict=False)
+    other = next(((label, *names) for label, names in enumerate(pairs) if names[0] != names[1]), None)
+    if other is not None and len(trained) == len(given):
+        label, was, now = other
+        which = f"the checkpoint was trained with label {label} for {was!r}, the data have it for {now!r}"
+        warn(f"{which}: accuracy is right only where both names mean one class", stacklevel=2)
 
 
 class LitClassifier(ClassificationModule):

@@ -86,9 +86,9 @@ def advise(selection: Selection) -> Advice:
 
 
 def suggested_images(selection: Selection) -> int | None:
-    """Returns the number of images at which similarity falls, if the selector noted it."""
+    """Returns the number of images at which similarity falls; None where it falls at none, or none was noted."""
     noted = selection.metadata.get("suggested_images")
-    known = isinstance(noted, int) and not isinstance(noted, bool) and 1 <= noted <= selection.num_units
+    known = isinstance(noted, int) and not isinstance(noted, bool) and 1 <= noted < selection.num_units
     return noted if known and selection.unit_kind == "sample" else None
 
 

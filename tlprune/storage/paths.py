@@ -1,9 +1,10 @@
-"""Expands paths given by the user."""
+"""Expands paths given by the user, and says where a name hides a folder."""
 
 import os
 from pathlib import Path
+from warnings import warn
 
-__all__ = ["expanded", "user_path"]
+__all__ = ["expanded", "user_path", "warn_of_hidden_folder"]
 
 
 def expanded(path: str) -> str:
@@ -29,3 +30,15 @@ def user_path(path: str | os.PathLike[str]) -> Path:
         path: Path given by the user.
     """
     return Path(expanded(os.fspath(path)))
+
+
+def warn_of_hidden_folder(role: str, name: str, meant: str) -> None:
+    """Warns where a name stands for something else than the folder of that name.
+
+    Args:
+        role: ``source`` or ``target``.
+        name: Name given by the user.
+        meant: What the name stands for.
+    """
+    if Path(name).is_dir():
+        warn(f"{role} {name}: {meant}, not the folder here; the folder is {os.curdir}{os.sep}{name}", stacklevel=3)

@@ -9,6 +9,7 @@ from tlprune import Selection
 from tlprune.data.datasets import TensorImages
 from tlprune.experiments.page.evidence import Votes, gather, suggested_budget
 from tlprune.experiments.page.units import thumbnail
+from tlprune.selection.advisor import suggested_images
 from tlprune.selection.ranking import Budget
 
 
@@ -133,6 +134,8 @@ def test_how_much_is_shown_as_kept_without_a_budget():
     assert (found.covered, found.sheet[0].units[0].votes, found.cost) == (None, "", "")
     options = {"unit_kind": "sample", "metadata": {"suggested_images": 3}}
     assert suggested_budget(selection_of(5, torch.tensor([0]), per_unit=1, **options))[0] == Budget(units=3)
+    options["metadata"] = {"suggested_images": 5}  # all of them: similarity falls at no number
+    assert suggested_images(selection_of(5, torch.tensor([0]), per_unit=1, **options)) is None
 
 
 def test_cost_is_what_the_record_has():
