@@ -40,6 +40,7 @@ class PooledRow:
     Args:
         group: Method, ratio and length; its target is empty.
         mode: Transfer mode.
+        targets: Number of targets that have it.
         images: Mean number of kept images.
         steps: Mean number of optimiser steps; None if it is not recorded.
         accuracy: Mean test accuracy over targets and seeds, in percent.
@@ -48,6 +49,7 @@ class PooledRow:
 
     group: Group
     mode: str
+    targets: int
     images: float
     steps: float | None
     accuracy: float
@@ -74,9 +76,10 @@ def pooled_rows(results: Results) -> list[PooledRow]:
         for mode in results.modes:
             scores = [cell.scores[mode].test for cell in cells if mode in cell.scores]
             if scores:
+                targets = len({cell.target for cell in cells if mode in cell.scores})
                 found = tuple(pooled_difference(results, group, other, mode) for other in controls_of(results))
                 images = fmean(cell.images_kept for cell in cells)
-                rows.append(PooledRow(group, mode, images, _steps(cells), fmean(scores), found))
+                rows.append(PooledRow(group, mode, targets, images, _steps(cells), fmean(scores), found))
     return rows
 
 

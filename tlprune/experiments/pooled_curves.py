@@ -9,7 +9,7 @@ from tlprune.experiments.marks import Mark, marks_of
 from tlprune.experiments.pooled import RANDOM
 from tlprune.experiments.results import NONE, Group, MatchBudget, Results
 from tlprune.experiments.statistics import Pooled
-from tlprune.experiments.wording import mode_label
+from tlprune.experiments.wording import mode_label, some_targets
 from tlprune.selection.figures import drawable
 
 __all__ = ["pooled_figure"]
@@ -27,7 +27,8 @@ def pooled_figure(results: Results, mode: str) -> Figure:
 
     Returns:
         Figure: a faint line for each target, the mean with its 95 % interval in front, random pruning dashed, and the
-        margin of a winning subset dotted. Hollow marks trained for as many steps as no pruning.
+        margin of a winning subset dotted. Hollow marks trained for as many steps as no pruning. Beside a mean that
+        some targets lack stands over how many it is.
     """
     methods = [name for name in results.compared if results.prunes(name) and results.groups_over_targets(name)]
     marks = marks_of(results.compared)
@@ -72,6 +73,11 @@ def _draw(axes: Axes, results: Results, mode: str, method: str, mark: Mark, matc
                 *zip(*line, strict=True), color=mark.colour, alpha=_FAINT, linewidth=0.9, linestyle=style, marker=dot
             )
     means = [(100 * one.ratio, points) for one in series if (points := results.pooled(one, Group("", NONE), mode))]
+    total = len(results.targets)
+    for place, points in means:
+        if some := some_targets(points.targets, total):
+            side = (4, 5) if filled else (4, -11)
+            axes.annotate(some, (place, points.mean), side, textcoords="offset points", fontsize=7, zorder=4)
     if means:
         axes.errorbar(
             [place for place, _ in means],

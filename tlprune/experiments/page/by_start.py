@@ -11,9 +11,16 @@ from tlprune.experiments.page.evidence import Evidence
 from tlprune.experiments.page.followed import Followed
 from tlprune.experiments.page.rendering import PAGE, write_report
 from tlprune.experiments.results import Results
-from tlprune.experiments.starts import StartRow, compares_starts, difference_verdict, first_label, start_rows
+from tlprune.experiments.starts import (
+    StartRow,
+    compares_starts,
+    difference_verdict,
+    first_label,
+    row_target,
+    start_rows,
+)
 from tlprune.experiments.statistics import Estimate, Pooled
-from tlprune.experiments.wording import mode_label, start_label, target_labels
+from tlprune.experiments.wording import mode_label, start_label
 from tlprune.storage.atomic import write_bytes
 
 __all__ = ["Starts", "starts_csv", "starts_of", "write_reports"]
@@ -42,13 +49,12 @@ def starts_of(results: Results) -> Starts:
     Args:
         results: Finished cells of all starts.
     """
-    targets = target_labels(results.targets)
     tables = [
         (
             mode_label(mode, results.recipes),
             [
                 (
-                    targets.get(row.group.target, f"all {len(targets)} targets"),
+                    row_target(results, row),
                     start_label(row.group.start),
                     results.methods[row.group.method].label,
                     row,
@@ -67,7 +73,7 @@ def starts_csv(results: Results) -> str:
 
     Rows over all targets have no target.
     """
-    headings = ["target", "start", "method", "label", "ratio", "equal", "mode", "test_accuracy"]
+    headings = ["target", "start", "method", "label", "ratio", "equal", "mode", "targets", "test_accuracy"]
     for other in ("first_start", "weights_alone"):
         headings += [f"minus_{other}{end}" for end in ("", "_low_95", "_high_95", "_verdict")]
     text = io.StringIO()
@@ -77,7 +83,7 @@ def starts_csv(results: Results) -> str:
         for row in start_rows(results, mode):
             group = row.group
             line: list[object] = [group.target, group.start, group.method, results.methods[group.method].label]
-            line += [group.ratio, group.match_budget, mode, row.accuracy.mean]
+            line += [group.ratio, group.match_budget, mode, row.targets, row.accuracy.mean]
             writer.writerow([*line, *_numbers(row.to_first), *_numbers(row.to_alone)])
     return text.getvalue()
 
