@@ -164,7 +164,7 @@ def _tell_plan(sweep: "Sweep", results: "Results", console: Console) -> None:
         console.print("bisection runs a part of these: a third or so of the ratios")
     own = any(surrogate_sees_target(sweep, method) for method in sweep.methods)
     count = sweep.seeds * (len(sweep.targets) if own else 1)
-    surrogates = 0.0 if costs.surrogate is None else costs.surrogate * count
+    surrogates = 0.0 if costs.surrogate is None or not cells else costs.surrogate * count
     how = "from what finished cells took" if costs.measured else "from a few steps on random images, loading apart"
     console.print(
         f"{cells} cells left; {total:,.0f} s, and {surrogates:,.0f} s for surrogates, on one device, {how}",
@@ -203,6 +203,7 @@ def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console)
     )
     labels = target_labels(sweep.targets)
     progress = SweepProgress(results, total)
+    before = [] if given.fresh else _cells_before(sweep.output)
     live = LiveSweep(sweep, results, progress, console)
 
     def on_cell_end(cell: "Cell") -> None:
@@ -228,9 +229,31 @@ def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console)
     if compares_starts(results):
         print_starts(results, console)
     print_copies(results, console)
+    if left := sum(not any(_agree(one, cell) for cell in results.cells) for one in before):
+        text = (
+            f"{left} cells of an earlier command, with other settings, are not in results.json any more; they stay in "
+        )
+        console.print(f"{text}stages, and that command brings them back without running them", soft_wrap=True)
     console.print(
         f"In {sweep.output}: results.json, selections, tensorboard. Next: tlprune report {sweep.output}", soft_wrap=True
     )
+
+
+def _cells_before(folder: Path) -> list["Cell"]:
+    """Cells of the command that wrote into the folder before; none where there are no results."""
+    from tlprune.experiments.results import Results
+
+    try:
+        return Results.load(folder).cells
+    except InputError:
+        return []
+
+
+def _agree(first: "Cell", second: "Cell") -> bool:
+    """Returns whether two are one cell, of which one may have further modes of transfer."""
+    if (first.group, first.seed, first.images_kept) != (second.group, second.seed, second.images_kept):
+        return False
+    return all(second.scores.get(mode, score) == score for mode, score in first.scores.items())
 
 
 def _line(cell: "Cell", results: "Results", labels: dict[str, str]) -> str:

@@ -20,7 +20,6 @@ from tlprune.experiments.wording import (
     points_text,
     pooled_text,
     share,
-    some_targets,
     start_label,
     target_labels,
     targets_text,
@@ -97,12 +96,11 @@ def print_pooled(results: Results, console: Console) -> None:
     for row in pooled_rows(results):
         if row.mode != mode:
             continue
-        method, group = results.methods[row.group.method].label, row.group
+        method, group = ", ".join(filter(None, [results.methods[row.group.method].label, row.some])), row.group
         steps = "-" if row.steps is None else f"{row.steps:,.0f}"
-        accuracy = " ".join(filter(None, [f"{row.accuracy:.1f}", some_targets(row.targets, len(results.targets))]))
-        numbers = [f"{group.ratio:.0%}", f"{row.images:,.0f}", steps, accuracy]
-        for one in row.differences:
-            numbers += [_points(results, one), targets_text(None if one is None else one.points)]
+        numbers = [f"{group.ratio:.0%}", f"{row.images:,.0f}", steps, f"{row.accuracy:.1f}"]
+        for one, some in zip(row.differences, row.some_compared, strict=True):
+            numbers += [_points(one, some), targets_text(None if one is None else one.points)]
         table.add_row(method, group.match_budget, *numbers)
     console.print(table)
     seeds = results.seeds([cell.group for cell in results.cells])
@@ -120,10 +118,10 @@ def print_pooled(results: Results, console: Console) -> None:
         console.print(said, soft_wrap=True, highlight=False)
 
 
-def _points(results: Results, found: PooledDifference | None) -> str:
+def _points(found: PooledDifference | None, some: str) -> str:
     if found is None:
         return "-"
-    notes = ["" if found.equal else "unequal", some_targets(found.points.targets, len(results.targets))]
+    notes = ["" if found.equal else "unequal", some]
     return " ".join([pooled_text(found.points, won=False), *filter(None, notes)])
 
 

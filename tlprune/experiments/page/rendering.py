@@ -155,7 +155,6 @@ def render_page(
         "targets_text": wording.targets_text,
         "seconds": wording.seconds,
         "share": wording.share,
-        "some_targets": wording.some_targets,
         "verdict": findings.verdict,
         "width": _width,
     }

@@ -89,9 +89,10 @@ def _pooled(results: Results) -> Table:
     found = pooled_rows(results)
     rows: list[list[Cell]] = []
     for row in found:
-        first = [results.methods[row.group.method].label, f"{100 * row.group.ratio:.4g}", row.group.match_budget]
-        accuracy = _noted(Number(f"{row.accuracy:.1f}"), some_targets(row.targets, len(results.targets)))
-        numbers = [accuracy, *(_pooled_points(results, one) for one in row.differences)]
+        label = ", ".join(filter(None, [results.methods[row.group.method].label, row.some]))
+        first = [label, f"{100 * row.group.ratio:.4g}", row.group.match_budget]
+        compared = zip(row.differences, row.some_compared, strict=True)
+        numbers = [Number(f"{row.accuracy:.1f}"), *(_pooled_points(*one) for one in compared)]
         rows.append([*first, mode_label(row.mode, results.recipes), *numbers])
     caption = f"Differences over {len(results.targets)} targets in points of test accuracy, {_over_targets(results)}."
     unequal = any(one is not None and not one.equal for row in found for one in row.differences)
@@ -155,7 +156,9 @@ def _differences(
         of = "of one seed" if seeds == 1 else "means over two seeds"
         caption += f"{of}, without intervals, since fewer than {FEWEST_SEEDS} seeds decide nothing about one target."
     if len(results.targets) > 1:
-        pooled = [_pooled_points(results, pooled_difference(results, one, other, mode)) for one in groups]
+        found = [pooled_difference(results, one, other, mode) for one in groups]
+        total = len(results.targets)
+        pooled = [_pooled_points(one, some_targets(one.points.targets, total) if one else "") for one in found]
         rows.append([f"all {len(results.targets)} targets", *pooled])
         caption += f" Last row: mean over targets, {_over_targets(results)}."
     unequal = any(isinstance(cell, tuple) and "unequal" in cell for row in rows for cell in row)
@@ -168,17 +171,13 @@ def _points(found: Estimate, equal: bool) -> Cell:
     return Number(text) if equal else (Number(text), "unequal")
 
 
-def _pooled_points(results: Results, found: PooledDifference | None) -> Cell:
-    """A mean over targets, and over how many of them where some have none."""
+def _pooled_points(found: PooledDifference | None, some: str) -> Cell:
+    """A mean over targets, with ``some``: over how many of them, where that has to be said."""
     if found is None:
         return "-"
-    some = some_targets(found.points.targets, len(results.targets))
-    return _noted(Number(pooled_text(found.points, won=False)), "" if found.equal else "unequal", some)
-
-
-def _noted(text: Number, *notes: str) -> Cell:
-    said = [note for note in notes if note]
-    return (text, *said) if said else text
+    notes = [note for note in ("" if found.equal else "unequal", some) if note]
+    text = Number(pooled_text(found.points, won=False))
+    return (text, *notes) if notes else text
 
 
 def _winning(results: Results) -> Table:
