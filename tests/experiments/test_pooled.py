@@ -96,7 +96,7 @@ def test_a_mean_over_some_of_the_targets_says_so_wherever_it_stands():
     ]
     assert (line["targets"], line["minus_random_targets"], line["minus_none_targets"]) == ("6", "5", "6")
     drawn = pooled_figure(results, "probe")
-    assert [one.get_text() for one in drawn.axes[0].texts] == ["over 6 of 8 targets"]
+    assert [one.get_text() for one in drawn.axes[0].texts] == ["6 of 8"]
     whole_sweep = made_results(names, ablations=False)
     assert " of 8 targets" not in render_page(whole_sweep, [], [], "t")
     assert not pooled_figure(whole_sweep, "probe").axes[0].texts

@@ -251,7 +251,8 @@ def _cells_before(folder: Path) -> list["Cell"]:
 
 def _agree(first: "Cell", second: "Cell") -> bool:
     """Returns whether two are one cell, of which one may have further modes of transfer."""
-    if (first.group, first.seed, first.images_kept) != (second.group, second.seed, second.images_kept):
+    names = ("group", "seed", "images_kept", "pretraining_seconds")  # no two pretrainings take the same time
+    if any(getattr(first, name) != getattr(second, name) for name in names):
         return False
     return all(second.scores.get(mode, score) == score for mode, score in first.scores.items())
 

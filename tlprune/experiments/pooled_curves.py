@@ -9,13 +9,14 @@ from tlprune.experiments.marks import Mark, marks_of
 from tlprune.experiments.pooled import RANDOM
 from tlprune.experiments.results import NONE, Group, MatchBudget, Results
 from tlprune.experiments.statistics import Pooled
-from tlprune.experiments.wording import mode_label, some_targets
+from tlprune.experiments.wording import mode_label
 from tlprune.selection.figures import drawable
 
 __all__ = ["pooled_figure"]
 
 _COLUMNS = 3
 _FAINT = 0.22
+_MIDDLE = 50
 
 
 def pooled_figure(results: Results, mode: str) -> Figure:
@@ -55,7 +56,10 @@ def pooled_figure(results: Results, mode: str) -> Figure:
             axes.tick_params(labelbottom=True)
     for row in panels:
         row[0].set_ylabel("points minus no pruning")
-    figure.suptitle(drawable(f"{mode_label(mode, results.recipes)} on {len(results.targets)} targets"), fontsize=11)
+    title = f"{mode_label(mode, results.recipes)} on {len(results.targets)} targets"
+    if any(axes.texts for axes in panels.flat):
+        title += "; numbers: a mean over some of them"
+    figure.suptitle(drawable(title), fontsize=11)
     return figure
 
 
@@ -75,9 +79,18 @@ def _draw(axes: Axes, results: Results, mode: str, method: str, mark: Mark, matc
     means = [(100 * one.ratio, points) for one in series if (points := results.pooled(one, Group("", NONE), mode))]
     total = len(results.targets)
     for place, points in means:
-        if some := some_targets(points.targets, total):
-            side = (4, 5) if filled else (4, -11)
-            axes.annotate(some, (place, points.mean), side, textcoords="offset points", fontsize=7, zorder=4)
+        if points.targets < total:
+            right = place < _MIDDLE
+            offset = (5 if right else -5, 5 if filled else -11)
+            axes.annotate(
+                f"{points.targets} of {total}",
+                (place, points.mean),
+                offset,
+                textcoords="offset points",
+                ha="left" if right else "right",
+                fontsize=7,
+                zorder=4,
+            )
     if means:
         axes.errorbar(
             [place for place, _ in means],
