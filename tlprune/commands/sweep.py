@@ -49,12 +49,14 @@ def run(arguments: list[str]) -> None:
 
         names = ("stages", "selections", "tensorboard", RESULTS)
         forget(*(sweep.output / name for name in names))
+    before = _cells_before(sweep.output)
     results = begin(sweep, f"tlprune sweep {shlex.join(arguments)}")
     results.cells += finished(sweep, sweep.groups())
+    _tell_changed(sweep, results, before, console)
     if given.dry_run:
         _tell_plan(sweep, results, console)
         return
-    _run(sweep, results, given, console)
+    _run(sweep, results, before, given, console)
 
 
 def _parser() -> ArgumentParser:
@@ -180,7 +182,17 @@ def _is_small(sweep: "Sweep") -> bool:
     return bool(data.get("in_memory")) and (data.get("image_size") or usual_size(sweep.source)) <= _SMALL
 
 
-def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console) -> None:
+def _tell_changed(sweep: "Sweep", results: "Results", before: list["Cell"], console: Console) -> None:
+    """Says which cells of the command before are not finished for this one, and what that may come from."""
+    finished = {(cell.group, cell.seed) for cell in results.cells}
+    planned = {(group, seed) for group in sweep.groups() for seed in range(sweep.seeds)}
+    if count := sum((cell.group, cell.seed) in planned - finished for cell in before):
+        text = f"{count} cells of the command before are not finished for this one: a config, the modes of transfer, "
+        text += "tlprune, or the images (by path, size or time of change) differ; what is the same is not run again"
+        console.print(text, soft_wrap=True)
+
+
+def _run(sweep: "Sweep", results: "Results", before: list["Cell"], given: Namespace, console: Console) -> None:
     from tlprune.experiments.closing import print_claims, print_copies, print_pooled, print_starts
     from tlprune.experiments.executors import cluster, default_workers, local_processes
     from tlprune.experiments.live import LiveSweep
@@ -203,7 +215,6 @@ def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console)
     )
     labels = target_labels(sweep.targets)
     progress = SweepProgress(results, total)
-    before = [] if given.fresh else _cells_before(sweep.output)
     live = LiveSweep(sweep, results, progress, console)
 
     def on_cell_end(cell: "Cell") -> None:
