@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 
 __all__ = ["Row", "csv_text", "markdown_text", "plain_text"]
@@ -40,7 +41,7 @@ def csv_text(columns: Sequence[str], rows: Sequence[Row]) -> str:
 
 
 def markdown_text(columns: Sequence[str], rows: Sequence[Row]) -> str:
-    r"""Writes a table as Markdown, with numbers at the right.
+    r"""Writes a table as Markdown, with numbers at the right. Nothing in a name is markup.
 
     Args:
         columns: Names of the ``C`` columns.
@@ -57,7 +58,7 @@ def markdown_text(columns: Sequence[str], rows: Sequence[Row]) -> str:
         columns,
         *([f"{cell:.6g}" if isinstance(cell, float) else str(_plain(cell)) for cell in row] for row in rows),
     ]
-    table = ["| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines]
+    table = ["| " + " | ".join(re.sub(r"([\\`*_\[\]|])", r"\\\1", cell) for cell in line) + " |" for line in lines]
     return "\n".join([table[0], "|" + "|".join("---:" if number else "---" for number in numbers) + "|", *table[1:]])
 
 
