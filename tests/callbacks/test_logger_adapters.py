@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import socket
 import sys
 from dataclasses import replace
@@ -345,6 +346,15 @@ def test_clients_are_imported_for_their_own_loggers_only(tmp_path):
 def test_a_trial_run_has_nothing_to_log_to(trainer):
     assert adapt_loggers(trainer(fast_dev_run=True, logger=True)) == []
     assert adapt_loggers(trainer(logger=False)) == []
+
+
+@pytest.mark.filterwarnings("ignore:html5lib")  # where TensorBoard loads it
+@pytest.mark.parametrize("name", ["__init__", "a*b*c", "[x](http://a)", "a\\b", "`c`", "a|b", "#1 @name", "a_b"])
+def test_tensorboard_shows_any_name_as_it_is(name):
+    from tensorboard.plugin_util import markdown_to_safe_html
+
+    html = markdown_to_safe_html(markdown_text(["class"], [[name], ["other"]]))
+    assert re.findall("<td[^>]*>(.*?)</td>", html) == [name, "other"]
 
 
 def test_a_table_without_rows_has_its_header():

@@ -236,3 +236,12 @@ def test_names_that_no_file_can_have_and_deep_folders(tmp_path, monkeypatch):
         for _ in range(1100):  # what removes folders for pytest calls itself for each
             os.chdir("..")
             Path("d").rmdir()
+
+
+@pytest.mark.parametrize(("name", "inside"), [("CIFAR10", "cifar-10-batches-py"), ("CIFAR100", "cifar-100-python")])
+def test_cifar_given_as_a_folder_or_as_a_target_is_said_to_be_one_of_torchvision(tmp_path, name, inside):
+    (tmp_path / inside).mkdir()
+    (tmp_path / inside / ("meta" if name == "CIFAR100" else "batches.meta")).touch()
+    for source in (str(tmp_path), f"{name.lower()}:{tmp_path}"):
+        with pytest.raises(InputError, match=f"torchvision:{name}:{tmp_path}$"):
+            open_source(source)

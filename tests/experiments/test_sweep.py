@@ -109,11 +109,16 @@ def test_every_cell_is_run_once_and_is_what_fit_makes(place, capsys):
     assert cli.main(place(ratios=[0.5], seeds=3)) == 0
     assert before.items() <= stages().items()
     assert len(results().cells) == 12
+    said = capsys.readouterr().out
+    assert not re.search("earlier command|command before", said)
     # another recipe, another cell: nothing is taken for what it is not
     changed = yaml.safe_load(Path("pretrain.yaml").read_text())
     changed["trainer"]["max_epochs"] = 2
     Path("pretrain.yaml").write_text(yaml.safe_dump(changed))
     assert cli.main(place(ratios=[0.5], seeds=1)) == 0
+    said = capsys.readouterr().out
+    assert "4 cells of the command before are not finished for this one: a config" in said
+    assert "12 cells of an earlier command, with other settings, are not in results.json any more" in said
     assert len(stages("pretrain-*")) == 12 + 4
     assert len(stages("surrogate-*")) == 3
 
@@ -302,7 +307,11 @@ def test_a_dry_run_says_what_it_takes_and_writes_nothing(place, capsys):
     ("changes", "message"),
     [
         ({"ratios": [0.5, 1.0]}, "`ratios` must be in (0, 1), got 1.0"),
+        ({"ratios": [0.5, 80]}, "`ratios` must be in (0, 1), got 80.0; a share: for 80 % write 0.8"),
         ({"ratios": [0.5, 0.5]}, "`ratios` names one twice"),
+        ({"targets": ["/a/b", "/a/c/../b/"]}, "`targets` names one twice: /a/b, /a/c/../b/"),
+        ({"targets": ["cifar10:/a", "cifar10:/a/"]}, "`targets` names one twice"),
+        ({"ratio": [0.5]}, "no option 'ratio': did you mean 'ratios'?"),
         ({"targets": []}, "at least one of `targets`"),
         ({"targets": ["nowhere"]}, "nowhere"),
         ({"seeds": 0}, "`seeds` must be at least 1, got 0"),

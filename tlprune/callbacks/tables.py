@@ -1,5 +1,6 @@
 """Tables as text: CSV for files, Markdown for TensorBoard."""
 
+import re
 from collections.abc import Sequence
 
 from tlprune.storage.as_csv import as_csv
@@ -36,7 +37,7 @@ def csv_text(columns: Sequence[str], rows: Sequence[Row]) -> str:
 
 
 def markdown_text(columns: Sequence[str], rows: Sequence[Row]) -> str:
-    r"""Writes a table as Markdown, with numbers at the right.
+    r"""Writes a table as Markdown, with numbers at the right. Nothing in a name is markup.
 
     Args:
         columns: Names of the ``C`` columns.
@@ -53,7 +54,7 @@ def markdown_text(columns: Sequence[str], rows: Sequence[Row]) -> str:
         columns,
         *([f"{cell:.6g}" if isinstance(cell, float) else str(_plain(cell)) for cell in row] for row in rows),
     ]
-    table = ["| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines]
+    table = ["| " + " | ".join(re.sub(r"([\\`*_\[\]|])", r"\\\1", cell) for cell in line) + " |" for line in lines]
     return "\n".join([table[0], "|" + "|".join("---:" if number else "---" for number in numbers) + "|", *table[1:]])
 
 

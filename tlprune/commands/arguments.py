@@ -4,6 +4,7 @@ Torch is not loaded before the arguments are parsed, so ``--help`` and invalid o
 """
 
 import os
+import re
 import sys
 from argparse import ArgumentError
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 
-from tlprune.errors import InputError
+from tlprune.errors import InputError, did_you_mean
 from tlprune.parser_messages import Refusal, in_short
 from tlprune.preprocessing import CropMode, Interpolation, Preprocessing
 from tlprune.progress import in_notebook
@@ -112,7 +113,10 @@ def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
     try:
         return parser.parse_args(arguments)
     except ArgumentError as error:
-        raise InputError(in_short(str(error))) from error
+        text = in_short(str(error))
+        if unknown := re.fullmatch(r"Option '(\w+)' is not accepted", text):
+            text = f"no option {unknown[1]!r}: {did_you_mean(unknown[1], vars(parser.get_defaults()))}"
+        raise InputError(text) from error
 
 
 def build(parser: ArgumentParser, given: Namespace) -> Namespace:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from tlprune.commands.arguments import make_console, make_parser, parse, require_writable
 from tlprune.config_files import check_configs
-from tlprune.errors import require_within
+from tlprune.errors import InputError, require_within
 from tlprune.selection.registry import selector_names
 from tlprune.storage.paths import user_path
 
@@ -46,12 +46,14 @@ def run(arguments: list[str]) -> None:
 
         names = ("stages", "selections", "tensorboard", RESULTS)
         forget(*(sweep.output / name for name in names))
+    before = _cells_before(sweep.output)
     results = begin(sweep, f"tlprune sweep {shlex.join(arguments)}")
     results.cells += finished(sweep, sweep.groups())
+    _tell_changed(sweep, results, before, console)
     if given.dry_run:
         _tell_plan(sweep, results, console)
         return
-    _run(sweep, results, given, console)
+    _run(sweep, results, before, given, console)
 
 
 def _parser() -> ArgumentParser:
@@ -161,7 +163,7 @@ def _tell_plan(sweep: "Sweep", results: "Results", console: Console) -> None:
         console.print("bisection runs a part of these: a third or so of the ratios")
     own = any(surrogate_sees_target(sweep, method) for method in sweep.methods)
     count = sweep.seeds * (len(sweep.targets) if own else 1)
-    surrogates = 0.0 if costs.surrogate is None else costs.surrogate * count
+    surrogates = 0.0 if costs.surrogate is None or not cells else costs.surrogate * count
     how = "from what finished cells took" if costs.measured else "from a few steps on random images, loading apart"
     console.print(
         f"{cells} cells left; {total:,.0f} s, and {surrogates:,.0f} s for surrogates, on one device, {how}",
@@ -177,7 +179,17 @@ def _is_small(sweep: "Sweep") -> bool:
     return bool(data.get("in_memory")) and (data.get("image_size") or usual_size(sweep.source)) <= _SMALL
 
 
-def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console) -> None:
+def _tell_changed(sweep: "Sweep", results: "Results", before: list["Cell"], console: Console) -> None:
+    """Says which cells of the command before are not finished for this one, and what that may come from."""
+    finished = {(cell.group, cell.seed) for cell in results.cells}
+    planned = {(group, seed) for group in sweep.groups() for seed in range(sweep.seeds)}
+    if count := sum((cell.group, cell.seed) in planned - finished for cell in before):
+        text = f"{count} cells of the command before are not finished for this one: a config, the modes of transfer, "
+        text += "tlprune, or the images (by path, size or time of change) differ; what is the same is not run again"
+        console.print(text, soft_wrap=True)
+
+
+def _run(sweep: "Sweep", results: "Results", before: list["Cell"], given: Namespace, console: Console) -> None:
     from tlprune.experiments.closing import print_claims, print_copies, print_pooled, print_starts
     from tlprune.experiments.executors import cluster, default_workers, local_processes
     from tlprune.experiments.live import LiveSweep
@@ -225,9 +237,32 @@ def _run(sweep: "Sweep", results: "Results", given: Namespace, console: Console)
     if compares_starts(results):
         print_starts(results, console)
     print_copies(results, console)
+    if left := sum(not any(_agree(one, cell) for cell in results.cells) for one in before):
+        text = (
+            f"{left} cells of an earlier command, with other settings, are not in results.json any more; they stay in "
+        )
+        console.print(f"{text}stages, and that command brings them back without running them", soft_wrap=True)
     console.print(
         f"In {sweep.output}: results.json, selections, tensorboard. Next: tlprune report {sweep.output}", soft_wrap=True
     )
+
+
+def _cells_before(folder: Path) -> list["Cell"]:
+    """Cells of the command that wrote into the folder before; none where there are no results."""
+    from tlprune.experiments.results import Results
+
+    try:
+        return Results.load(folder).cells
+    except InputError:
+        return []
+
+
+def _agree(first: "Cell", second: "Cell") -> bool:
+    """Returns whether two are one cell, of which one may have further modes of transfer."""
+    names = ("group", "seed", "images_kept", "pretraining_seconds")  # no two pretrainings take the same time
+    if any(getattr(first, name) != getattr(second, name) for name in names):
+        return False
+    return all(second.scores.get(mode, score) == score for mode, score in first.scores.items())
 
 
 def _line(cell: "Cell", results: "Results", labels: dict[str, str]) -> str:

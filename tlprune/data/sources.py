@@ -189,9 +189,15 @@ def _path_of(source: str, name: str) -> Path:
     path = user_path(name)
     if not _exists(name):
         what = "no such file" if is_list_file(name) else "no such folder"
+        cifar, colon, folder = name.partition(":")
+        if colon and cifar.lower() in ("cifar10", "cifar100"):  # so it is named as a target
+            raise InputError(f"source {source}: as a source it is torchvision:{cifar.upper()}:{folder}")
         raise InputError(f"source {source}: {what} (the built-in source is called {BUILT_IN_SOURCE!r})")
     if is_list_file(name) and path.is_file():
         return path
+    for cifar, inside in (("CIFAR10", "cifar-10-batches-py"), ("CIFAR100", "cifar-100-python")):
+        if (path / inside / "meta").is_file() or (path / inside / "batches.meta").is_file():
+            raise InputError(f"source {source}: the files of {cifar}; give torchvision:{cifar}:{source}")
     if not path.is_dir():
         what = f"a file, but none of {', '.join(ENDINGS)}"
         raise InputError(f"source {source}: {what} (the built-in source is called {BUILT_IN_SOURCE!r})")

@@ -43,6 +43,7 @@ class Claim:
         high: Upper end of its 95 % interval; NaN without one.
         standing: ``holds`` if the interval lies above minus the margin, ``fails`` if it lies below, else ``open``.
         needs: What would decide an open claim, in words.
+        targets: Number of targets that a claim over targets is about; None for a claim on one target.
     """
 
     ratio: float
@@ -51,6 +52,7 @@ class Claim:
     high: float
     standing: Standing
     needs: str = ""
+    targets: int | None = None
 
 
 @dataclass(frozen=True)
@@ -162,16 +164,16 @@ def _seeds_or_images(found: Estimate, sampling: float, room: float, images: int)
 
 def _over_targets(ratio: float, found: Pooled, margin: float) -> Claim:
     if not found.final:
-        return Claim(ratio, found.mean, math.nan, math.nan, "open", UNFINISHED)
+        return Claim(ratio, found.mean, math.nan, math.nan, "open", UNFINISHED, found.targets)
     if not found.enough_targets:
         text = f"{found.targets} {'target is' if found.targets == 1 else 'targets are'} too few; run {FEWEST_TARGETS}"
-        return Claim(ratio, found.mean, math.nan, math.nan, "open", f"{text} or more")
+        return Claim(ratio, found.mean, math.nan, math.nan, "open", f"{text} or more", found.targets)
     standing = _standing(found.low, found.high, margin)
     needs = ""
     if standing == "open":
         distance = found.mean + margin
         needs = targets_for(found, distance) if distance > 0 else _below(margin)
-    return Claim(ratio, found.mean, found.low, found.high, standing, needs)
+    return Claim(ratio, found.mean, found.low, found.high, standing, needs, found.targets)
 
 
 def targets_for(found: Pooled, distance: float) -> str:

@@ -7,9 +7,9 @@ from rich.table import Table
 from tlprune.experiments.claims import FEWEST_SEEDS, Winning, winning
 from tlprune.experiments.copied import copies_note
 from tlprune.experiments.page.findings import units_of
-from tlprune.experiments.pooled import controls_of, pooled_rows
+from tlprune.experiments.pooled import PooledDifference, controls_of, pooled_rows
 from tlprune.experiments.results import NONE, Group, Results
-from tlprune.experiments.starts import difference_text, first_label, start_rows
+from tlprune.experiments.starts import difference_text, first_label, row_target, start_rows
 from tlprune.experiments.statistics import FEWEST_TARGETS
 from tlprune.experiments.verdicts import claim_text, pooled_sentences
 from tlprune.experiments.wording import (
@@ -86,15 +86,11 @@ def print_pooled(results: Results, console: Console) -> None:
     for row in pooled_rows(results):
         if row.mode != mode:
             continue
-        method, group = results.methods[row.group.method].label, row.group
+        method, group = ", ".join(filter(None, [results.methods[row.group.method].label, row.some])), row.group
         steps = "-" if row.steps is None else f"{row.steps:,.0f}"
         numbers = [f"{group.ratio:.0%}", f"{row.images:,.0f}", steps, f"{row.accuracy:.1f}"]
-        for one in row.differences:
-            points = None if one is None else one.points
-            numbers += [
-                pooled_text(points, False) + (" unequal" if one and not one.equal else ""),
-                targets_text(points),
-            ]
+        for one, some in zip(row.differences, row.some_compared, strict=True):
+            numbers += [_points(one, some), targets_text(None if one is None else one.points)]
         table.add_row(method, group.match_budget, *numbers)
     console.print(table)
     seeds = results.seeds()
@@ -112,11 +108,17 @@ def print_pooled(results: Results, console: Console) -> None:
         console.print(said, soft_wrap=True, highlight=False)
 
 
+def _points(found: PooledDifference | None, some: str) -> str:
+    if found is None:
+        return "-"
+    notes = ["" if found.equal else "unequal", some]
+    return " ".join([pooled_text(found.points, won=False), *filter(None, notes)])
+
+
 def print_starts(results: Results, console: Console) -> None:
     """Prints how the starts of pretraining differ from the first one, and from their weights alone."""
     mode = results.modes[0]
     table = _table(f"starts, by {mode_label(mode, results.recipes)}: test accuracy, and differences in points")
-    labels = target_labels(results.targets)
     compared = len(results.starts) > 1
     for heading in ("method", "start", "target"):
         table.add_column(heading, overflow="fold")
@@ -126,7 +128,7 @@ def print_starts(results: Results, console: Console) -> None:
     for row in start_rows(results, mode):
         group = row.group
         names = [results.methods[group.method].label, start_label(group.start)]
-        names += [labels.get(group.target, f"all {len(labels)} targets"), f"{group.ratio:.0%}", group.match_budget]
+        names += [row_target(results, row), f"{group.ratio:.0%}", group.match_budget]
         differences = [row.to_first, row.to_alone] if compared else [row.to_alone]
         table.add_row(*names, percent(row.accuracy), *map(difference_text, differences))
     console.print(table)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tlprune.experiments.claims import FEWEST_SEEDS
 from tlprune.experiments.curves import accuracy_figure, cost_figure
+from tlprune.experiments.page.markup import markdown_text
 from tlprune.experiments.results import Group
 from tlprune.experiments.summary import HEADINGS, LEGEND, Summary
 from tlprune.experiments.verdicts import claim_sentence
@@ -42,7 +43,8 @@ def write_summary(summary: Summary, selection: Selection, example: Callable[[int
     results, target = summary.results, summary.target
     write_bytes(folder / "summary.json", (json.dumps(summary.as_json(), indent=2) + "\n").encode())
     headings = [*HEADINGS, *results.modes]
-    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *summary.rows()]
+    rows = [[markdown_text(cell) for cell in row] for row in summary.rows()]
+    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     write_bytes(folder / "table.md", f"{table}\n\n{LEGEND} '=' marks equal steps.\n".encode())
     kept = results.of(summary.shown)[0].units_kept

@@ -6,6 +6,7 @@ from typing import Literal
 
 from tlprune.experiments.results import NONE, Cell, Group, Results
 from tlprune.experiments.statistics import Pooled
+from tlprune.experiments.wording import some_targets
 
 __all__ = ["RANDOM", "PooledDifference", "PooledRow", "controls_of", "pooled_difference", "pooled_rows"]
 
@@ -40,18 +41,24 @@ class PooledRow:
     Args:
         group: Method, ratio and length; its target is empty.
         mode: Transfer mode.
+        targets: Number of targets that have it.
         images: Mean number of kept images.
         steps: Mean number of optimiser steps; None if it is not recorded.
         accuracy: Mean test accuracy over targets and seeds, in percent.
         differences: Difference to each of :func:`controls_of`; None where nothing can be compared.
+        some: Over how many targets it is, in words, where some lack it; else empty.
+        some_compared: The same of each difference that is over other targets than the row.
     """
 
     group: Group
     mode: str
+    targets: int
     images: float
     steps: float | None
     accuracy: float
     differences: tuple[PooledDifference | None, ...]
+    some: str
+    some_compared: tuple[str, ...]
 
 
 def controls_of(results: Results) -> list[str]:
@@ -71,9 +78,16 @@ def pooled_rows(results: Results) -> list[PooledRow]:
         for mode in results.modes:
             scores = [cell.scores[mode].test for cell in cells if mode in cell.scores]
             if scores:
+                targets = len({cell.target for cell in cells if mode in cell.scores})
                 found = tuple(pooled_difference(results, group, other, mode) for other in controls_of(results))
                 images = fmean(cell.images_kept for cell in cells)
-                rows.append(PooledRow(group, mode, images, _steps(cells), fmean(scores), found))
+                counts = [targets if one is None else one.points.targets for one in found]
+                total = len(results.targets)
+                compared = tuple("" if count == targets else some_targets(count, total) for count in counts)
+                some = some_targets(targets, total)
+                rows.append(
+                    PooledRow(group, mode, targets, images, _steps(cells), fmean(scores), found, some, compared)
+                )
     return rows
 
 

@@ -16,6 +16,7 @@ __all__ = ["pooled_figure"]
 
 _COLUMNS = 3
 _FAINT = 0.22
+_MIDDLE = 50
 
 
 def pooled_figure(results: Results, mode: str) -> Figure:
@@ -27,7 +28,8 @@ def pooled_figure(results: Results, mode: str) -> Figure:
 
     Returns:
         Figure: a faint line for each target, the mean with its 95 % interval in front, random pruning dashed, and the
-        margin of a winning subset dotted. Hollow marks trained for as many steps as no pruning.
+        margin of a winning subset dotted. Hollow marks trained for as many steps as no pruning. Beside a mean that
+        some targets lack stands over how many it is.
     """
     methods = [name for name in results.compared if results.prunes(name) and results.groups_over_targets(name)]
     marks = marks_of(results.compared)
@@ -54,7 +56,10 @@ def pooled_figure(results: Results, mode: str) -> Figure:
             axes.tick_params(labelbottom=True)
     for row in panels:
         row[0].set_ylabel("points minus no pruning")
-    figure.suptitle(drawable(f"{mode_label(mode, results.recipes)} on {len(results.targets)} targets"), fontsize=11)
+    title = f"{mode_label(mode, results.recipes)} on {len(results.targets)} targets"
+    if any(axes.texts for axes in panels.flat):
+        title += "; numbers: a mean over some of them"
+    figure.suptitle(drawable(title), fontsize=11)
     return figure
 
 
@@ -72,6 +77,20 @@ def _draw(axes: Axes, results: Results, mode: str, method: str, mark: Mark, matc
                 *zip(*line, strict=True), color=mark.colour, alpha=_FAINT, linewidth=0.9, linestyle=style, marker=dot
             )
     means = [(100 * one.ratio, points) for one in series if (points := results.pooled(one, Group("", NONE), mode))]
+    total = len(results.targets)
+    for place, points in means:
+        if points.targets < total:
+            right = place < _MIDDLE
+            offset = (5 if right else -5, 5 if filled else -11)
+            axes.annotate(
+                f"{points.targets} of {total}",
+                (place, points.mean),
+                offset,
+                textcoords="offset points",
+                ha="left" if right else "right",
+                fontsize=7,
+                zorder=4,
+            )
     if means:
         axes.errorbar(
             [place for place, _ in means],

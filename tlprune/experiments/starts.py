@@ -7,9 +7,17 @@ from statistics import fmean
 from tlprune.experiments.page.findings import verdict
 from tlprune.experiments.results import ALONE, AS_CONFIGURED, NONE, SCRATCH, Group, Results
 from tlprune.experiments.statistics import Estimate, Pooled, estimate
-from tlprune.experiments.wording import difference, pooled_text, start_label
+from tlprune.experiments.wording import difference, pooled_text, some_targets, start_label, target_labels
 
-__all__ = ["StartRow", "compares_starts", "difference_text", "difference_verdict", "first_label", "start_rows"]
+__all__ = [
+    "StartRow",
+    "compares_starts",
+    "difference_text",
+    "difference_verdict",
+    "first_label",
+    "row_target",
+    "start_rows",
+]
 
 
 @dataclass(frozen=True)
@@ -19,6 +27,7 @@ class StartRow:
     Args:
         group: Target, method, ratio, length and start; the target is empty for all targets together.
         mode: Transfer mode.
+        targets: Number of targets that have it.
         accuracy: Mean test accuracy in percent, with its interval over seeds; without one over targets.
         to_first: Difference in points to the same method, ratio and length from the first start. Weights alone are
             compared with the weights alone of the first start; with no pruning if that start is random weights.
@@ -27,6 +36,7 @@ class StartRow:
 
     group: Group
     mode: str
+    targets: int
     accuracy: Estimate
     to_first: Estimate | Pooled | None
     to_alone: Estimate | Pooled | None
@@ -55,7 +65,16 @@ def start_rows(results: Results, mode: str) -> Iterator[StartRow]:
             if found := results.accuracies(group, mode):
                 accuracy = estimate(found) if target else estimate([fmean(found)])
                 held = (_difference(results, group, other, mode) for other in _references(results, group))
-                yield StartRow(group, mode, accuracy, *held)
+                count = len({cell.target for cell in results.of(group) if mode in cell.scores})
+                yield StartRow(group, mode, count, accuracy, *held)
+
+
+def row_target(results: Results, row: StartRow) -> str:
+    """What a row's target is called: ``all 10 targets``, or ``over 7 of 10 targets`` where some lack it."""
+    total = len(results.targets)
+    if row.group.target:
+        return target_labels(results.targets)[row.group.target]
+    return some_targets(row.targets, total) or f"all {total} targets"
 
 
 def difference_text(found: Estimate | Pooled | None) -> str:

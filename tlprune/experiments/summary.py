@@ -203,6 +203,7 @@ def _run(cell: Cell) -> dict[str, Any]:
 
 def _claim(claim: Claim) -> dict[str, Any]:
     known = asdict(claim)
+    del known["targets"]  # the summary has one
     ends = [known.pop("low"), known.pop("high")]
     return known | {"interval_95": None if math.isnan(ends[0]) else ends}
 

@@ -1,6 +1,7 @@
 """Plan of a sweep: methods, ratios, seeds, targets and lengths, and the resulting cells."""
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from tlprune.experiments.results import ALONE, AS_CONFIGURED, NONE, SCRATCH, Gro
 from tlprune.experiments.sweep_selectors import named_selector
 from tlprune.selection.baselines import RandomSelector, ReverseSelector
 from tlprune.selection.sampling_weights import require_weights
-from tlprune.storage.paths import expanded
+from tlprune.storage.paths import expanded, user_path
 
 __all__ = ["MethodSpec", "Spec", "Sweep", "methods_of"]
 
@@ -112,14 +113,17 @@ class Sweep:
                 raise InputError(f"a sweep needs at least one of `{what}`")
         for ratio in self.ratios:
             if not 0 < ratio < 1 or math.isnan(ratio):
-                raise InputError(f"`ratios` must be in (0, 1), got {ratio}; no pruning is always run")
+                percent = (
+                    f"a share: for {ratio:g} % write {ratio / 100:g}" if 1 < ratio < 100 else "no pruning is always run"
+                )
+                raise InputError(f"`ratios` must be in (0, 1), got {ratio}; {percent}")
         for what, values in (
             ("ratios", self.ratios),
             ("targets", self.targets),
             ("equal", self.match_budget),
             ("starts", self.starts),
         ):
-            if len(set(values)) < len(values):
+            if len({_place(value) if isinstance(value, str) else value for value in values}) < len(values):
                 raise InputError(f"`{what}` names one twice: {', '.join(map(str, values))}")
         if not self.match_budget or set(self.match_budget) - {"epochs", "steps"}:
             raise InputError(f"`equal` must be among epochs and steps, got {', '.join(self.match_budget) or 'none'}")
@@ -222,3 +226,9 @@ def _method(name: str, given: Any) -> MethodSpec:
         plain += ", weighted"
     label = str(whole.get("label") or (f"{plain}, {varied}" if varied else plain))
     return MethodSpec(selector, label, whole.get("surrogate"), ablates, sampling)
+
+
+def _place(value: str) -> str:
+    """A target or a start by the path that it is read from, so that one in two spellings is one."""
+    name, colon, path = value.rpartition(":")
+    return f"{name}{colon}{os.path.realpath(user_path(path))}" if "/" in path else value

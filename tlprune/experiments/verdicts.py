@@ -7,38 +7,45 @@ from tlprune.experiments.page.findings import CONTROLS
 from tlprune.experiments.pooled import RANDOM, pooled_difference
 from tlprune.experiments.results import Group, Results
 from tlprune.experiments.statistics import FEWEST_TARGETS
-from tlprune.experiments.wording import interval_of, mode_label, points_text, pooled_text, share
+from tlprune.experiments.wording import interval_of, mode_label, points_text, pooled_text, share, some_targets
 
 __all__ = ["claim_sentence", "claim_text", "pooled_sentences"]
 
 
-def claim_text(claim: Claim) -> str:
-    """Writes a claim's difference: ``-0.2 [-0.9, +0.5] points``; without an interval, the mean alone."""
+def claim_text(claim: Claim, targets: int | None = None) -> str:
+    """Writes a claim's difference: ``-0.2 [-0.9, +0.5] points``; without an interval, the mean alone.
+
+    Args:
+        claim: The claim.
+        targets: Number of all targets, of a claim over them; if it is about some of them, it says over how many.
+    """
     interval = "" if claim.low != claim.low else f" {interval_of(claim)}"
-    return f"{claim.mean:+.1f}{interval} points"
+    some = "" if targets is None or claim.targets is None else some_targets(claim.targets, targets)
+    return f"{claim.mean:+.1f}{interval} points{' ' if some else ''}{some}"
 
 
-def claim_sentence(label: str, won: Winning, units: str) -> str:
+def claim_sentence(label: str, won: Winning, units: str, targets: int | None = None) -> str:
     """Says what a method's claims come to.
 
     Args:
         label: Name of the method.
         won: Its claims.
         units: What it prunes, in the plural.
+        targets: As in :func:`claim_text`.
     """
     points = points_text(won.margin)
     claim, undecided = won.claim, won.open
     if claim is not None:
         said = f"{label} with {share(claim.ratio)} of the {units} pruned is at most {points} below no pruning"
-        return f"{said} ({claim_text(claim)})."
+        return f"{said} ({claim_text(claim, targets)})."
     if undecided is not None:
         said = (
             f"{label} is not shown to stay within {points} of no pruning: at {share(undecided.ratio)} pruned it is at"
         )
-        return f"{said} {claim_text(undecided)}; {undecided.needs}."
+        return f"{said} {claim_text(undecided, targets)}; {undecided.needs}."
     if won.stop is not None:
         said = f"{label} is more than {points} below no pruning at {share(won.stop.ratio)} pruned"
-        return f"{said} ({claim_text(won.stop)})."
+        return f"{said} ({claim_text(won.stop, targets)})."
     return ""
 
 
@@ -63,7 +70,7 @@ def pooled_sentences(results: Results, mode: str, units: Sequence[str]) -> list[
         if any(against):
             by = mode_label(mode, results.recipes)
             said.append(f"{label} minus random pruning, by {by}: {'; '.join(filter(None, against))}.")
-        said.append(claim_sentence(label, pooled_winning(results, method, mode), words))
+        said.append(claim_sentence(label, pooled_winning(results, method, mode), words, len(results.targets)))
     return list(filter(None, said))
 
 
@@ -80,4 +87,5 @@ def _against_random(results: Results, group: Group, mode: str) -> str:
         word_text = f"unclear, {needed}"
     else:
         word_text = f"clearly {word}"
-    return f"{where} {pooled_text(found.points)}, {word_text}"
+    some = some_targets(found.points.targets, len(results.targets))
+    return ", ".join(filter(None, [f"{where} {pooled_text(found.points)}", some, word_text]))

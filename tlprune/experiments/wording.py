@@ -19,6 +19,7 @@ __all__ = [
     "pooled_text",
     "seconds",
     "share",
+    "some_targets",
     "start_label",
     "target_labels",
     "targets_text",
@@ -94,6 +95,16 @@ def targets_text(found: Pooled | None) -> str:
     if found.clearly_won is None:
         return f"{found.won} / {found.lost}"
     return f"{found.won} ({found.clearly_won}) / {found.lost} ({found.clearly_lost})"
+
+
+def some_targets(count: int, of: int) -> str:
+    """Over how many of all targets a mean is, where some of them lack it; else empty.
+
+    Example:
+        >>> some_targets(7, 10), some_targets(10, 10)
+        ('over 7 of 10 targets', '')
+    """
+    return f"over {count} of {of} targets" if count < of else ""
 
 
 def interval_of(found: Estimate | Pooled | Claim) -> str:

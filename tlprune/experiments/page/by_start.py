@@ -9,9 +9,16 @@ from tlprune.experiments.page.evidence import Evidence
 from tlprune.experiments.page.followed import Followed
 from tlprune.experiments.page.rendering import PAGE, write_report
 from tlprune.experiments.results import Results
-from tlprune.experiments.starts import StartRow, compares_starts, difference_verdict, first_label, start_rows
+from tlprune.experiments.starts import (
+    StartRow,
+    compares_starts,
+    difference_verdict,
+    first_label,
+    row_target,
+    start_rows,
+)
 from tlprune.experiments.statistics import Estimate, Pooled
-from tlprune.experiments.wording import mode_label, start_label, target_labels
+from tlprune.experiments.wording import mode_label, start_label
 from tlprune.storage.as_csv import as_csv
 from tlprune.storage.atomic import write_bytes
 
@@ -37,13 +44,12 @@ class Starts:
 
 def starts_of(results: Results) -> Starts:
     """Compares the starts of a sweep for its page."""
-    targets = target_labels(results.targets)
     tables = [
         (
             mode_label(mode, results.recipes),
             [
                 (
-                    targets.get(row.group.target, f"all {len(targets)} targets"),
+                    row_target(results, row),
                     start_label(row.group.start),
                     results.methods[row.group.method].label,
                     row,
@@ -62,7 +68,7 @@ def starts_csv(results: Results) -> str:
 
     Rows over all targets have no target.
     """
-    headings = ["target", "start", "method", "label", "ratio", "equal", "mode", "test_accuracy"]
+    headings = ["target", "start", "method", "label", "ratio", "equal", "mode", "targets", "test_accuracy"]
     for other in ("first_start", "weights_alone"):
         headings += [f"minus_{other}{end}" for end in ("", "_low_95", "_high_95", "_verdict")]
     rows = []
@@ -70,7 +76,7 @@ def starts_csv(results: Results) -> str:
         for row in start_rows(results, mode):
             group = row.group
             line: list[object] = [group.target, group.start, group.method, results.methods[group.method].label]
-            line += [group.ratio, group.match_budget, mode, row.accuracy.mean]
+            line += [group.ratio, group.match_budget, mode, row.targets, row.accuracy.mean]
             rows.append([*line, *_numbers(row.to_first), *_numbers(row.to_alone)])
     return as_csv(headings, rows)
 

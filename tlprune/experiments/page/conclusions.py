@@ -10,7 +10,7 @@ from tlprune.experiments.pooled import RANDOM, PooledDifference, pooled_differen
 from tlprune.experiments.results import NONE, Group, Results
 from tlprune.experiments.statistics import FEWEST_TARGETS
 from tlprune.experiments.verdicts import claim_sentence, claim_text
-from tlprune.experiments.wording import difference, mode_label, points_text, pooled_text, share
+from tlprune.experiments.wording import difference, mode_label, points_text, pooled_text, share, some_targets
 
 __all__ = ["Headline", "conclusion", "headlines", "pooled_headlines"]
 
@@ -79,31 +79,40 @@ def pooled_headlines(results: Results) -> list[Headline]:
     all_won = [(won, name) for won, name in all_won if won.claims]
     found = []
     of_seed = " of one seed" if results.seeds() == 1 else ""
-    where = f"over {len(results.targets)} targets{of_seed}, by {mode_label(mode, results.recipes)}"
+    by = f"{of_seed}, by {mode_label(mode, results.recipes)}"
     holding = [(won.claim, name) for won, name in all_won if won.claim is not None]
     opened = [(won.open, name) for won, name in all_won if won.open is not None]
     saved: list[Headline] = []
     if holding:
         claim, name = max(holding, key=lambda one: (one[0].ratio, one[0].mean))
-        text = f"of the {units_of(results, name)} can go by {results.methods[name].label} {where}: at most "
+        text = f"of the {units_of(results, name)} can go by {results.methods[name].label} "
+        text += f"{_over(results, claim.targets)}{by}: at most "
         found.append(
             Headline(share(claim.ratio), f"{text}{points_text(results.margin)} below no pruning ({claim_text(claim)})")
         )
         groups = [Group(target, name, claim.ratio) for target in results.targets]
-        saved = _saved(results, groups, f"on average over {len(groups)} targets")
+        groups = [one for one in groups if results.of(one) and results.of(Group(one.target, NONE))]
+        saved = _saved(results, groups, f"on average {_over(results, len(groups))}")
     elif opened:
         claim, name = max(opened, key=lambda one: one[0].mean)
-        found.append(_undecided(results, claim, f"{results.methods[name].label} {where}"))
+        found.append(_undecided(results, claim, f"{results.methods[name].label} {_over(results, claim.targets)}{by}"))
     elif all_won:
-        found.append(_nothing_left(results, where))
+        found.append(_nothing_left(results, f"over {len(results.targets)} targets{by}"))
     gains = _gains(results, methods, mode)
     if gains:
         group, points = max(gains, key=lambda one: one[1].points.low)
         word = f"clearly {points.verdict}" if points.verdict in ("better", "worse") else points.verdict
         best = f", the best of {len(gains)} comparisons" if len(gains) > 1 else ""
+        over = f"{_over(results, points.points.targets)}{by}"
         text = f"points to random pruning for {group_label(results, group)} at {share(group.ratio)} pruned{best}, "
-        found.append(Headline(f"{points.points.mean:+.1f}", f"{text}{where}: {pooled_text(points.points)}, {word}"))
+        found.append(Headline(f"{points.points.mean:+.1f}", f"{text}{over}: {pooled_text(points.points)}, {word}"))
     return found + saved
+
+
+def _over(results: Results, count: int | None) -> str:
+    """Over how many targets something is: ``over 10 targets``, or ``over 7 of 10 targets``."""
+    total = len(results.targets)
+    return (some_targets(count, total) if count is not None else "") or f"over {total} targets"
 
 
 def _gains(results: Results, methods: Sequence[str], mode: str) -> list[tuple[Group, PooledDifference]]:

@@ -7,7 +7,7 @@ from statistics import fmean, median
 from tlprune.experiments.page.findings import group_label
 from tlprune.experiments.results import Cell, Results
 from tlprune.experiments.statistics import Correlation, correlation_within
-from tlprune.experiments.wording import mode_label
+from tlprune.experiments.wording import mode_label, some_targets
 from tlprune.selection.diagnostics import Diagnostics
 
 __all__ = ["DIAGNOSTICS", "DiagnosticsRow", "DiagnosticsTable", "diagnostics_table"]
@@ -21,7 +21,7 @@ class DiagnosticsRow:
     """Means over the cells of a method at one ratio, over all targets and seeds.
 
     Args:
-        label: Display name of the method.
+        label: Display name of the method, with the number of targets where some lack it.
         images_kept: Median over the cells.
         accuracy: Mean test accuracy by the deciding mode, in percent; None for random images.
         numbers: Mean of each number, in the order of :data:`DIAGNOSTICS`.
@@ -60,15 +60,20 @@ def diagnostics_table(results: Results) -> DiagnosticsTable | None:
     ratio = ratios[len(ratios) // 2]
     here = [cell for cell in shown if cell.ratio == ratio]
     rows = [
-        _row(group_label(results, cells[0].group), cells, results.modes[0], "")
+        _row(_named(results, group_label(results, cells[0].group), cells), cells, results.modes[0], "")
         for method in results.compared
         if (cells := [cell for cell in here if cell.method == method])
     ]
     references = [cell for cell in here if all(f"random_{name}" in (cell.diagnostics or {}) for name in DIAGNOSTICS)]
     if references:
-        rows.append(_row("as many random images", references, None, "random_"))
+        rows.append(_row(_named(results, "as many random images", references), references, None, "random_"))
     mode = mode_label(results.modes[0], results.recipes)
     return DiagnosticsTable(ratio, mode, rows, list(_foretold(results, known)))
+
+
+def _named(results: Results, label: str, cells: Sequence[Cell]) -> str:
+    some = some_targets(len({cell.target for cell in cells}), len(results.targets))
+    return ", ".join(filter(None, [label, some]))
 
 
 def _row(label: str, cells: Sequence[Cell], mode: str | None, prefix: str) -> DiagnosticsRow:

@@ -52,17 +52,19 @@ def summary_csv(results: Results) -> str:
 
 def pooled_csv(results: Results) -> str:
     """One row for each method, ratio, length and mode of transfer: differences over all targets and seeds."""
-    headings = ["method", "label", "ratio", "equal", "mode", "images_kept", "steps", "test_accuracy"]
+    headings = ["method", "label", "ratio", "equal", "mode", "targets", "images_kept", "steps", "test_accuracy"]
     names = controls_of(results)
     for other in names:
-        headings += [f"minus_{other}{end}" for end in ("", "_low_95", "_high_95", "_won", "_lost", "_verdict")]
+        headings += [
+            f"minus_{other}{end}" for end in ("", "_low_95", "_high_95", "_targets", "_won", "_lost", "_verdict")
+        ]
     rows = []
     for row in pooled_rows(results):
         group = row.group
         found: list[object] = [group.method, results.methods[group.method].label, group.ratio, group.match_budget]
-        found += [row.mode, row.images, row.steps, row.accuracy]
+        found += [row.mode, row.targets, row.images, row.steps, row.accuracy]
         for one in row.differences:
-            found += [None] * 6 if one is None else _pooled(one)
+            found += [None] * 7 if one is None else _pooled(one)
         rows.append(found)
     return as_csv(headings, rows)
 
@@ -70,7 +72,7 @@ def pooled_csv(results: Results) -> str:
 def _pooled(found: PooledDifference) -> list[object]:
     points = found.points
     ends = [points.low, points.high] if points.enough_targets else [None, None]
-    return [points.mean, *ends, points.won, points.lost, found.verdict]
+    return [points.mean, *ends, points.targets, points.won, points.lost, found.verdict]
 
 
 def _estimate(found: Estimate) -> list[object]:

@@ -20,6 +20,9 @@ _ESCAPED |= {
     "*": "{*}",
 }
 
+_LINKED = re.compile(r"#(?=\d)|@(?=\w)|:(?=//|[\w+-]+:)|\bwww(?=\.)|\bGH(?=-\d)", re.IGNORECASE)
+"""What a link or a picture begins with on GitHub and GitLab: issues, people, addresses, emoji."""
+
 
 def latex_tables(tables: Sequence[Table]) -> str:
     """Writes tables for the package booktabs."""
@@ -38,8 +41,13 @@ def latex_text(text: str) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """A name as Markdown shows it: nothing in it is markup, and it stays on one line and in its cell."""
-    return re.sub(r"([\\`*_\[\]<>|~&$])", r"\\\1", _on_one_line(text))
+    """A name as Markdown shows it: nothing in it is markup, and it stays on one line and in its cell.
+
+    Sites make links of ``#1``, ``@name`` and addresses, and pictures of ``:name:``, after escapes are gone; an empty
+    comment inside, which nobody sees, keeps them from it.
+    """
+    cut = _LINKED.sub(lambda found: found[0] + "\0", _on_one_line(text))
+    return re.sub(r"([\\`*_\[\]<>|~&$])", r"\\\1", cut).replace("\0", "<!-- -->")
 
 
 def _on_one_line(text: str) -> str:
@@ -50,6 +58,7 @@ def _on_one_line(text: str) -> str:
 def _latex(table: Table) -> str:
     lines = [
         r"\begin{table}",
+        r"  \centering",
         rf"  \caption{{{latex_text(table.caption)}}}",
         rf"  \begin{{tabular}}{{l{'r' * (len(table.headings) - 1)}}}",
         r"    \toprule",

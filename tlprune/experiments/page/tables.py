@@ -1,7 +1,7 @@
 """The report's tables for papers and issues, as data that LaTeX and Markdown are written from."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tlprune.experiments.claims import FEWEST_SEEDS, UNFINISHED, Winning
 from tlprune.experiments.page.findings import AccuracyRow, accuracy_rows, cost_rows, group_label, winning_rows
@@ -17,9 +17,13 @@ from tlprune.experiments.wording import (
     points_text,
     pooled_text,
     share,
+    some_targets,
 )
 
 __all__ = ["Cell", "Number", "Table", "report_tables", "table_ratios"]
+
+_COLUMNS = 6
+"""Most targets beside each other: a page holds as many accuracies with their intervals."""
 
 _UNEQUAL = " Unequal: images or steps differ by more than 1 %."
 
@@ -60,8 +64,8 @@ def report_tables(results: Results, ratio: float | None = None) -> list[Table]:
         ratio: Ratio of the tables of methods and targets, one of :func:`table_ratios`; None for the middle one.
 
     Returns:
-        Of several targets the differences over all; methods and targets; winning subsets; accuracies and costs of each
-        target.
+        Of several targets the differences over all; methods and targets; winning subsets; accuracies, with a column
+        for each target; costs of each target.
     """
     ratios = table_ratios(results)
     chosen = ratios[len(ratios) // 2] if ratio is None and ratios else ratio
@@ -70,9 +74,9 @@ def report_tables(results: Results, ratio: float | None = None) -> list[Table]:
         for mode in results.modes:
             tables += _methods_and_targets(results, chosen, mode)
     tables.append(_winning(results))
-    for target in results.targets:
-        tables += [_accuracy(results, target), _cost(results, target)]
-    return tables
+    for mode in results.modes:
+        tables += _accuracies(results, mode)
+    return [*tables, *(_cost(results, target) for target in results.targets)]
 
 
 def _so_far(results: Results) -> str:
@@ -85,8 +89,10 @@ def _pooled(results: Results) -> Table:
     found = pooled_rows(results)
     rows: list[list[Cell]] = []
     for row in found:
-        first = [results.methods[row.group.method].label, f"{100 * row.group.ratio:.4g}", row.group.match_budget]
-        numbers = [Number(f"{row.accuracy:.1f}"), *(_pooled_points(results, one) for one in row.differences)]
+        label = ", ".join(filter(None, [results.methods[row.group.method].label, row.some]))
+        first = [label, f"{100 * row.group.ratio:.4g}", row.group.match_budget]
+        compared = zip(row.differences, row.some_compared, strict=True)
+        numbers = [Number(f"{row.accuracy:.1f}"), *(_pooled_points(*one) for one in compared)]
         rows.append([*first, mode_label(row.mode, results.recipes), *numbers])
     caption = f"Differences over {len(results.targets)} targets in points of test accuracy, {_over_targets(results)}."
     unequal = any(one is not None and not one.equal for row in found for one in row.differences)
@@ -150,7 +156,9 @@ def _differences(
         of = "of one seed" if seeds == 1 else "means over two seeds"
         caption += f"{of}, without intervals, since fewer than {FEWEST_SEEDS} seeds decide nothing about one target."
     if len(results.targets) > 1:
-        pooled = [_pooled_points(results, pooled_difference(results, one, other, mode)) for one in groups]
+        found = [pooled_difference(results, one, other, mode) for one in groups]
+        total = len(results.targets)
+        pooled = [_pooled_points(one, some_targets(one.points.targets, total) if one else "") for one in found]
         rows.append([f"all {len(results.targets)} targets", *pooled])
         caption += f" Last row: mean over targets, {_over_targets(results)}."
     unequal = any(isinstance(cell, tuple) and "unequal" in cell for row in rows for cell in row)
@@ -163,12 +171,11 @@ def _points(found: Estimate, equal: bool) -> Cell:
     return Number(text) if equal else (Number(text), "unequal")
 
 
-def _pooled_points(results: Results, found: PooledDifference | None) -> Cell:
-    """A mean over targets, and over how many of them where some have none."""
+def _pooled_points(found: PooledDifference | None, some: str) -> Cell:
+    """A mean over targets, with ``some``: over how many of them, where that has to be said."""
     if found is None:
         return "-"
-    count, of = found.points.targets, len(results.targets)
-    notes = (["unequal"] if not found.equal else []) + ([f"({count} of {of} targets)"] if count < of else [])
+    notes = [note for note in ("" if found.equal else "unequal", some) if note]
     text = Number(pooled_text(found.points, won=False))
     return (text, *notes) if notes else text
 
@@ -198,17 +205,31 @@ def _claimed(found: Winning | None) -> Cell:
     return Number(f"{100 * claim.ratio:.4g} %"), Number(f"({claim.mean:+.1f} {interval_of(claim)})")
 
 
-def _accuracy(results: Results, target: str) -> Table:
-    found = {mode: rows for mode in results.modes if (rows := accuracy_rows(results, target, mode))}
-    by_group: dict[Group, list[Cell]] = {}
-    for place, rows in enumerate(found.values()):
-        for row in rows:
-            empty: list[Cell] = [row.label, f"{100 * row.group.ratio:.4g}", *[""] * len(found)]
-            by_group.setdefault(row.group, empty)[2 + place] = Number(percent(row.accuracy))
-    headings = ["method", "pruned (%)", *(mode_label(mode, results.recipes) for mode in found)]
-    several = results.seeds(results.groups(target)) > 1
-    of = "mean over seeds with 95 % interval" if several else "of one seed"
-    return Table(f"Test accuracy on {target} in percent, {of}.", headings, list(by_group.values()))
+def _accuracies(results: Results, mode: str) -> Iterator[Table]:
+    """Yields accuracies: a row for each method, ratio and length, a column for each target, as many as a page holds."""
+    of_target = {target: found for target in results.targets if (found := accuracy_rows(results, target, mode))}
+    by = mode_label(mode, results.recipes)
+    several = results.seeds([row.group for found in of_target.values() for row in found]) > 1
+    of = "means over seeds with 95 % intervals" if several else "of one seed"
+    names = list(of_target)
+    width = -(-len(names) // -(-len(names) // _COLUMNS)) if names else 1  # tables of equal width
+    for targets in (names[place : place + width] for place in range(0, len(names), width)):
+        known = {
+            (replace(row.group, target=""), target): Number(percent(row.accuracy))
+            for target in targets
+            for row in of_target[target]
+        }
+        groups = [one for one in results.groups_over_targets() if any((one, target) in known for target in targets)]
+        rows: list[list[Cell]] = [
+            [
+                group_label(results, group),
+                f"{100 * group.ratio:.4g}",
+                *(known.get((group, target), "-") for target in targets),
+            ]
+            for group in groups
+        ]
+        caption = f"Test accuracy by {by} in percent, {of}."
+        yield Table(caption + _so_far(results), ["method", "pruned (%)", *targets], rows)
 
 
 def _cost(results: Results, target: str) -> Table:
