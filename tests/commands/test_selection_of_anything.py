@@ -103,7 +103,7 @@ def test_single_images_are_numbers_said_to_be_such_and_paths_where_the_source_is
         shutil.rmtree(source / "extra")
     for unit in (paths[best], f"sample {best}"):
         assert main(["explain", "0.safetensors", f"--unit={unit}", f"--source={source}"]) == 0
-        assert f"{paths[best]}: rank 1 of 40" in capsys.readouterr().out
+        assert f"{paths[best]}: rank 1 of 40, 0 votes, score 0.00, 1 source image\n" in capsys.readouterr().out
     assert main(["explain", "0.safetensors", "--unit=ant/no.png", f"--source={source}"]) == 2
     assert "no image 'ant/no.png' in source" in capsys.readouterr().err
 

@@ -53,7 +53,8 @@ def run(arguments: list[str]) -> None:
     budget = given_budget(given)
     console = make_console()
     title = f"{name}: rank {found.rank} of {selection.num_units}, {_votes(found.votes)}, score {found.score:.2f}"
-    counted = f", {len(found.samples):,} source images" if selection.sizes_known else ""
+    count = len(found.samples)
+    counted = f", {count:,} source {'image' if count == 1 else 'images'}" if selection.sizes_known else ""
     console.print(f"{title}{counted}", soft_wrap=True)
     if given.source is None and (note := note_of_numbers(selection)) is not None:
         console.print(note, soft_wrap=True)

@@ -5,6 +5,7 @@ from textwrap import wrap
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from tlprune.selection.advisor import Forecast
@@ -47,6 +48,7 @@ def votes_figure(selection: Selection, kept: int, title: str) -> Figure:
             axes.fill_between(ranks, heights, color=colour, step="mid", linewidth=0)
     axes.axvline(kept + 0.5, color="black", linewidth=1, linestyle="--")
     axes.set(xlabel="rank of the unit", ylabel="votes", title=drawable(title), xlim=(0.25, selection.num_units + 0.75))
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     share = axes.twinx()
     curve = selection.covered * 100
     places = [*_places(0, kept), *_places(kept, selection.num_units)]
