@@ -63,7 +63,7 @@ def test_folders_are_shown_by_their_names(count, tmp_path, capsys):
     assert ("in brackets the 95 % interval" in said) == (count == 6)
     assert "deep_down" not in said
     text = (tmp_path / "report" / "tables.tex").read_text()
-    assert "Test accuracy on t1 in percent" in text
+    assert "pruned (\\%) & t0 & t1" in text
     assert "deep" not in text
     rows = (tmp_path / "report" / "summary.csv").read_text()
     assert "/data/deep_down/t1," in rows  # programs get the whole path

@@ -1,6 +1,7 @@
 """Sweeps that pretrain from weights and from scratch, and transfer the weights alone."""
 
 import csv
+import io
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -8,9 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 from PIL import Image
+from rich.console import Console
 
 from sweeps import METHODS, cell, made_results
 from tlprune import cli
+from tlprune.experiments.closing import print_starts
 from tlprune.experiments.page.by_start import starts_of, write_reports
 from tlprune.experiments.results import ALONE, SCRATCH, Group, MethodInfo, Results
 from tlprune.experiments.starts import start_rows
@@ -252,3 +255,21 @@ def test_one_start_alone_is_compared_with_its_weights():
     shown = starts_of(replace(found, cells=part, provenance={"starts": ["w.ckpt"]}))
     assert (shown.first, shown.compared, shown.links) == ("from w.ckpt", False, [])
     assert all(row.to_first is None for _, rows in shown.tables for *_, row in rows)
+
+
+def test_a_row_over_some_of_the_targets_says_over_how_many(tmp_path):
+    found = made_starts(("digits", "photos"))
+    found.cells = [one for one in found.cells if (one.target, one.method) != ("photos", "random")]
+    write_reports(found, [], [], "A sweep", tmp_path)
+    page = (tmp_path / "index.html").read_text()
+    part = page[page.index('id="starts"') :].partition("</section>")[0]
+    over = {re.sub("<[^>]*>", "|", line).split("|")[2] for line in part.splitlines() if "over 1 of 2 targets" in line}
+    assert over == {found.methods["random"].label}
+    assert "all 2 targets" in part
+    rows = [row for row in csv.DictReader((tmp_path / "starts.csv").read_text().splitlines()) if not row["target"]]
+    assert {(row["method"] == "random", row["targets"]) for row in rows} == {(True, "1"), (False, "2")}
+    console = Console(file=io.StringIO(), width=200)
+    print_starts(found, console)
+    printed = console.file.getvalue().splitlines()
+    assert all("random" in line for line in printed if "over 1 of 2 targets" in line)
+    assert any("over 1 of 2 targets" in line for line in printed)
