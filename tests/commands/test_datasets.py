@@ -56,7 +56,7 @@ def test_the_table_says_what_was_found(capsys, tmp_path, monkeypatch):
     assert found["waterbirds"] == "waterbird_complete95_forest2water2"
     assert main(["datasets", "flowers102"]) == 0
     said = capsys.readouterr().out
-    assert f"found      {tmp_path / 'flowers-102'}\nholds      target flowers102: " in said
+    assert f"found      {tmp_path / 'flowers-102'}\nholds      flowers102: " in said
     assert "3 classes" in said
 
 

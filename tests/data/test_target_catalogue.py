@@ -94,11 +94,11 @@ def test_plain_folders_stay_what_they_were(class_folder, tmp_path, monkeypatch):
         ("digits:/data", "target digits:/data: 'digits' comes with tlprune and takes no folder"),
         ("no/such:x", "target no/such:x: no such folder"),
         ("oxford_pets:", "target oxford_pets:: no folder after the colon; give it as oxford_pets:FOLDER"),
-        ("oxford_pets:nowhere", "target oxford_pets: nowhere: no such folder"),
-        ("oxford_pets:a_file", "target oxford_pets: a_file: a file, not a folder"),
-        ("oxford_pets:empty", "target oxford_pets: no 'images' in empty (see 'tlprune datasets oxford_pets')"),
+        ("oxford_pets:nowhere", "oxford_pets: nowhere: no such folder"),
+        ("oxford_pets:a_file", "oxford_pets: a_file: a file, not a folder"),
+        ("oxford_pets:empty", "oxford_pets: no 'images' in empty (see 'tlprune datasets oxford_pets')"),
         ("dtd:half", "neither 'split_zhou_DescribableTextures.json' nor 'labels/train1.txt' in half"),
-        ("cifar10:empty", "target cifar10: no 'batches.meta' in empty"),
+        ("cifar10:empty", "cifar10: no 'batches.meta' in empty"),
         (
             "oxford_pets",
             "target oxford_pets: $TLPRUNE_DATA is not set; give it as oxford_pets:FOLDER, or set TLPRUNE_DATA to the "
@@ -137,17 +137,17 @@ def test_sun_without_lists_says_what_is_expected(tmp_path):
 @pytest.mark.parametrize("name", TARGET_SETS)
 def test_a_part_of_a_set_is_refused(name, tmp_path):
     entry = write_official(name, tmp_path)
-    with pytest.raises(InputError, match=rf"target {name}: \d classes in .*, expected 1000"):
+    with pytest.raises(InputError, match=rf"^{name}: \d classes in .*, expected 1000"):
         open_set(replace(entry, num_classes=1000), tmp_path)
     for part in ("train", "test"):
         wrong = replace(entry, official_sizes=entry.official_sizes._replace(**{part: 5000}))
-        with pytest.raises(InputError, match=rf"target {name}: \d+ images in '{part}', expected 5,000 \(official"):
+        with pytest.raises(InputError, match=rf"^{name}: \d+ images in '{part}', expected 5,000 \(official"):
             open_set(wrong, tmp_path)
 
 
 def test_a_part_of_a_set_is_refused_by_its_real_size(textures):
     write_coop("oxford_pets", textures.parent / "pets", (2, 1, 1), 37)
-    message = r"target oxford_pets: 74 images in 'train', expected 2,944 \(CoOp, split_zhou_OxfordPets.json; "
+    message = r"oxford_pets: 74 images in 'train', expected 2,944 \(CoOp, split_zhou_OxfordPets.json; "
     with pytest.raises(InputError, match=message):
         open_target(f"oxford_pets:{textures.parent / 'pets'}")
 

@@ -97,12 +97,12 @@ def open_set(entry: TargetSet, folder: Path) -> "OfficialSplits":
     parts, sizes = _listed(entry, home)
     if len(parts.train.classes) != entry.num_classes:
         what = f"{len(parts.train.classes)} classes in {home}, expected {entry.num_classes}"
-        raise InputError(f"target {entry.name}: {what} ({parts.split})")
+        raise InputError(f"{entry.name}: {what} ({parts.split})")
     for part, images, expected in zip(Sizes._fields, (parts.train, parts.val, parts.test), sizes, strict=True):
         count = None if images is None else len(images)
         if count != expected:
             what = f"{count or 0:,} images in {part!r}, expected {expected or 0:,}"
-            raise InputError(f"target {entry.name}: {what} ({parts.split}; {home})")
+            raise InputError(f"{entry.name}: {what} ({parts.split}; {home})")
     return parts
 
 

@@ -70,15 +70,15 @@ class TargetSet:
         help_ = f"see 'tlprune datasets {self.name}'"
         if not folder.is_dir():
             what = "a file, not a folder" if folder.exists() else "no such folder"
-            raise InputError(f"target {self.name}: {folder}: {what}")
+            raise InputError(f"{self.name}: {folder}: {what}")
         inside = [folder, *(folder / name for name in self.folders)]
         home = next((candidate for candidate in inside if (candidate / self.marker).exists()), None)
         if home is None:
-            raise InputError(f"target {self.name}: no {self.marker!r} in {folder} ({help_})")
+            raise InputError(f"{self.name}: no {self.marker!r} in {folder} ({help_})")
         missing = [name for name in self.files if not (home / name).is_file()]
         if missing and not (self.coop_file and (home / self.coop_file).is_file()):
             either = f"neither {self.coop_file!r} nor" if self.coop_file else "no"
-            raise InputError(f"target {self.name}: {either} {missing[0]!r} in {home} ({help_})")
+            raise InputError(f"{self.name}: {either} {missing[0]!r} in {home} ({help_})")
         return home
 
 
