@@ -196,7 +196,8 @@ def _path_of(source: str, name: str) -> Path:
     if is_list_file(name) and path.is_file():
         return path
     for cifar, inside in (("CIFAR10", "cifar-10-batches-py"), ("CIFAR100", "cifar-100-python")):
-        if (path / inside / "meta").is_file() or (path / inside / "batches.meta").is_file():
+        found = (path / inside / file for file in ("meta", "batches.meta"))
+        if any(map(os.path.isfile, found)):  # pathlib raises where a folder may not be read
             raise InputError(f"source {source}: the files of {cifar}; give torchvision:{cifar}:{source}")
     if not path.is_dir():
         what = f"a file, but none of {', '.join(ENDINGS)}"
