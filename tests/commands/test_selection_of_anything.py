@@ -322,7 +322,10 @@ def test_bad_input_is_one_line_exit_2_and_no_file(
             "another source",
         ),
         (["diff", "s.safetensors", "o.safetensors", "--keep_units=1"], "made for different sources"),
-        (["diff", "s.safetensors", "i.safetensors", "--keep_units=1"], "ranks classes, the other single images"),
+        (
+            ["diff", "s.safetensors", "i.safetensors", "--keep_units=1"],
+            "the other single images; 'tlprune advise' with both",
+        ),
         (["advise", "s.safetensors", "--full_seconds=9", "--epochs=0"], "`epochs` must be at least 1, got 0"),
         (["audit", "r.safetensors", "--output=x.csv"], "does not say which surrogate"),
         (["audit", "r.safetensors", "--output=x.csv", "--surrogate=surrogate.safetensors"], "does not name a target"),

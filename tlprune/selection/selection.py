@@ -253,7 +253,9 @@ class Selection:
         """
         if self.unit_kind != other.unit_kind:
             kinds = f"{UNIT_WORDS[self.unit_kind][1]}, the other {UNIT_WORDS[other.unit_kind][1]}"
-            raise InputError(f"one of these selections ranks {kinds}")
+            raise InputError(
+                f"one of these selections ranks {kinds}; 'tlprune advise' with both compares the images that they keep"
+            )
         if self.config.get("source_digest") != other.config.get("source_digest"):
             raise InputError("these selections were made for different sources")
         if self.unit_names != other.unit_names or not torch.equal(self.unit_of_sample, other.unit_of_sample):
