@@ -151,9 +151,31 @@ def test_a_test_on_as_many_other_classes_is_warned_of(target, surrogate_file, tm
     run.fit(module, datamodule=data)
     run.save_checkpoint(tmp_path / "four.ckpt")
     first = target.train.classes[0]
-    message = f"the checkpoint was trained with label 0 for '{first}', the data have it for 'w': accuracy is right only"
+    message = f"this model was trained with label 0 for '{first}', the data have it for 'w': accuracy is right only"
+    others = OfOtherNames(target)
     with pytest.warns(UserWarning, match=message):
-        trainer().test(module, OfOtherNames(target), ckpt_path=tmp_path / "four.ckpt", weights_only=True, verbose=False)
+        trainer().test(module, others, verbose=False)
+    loaded = TransferModule.load_from_checkpoint(tmp_path / "four.ckpt", weights_only=True)
+    with pytest.warns(UserWarning, match=message):
+        trainer().test(loaded, others, verbose=False)
+    fresh = TransferModule(weights=str(surrogate_file(9)))
+    with pytest.warns(UserWarning, match=message):
+        trainer().test(fresh, others, ckpt_path=tmp_path / "four.ckpt", weights_only=True, verbose=False)
+    with pytest.warns(UserWarning, match=message):
+        trainer(max_epochs=1).fit(run.lightning_module, datamodule=others)
+
+
+def test_a_test_on_its_own_classes_says_nothing(target, surrogate_file, tmp_path, trainer, recwarn):
+    data = DownstreamDataModule(target, batch_size=8)
+    module = TransferModule(weights=str(surrogate_file(9)))
+    run = trainer(max_epochs=1)
+    run.fit(module, datamodule=data)
+    run.save_checkpoint(tmp_path / "four.ckpt")
+    run.test(module, data, verbose=False)
+    loaded = TransferModule.load_from_checkpoint(tmp_path / "four.ckpt", weights_only=True)
+    trainer().test(loaded, data, verbose=False)
+    trainer().test(module, data, ckpt_path=tmp_path / "four.ckpt", weights_only=True, verbose=False)
+    assert not [one for one in recwarn if "was trained with label" in str(one.message)]
 
 
 def PlainLoader():  # noqa: N802 - reads like the DataModules beside it

@@ -6,6 +6,7 @@ from warnings import warn
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -111,7 +112,11 @@ class ClassificationModule(OfLightning, LightningModule):
             self._build_head(int(offered))
         elif offered is not None and int(offered) != self.num_classes:
             raise InputError(f"`num_classes` is {self.num_classes}, the data has {offered} classes")
-        self.classes = list(getattr(data, "classes", self.classes))
+        given = [str(name) for name in getattr(data, "classes", self.classes)]
+        _warn_of_other_classes(self.classes, given)
+        fits = self._trainer is not None and self._trainer.state.fn == TrainerFn.FITTING
+        if fits or not self.classes:
+            self.classes = given
         if self.keeps_head and self._start is not None and not self._head_is_loaded:
             self._head_is_loaded = self._start.load_into(self.head, self.classes)
 
@@ -196,9 +201,8 @@ class ClassificationModule(OfLightning, LightningModule):
         self.check_checkpoint(checkpoint)
         self._start = None
         self.preprocessing = Preprocessing.from_json(checkpoint.get("preprocessing", {}))
-        trained = [str(name) for name in checkpoint.get("classes", [])]
-        _warn_of_other_classes(trained, [str(name) for name in self.classes])
-        self.classes = trained
+        given, self.classes = self.classes, [str(name) for name in checkpoint.get("classes", [])]
+        _warn_of_other_classes(self.classes, given)
         if self.num_classes is None:
             self._build_head(int(checkpoint["state_dict"]["head.weight"].shape[0]))
 
@@ -228,12 +232,12 @@ class ClassificationModule(OfLightning, LightningModule):
 
 
 def _warn_of_other_classes(trained: list[str], given: list[str]) -> None:
-    """Warns where as many classes of the data are others than those that a checkpoint was trained on."""
+    """Warns where the data have as many classes as a model was trained on, and others."""
     pairs = zip(trained, given, strict=False)
     other = next(((label, *names) for label, names in enumerate(pairs) if names[0] != names[1]), None)
     if other is not None and len(trained) == len(given):
         label, was, now = other
-        which = f"the checkpoint was trained with label {label} for {was!r}, the data have it for {now!r}"
+        which = f"this model was trained with label {label} for {was!r}, the data have it for {now!r}"
         warn(f"{which}: accuracy is right only where both names mean one class", stacklevel=2)
 
 
