@@ -125,16 +125,23 @@ def test_bad_arguments_are_refused_at_once(options, message):
         TransferModule(**options)
 
 
-def test_foreign_checkpoints_are_refused(target, surrogate_file, tmp_path, trainer):
+@pytest.fixture
+def fitted(target, surrogate_file, tmp_path, trainer):
+    """A module fitted to a target of four classes, the data, and the checkpoint."""
     data = DownstreamDataModule(target, batch_size=8)
     module = TransferModule(weights=str(surrogate_file(9)))
     run = trainer(max_epochs=1)
     run.fit(module, datamodule=data)
     run.save_checkpoint(tmp_path / "four.ckpt")
+    return module, data, tmp_path / "four.ckpt"
+
+
+def test_foreign_checkpoints_are_refused(fitted, trainer):
+    _, data, path = fitted
     with pytest.raises(InputError, match="head maps 32 features to 4 classes, this model's 32 to 7"):
-        trainer().test(TransferModule("resnet8_w8", num_classes=7), PlainLoader(), ckpt_path=tmp_path / "four.ckpt")
+        trainer().test(TransferModule("resnet8_w8", num_classes=7), PlainLoader(), ckpt_path=path)
     with pytest.raises(InputError, match="head maps 32 features to 4 classes, this model's 64 to "):
-        trainer().test(TransferModule("resnet8_w16"), datamodule=data, ckpt_path=tmp_path / "four.ckpt")
+        trainer().test(TransferModule("resnet8_w16"), datamodule=data, ckpt_path=path)
 
 
 class OfOtherNames(PlainDataModule):
@@ -144,37 +151,29 @@ class OfOtherNames(PlainDataModule):
     test_dataloader = PlainDataModule.train_dataloader
 
 
-def test_a_test_on_as_many_other_classes_is_warned_of(target, surrogate_file, tmp_path, trainer):
-    data = DownstreamDataModule(target, batch_size=8)
-    module = TransferModule(weights=str(surrogate_file(9)))
-    run = trainer(max_epochs=1)
-    run.fit(module, datamodule=data)
-    run.save_checkpoint(tmp_path / "four.ckpt")
+def test_a_test_on_as_many_other_classes_is_warned_of(fitted, target, surrogate_file, trainer):
+    module, _, path = fitted
     first = target.train.classes[0]
     message = f"this model was trained with label 0 for '{first}', the data have it for 'w': accuracy is right only"
     others = OfOtherNames(target)
     with pytest.warns(UserWarning, match=message):
         trainer().test(module, others, verbose=False)
-    loaded = TransferModule.load_from_checkpoint(tmp_path / "four.ckpt", weights_only=True)
+    loaded = TransferModule.load_from_checkpoint(path, weights_only=True)
     with pytest.warns(UserWarning, match=message):
         trainer().test(loaded, others, verbose=False)
     fresh = TransferModule(weights=str(surrogate_file(9)))
     with pytest.warns(UserWarning, match=message):
-        trainer().test(fresh, others, ckpt_path=tmp_path / "four.ckpt", weights_only=True, verbose=False)
+        trainer().test(fresh, others, ckpt_path=path, weights_only=True, verbose=False)
     with pytest.warns(UserWarning, match=message):
-        trainer(max_epochs=1).fit(run.lightning_module, datamodule=others)
+        trainer(max_epochs=1).fit(module, datamodule=others)
 
 
-def test_a_test_on_its_own_classes_says_nothing(target, surrogate_file, tmp_path, trainer, recwarn):
-    data = DownstreamDataModule(target, batch_size=8)
-    module = TransferModule(weights=str(surrogate_file(9)))
-    run = trainer(max_epochs=1)
-    run.fit(module, datamodule=data)
-    run.save_checkpoint(tmp_path / "four.ckpt")
-    run.test(module, data, verbose=False)
-    loaded = TransferModule.load_from_checkpoint(tmp_path / "four.ckpt", weights_only=True)
+def test_a_test_on_its_own_classes_says_nothing(fitted, trainer, recwarn):
+    module, data, path = fitted
+    trainer().test(module, data, verbose=False)
+    loaded = TransferModule.load_from_checkpoint(path, weights_only=True)
     trainer().test(loaded, data, verbose=False)
-    trainer().test(module, data, ckpt_path=tmp_path / "four.ckpt", weights_only=True, verbose=False)
+    trainer().test(module, data, ckpt_path=path, weights_only=True, verbose=False)
     assert not [one for one in recwarn if "was trained with label" in str(one.message)]
 
 
